@@ -1,0 +1,5 @@
+"""`python -m digitry` is the command `digitry`."""
+
+from digitry.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Verbs on data sets and on the machine."""

@@ -1,0 +1,95 @@
+"""Glyphs to calibrated probabilities, through ONNX Runtime, from a checked artifact."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.artifact import NOT_A_DIGIT, Artifact
+from digitry.errors import ModelError
+
+if TYPE_CHECKING:
+    pass
+
+BATCH = 256
+"""Glyphs a call: enough to be fast, few enough that the activations stay in the cache."""
+
+
+class Classifier:
+    """An ONNX session over one artifact.
+
+    Args:
+        artifact: a checked model file.
+        threads: threads within one call; 1 is right for pages and for many workers on one machine.
+    """
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        import onnxruntime
+
+        self.metadata = artifact.metadata
+        self.labels = artifact.metadata.labels
+        self.rejects = self.labels[-1] == NOT_A_DIGIT
+        """Whether the last output is the class `not a digit`."""
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Errors come back as exceptions; the runtime's own log on stderr would only confuse.
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
+                artifact.onnx, options, providers=["CPUExecutionProvider"]
+            )
+            blank = np.zeros((1, 28, 28), np.float32)
+            shape = self._session.run(["logits"], {"glyphs": blank})[0].shape
+        except Exception as error:
+            # ONNX Runtime raises a dozen private classes with no common base of their own.
+            raise ModelError(
+                f"cannot be run ({str(error).splitlines()[0][:120]})",
+                where=artifact.source,
+                remedy="export it again with digitry",
+            ) from error
+        if shape != (1, len(self.labels)):
+            raise ModelError(
+                f"gives {shape} for one glyph, but names {len(self.labels)} labels",
+                where=artifact.source,
+                remedy="export it again with digitry",
+            )
+
+    def logits(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Run the network.
+
+        Args:
+            glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
+
+        Returns:
+            (n, len(labels)) float32.
+        """
+        parts = [
+            self._session.run(["logits"], {"glyphs": glyphs[start : start + BATCH]})[0]
+            for start in range(0, len(glyphs), BATCH)
+        ]
+        if not parts:
+            return np.zeros((0, len(self.labels)), np.float32)
+        return np.concatenate(parts)
+
+    def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Give calibrated probabilities, softmax(logits / temperature).
+
+        Args:
+            glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
+
+        Returns:
+            (n, len(labels)) float64, rows sum to 1.
+        """
+        return softmax(self.logits(glyphs), self.metadata.temperature)
+
+
+def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Give softmax(logits / temperature) over the last axis, without overflow."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    powers = np.exp(scaled)
+    result: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return result

@@ -1,0 +1,181 @@
+"""What a reading is: frozen values with their units, to JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+REJECTED = "?"
+"""How a refused digit stands in a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle on the upright image, in its pixels: left, top, width, height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    @property
+    def right(self) -> int:
+        """The first column that lies outside, in pixels."""
+        return self.x + self.w
+
+    @property
+    def bottom(self) -> int:
+        """The first row that lies outside, in pixels."""
+        return self.y + self.h
+
+    def union(self, other: "Box") -> "Box":
+        """Give the smallest box that holds both."""
+        x, y = min(self.x, other.x), min(self.y, other.y)
+        return Box(x, y, max(self.right, other.right) - x, max(self.bottom, other.bottom) - y)
+
+    def to_list(self) -> list[int]:
+        """Give `[x, y, w, h]`, as in JSON."""
+        return [self.x, self.y, self.w, self.h]
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One digit that was found.
+
+    Attributes:
+        value: 0 to 9, or None where the reader refuses to say.
+        confidence: calibrated probability in [0, 1] that the best guess is right; also given for a
+            refused digit, of which it is then the reason.
+        box: where it stands on the upright image.
+        line: index of its line, from the top, from 0.
+        alternatives: (value, probability) of every digit worth naming, best first.
+        reason: why it was refused, or None.
+    """
+
+    value: int | None
+    confidence: float
+    box: Box
+    line: int
+    alternatives: tuple[tuple[int, float], ...]
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The digit as it stands in a text."""
+        return REJECTED if self.value is None else str(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "value": self.value,
+            "confidence": self.confidence,
+            "box": self.box.to_list(),
+            "line": self.line,
+            "alternatives": [list(pair) for pair in self.alternatives],
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A run of digits that belong together, left to right.
+
+    Attributes:
+        text: its digits, `?` for a refused one.
+        confidence: probability in [0, 1] that all of its digits are right.
+        box: the union of their boxes.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {"text": self.text, "confidence": self.confidence, "box": self.box.to_list()}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read from one image.
+
+    Attributes:
+        source: the path, or `<bytes>`, `<array>`, `<image>`, `-` for standard input.
+        text: the lines joined by a newline; `?` for a refused digit.
+        confidence: probability in [0, 1] that all digits are right; 0 where there are none.
+        rejected: whether nothing was read or any digit was refused.
+        reason: why, or None.
+        width, height: of the upright image, in pixels.
+        inverted: whether the ink was lighter than the paper.
+        lines, digits: what was found, top to bottom and left to right.
+        model: name of the model that read it.
+        ms: time from bytes to digits, in milliseconds.
+    """
+
+    source: str
+    text: str
+    confidence: float
+    rejected: bool
+    reason: str | None
+    width: int
+    height: int
+    inverted: bool
+    lines: tuple[Line, ...]
+    digits: tuple[Digit, ...]
+    model: str
+    ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "source": self.source,
+            "text": self.text,
+            "confidence": self.confidence,
+            "rejected": self.rejected,
+            "reason": self.reason,
+            "width": self.width,
+            "height": self.height,
+            "inverted": self.inverted,
+            "lines": [line.to_dict() for line in self.lines],
+            "digits": [digit.to_dict() for digit in self.digits],
+            "model": self.model,
+            "ms": self.ms,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
+        """Rebuild a reading from its JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: `data` has another form.
+        """
+        return cls(
+            **{
+                key: data[key]
+                for key in (
+                    "source",
+                    "text",
+                    "confidence",
+                    "rejected",
+                    "reason",
+                    "width",
+                    "height",
+                    "inverted",
+                    "model",
+                    "ms",
+                )
+            },
+            lines=tuple(
+                Line(line["text"], line["confidence"], Box(*line["box"])) for line in data["lines"]
+            ),
+            digits=tuple(
+                Digit(
+                    value=digit["value"],
+                    confidence=digit["confidence"],
+                    box=Box(*digit["box"]),
+                    line=digit["line"],
+                    alternatives=tuple((int(value), p) for value, p in digit["alternatives"]),
+                    reason=digit["reason"],
+                )
+                for digit in data["digits"]
+            ),
+        )

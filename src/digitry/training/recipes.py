@@ -1,0 +1,216 @@
+"""The recipes: what a model is and how it is trained, as data. No Keras: listing is instant."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from digitry.errors import UsageError
+
+ARCHITECTURES = ("dense", "conv")
+OPTIMIZERS = ("adam", "rmsprop")
+SCHEDULES = ("constant", "one-cycle")
+AUGMENTATIONS = ("none", "light")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to train one model; stored whole in every artifact and checkpoint.
+
+    Attributes:
+        name: how it is called on the command line.
+        summary: one line on what it is for.
+        architecture: `dense` (flatten, hidden ReLU layers, softmax) or `conv`.
+        hidden: units of each hidden layer; for `conv`, channels of each block.
+        dropout: share of the last hidden layer's units dropped in training, in [0, 1).
+        optimizer: `adam` or `rmsprop`, with Keras' own defaults but for the learning rate.
+        learning_rate: step size, the peak one under a schedule. None = Keras' default, 0.001.
+        schedule: `constant`, or `one-cycle`: linear up over `warmup`, then linear down to 0.
+        warmup: share of all steps spent on the way up, in [0, 1); only with `one-cycle`.
+        batch_size: images a step.
+        epochs: passes over the training part.
+        one_hot: labels as one-hot rows with categorical cross-entropy, else as integers with the
+            sparse one. The same arithmetic; kept apart because the ancestors differ in it.
+        label_smoothing: mass moved from the true label to all, in [0, 0.5).
+        validation: share of the training images, from its end, that is held out. Keras' rule.
+        augment: `none`, or `light`: a random shift, rotation, zoom and shear a batch.
+        averaging: decay a step of the exponential average of the weights that is saved; 0 = off.
+        patience: epochs without a better validation loss until it stops; None = never stops early.
+        seed: of the initial weights, the order of images, dropout and augmentation.
+        data: the data set that it is made for.
+    """
+
+    name: str
+    summary: str = ""
+    architecture: str = "dense"
+    hidden: tuple[int, ...] = (128,)
+    dropout: float = 0.0
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    schedule: str = "constant"
+    warmup: float = 0.25
+    batch_size: int = 128
+    epochs: int = 10
+    one_hot: bool = False
+    label_smoothing: float = 0.0
+    validation: float = 0.0
+    augment: str = "none"
+    averaging: float = 0.0
+    patience: int | None = None
+    seed: int = 0
+    data: str = "mnist"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name))
+        _one_of("architecture", self.architecture, ARCHITECTURES)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("augment", self.augment, AUGMENTATIONS)
+        if not self.hidden or not all(1 <= units <= 65_536 for units in self.hidden):
+            raise _wrong("hidden", list(self.hidden), "one or more layers of 1 to 65,536")
+        if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
+            raise _wrong("learning_rate", self.learning_rate, "above 0, at most 10")
+        for name, low, high in (
+            ("batch_size", 1, 65_536),
+            ("epochs", 1, 100_000),
+            ("seed", 0, 2**31 - 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise _wrong(name, getattr(self, name), f"{low} to {high}")
+        for name, limit in (
+            ("dropout", 1.0),
+            ("warmup", 1.0),
+            ("label_smoothing", 0.5),
+            ("validation", 0.9),
+            ("averaging", 1.0),
+        ):
+            if not 0 <= getattr(self, name) < limit:
+                raise _wrong(name, getattr(self, name), f"at least 0 and below {limit}")
+        if self.patience is not None and (self.patience < 1 or self.validation == 0):
+            raise _wrong("patience", self.patience, "at least 1, together with a validation share")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {**dataclasses.asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
+        """Rebuild a recipe from its JSON form.
+
+        Raises:
+            UsageError: a field is unknown, missing, or out of range.
+        """
+        if "name" not in data:
+            raise UsageError("the recipe has no name", remedy="add the field `name`")
+        return cls(**{_known(key): value for key, value in data.items()})
+
+    def override(self, settings: Mapping[str, str]) -> "Recipe":
+        """Give a copy with some fields set from text, as `--set field=value` hands them over.
+
+        Raises:
+            UsageError: a field is unknown, or its value cannot be read or is out of range.
+        """
+        values = {name: _parse(_known(name), text) for name, text in settings.items()}
+        return dataclasses.replace(self, **values)
+
+
+def find(name: str) -> Recipe:
+    """Give the recipe of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in RECIPES:
+        raise UsageError(
+            f"no recipe is called {name!r}", remedy=f"choose from: {', '.join(RECIPES)}"
+        )
+    return RECIPES[name]
+
+
+def _known(name: str) -> str:
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    if name not in names:
+        raise UsageError(f"a recipe has no field {name!r}", remedy=f"it has: {', '.join(names)}")
+    return name
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,), "summary": (str,), "architecture": (str,), "hidden": (tuple,),
+    "dropout": (int, float), "optimizer": (str,), "learning_rate": (int, float, type(None)),
+    "schedule": (str,), "warmup": (int, float), "batch_size": (int,), "epochs": (int,),
+    "one_hot": (bool,), "label_smoothing": (int, float), "validation": (int, float),
+    "augment": (str,), "averaging": (int, float), "patience": (int, type(None)), "seed": (int,),
+    "data": (str,),
+}  # fmt: skip
+
+
+def _check_type(name: str, value: object) -> None:
+    allowed = _TYPES[name]
+    # bool is an int to Python; to a reader of `epochs = True` it is a mistake.
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        words = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+        raise _wrong(name, value, words)
+    if name == "hidden" and not all(type(units) is int for units in value):  # type: ignore[attr-defined]
+        raise _wrong(name, value, "whole numbers")
+
+
+def _parse(name: str, text: str) -> Any:
+    kinds = _TYPES[name]
+    try:
+        if type(None) in kinds and text.lower() == "none":
+            return None
+        if tuple in kinds:
+            return tuple(int(part) for part in text.replace("x", ",").split(",") if part)
+        if bool in kinds:
+            return {"true": True, "false": False, "yes": True, "no": False}[text.lower()]
+        if float in kinds:
+            return float(text)
+        return int(text) if int in kinds else text
+    except (KeyError, ValueError) as error:
+        raise _wrong(name, text, " or ".join(kind.__name__ for kind in kinds)) from error
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise _wrong(name, value, " or ".join(allowed))
+
+
+def _wrong(name: str, value: object, wanted: str) -> UsageError:
+    return UsageError(
+        f"{value!r} does not do", where=f"recipe field {name}", remedy=f"give {wanted}"
+    )
+
+
+# The ancestors: exactly the settings of five small Keras programs that many people begin with.
+_ANCESTORS = (
+    Recipe(
+        name="dense-256-128",
+        summary="two hidden layers, 256 and 128, in batches of 200",
+        hidden=(256, 128), batch_size=200, one_hot=True,
+    ),
+    Recipe(
+        name="dense-512",
+        summary="one wide layer of 512, trained by RMSprop",
+        hidden=(512,), optimizer="rmsprop", batch_size=128, one_hot=True,
+    ),
+    Recipe(
+        name="dense-128-64",
+        summary="128 and 64, a fifth of the training images held out",
+        hidden=(128, 64), batch_size=128, one_hot=True, validation=0.2,
+    ),
+    Recipe(
+        name="dense-128-128",
+        summary="128 and 128, in batches of 32, integer labels",
+        hidden=(128, 128), batch_size=32,
+    ),
+    Recipe(
+        name="dense-128",
+        summary="the smallest one: 128, in batches of 32, a fifth held out",
+        hidden=(128,), batch_size=32, validation=0.2,
+    ),
+)  # fmt: skip
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ANCESTORS}
+"""Every named recipe, in the order in which they are listed."""
