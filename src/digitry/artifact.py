@@ -32,8 +32,13 @@ NOT_A_DIGIT = "not a digit"
 # What digit classifiers are made of. An operator outside this list has no business in a model of ours;
 # none of these can open a file, loop, or ask for memory out of proportion to its input.
 OPERATORS = frozenset(
-    ["Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "Div", "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "LogSoftmax", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze"]
-)
+    {
+        "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "Div", "Flatten", "Gemm",
+        "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
+        "LogSoftmax", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Sigmoid",
+        "Softmax", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
 
 SHIPPED = ("reader",)
 """The models that come with the package, by name."""
@@ -148,8 +153,7 @@ def load(model: str | Path) -> Artifact:
     if path.is_dir():
         path = path / "model.onnx"
     try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        content = files.read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise ModelError(
             f"no such model ({error.strerror})",

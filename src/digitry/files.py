@@ -1,4 +1,4 @@
-"""The one way in which digitry saves anything: whole, or not at all.
+"""The one way in which digitry saves anything: whole, or not at all; and reads: within a limit.
 
 A file is written beside its target, flushed to the disk, and moved over the target in one step
 (POSIX `rename`); then the folder itself is flushed, so that the new name survives a power cut. Whoever
@@ -46,6 +46,25 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a file that may be a pipe, may grow, or may never end.
+
+    Args:
+        path: what to read.
+        limit: bytes; of a longer file one byte more than the limit is given, so that one can tell.
+
+    Raises:
+        OSError: as from opening and reading.
+    """
+    parts, wanted = [], limit + 1
+    with Path(path).open("rb") as stream:
+        # Piece by piece: asking for the limit at once would set aside that much memory.
+        while wanted and (part := stream.read(min(wanted, 1 << 20))):
+            parts.append(part)
+            wanted -= len(part)
+    return b"".join(parts)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

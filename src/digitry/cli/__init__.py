@@ -10,7 +10,7 @@ from digitry.errors import DigitryError
 
 app = typer.Typer(
     name="digitry",
-    help="Reads handwritten digits from real images, and trains, evaluates and serves the models that do it.",
+    help="Reads handwritten digits from real images, and trains and evaluates the models that do it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,1 +1,218 @@
-"""Verbs on images."""
+"""The verb on images: `read`."""
+
+import glob
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from digitry.cli import app
+from digitry.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from digitry.reading.result import Reading
+
+T = TypeVar("T")
+
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
+"""What a folder is searched for."""
+
+
+class Layout(StrEnum):
+    """How the digits stand."""
+
+    AUTO = "auto"
+    SINGLE = "single"
+    LINE = "line"
+    PAGE = "page"
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    HOCR = "hocr"
+
+
+@app.command()
+def read(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")
+    ],
+    layout: Annotated[
+        Layout, typer.Option(help="One digit, one line, a page of lines, or find out.")
+    ] = Layout.AUTO,
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TEXT,
+    model: Annotated[
+        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
+    ] = "reader",
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse digits until at most this share of the rest is wrong, e.g. 0.001."
+        ),
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Read the digits in images.
+
+    One image prints its text alone; several print one row each: path, text, confidence. A digit that
+    the model refuses stands as ? in the text. An image that cannot be read is named on stderr, the
+    others still come out, and the exit code is 1.
+    """
+    from digitry.reading.reader import Reader
+
+    sources = list(_sources(paths))
+    reader = Reader(model, layout.value, max_error=max_error)
+    # Standard input is read once, here: a picture of it may be needed twice.
+    contents = [sys.stdin.buffer.read() if source == "-" else source for source in sources]
+    printer = _Printer(format, many=len(sources) > 1)
+    pictures = None if annotate is None else _Pictures(annotate)
+    failed = 0
+    results = reader.read_many(contents)
+    for source, content, result in zip(
+        sources, contents, _watched(results, len(sources), quiet), strict=True
+    ):
+        if isinstance(result, ImageError):
+            failed += 1
+            print(f"digitry: {result}", file=sys.stderr)
+            continue
+        printer.add(result if source != "-" else _named(result, "-"))
+        if pictures is not None:
+            path = pictures.save(source, content, result)
+            if not quiet:
+                print(f"annotated: {path}", file=sys.stderr)
+    printer.finish()
+    if failed:
+        if not quiet and len(sources) > 1:
+            print(f"digitry: {failed} of {len(sources)} images could not be read", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+class _Printer:
+    """Prints readings as they come, or at the end where the format needs them all."""
+
+    def __init__(self, format: Format, *, many: bool) -> None:
+        self.format = format
+        self.many = many
+        self.kept: list[Reading] = []
+        if format is Format.CSV:
+            from digitry.reading.render import CSV_HEADER, to_csv
+
+            print(to_csv([CSV_HEADER]), end="")
+
+    def add(self, reading: "Reading") -> None:
+        from digitry.reading import render
+
+        if self.format is Format.TEXT:
+            if self.many:
+                text = reading.text.replace("\n", " ") or f"({reading.reason})"
+                print(f"{reading.source}\t{text}\t{reading.confidence:.4f}")
+            elif reading.digits:
+                print(reading.text)
+            else:
+                print(
+                    f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr
+                )
+        elif self.format is Format.JSONL:
+            print(render.to_json(reading))
+        elif self.format is Format.CSV:
+            print(render.to_csv(render.to_csv_rows(reading)), end="")
+        else:
+            self.kept.append(reading)
+
+    def finish(self) -> None:
+        from digitry.reading import render
+
+        if self.format is Format.HOCR:
+            print(render.to_hocr(self.kept), end="")
+        elif self.format is Format.JSON and self.many:
+            print("[\n" + ",\n".join(render.to_json(reading) for reading in self.kept) + "\n]")
+        elif self.format is Format.JSON:
+            for reading in self.kept:
+                print(render.to_json(reading, indent=2))
+
+
+def _sources(paths: Iterable[str]) -> Iterator[str]:
+    """Give every image that the arguments name: files as they are, folders and globs walked."""
+    for path in paths:
+        if path == "-" or not Path(path).is_dir():
+            if path != "-" and not Path(path).exists() and glob.has_magic(path):
+                found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (absolute patterns)
+                if not found:
+                    raise UsageError("no file matches", where=path, remedy="check the pattern")
+                yield from (name for name in found if Path(name).is_file())
+            else:
+                yield path
+            continue
+        inside = sorted(
+            str(file)
+            for file in Path(path).rglob("*")
+            if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
+        if not inside:
+            raise UsageError(
+                "no image in this folder",
+                where=path,
+                remedy=f"searched: {' '.join(sorted(SUFFIXES))}",
+            )
+        yield from inside
+
+
+def _named(reading: "Reading", name: str) -> "Reading":
+    from dataclasses import replace
+
+    return replace(reading, source=name)
+
+
+class _Pictures:
+    """Saves annotated pictures, each under a name of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.taken: set[Path] = set()
+
+    def save(self, source: str, content: str | bytes, reading: "Reading") -> Path:
+        from digitry import files
+        from digitry.reading.render import annotate
+
+        stem = "stdin" if source == "-" else Path(source).stem
+        path = self.folder / f"{stem}.annotated.png"
+        number = 2
+        while path in self.taken:
+            path = self.folder / f"{stem}-{number}.annotated.png"
+            number += 1
+        self.taken.add(path)
+        with files.replacing(path) as temporary:
+            annotate(content, reading).save(temporary)
+        return path
+
+
+def _watched(results: Iterator[T], total: int, quiet: bool) -> Iterator[T]:
+    """Show how far a long run is: one line on a terminal, a plain line now and then elsewhere."""
+    if quiet or total < 100:
+        yield from results
+        return
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(results, "reading", total=total, console=Console(stderr=True))
+        return
+    started = last = time.monotonic()
+    for count, result in enumerate(results, 1):
+        yield result
+        now = time.monotonic()
+        if now - last >= 5:
+            last = now
+            print(f"read {count} of {total}, {count / (now - started):.0f}/s", file=sys.stderr)

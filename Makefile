@@ -1,0 +1,57 @@
+# Everything that one does with a checkout. A bare machine needs python3 (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench samples docs clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## make .venv, with digitry and all that its development needs
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "digitry needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: setup ## read the sample pages, train a model, show its report
+	$(BIN)/digitry read samples/*.png samples/*.jpg --annotate demo/readings
+	@rm -rf demo/run
+	@data=mnist; $(BIN)/digitry data fetch mnist || { \
+		[ $$? = 4 ] || exit 1; \
+		echo "MNIST cannot be had here, so the small set that comes along is used: uci"; data=uci; }; \
+	set -x; \
+	$(BIN)/digitry train dense-128 --data $$data --out demo/run \
+		&& $(BIN)/digitry evaluate demo/run/model.onnx --data $$data
+	@echo "The report: demo/run/report.html"
+
+test: setup ## run the tests; DIGITRY_TEST_DATA names a folder of real images for those that need it
+	$(BIN)/python -m pytest
+
+check: setup ## formatting, lint, types, layers, and documents that follow the code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: setup ## run the benchmarks; one of them: make bench BENCH=reading ARGS=--help
+	@for name in $(or $(BENCH),$(BENCHMARKS)); do \
+		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+
+samples: setup ## draw the sample pictures anew
+	$(BIN)/python samples/draw.py
+
+docs: setup ## write docs/cli.md and README's tables anew
+	$(BIN)/python docs/generate.py
+
+clean: ## remove what can be made again, but for .venv and your runs
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks docs samples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,171 @@
+"""How many real images are read right, by kind and layout, with the mistakes as a picture.
+
+    python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes mistakes.png] [--json FILE]
+
+A manifest is a CSV file with the columns `file` and `label`, and perhaps `kind`, `layout` (single, line,
+grid) and `notes`. Files lie beside it or in `images/` beside it. Lines of a label are joined by `|`; a
+note with `multiset` says that the order of the digits does not count. Images with a note of `28x28` are
+counted apart: a drawing of that size and a photograph are different tasks.
+
+A single digit is right if its value is; a whole page is right if every digit on every line is. The
+character error rate is the edit distance to the label over its length.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from digitry.errors import ImageError
+from digitry.reading import image
+from digitry.reading.reader import Reader
+from digitry.reading.result import Reading
+
+
+@dataclass(frozen=True)
+class Case:
+    path: Path
+    label: str
+    kind: str
+    layout: str
+    any_order: bool
+
+    @property
+    def group(self) -> str:
+        return f"{self.kind}, {'one digit' if self.layout == 'single' else 'several digits'}"
+
+
+def cases(manifest: Path) -> list[Case]:
+    found = []
+    with manifest.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            folder = manifest.parent / "images"
+            path = (folder if folder.is_dir() else manifest.parent) / row["file"]
+            notes = row.get("notes") or ""
+            kind = row.get("kind") or manifest.parent.name
+            found.append(
+                Case(
+                    path,
+                    row["label"],
+                    "28x28 drawing" if "28x28" in notes else kind,
+                    row.get("layout") or "single",
+                    "multiset" in notes,
+                )
+            )
+    return found
+
+
+def said(case: Case, reading: Reading | None) -> str:
+    """What was read, in the form of a label; a refused digit counts as its best guess."""
+    if reading is None:
+        return ""
+    lines = ["" for _ in reading.lines]
+    for digit in reading.digits:
+        lines[digit.line] += (
+            str(digit.alternatives[0][0]) if case.layout == "single" else digit.text
+        )
+    return "|".join(lines)
+
+
+def errors(case: Case, text: str) -> int:
+    truth = case.label
+    if case.any_order:
+        truth, text = ("".join(sorted(part.replace("|", ""))) for part in (truth, text))
+    return edit_distance(truth, text)
+
+
+def edit_distance(a: str, b: str) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]
+
+
+def contact_sheet(wrong: list[tuple[Case, str, str]], path: Path) -> None:
+    cell, columns = 150, 8
+    rows = -(-len(wrong) // columns)
+    sheet = Image.new("RGB", (columns * cell, max(1, rows) * (cell + 26)), (70, 74, 80))
+    draw = ImageDraw.Draw(sheet)
+    for index, (case, text, note) in enumerate(wrong):
+        x, y = index % columns * cell, index // columns * (cell + 26)
+        try:
+            picture = Image.fromarray(image.load(case.path).gray)
+        except ImageError:
+            picture = Image.new("L", (8, 8))
+        factor = (cell - 6) / max(picture.size)
+        size = tuple(max(1, round(side * factor)) for side in picture.size)
+        sheet.paste(picture.resize(size), (x + 3, y + 24))
+        draw.text((x + 3, y), f"{case.label[:22]}", fill=(120, 230, 140))
+        draw.text((x + 3, y + 11), f"{text[:18] or '-'} {note}", fill=(255, 160, 140))
+    sheet.save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("manifests", nargs="+", type=Path)
+    parser.add_argument("--model", default="reader")
+    parser.add_argument("--layout", default=None, help="for all images; else by the manifest")
+    parser.add_argument("--mistakes", type=Path, help="save the mistakes as one picture")
+    parser.add_argument("--json", type=Path, help="save the figures")
+    parser.add_argument("--list", action="store_true", help="name every mistake")
+    arguments = parser.parse_args()
+
+    reader = Reader(arguments.model)
+    groups: dict[str, list[tuple[bool, int, int, bool]]] = defaultdict(list)
+    wrong: list[tuple[Case, str, str]] = []
+    started = time.perf_counter()
+    for manifest in arguments.manifests:
+        for case in cases(manifest):
+            layout = arguments.layout or ("single" if case.layout == "single" else "page")
+            try:
+                reading = reader.read(case.path, layout=layout)
+            except ImageError as error:
+                print(error, file=sys.stderr)
+                reading = None
+            text = said(case, reading)
+            distance = errors(case, text)
+            refused = reading is None or reading.rejected
+            groups[case.group].append((distance == 0, distance, len(case.label), refused))
+            if distance:
+                note = "" if reading is None else f"{reading.confidence:.2f} {reading.reason or ''}"
+                wrong.append((case, text, note))
+    seconds = time.perf_counter() - started
+
+    figures = {}
+    print(f"{'images':<34}{'right':>12}{'share':>9}{'CER':>8}{'refused':>9}")
+    for group, rows in sorted(groups.items()):
+        right, distance, length, refused = (np.array(column) for column in zip(*rows, strict=True))
+        figures[group] = {
+            "images": len(rows),
+            "right": int(right.sum()),
+            "share": float(right.mean()),
+            "character_error_rate": float(distance.sum() / length.sum()),
+            "refused": int(refused.sum()),
+        }
+        print(
+            f"{group:<34}{right.sum():>6} /{len(rows):>4}{100 * right.mean():>8.1f}%"
+            f"{100 * distance.sum() / length.sum():>7.1f}%{refused.sum():>9}"
+        )
+    print(f"{sum(map(len, groups.values()))} images in {seconds:.1f} s, model {reader.name}")
+    if arguments.list:
+        for case, text, note in wrong:
+            print(f"{case.path.name}: {case.label} read as {text or '-'} ({note.strip()})")
+    if arguments.mistakes:
+        contact_sheet(wrong, arguments.mistakes)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

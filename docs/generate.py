@@ -1,0 +1,202 @@
+"""Writes what the documents say about the code from the code: docs/cli.md, and README's numbers.
+
+    python docs/generate.py            # write
+    python docs/generate.py --check    # write nothing; fail with one line if something has changed
+
+A number that we claim is a record, one file each in records/:
+
+    name      that of the file, without `.json`
+    table     the table that it stands in, e.g. "Reading"; tables and rows are sorted by `name`
+    what      what was measured, in the words of a table's cell
+    metric    e.g. "test accuracy"; with `unit`: "%" (the values are then shares), "s", "MB", "x", ""
+    command   the line that measures it again
+    commit    of the code that was measured; `date`: ISO 8601
+    hardware  in words
+    versions  {"python": ..., "torch": ..., ...}
+    data      {name: sha256} of what was read or trained on
+    n         the number of runs; `values`: what each gave; `mean` and `std` (of a sample; 0 for one)
+    extra     anything else, by name
+
+Every field is needed; `extra` may be {}. What the records say of themselves is checked.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from digitry.cli import app
+from digitry.files import write_text
+
+ROOT = Path(__file__).parents[1]
+START, END = "<!-- records:start -->", "<!-- records:end -->"
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "table": str, "what": str, "metric": str, "unit": str, "command": str,
+    "commit": str, "date": str, "hardware": str, "versions": dict, "data": dict, "n": int,
+    "mean": (int, float), "std": (int, float), "values": list, "extra": dict,
+}  # fmt: skip
+INTRODUCTION = """\
+# The command line
+
+Written by `make docs` from the program itself. `digitry VERB --help` says the same.
+
+Results go to standard output; progress and complaints go to standard error. Exit codes:
+0 done, 1 some inputs failed, 2 usage, 3 bad data or model, 4 nothing to do it with (a missing extra,
+no network).
+"""
+
+
+def cli_page() -> str:
+    """Give docs/cli.md: every verb with its arguments and options, in the order of `--help`."""
+    parts = [INTRODUCTION]
+    for words, command in verbs("digitry", typer.main.get_command(app)):
+        parts.append(f"## {words}\n\n{(command.help or '').split(chr(12))[0].strip()}\n")
+        context = typer.Context(command, info_name=words)
+        shown = [param for param in command.params if not getattr(param, "hidden", False)]
+        arguments = [param for param in shown if param.param_type_name == "argument"]
+        options = [param for param in shown if param.param_type_name == "option"]
+        usage = [words, *(["[OPTIONS]"] if options else []), *map(placeholder, arguments)]
+        parts.append(f"```\n{' '.join(usage)}\n```\n")
+        names = [*map(placeholder, arguments), *map(spelling, options)]
+        rows = [
+            # The words are the program's own, with the default and the range, as `--help` has them.
+            f"- `{name}`: {' '.join((param.get_help_record(context) or ('', ''))[1].split())}"
+            for name, param in zip(names, [*arguments, *options], strict=True)
+        ]
+        if rows:
+            parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def verbs(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Walk to the commands that do something: `data` is none, `data fetch` is one."""
+    nested = getattr(command, "commands", None)
+    if nested is None:
+        yield words, command
+        return
+    for name, child in nested.items():
+        if not child.hidden:
+            yield from verbs(f"{words} {name}", child)
+
+
+def placeholder(argument: Any) -> str:
+    """Show an argument as in a usage line."""
+    name = argument.metavar or argument.name.upper()
+    name = f"{name.removesuffix('...')}..." if argument.nargs == -1 else name
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+def spelling(option: Any) -> str:
+    """Show an option with its other names and its value's."""
+    names = ", ".join(sorted(option.opts, key=len, reverse=True))
+    if option.secondary_opts:
+        names += " / " + ", ".join(option.secondary_opts)
+    return names if option.is_flag else f"{names} {option.metavar or option.name.upper()}"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read one record, and check what it says of itself.
+
+    Raises:
+        ValueError: a field is missing, unknown or of a wrong type, or the summary is not that of
+            the values.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: is not JSON ({error})") from error
+    if set(record) != set(FIELDS):
+        raise ValueError(
+            f"{path.name}: wrong or missing fields {sorted(set(record) ^ set(FIELDS))}"
+        )
+    for field, kind in FIELDS.items():
+        if not isinstance(record[field], kind):
+            raise ValueError(f"{path.name}: `{field}` is of a wrong type")
+    values = record["values"]
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    claims = (record["name"], record["n"])
+    close = abs(record["mean"] - statistics.fmean(values or [0])) <= 1e-6 * (
+        1 + abs(record["mean"])
+    )
+    if claims != (path.stem, len(values)) or not values or not close:
+        raise ValueError(f"{path.name}: name, n or mean are not those of the file and its values")
+    if abs(record["std"] - spread) > 1e-6 * (1 + spread):
+        raise ValueError(f"{path.name}: `std` is not that of the values")
+    return record
+
+
+def record_tables(records: list[dict[str, Any]]) -> str:
+    """Give the tables, one for each `table`, that stand between the marks in README.md."""
+    parts = [
+        "Measured; the number of runs in brackets, the spread is one standard deviation. "
+        "How, on what and when: [`records/`](records/)."
+    ]
+    for table in dict.fromkeys(record["table"] for record in records):
+        chosen = [record for record in records if record["table"] == table]
+        rows = "\n".join(
+            f"| {r['what']} | {r['metric']} | {amount(r)} | [{r['date'][:10]}](records/{r['name']}.json) |"
+            for r in chosen
+        )
+        machines = "; ".join(dict.fromkeys(record["hardware"] for record in chosen))
+        parts.append(
+            f"**{table}** ({machines})\n\n| | | | measured |\n| --- | --- | ---: | --- |\n{rows}"
+        )
+    return "\n\n".join(parts)
+
+
+def amount(record: dict[str, Any]) -> str:
+    """Show a record's number: two decimals of a percentage, three figures of anything else."""
+    mean, std, unit = record["mean"], record["std"], record["unit"]
+    if unit == "%":
+        text = f"{100 * mean:.2f}" + (f" ± {100 * std:.2f}" if record["n"] > 1 else "")
+    else:
+        text = plain(mean) + (f" ± {plain(std)}" if record["n"] > 1 else "")
+    space = "" if unit in ("%", "") else " "
+    return f"{text}{space}{unit}" + (f" ({record['n']})" if record["n"] > 1 else "")
+
+
+def plain(number: float) -> str:
+    """Give three figures, without an exponent."""
+    if number == 0 or abs(number) >= 100:
+        return f"{number:,.0f}"
+    return f"{float(f'{number:.3g}'):.10g}"
+
+
+def pages() -> dict[Path, str]:
+    """Give what every generated file ought to hold.
+
+    Raises:
+        ValueError: a record is wrong, or there are records and README.md has no place for them.
+    """
+    records = [read_record(path) for path in sorted((ROOT / "records").glob("*.json"))]
+    wanted = {ROOT / "docs" / "cli.md": cli_page()}
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if text.count(START) == 1 == text.count(END) and text.index(START) < text.index(END):
+        before, after = text.split(START)[0], text.split(END)[1]
+        wanted[readme] = f"{before}{START}\n{record_tables(records)}\n{END}{after}"
+    elif records:
+        raise ValueError(f"README.md: has no single {START} before a single {END}")
+    return wanted
+
+
+def main() -> None:
+    """Write the pages, or check that they need no writing."""
+    try:
+        wanted = pages()
+    except ValueError as error:
+        sys.exit(f"docs: {error}")
+    for path, text in wanted.items():
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in sys.argv[1:]:
+            sys.exit(f"docs: {path.relative_to(ROOT)} is out of date; run `make docs`")
+        write_text(path, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Pieces of ink to glyphs: THE normalisation. Training puts its pictures through this same code.
+
+MNIST was made so (LeCun et al. 1998, yann.lecun.com/exdb/mnist): the digit is scaled, its proportions
+kept, into a box of 20x20 pixels, with anti-aliasing, and laid into 28x28 so that its centre of mass is
+in the middle. To that we add what photographs need: full contrast, and a stroke width within the range
+that MNIST has, because a hairline vanishes at this size and a marker closes its loops.
+
+Whatever changes the pixels that come out must raise `artifact.GLYPH_VERSION`.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+SIZE = 28
+BOX = 20
+CENTRE = 14.0
+
+# In pixels of the 20-pixel box. MNIST's own strokes are mostly 2 to 4 wide there.
+THINNEST = 1.9
+THICKEST = 4.2
+# Stroke widths are changed at about this size, where one pixel is a fine enough step.
+WORKBENCH = 72
+
+
+def normalise(pieces: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Scale, centre and even out pieces of ink the way MNIST was made.
+
+    Args:
+        pieces: each (h, w) float32 in [0, 1], ink = 1: one digit and nothing else.
+
+    Returns:
+        (len(pieces), 28, 28) float32 in [0, 1], ink = 1, centre of mass at (14, 14). A piece without
+        ink gives an empty glyph.
+    """
+    glyphs = np.zeros((len(pieces), SIZE, SIZE), np.float32)
+    for index, piece in enumerate(pieces):
+        _normalise(piece, glyphs[index])
+    return glyphs
+
+
+def stroke_width(ink: npt.NDArray[np.float32]) -> float:
+    """Estimate the mean width of the strokes: twice the area over the length of the outline.
+
+    Args:
+        ink: (h, w) float32 in [0, 1].
+
+    Returns:
+        Pixels; 0 without ink.
+    """
+    mask = (ink > 0.5).astype(np.uint8)
+    area = int(mask.sum())
+    if area == 0:
+        return 0.0
+    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    # Edges between ink and paper, counted along both axes. An outline at a random angle crosses 4/pi
+    # times as many pixel edges as it is long.
+    crossings = int(np.count_nonzero(padded[1:] != padded[:-1])) + int(
+        np.count_nonzero(padded[:, 1:] != padded[:, :-1])
+    )
+    return 2 * area / (crossings * np.pi / 4)
+
+
+def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -> None:
+    ink = _trimmed(piece)
+    if ink is None:
+        return
+    side = max(ink.shape)
+    width = stroke_width(ink) * BOX / side
+    if not THINNEST <= width <= THICKEST:
+        ink = _with_stroke(ink, width)
+        side = max(ink.shape)
+    # Scale and centre in two steps: averaging keeps thin strokes, then a shift by a part of a pixel.
+    factor = BOX / side
+    rows, columns = (max(1, round(length * factor)) for length in ink.shape)
+    if factor != 1:
+        ink = cv2.resize(
+            ink, (columns, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        )
+        ink *= 1 / max(float(np.percentile(ink[ink > 0.2], 90)) if (ink > 0.2).any() else 1.0, 0.3)
+        np.clip(ink, 0, 1, out=ink)
+    total = float(ink.sum())
+    if total <= 0:
+        return
+    x = float(ink.sum(axis=0) @ np.arange(columns, dtype=np.float32)) / total
+    y = float(ink.sum(axis=1) @ np.arange(rows, dtype=np.float32)) / total
+    # Whole pixels, as MNIST: a shift by half a pixel would blur every stroke. A lopsided digit must
+    # not be pushed over the edge by its own centre of mass.
+    left = min(max(round(CENTRE - 0.5 - x), 0), SIZE - columns)
+    top = min(max(round(CENTRE - 0.5 - y), 0), SIZE - rows)
+    glyph[top : top + rows, left : left + columns] = ink
+
+
+def _trimmed(piece: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+    """Cut to the ink and stretch to full contrast; None without ink."""
+    peak = float(piece.max(initial=0.0))
+    if peak < 0.02:
+        return None
+    strong = piece > 0.25 * peak
+    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    ink = piece[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    level = float(np.percentile(ink[ink > 0.4 * peak], 75))
+    result: npt.NDArray[np.float32] = np.clip(ink * (1 / level), 0, 1, dtype=np.float32)
+    return result
+
+
+def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.float32]:
+    """Thicken hairlines, thin out markers, until the strokes are as wide as MNIST's.
+
+    Args:
+        ink: (h, w) float32 in [0, 1].
+        width: of its strokes now, in pixels of the 20-pixel box.
+    """
+    factor = WORKBENCH / max(ink.shape)
+    size = tuple(max(1, round(length * factor)) for length in ink.shape[::-1])
+    ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    ink = np.clip(ink * (1 / max(float(ink.max()), 0.05)), 0, 1)
+    # Averaging a hairline leaves grey; what counts from here on is its course.
+    pixels = WORKBENCH / BOX
+    if width < THINNEST:
+        change = round((THINNEST + 0.3 - width) * pixels)
+        margin = change // 2 + 1
+        ink = cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
+        ink = cv2.dilate(ink, _disc(change + 1))
+    else:
+        # Half of what is too much: a thick stroke has thin places, and a gap is worse than a blot.
+        change = round(min(width - THICKEST, 4.0) * pixels * 0.5)
+        if change >= 1:
+            thinner = cv2.erode(
+                ink, _disc(change + 1), borderType=cv2.BORDER_CONSTANT, borderValue=0
+            )
+            if float(thinner.max(initial=0.0)) > 0.5:
+                ink = thinner
+    trimmed = _trimmed(ink)
+    return ink if trimmed is None else trimmed
+
+
+def _disc(diameter: int) -> npt.NDArray[np.uint8]:
+    disc: npt.NDArray[np.uint8] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    return disc

@@ -1,0 +1,383 @@
+"""The reader: image -> segment -> glyph -> classify -> best split."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry import artifact
+from digitry.errors import ImageError, UsageError
+from digitry.reading import glyph, image, segment
+from digitry.reading.classifier import Classifier
+from digitry.reading.result import Box, Digit, Line, Reading
+
+Layout = Literal["auto", "single", "line", "page"]
+LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
+
+CHUNK = 64
+"""Images that `read_many` prepares before it asks the network once for all of them."""
+
+SURE_POLARITY = 0.5
+"""Below this certainty both polarities are tried, and the better reading is taken."""
+
+MOST_JOINED = 5
+"""Atoms that may make up one digit."""
+
+DEFAULT_THRESHOLD = 0.5
+"""A digit with less confidence is refused: it is more likely wrong than right."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One way to see a page: its clusters in lines, under one polarity."""
+
+    inverted: bool
+    lines: list[list[segment.Cluster]]
+
+
+class Reader:
+    """Reads images with one model; safe to share between calls, holds no state of theirs.
+
+    Args:
+        model: the name of a shipped model, a .onnx file, or a run folder.
+        layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
+        max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
+            refusing follows from the model's own risk-coverage curve. None refuses only what is more
+            likely wrong than right.
+        max_pixels: larger images are refused.
+        threads: threads in the network.
+
+    Raises:
+        ModelError: the model is missing, damaged, or not ours.
+        UsageError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "reader",
+        layout: Layout = "auto",
+        *,
+        max_error: float | None = None,
+        max_pixels: int = image.MAX_PIXELS,
+        threads: int = 1,
+    ) -> None:
+        self.layout = _checked(layout)
+        self.max_pixels = max_pixels
+        self._classifier = Classifier(artifact.load(model), threads=threads)
+        self.name = self._classifier.metadata.name
+        self.threshold = _threshold(self._classifier.metadata, max_error)
+
+    def read(
+        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+    ) -> Reading:
+        """Read one image.
+
+        Args:
+            source: a path, bytes, a NumPy array or a PIL image; see `digitry.reading.image.load`.
+            layout: in place of the reader's own.
+            name: what the reading calls the source.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        layout = self.layout if layout is None else _checked(layout)
+        started = time.perf_counter()
+        page = image.load(source, max_pixels=self.max_pixels, name=name)
+        return self._read_pages([page], layout, started)[0]
+
+    def read_many(
+        self, sources: Iterable[Any], *, layout: Layout | None = None
+    ) -> Iterator[Reading | ImageError]:
+        """Read many images, in order, one result for each source.
+
+        An image that cannot be read gives its error in its place, and the others go on. Sources are
+        taken as they are needed; `ms` of each reading is its share of its chunk.
+        """
+        layout = self.layout if layout is None else _checked(layout)
+        remaining = iter(sources)
+        while chunk := list(islice(remaining, CHUNK)):
+            started = time.perf_counter()
+            loaded: list[image.Page | ImageError] = []
+            for source in chunk:
+                try:
+                    loaded.append(image.load(source, max_pixels=self.max_pixels))
+                except ImageError as error:
+                    loaded.append(error)
+            pages = [page for page in loaded if isinstance(page, image.Page)]
+            readings = iter(self._read_pages(pages, layout, started))
+            for page in loaded:
+                yield page if isinstance(page, ImageError) else next(readings)
+
+    def _read_pages(
+        self, pages: Sequence[image.Page], layout: Layout, started: float
+    ) -> list[Reading]:
+        """Prepare every page, ask the network once, and put the readings together."""
+        seen = [_views(page, layout) for page in pages]
+        pieces = [
+            segment.join(atoms)
+            for views in seen
+            for view in views
+            for line in view.lines
+            for cluster in line
+            for atoms in _candidates(cluster)
+        ]
+        glyphs = glyph.normalise([piece.ink for piece in pieces])
+        rows = iter(zip(pieces, self._classifier.probabilities(glyphs), strict=True))
+        results = []
+        for page, views in zip(pages, seen, strict=True):
+            solved = [
+                [
+                    [digit for cluster in line for digit in _best_path(cluster, rows)]
+                    for line in view.lines
+                ]
+                for view in views
+            ]
+            best = max(range(len(views)), key=lambda index: _merit(solved[index]))
+            results.append((page, views[best].inverted, solved[best]))
+        ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
+        return [self._reading(page, inverted, lines, ms) for page, inverted, lines in results]
+
+    def _reading(
+        self, page: image.Page, inverted: bool, lines: "list[list[_Guess]]", ms: float
+    ) -> Reading:
+        digits: list[Digit] = []
+        found: list[Line] = []
+        for guesses in lines:
+            kept = [self._digit(guess, page, len(found)) for guess in guesses]
+            if not self._is_writing(kept, alone=len(lines) == 1):
+                continue
+            digits += kept
+            text = "".join(digit.text for digit in kept)
+            confidence = math.prod(digit.confidence for digit in kept)
+            found.append(Line(text, round(confidence, 6), segment.around([d.box for d in kept])))
+        reason = next((digit.reason for digit in digits if digit.reason), None)
+        if not digits:
+            reason = "blank"
+        return Reading(
+            source=page.source,
+            text="\n".join(line.text for line in found),
+            confidence=round(math.prod(d.confidence for d in digits), 6) if digits else 0.0,
+            rejected=reason is not None,
+            reason=reason,
+            width=page.width,
+            height=page.height,
+            inverted=inverted,
+            lines=tuple(found),
+            digits=tuple(digits),
+            model=self.name,
+            ms=round(ms, 3),
+        )
+
+    @staticmethod
+    def _is_writing(digits: Sequence[Digit], *, alone: bool) -> bool:
+        """Tell a line of digits from a smudge: among other lines, one without any digit is none."""
+        return bool(digits) and (alone or any(digit.value is not None for digit in digits))
+
+    def _digit(self, guess: "_Guess", page: image.Page, line: int) -> Digit:
+        values = np.argsort(-guess.probabilities[:10])[:3]
+        best = int(values[0])
+        confidence = float(guess.probabilities[best])
+        reason = None
+        if self._classifier.rejects and guess.probabilities[10] > confidence:
+            reason = "cut off" if guess.piece.cut else "not a digit"
+        elif confidence < self.threshold:
+            reason = f"ambiguous {best}/{int(values[1])}"
+        return Digit(
+            value=best if reason is None else None,
+            confidence=round(confidence, 6),
+            box=_full_size(guess.piece.box, page),
+            line=line,
+            alternatives=tuple(
+                (int(value), round(float(guess.probabilities[value]), 6)) for value in values
+            ),
+            reason=reason,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """A piece that was taken as one digit; probabilities: (classes,) float64."""
+
+    piece: segment.Piece
+    probabilities: npt.NDArray[np.float64]
+
+    @property
+    def score(self) -> float:
+        return math.log(max(float(self.probabilities[:10].max()), 1e-9))
+
+
+def read(
+    source: Any,
+    *,
+    layout: Layout = "auto",
+    model: str | Path = "reader",
+    max_error: float | None = None,
+) -> Reading:
+    """Read one image; the model is loaded once and kept for the next call.
+
+    Args:
+        source: a path, the bytes of an image file, a NumPy array or a PIL image.
+        layout: `single`, `line`, `page` or `auto`.
+        model: the name of a shipped model, a .onnx file, or a run folder.
+        max_error: see `Reader`.
+
+    Raises:
+        ImageError: the image cannot be read.
+        ModelError: the model is missing, damaged, or not ours.
+    """
+    return _reader(str(model), max_error).read(source, layout=layout)
+
+
+def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
+    """Give the one digit in an image, the best guess however unsure.
+
+    Args:
+        source: a path, the bytes of an image file, a NumPy array or a PIL image.
+        model: the name of a shipped model, a .onnx file, or a run folder.
+
+    Raises:
+        ImageError: the image cannot be read, or there is no ink in it.
+    """
+    reading = read(source, layout="single", model=model)
+    if not reading.digits:
+        raise ImageError(
+            "has no ink in it", where=reading.source, remedy="give a picture of a digit"
+        )
+    return reading.digits[0].alternatives[0][0]
+
+
+def single_glyph(source: Any) -> npt.NDArray[np.float32]:
+    """Give the glyph of an image of one digit, as the network would see it.
+
+    Args:
+        source: a path, the bytes of an image file, a NumPy array or a PIL image.
+
+    Returns:
+        (28, 28) float32 in [0, 1], ink = 1; all zero where there is no ink.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
+    page = image.load(source)
+    inverted, _ = image.light_on_dark(page.gray)
+    piece = segment.single(segment.lift(255 - page.gray if inverted else page.gray))
+    pieces = [] if piece is None else [piece.ink]
+    glyphs = glyph.normalise(pieces)
+    return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
+
+
+_readers: dict[tuple[str, float | None], Reader] = {}
+
+
+def _reader(model: str, max_error: float | None) -> Reader:
+    # One reader a model: building a session costs more than a hundred readings.
+    key = (model, max_error)
+    if key not in _readers:
+        if len(_readers) >= 4:
+            _readers.clear()
+        _readers[key] = Reader(model, max_error=max_error)
+    return _readers[key]
+
+
+def _checked(layout: Layout) -> Layout:
+    if layout not in LAYOUTS:
+        raise UsageError(f"no layout is called {layout!r}", remedy=f"choose: {', '.join(LAYOUTS)}")
+    return layout
+
+
+def _threshold(metadata: artifact.Metadata, max_error: float | None) -> float:
+    if max_error is None:
+        return DEFAULT_THRESHOLD
+    if not 0 < max_error < 1:
+        raise UsageError(
+            f"a share of errors of {max_error} makes no sense", remedy="give e.g. 0.001"
+        )
+    fitting = [threshold for threshold, error, _ in metadata.risk_coverage if error <= max_error]
+    if not fitting:
+        raise UsageError(
+            f"the model {metadata.name} never reached an error of {max_error:g} on its held-out data",
+            remedy="allow more errors, or take a model with a risk-coverage curve",
+        )
+    return max(DEFAULT_THRESHOLD, min(fitting))
+
+
+def _views(page: image.Page, layout: Layout) -> list[_View]:
+    """Segment the page, under both polarities where it is not plain which one holds."""
+    inverted, certainty = image.light_on_dark(page.gray)
+    sides = [inverted] if certainty >= SURE_POLARITY else [inverted, not inverted]
+    return [
+        _View(side, _segmented(255 - page.gray if side else page.gray, layout)) for side in sides
+    ]
+
+
+def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment.Cluster]]:
+    ink = segment.lift(gray)
+    if layout != "single":
+        lines = segment.lines(ink)
+        clusters = [cluster for line in lines for cluster in line]
+        if layout == "line":
+            return [sorted(clusters, key=lambda cluster: cluster.box.x)] if clusters else []
+        if layout == "page" or len(clusters) > 1 or any(len(c.atoms) > 1 for c in clusters):
+            return lines
+    piece = segment.single(ink)
+    return [] if piece is None else [[segment.Cluster((piece,))]]
+
+
+def _candidates(cluster: segment.Cluster) -> Iterator[tuple[segment.Piece, ...]]:
+    """Give every run of atoms that may be one digit; the order is the contract with `_best_path`."""
+    count = len(cluster.atoms)
+    for start in range(count):
+        for stop in range(start + 1, min(count, start + MOST_JOINED) + 1):
+            yield cluster.atoms[start:stop]
+    if count > MOST_JOINED:
+        yield cluster.atoms
+
+
+def _best_path(
+    cluster: segment.Cluster,
+    rows: Iterator[tuple[segment.Piece, npt.NDArray[np.float64]]],
+) -> list[_Guess]:
+    """Cut a cluster where the digits that come out are the most probable, all taken together."""
+    count = len(cluster.atoms)
+    guesses: dict[tuple[int, int], _Guess] = {}
+    for start in range(count):
+        for stop in range(start + 1, min(count, start + MOST_JOINED) + 1):
+            guesses[start, stop] = _Guess(*next(rows))
+    if count > MOST_JOINED:
+        guesses[0, count] = _Guess(*next(rows))
+    # best[k]: the score of the first k atoms, and where the last digit of them begins.
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for stop in range(1, count + 1):
+        best.append(
+            max(
+                (best[start][0] + guesses[start, stop].score, start)
+                for start in range(stop)
+                if (start, stop) in guesses
+            )
+        )
+    ends = [count]
+    while ends[-1]:
+        ends.append(best[ends[-1]][1])
+    return [guesses[start, stop] for start, stop in pairwise(reversed(ends))]
+
+
+def _merit(lines: list[list[_Guess]]) -> float:
+    """How good a view is: the mean confidence of its digits; nothing found is worst."""
+    scores = [guess.score for line in lines for guess in line]
+    return float(np.mean(scores)) if scores else -math.inf
+
+
+def _full_size(box: Box, page: image.Page) -> Box:
+    """Bring a box from the working page to the pixels of the upright image."""
+    across = page.width / page.gray.shape[1]
+    down = page.height / page.gray.shape[0]
+    x, y = math.floor(box.x * across), math.floor(box.y * down)
+    right = min(math.ceil(box.right * across), page.width)
+    bottom = min(math.ceil(box.bottom * down), page.height)
+    return Box(x, y, right - x, bottom - y)

@@ -1,0 +1,209 @@
+"""Any picture becomes one upright grey page, and anything else becomes one clear line."""
+
+import io
+import struct
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from digitry.errors import ImageError
+from digitry.reading import image
+
+
+def drawn() -> np.ndarray:
+    """A dark L on light paper: 60 high, 40 wide, the foot to the right."""
+    page = np.full((60, 40), 230, np.uint8)
+    page[10:50, 10:14] = 20
+    page[46:50, 10:30] = 20
+    return page
+
+
+def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG"])
+def test_every_format_gives_the_same_page(format: str) -> None:
+    options = {"lossless": True} if format == "WEBP" else {}
+    page = image.load(encoded(Image.fromarray(drawn()), format, **options))
+    assert (page.width, page.height) == (40, 60)
+    assert np.abs(page.gray.astype(int) - drawn()).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_keeps_dark_ink_dark(mode: str) -> None:
+    gray = Image.fromarray(drawn())
+    if mode == "I;16":
+        picture = Image.fromarray(drawn().astype(np.uint16) * 257)
+    elif mode in ("I", "F"):
+        picture = Image.fromarray(drawn().astype({"I": np.int32, "F": np.float32}[mode]))
+    else:
+        picture = gray.convert(mode)
+    page = image.load(picture)
+    assert page.gray[30, 12] < 60
+    assert page.gray[30, 30] > 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_is_obeyed(orientation: int) -> None:
+    turns = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: np.transpose,
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a.T, 2),
+        8: lambda a: np.rot90(a, 3),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](drawn())))
+    page = image.load(encoded(stored, "PNG", exif=exif))
+    assert (page.width, page.height) == (40, 60)
+    assert np.array_equal(page.gray, drawn())
+
+
+def test_ink_drawn_on_nothing_is_seen_whatever_its_colour() -> None:
+    for colour in (0, 255):
+        rgba = np.zeros((60, 40, 4), np.uint8)
+        rgba[..., :3] = colour
+        rgba[..., 3] = np.where(drawn() < 128, 255, 0)
+        page = image.load(rgba)
+        assert abs(int(page.gray[30, 12]) - int(page.gray[30, 30])) > 200
+
+
+def test_arrays_of_all_kinds_give_the_same_page() -> None:
+    page = drawn()
+    for array in (
+        page[..., None],
+        np.stack([page] * 3, axis=-1),
+        page.astype(np.float64) / 255,
+        page.astype(np.float32),
+        page.astype(np.uint16),
+        page.astype(np.int64),
+    ):
+        assert np.abs(image.load(array).gray.astype(int) - page).max() <= 1
+    assert set(np.unique(image.load(page > 128).gray)) == {0, 255}
+
+
+def test_an_animated_gif_gives_its_first_frame() -> None:
+    first, second = Image.fromarray(drawn()), Image.fromarray(255 - drawn())
+    content = encoded(first, "GIF", save_all=True, append_images=[second] * 5)
+    assert np.abs(image.load(content).gray.astype(int) - drawn()).max() < 3
+
+
+def test_a_large_photograph_is_worked_on_small_but_measured_whole() -> None:
+    content = encoded(Image.new("RGB", (4000, 3000), "white"), "JPEG")
+    page = image.load(content)
+    assert (page.width, page.height) == (4000, 3000)
+    assert page.gray.size <= image.WORKING_PIXELS * 1.01
+    assert page.scale == pytest.approx(page.gray.shape[1] / 4000)
+
+
+@pytest.mark.parametrize(("ink", "paper", "expected"), [(20, 230, False), (230, 20, True)])
+def test_polarity_is_that_of_the_paper(ink: int, paper: int, expected: bool) -> None:
+    page = np.where(drawn() < 128, ink, paper).astype(np.uint8)
+    inverted, certainty = image.light_on_dark(page)
+    assert inverted is expected
+    assert certainty > 0.5
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + struct.pack(">I", 10)
+        + b"IDAT"
+        + zlib.compress(b"")
+    )
+
+
+WHOLE = encoded(Image.fromarray(drawn()), "PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "is empty"),
+        (b"not an image at all", "is not an image"),
+        (b"%PDF-1.7 ...", "is not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
+        (WHOLE[: len(WHOLE) // 2], "is damaged"),
+        (png_header(60_000, 60_000), "too large"),
+        (png_header(1, 100_000), "too large"),
+        (png_header(0, 5), "pixels|damaged|not an image"),
+    ],
+)
+def test_bad_bytes_give_one_line_quickly_and_cheaply(content: bytes, line: str) -> None:
+    started = time.perf_counter()
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=line) as caught:
+        image.load(content, name="bad.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(caught.value).startswith("bad.png: ")
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - started < 2
+    assert peak < 50 << 20
+
+
+def test_a_picture_over_the_limit_is_refused_before_its_pixels_are_decoded() -> None:
+    content = encoded(Image.new("L", (300, 300)), "PNG")
+    with pytest.raises(ImageError, match="too large"):
+        image.load(content, max_pixels=10_000)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        np.zeros((0, 5), np.uint8),
+        np.zeros((5, 5, 2), np.uint8),
+        np.zeros((2, 3, 4, 5), np.uint8),
+        np.zeros((4, 4), complex),
+        np.array([["a", "b"]]),
+        np.full((4, 4), np.nan),
+        42,
+        None,
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(source: object) -> None:
+    with pytest.raises(ImageError):
+        image.load(source)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.png", tmp_path, "with\0zero.png"):
+        with pytest.raises(ImageError):
+            image.load(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_mutated_files_never_give_another_error(data: st.DataObject) -> None:
+    format = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+    content = bytearray(encoded(Image.fromarray(drawn()), format))
+    for _ in range(data.draw(st.integers(1, 6))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    for candidate in (bytes(content), bytes(content[:cut])):
+        try:
+            page = image.load(candidate, max_pixels=1_000_000)
+        except ImageError:
+            continue
+        assert page.gray.dtype == np.uint8
+        assert page.gray.ndim == 2

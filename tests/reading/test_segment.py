@@ -1,0 +1,157 @@
+"""Ink is found where it is, in reading order, and what is not writing is left out."""
+
+import cv2
+import numpy as np
+import pytest
+
+from digitry.reading import segment
+from digitry.training import strokes
+
+
+def blank(height: int = 120, width: int = 400, level: int = 225) -> np.ndarray:
+    return np.full((height, width), level, np.uint8)
+
+
+def write(
+    page: np.ndarray, text: str, x: int, y: int, height: int = 60, pen: float = 5, gap: int = 18
+) -> list[tuple[int, int]]:
+    """Write digits in plain hands; gives the columns that each takes."""
+    spans = []
+    for symbol in text:
+        ink = strokes.draw(
+            strokes.strokes_of(symbol, 0), height, pen, np.random.default_rng(0), pressure=0, taper=0
+        )
+        place = page[y : y + ink.shape[0], x : x + ink.shape[1]]
+        place[:] = (place * (1 - 0.8 * ink[: place.shape[0], : place.shape[1]])).astype(np.uint8)
+        spans.append((x, x + ink.shape[1]))
+        x += ink.shape[1] + gap
+    return spans
+
+
+def found(page: np.ndarray) -> list[list[segment.Cluster]]:
+    return segment.lines(segment.lift(page))
+
+
+def test_a_shadow_and_a_gradient_are_paper() -> None:
+    page = blank(200, 300).astype(np.float32)
+    page *= np.linspace(1, 0.5, 300)[None]
+    page[:, 150:] *= 0.7
+    clean = page.astype(np.uint8)
+    assert segment.single(segment.lift(cv2.GaussianBlur(clean, (0, 0), 3))) is None
+    page[60:140, 70:78] *= 0.4
+    piece = segment.single(segment.lift(cv2.GaussianBlur(page, (0, 0), 1).astype(np.uint8)))
+    assert piece is not None
+    assert abs(piece.box.x - 69) <= 4
+    assert abs(piece.box.h - 82) <= 6
+
+
+def test_digits_come_in_order_with_their_boxes() -> None:
+    page = blank()
+    spans = write(page, "48271", 30, 30)
+    (line,) = found(page)
+    assert len(line) == 5
+    for cluster, (left, right) in zip(line, spans, strict=True):
+        assert abs(cluster.box.x - left) <= 4
+        assert abs(cluster.box.right - right) <= 4
+
+
+def test_lines_come_from_top_to_bottom() -> None:
+    page = blank(320, 420)
+    for row, text in enumerate(("123", "4567", "89")):
+        write(page, text, 30, 20 + 100 * row)
+    assert [len(line) for line in found(page)] == [3, 4, 2]
+
+
+@pytest.mark.parametrize("symbol", ["1", "7"])
+def test_a_lone_one_and_a_lone_seven_are_found(symbol: str) -> None:
+    page = blank(200, 300)
+    write(page, symbol, 140, 60, pen=3)
+    (line,) = found(page)
+    assert len(line) == 1
+    assert segment.single(segment.lift(page)) is not None
+
+
+def test_ones_among_other_digits_are_not_lost() -> None:
+    page = blank()
+    write(page, "181", 30, 30)
+    (line,) = found(page)
+    assert len(line) == 3
+
+
+def test_ruling_lines_are_taken_off_and_digits_stay_whole() -> None:
+    page = blank(200, 500)
+    for y in range(20, 200, 35):
+        cv2.line(page, (0, y), (500, y + 6), 150, 2)
+    spans = write(page, "2580", 60, 60)
+    lines = found(page)
+    clusters = [cluster for line in lines for cluster in line]
+    assert len(clusters) == 4
+    for cluster, (left, right) in zip(clusters, spans, strict=True):
+        assert abs(cluster.box.w - (right - left)) <= 10
+
+
+def test_specks_are_not_writing() -> None:
+    page = blank()
+    write(page, "35", 60, 30)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = rng.integers(5, 395), rng.integers(5, 115)
+        page[y : y + 2, x : x + 2] = 90
+    assert sum(len(line) for line in found(page)) == 2
+
+
+def test_the_hat_of_a_five_belongs_to_it() -> None:
+    page = blank(120, 200)
+    cv2.ellipse(page, (80, 75), (18, 18), 0, -120, 150, 40, 4)
+    cv2.line(page, (68, 40), (66, 60), 40, 4)
+    cv2.line(page, (76, 34), (102, 33), 40, 4)
+    assert sum(len(line) for line in found(page)) == 1
+
+
+def test_touching_digits_come_as_atoms_that_cover_all_their_ink() -> None:
+    page = blank()
+    write(page, "00", 60, 30, gap=-6)
+    (line,) = found(page)
+    (cluster,) = line
+    assert len(cluster.atoms) >= 2
+    whole = segment.join(cluster.atoms)
+    assert whole.box == cluster.box
+    assert (whole.ink > 0.3).sum() == sum((atom.ink > 0.3).sum() for atom in cluster.atoms)
+
+
+def test_a_neighbours_ink_at_the_rim_is_left_out_of_a_crop() -> None:
+    page = blank(100, 90)
+    write(page, "3", 30, 20)
+    page[15:80, 0:5] = 40
+    piece = segment.single(segment.lift(page))
+    assert piece is not None
+    assert piece.box.x > 20
+
+
+def test_the_frame_of_a_cell_is_left_out() -> None:
+    page = blank(100, 90)
+    write(page, "3", 30, 20)
+    cv2.rectangle(page, (2, 2), (87, 97), 60, 2)
+    piece = segment.single(segment.lift(page))
+    assert piece is not None
+    assert piece.box.w < 60
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_an_even_page_has_no_ink(level: int) -> None:
+    page = blank(level=level)
+    assert segment.single(segment.lift(page)) is None
+    assert found(page) == []
+
+
+def test_noise_is_not_read_as_a_page_of_digits() -> None:
+    page = np.random.default_rng(0).integers(0, 256, (400, 400)).astype(np.uint8)
+    assert sum(len(line) for line in found(page)) < 40
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2), (3, 500)])
+def test_degenerate_pages_are_harmless(shape: tuple[int, int]) -> None:
+    page = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    ink = segment.lift(page)
+    segment.single(ink)
+    segment.lines(ink)

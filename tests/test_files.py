@@ -1,0 +1,78 @@
+"""A file that digitry saves is whole or as it was before."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from digitry import files
+from digitry.errors import DigitryError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    files.write_text(path, "old")
+    with pytest.raises(ValueError, match="out of ideas"), files.replacing(path) as temporary:
+        temporary.write_text("half of the new")
+        raise ValueError("out of ideas")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_a_new_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    files.write_bytes(tmp_path / "ours", b"x")
+    (tmp_path / "theirs").write_bytes(b"x")
+    ours, theirs = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "theirs"))
+    assert ours == theirs
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a" / "b" / "c.txt", "deep")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "deep"
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+    with files.replacing(tmp_path / "model.keras") as temporary:
+        assert temporary.suffix == ".keras"
+        assert temporary.parent == tmp_path
+
+
+def test_where_nothing_can_be_written_one_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DigitryError, match="cannot be written"):
+        files.write_text(tmp_path / "file" / "below", "x")
+
+
+def test_a_kill_at_any_moment_leaves_one_whole_version(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    files.write_bytes(path, b"0" * 300_000)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom digitry import files\n"
+        "print('go', flush=True)\n"
+        "for i in range(10**9):\n"
+        "    files.write_bytes(Path(sys.argv[1]), str(i % 10).encode() * 300_000)\n"
+    )
+    for trial in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.01 + 0.007 * trial)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+
+
+def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"x" * 5000)
+    assert len(files.read_bytes(tmp_path / "long", 100)) == 101
+    assert len(files.read_bytes(Path("/dev/zero"), 1000)) == 1001
