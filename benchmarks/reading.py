@@ -62,16 +62,9 @@ def cases(manifest: Path) -> list[Case]:
     return found
 
 
-def said(case: Case, reading: Reading | None) -> str:
-    """What was read, in the form of a label; a refused digit counts as its best guess."""
-    if reading is None:
-        return ""
-    lines = ["" for _ in reading.lines]
-    for digit in reading.digits:
-        lines[digit.line] += (
-            str(digit.alternatives[0][0]) if case.layout == "single" else digit.text
-        )
-    return "|".join(lines)
+def said(reading: Reading | None) -> str:
+    """What was read, in the form of a label; a refused digit is not right."""
+    return "" if reading is None else reading.text.replace("\n", "|")
 
 
 def errors(case: Case, text: str) -> int:
@@ -133,7 +126,7 @@ def main() -> None:
             except ImageError as error:
                 print(error, file=sys.stderr)
                 reading = None
-            text = said(case, reading)
+            text = said(reading)
             distance = errors(case, text)
             refused = reading is None or reading.rejected
             groups[case.group].append((distance == 0, distance, len(case.label), refused))

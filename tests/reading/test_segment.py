@@ -19,7 +19,12 @@ def write(
     spans = []
     for symbol in text:
         ink = strokes.draw(
-            strokes.strokes_of(symbol, 0), height, pen, np.random.default_rng(0), pressure=0, taper=0
+            strokes.strokes_of(symbol, 0),
+            height,
+            pen,
+            np.random.default_rng(0),
+            pressure=0,
+            taper=0,
         )
         place = page[y : y + ink.shape[0], x : x + ink.shape[1]]
         place[:] = (place * (1 - 0.8 * ink[: place.shape[0], : place.shape[1]])).astype(np.uint8)

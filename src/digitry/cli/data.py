@@ -1,1 +1,319 @@
-"""Verbs on data sets and on the machine."""
+"""Verbs on data sets and on the machine: `data fetch`, `data check`, `explore`, `doctor`."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digitry.cli import app
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digitry.training.explore import Exploration
+
+data_app = typer.Typer(help="Fetch and check data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    text = "text"
+    json = "json"
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder with the four MNIST files, gzipped or plain; else DIGITRY_DATA, else the cache.",
+        show_default=False,
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+AsFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="mnist or uci.")],
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a data set to this machine, verified by sha256, and say where it lies."""
+    from digitry.training.datasets import load_dataset
+
+    data = load_dataset(name, data_dir=data_dir, offline=offline, console=_progress(quiet))
+    print(f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images")
+    print(f"source   {data.source}")
+    print(f"licence  {data.licence}")
+    print(f"sha256   {data.sha256}")
+
+
+@data_app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="mnist, uci, or a path to a data set of your own.")],
+    data_dir: DataDir = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Check the files of a data set; download and change nothing. Exit 3 if bad, 4 if absent."""
+    from dataclasses import asdict
+
+    from digitry.training import datasets
+
+    states = datasets.check(name, data_dir=data_dir)
+    if format is Format.json:
+        print(json.dumps([asdict(state) for state in states], indent=2))
+    else:
+        for state in states:
+            detail = f"sha256 {state.detail}" if state.state == "ok" else state.detail
+            place = f"  ({state.path})" if state.path else ""
+            print(f"{state.state:<6}  {state.file:<24}  {detail}{place}")
+    found = {state.state for state in states}
+    if found != {"ok"}:
+        raise typer.Exit(3 if "bad" in found else 4)
+
+
+@app.command()
+def explore(
+    data: Annotated[str, typer.Argument(help="mnist, uci, or a path to a data set of your own.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the pictures; else explore-NAME.", show_default=False),
+    ] = None,
+    format: AsFormat = Format.text,
+    pictures: Annotated[bool, typer.Option(help="Draw the pictures.")] = True,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look through a data set: labels, samples, duplicates, conflicts, blank, inverted and odd images."""
+    from importlib.util import find_spec
+
+    from digitry.errors import UnavailableError
+
+    if pictures and find_spec("matplotlib") is None:
+        raise UnavailableError(
+            "pictures need the extra `train`",
+            remedy="pip install 'digitry[train]', or add --no-pictures",
+        )
+    from digitry.training.datasets import load_dataset
+    from digitry.training.explore import explore as look_through
+
+    progress = _progress(quiet)
+    dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=progress)
+    found = look_through(dataset)
+    written: list[Path] = []
+    if pictures:
+        from digitry.training.gallery import write_gallery
+
+        written = write_gallery(dataset, found, out or Path(f"explore-{dataset.name}"))
+    if format is Format.json:
+        print(
+            json.dumps({**found.to_dict(), "pictures": [str(path) for path in written]}, indent=2)
+        )
+    else:
+        _print_findings(found)
+        for path in written:
+            print(path)
+
+
+def _print_findings(found: "Exploration") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    print(f"{found.name}, {found.source}")
+    print(f"licence {found.licence}")
+    print()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("label", "train", "test"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label in range(10):
+        table.add_row(str(label), f"{found.train_counts[label]:,}", f"{found.test_counts[label]:,}")
+    table.add_row("all", f"{sum(found.train_counts):,}", f"{sum(found.test_counts):,}")
+    console.print(table)
+
+    def names(items: "Any") -> str:
+        shown = [item.name or f"{item.part} {item.index}" for item in items[:4]]
+        return ", ".join(shown) + (", …" if len(items) > 4 else "")
+
+    print()
+    rows = [
+        ("blank", len(found.blank), names(found.blank)),
+        ("near-empty", len(found.near_empty), names(found.near_empty)),
+        ("inverted", len(found.inverted), names(found.inverted)),
+        (
+            "exact duplicates",
+            sum(len(group) - 1 for group in found.duplicates),
+            names([group[1] for group in found.duplicates]),
+        ),
+        ("near-duplicates", len(found.near), names([pair.second for pair in found.near])),
+        ("conflicting labels", len(found.conflicts), names([p.second for p in found.conflicts])),
+        ("in train and test", len(found.leaks), names([pair.second for pair in found.leaks])),
+        (
+            "odd, of the 60 shown",
+            sum(odd.score > 1 for odd in found.odd),
+            names([odd.item for odd in found.odd]),
+        ),
+    ]
+    findings = Table(box=None, pad_edge=False, header_style="bold")
+    findings.add_column("finding", no_wrap=True)
+    findings.add_column("images", justify="right")
+    findings.add_column("where", overflow="fold")
+    for name, count, where in rows:
+        findings.add_row(name, f"{count:,}", escape(where))
+    console.print(findings)
+
+
+@app.command()
+def doctor(format: AsFormat = Format.text) -> None:
+    """Show versions, devices, caches, extras and data: what to send along with a bug report."""
+    report = _examine()
+    if format is Format.json:
+        print(json.dumps(report, indent=2))
+        return
+    for section, entries in report.items():
+        print(section)
+        for name, value in entries.items():
+            print(f"  {name:<12}  {_words(value)}")
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "not installed"
+    if isinstance(value, dict):
+        if value["installed"]:
+            return "installed"
+        return f"lacks {', '.join(value['missing'])}; {value['remedy']}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _examine() -> dict[str, dict[str, Any]]:
+    import digitry
+
+    names = {
+        "numpy": "numpy",
+        "pillow": "pillow",
+        "cv2": "opencv-python-headless",
+        "onnxruntime": "onnxruntime",
+        "keras": "keras",
+        "torch": "torch",
+    }
+    versions: dict[str, Any] = {
+        "digitry": digitry.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+    }
+    versions |= {name: _version(package) for name, package in names.items()}
+    return {
+        "versions": versions,
+        "devices": _devices(),
+        "caches": _caches(),
+        "extras": _extras(),
+        "data": _data(),
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, Any]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices: dict[str, Any] = {"cores": cores, "cuda": False, "mps": False}
+    if _version("torch") is None:
+        return devices
+    # In a process of its own: a torch whose libraries do not fit may take the whole process with it,
+    # and that is just what doctor is run for.
+    code = (
+        "import json, torch; cuda = torch.cuda; there = cuda.is_available(); print(json.dumps({"
+        "'cuda': there, 'mps': torch.backends.mps.is_available(),"
+        "'gpus': [cuda.get_device_name(i) for i in range(cuda.device_count() if there else 0)]}))"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
+        devices |= json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        devices["torch"] = "does not load within two minutes"
+    except (OSError, subprocess.CalledProcessError, json.JSONDecodeError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        devices["torch"] = f"does not load: {reason[:200]}"
+    return devices
+
+
+def _caches() -> dict[str, Any]:
+    from digitry.training.mirrors import cache_dir
+
+    folder = cache_dir()
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
+
+
+def _extras() -> dict[str, Any]:
+    """Read from our own metadata what each extra wants, and say what of it is missing."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    wanted: dict[str, list[str]] = {}
+    try:
+        for line in requires("digitry") or []:
+            match = re.match(r"([A-Za-z0-9._-]+).*;.*extra\s*==\s*['\"]([a-z]+)['\"]", line)
+            if match and match[1] != "digitry":
+                wanted.setdefault(match[2], []).append(match[1])
+    except PackageNotFoundError:
+        return {"unknown": "digitry runs from a folder and is not installed"}
+    extras: dict[str, Any] = {}
+    for extra, packages in wanted.items():
+        missing = [package for package in packages if _version(package) is None]
+        extras[extra] = {
+            "installed": not missing,
+            "missing": missing,
+            "remedy": f"pip install 'digitry[{extra}]'" if missing else None,
+        }
+    return extras
+
+
+def _data() -> dict[str, Any]:
+    from digitry.training import datasets
+
+    states = datasets.check("mnist")
+    bad = [state.file for state in states if state.state == "bad"]
+    absent = [state.file for state in states if state.state == "absent"]
+    if bad:
+        mnist = f"damaged: {', '.join(bad)}"
+    elif absent:
+        mnist = "not here; `digitry data fetch mnist` brings it"
+    else:
+        mnist = str(Path(states[0].path or "").parent)
+    uci = "with scikit-learn" if _version("scikit-learn") else "needs the extra `train`"
+    return {"mnist": mnist, "uci": uci}
+
+
+def _progress(quiet: bool) -> "Console | None":
+    if quiet:
+        return None
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,1 +1,428 @@
 """Verbs on models."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digitry.cli import app
+from digitry.cli.model_text import (
+    card_text,
+    console_for,
+    model_facts,
+    print_comparison,
+    print_evaluation,
+    print_json,
+    print_run,
+    table_of,
+)
+from digitry.errors import ModelError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from digitry.training.evaluation import Comparison
+    from digitry.training.recipes import Recipe
+    from digitry.training.run import Run
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+DATA_HELP = "Data set: mnist, uci, or the path of your own (folder, IDX, .npz, .csv)."
+DATA_DIR_HELP = "Folder in which the files of mnist lie; before the cache and the network."
+FORMAT_HELP = "text or json."
+
+
+def require_training() -> None:
+    """See that the extra `train` is installed, before anything is begun.
+
+    Raises:
+        UnavailableError: it is not.
+    """
+    if any(find_spec(name) is None for name in ("keras", "torch", "onnx", "matplotlib", "jinja2")):
+        raise UnavailableError(
+            "training needs the extra `train`", remedy="pip install 'digitry[train]'"
+        )
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe; `digitry recipes` lists them.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help=f"{DATA_HELP} Default: the recipe's own.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="field=value of the recipe, such as hidden=256,64. Repeatable."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and augmentation. Default: the recipe's.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest that is here.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, new or empty. Default: runs/<recipe>-<time>."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder whose training is to go on where it stopped.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Outputs to write, by name and comma: loss,confusion,report. Default: all."
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; print the run folder alone.")
+    ] = False,
+) -> None:
+    """Train a recipe and write its run folder: models, numbers, pictures, report."""
+    require_training()
+    from digitry.training import datasets, run
+
+    console = None if quiet else console_for(stderr=True)
+    wanted = None if only is None else run.select(_parts(only))
+    if resume is not None:
+        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out))
+        folder, chosen = resume, begun.recipe
+        wanted = begun.only if only is None else wanted
+        if not run.is_finished(folder):
+            dataset = datasets.load_dataset(
+                begun.data,
+                data_dir=None if begun.data_dir is None else Path(begun.data_dir),
+                console=console,
+            )
+            run.train_run(
+                chosen,
+                dataset,
+                folder,
+                device=begun.device if device == "auto" else _device(device),
+                resume=True,
+                only=wanted,
+                console=console,
+            )
+    else:
+        if recipe is None:
+            raise UsageError("no recipe is named", remedy="digitry recipes lists them")
+        chosen = _chosen(recipe, set_, epochs, seed)
+        _device(device)
+        if out is not None:
+            run.check_new(out)
+        source = data or chosen.data
+        dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
+        if dataset.name != chosen.data:
+            chosen = chosen.override({"data": dataset.name})
+        folder = out or run.default_folder(chosen)
+        run.train_run(
+            chosen,
+            dataset,
+            folder,
+            device=device,
+            only=wanted,
+            console=console,
+            data=source if source in datasets.NAMED else str(Path(source).expanduser().absolute()),
+            data_dir=data_dir,
+        )
+    finished = run.load_run(folder)
+    page = _write_report(finished, wanted)
+    if quiet:
+        print(folder)
+    else:
+        print_run(finished, page)
+    if finished.metrics["interrupted"]:
+        print(f"digitry: interrupted; go on with: digitry train --resume {folder}", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{DATA_HELP} Its test part is used. Default: what the run trained on."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure a model on the test images of a data set."""
+    require_training()
+    _format(format_)
+    from digitry.training import convert, datasets, evaluation
+
+    loaded = convert.load_artifact(model)
+    source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
+    console = None if quiet else console_for(stderr=True)
+    dataset = datasets.load_dataset(source, data_dir=folder, console=console)
+    result, _ = evaluation.evaluate(loaded, dataset.test)
+    if format_ == "json":
+        print_json(
+            {
+                "model": {
+                    "name": loaded.metadata.name,
+                    "source": loaded.source,
+                    "sha256": loaded.sha256,
+                    "labels": list(loaded.metadata.labels),
+                },
+                "data": {
+                    "name": dataset.name,
+                    "sha256": dataset.sha256,
+                    "licence": dataset.licence,
+                    "test_images": len(dataset.test),
+                },
+                "test": result.to_dict(),
+            }
+        )
+        return
+    print_evaluation(loaded.metadata.name, dataset.name, result)
+
+
+@app.command()
+def recipes(
+    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+) -> None:
+    """List the recipes."""
+    _format(format_)
+    from digitry.training.recipes import RECIPES
+
+    if format_ == "json":
+        print_json([recipe.to_dict() for recipe in RECIPES.values()])
+        return
+    table = table_of(
+        "recipe", "hidden", "optimizer", "batch>", "epochs>", "held out>", "what it is"
+    )
+    for recipe in RECIPES.values():
+        table.add_row(
+            f"[bold]{recipe.name}[/]",
+            ", ".join(str(units) for units in recipe.hidden),
+            recipe.optimizer,
+            str(recipe.batch_size),
+            str(recipe.epochs),
+            f"{100 * recipe.validation:g}%" if recipe.validation else "–",
+            recipe.summary,
+        )
+    console_for().print(table)
+
+
+@app.command()
+def models(
+    card: Annotated[
+        str | None,
+        typer.Option(help="Model card of a shipped model, a .onnx file or a run folder."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+) -> None:
+    """List the models that come with digitry, or print one's card."""
+    _format(format_)
+    from digitry import artifact
+
+    if card is not None:
+        loaded = artifact.load(card)
+        facts = model_facts(loaded)
+        if format_ == "json":
+            print_json(facts)
+        else:
+            print(card_text(facts))
+        return
+    found = []
+    for name in artifact.SHIPPED:
+        try:
+            found.append(model_facts(artifact.load(name)))
+        except OSError as error:
+            raise ModelError(
+                "is not in this installation", where=name, remedy="install digitry again"
+            ) from error
+    if format_ == "json":
+        print_json(found)
+        return
+    table = table_of("model", "size>", "labels>", "scores", "recipe")
+    for facts in found:
+        scores = "\n".join(f"{key} {value:.4f}" for key, value in facts["scores"].items())
+        table.add_row(
+            f"[bold]{facts['name']}[/]",
+            f"{facts['bytes'] / 1e6:.2f} MB",
+            str(len(facts["labels"])),
+            scores or "–",
+            str(facts["recipe"].get("name", "–")),
+        )
+    console_for().print(table)
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name."),
+    ],
+    to: Annotated[str, typer.Option(help="keras, h5 or onnx.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: beside the model.")
+    ] = None,
+) -> None:
+    """Write a model in another format."""
+    require_training()
+    from digitry.training import convert
+
+    print(convert.convert(model, to, out))
+
+
+@app.command()
+def report(
+    run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    only: Annotated[
+        str | None, typer.Option(help="Pictures to draw, by name and comma. Default: all.")
+    ] = None,
+) -> None:
+    """Draw a run's pictures and its report.html again, from its folder alone."""
+    require_training()
+    from digitry.training import run
+
+    wanted = None if only is None else run.select(_parts(only))
+    page = _write_report(run.load_run(run_), wanted)
+    print(run_ if page is None else page)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for comparison.png. Default: the one that holds the first run."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+) -> None:
+    """Show runs side by side; p tells whether each differs from the first on the same images."""
+    require_training()
+    _format(format_)
+    from digitry.training import evaluation
+    from digitry.training.run import load_predictions, load_run
+
+    if len(runs) < 2:
+        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+    loaded = [load_run(folder) for folder in runs]
+    first, *others = [load_predictions(one) for one in loaded]
+    tests = [None, *(evaluation.compare(first, other) for other in others)]
+    # Only now, when the runs are known to be comparable, is matplotlib worth its time.
+    from digitry.training import report as reporting
+
+    (plot,) = reporting.write_comparison(loaded, out or runs[0].resolve().parent)
+    if format_ == "json":
+        rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
+        print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})
+        return
+    print_comparison(loaded, tests)
+    print(plot)
+
+
+# --- what train does -------------------------------------------------------------------------------
+
+
+def _chosen(
+    name: str, settings: list[str] | None, epochs: int | None, seed: int | None
+) -> "Recipe":
+    from digitry.training import recipes
+
+    values: dict[str, str] = {}
+    for setting in settings or []:
+        field, equals, value = setting.partition("=")
+        if not equals or not field.strip():
+            raise UsageError(
+                f"{setting!r} is no setting", where="--set", remedy="write field=value"
+            )
+        values[field.strip()] = value.strip()
+    for field, number in (("epochs", epochs), ("seed", seed)):
+        if number is not None:
+            values[field] = str(number)
+    return recipes.find(name).override(values)
+
+
+def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> Any:
+    from digitry.training import run
+
+    if any(setting not in (None, []) for setting in settings):
+        raise UsageError(
+            "a run goes on with the recipe and data that it began with",
+            where="--resume",
+            remedy="leave --data, --data-dir, --set, --epochs, --seed and --out away",
+        )
+    begun = run.load_start(folder)
+    if recipe not in (None, begun.recipe.name):
+        raise UsageError(
+            f"holds a run of {begun.recipe.name}, not of {recipe}",
+            where=folder,
+            remedy=f"digitry train --resume {folder}",
+        )
+    return begun
+
+
+def _device(name: str) -> str:
+    if name not in DEVICES:
+        raise UsageError(
+            f"{name!r} is no device", where="--device", remedy=f"choose from: {', '.join(DEVICES)}"
+        )
+    return name
+
+
+def _write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
+    from digitry.training.run import PLOTS
+
+    if only is not None and not only & {*PLOTS, "report.html"}:
+        return None
+    from digitry.training import report
+
+    report.write_plots(finished, only)
+    return report.write_html(finished) if only is None or "report.html" in only else None
+
+
+# --- what the others print -------------------------------------------------------------------------
+
+
+def _data_of(
+    model: str, data: str | None, data_dir: Path | None, recipe: Any
+) -> tuple[str, Path | None]:
+    """Say which data set a model is measured on where the user does not: the one it knows."""
+    from digitry.training import datasets, run
+
+    if data is not None:
+        return data, data_dir
+    if (Path(model) / run.START).exists():
+        begun = run.load_start(Path(model))
+        folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
+        return begun.data, folder
+    known = recipe.get("data", "mnist")
+    return (known if known in datasets.NAMED else "mnist"), data_dir
+
+
+def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:
+    metrics = one.metrics
+    return {
+        "run": one.name,
+        "folder": str(one.folder),
+        "recipe": one.recipe.name,
+        "accuracy": metrics["test"]["accuracy"],
+        "interval": metrics["test"]["interval"],
+        "loss": metrics["test"]["loss"],
+        "ece": metrics["test"]["ece"],
+        "parameters": metrics["parameters"],
+        "fit_seconds": metrics["fit_seconds"],
+        "comparison": None if test is None else test.to_dict(),
+    }
+
+
+def _parts(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _format(name: str) -> None:
+    if name not in ("text", "json"):
+        raise UsageError(f"{name!r} is no format", where="--format", remedy="choose text or json")

@@ -150,12 +150,8 @@ def lines(ink: Ink) -> list[list[Cluster]]:
     typical = _typical_height([_box(stats[label]) for label in found])
     groups = _gathered([(_box(stats[label]), [label]) for label in found], typical)
     groups = [group for group in groups if max(group[0].h, group[0].w) >= 0.3 * typical]
-    result = []
-    for line in _in_lines(groups, typical):
-        result.append(
-            [_cluster(_piece(ink, labels, stats, members), typical) for _, members in line]
-        )
-    return result
+    pieces = _bold([_piece(ink, labels, stats, members) for _, members in groups], typical)
+    return [[_cluster(piece, typical) for piece in line] for line in _in_lines(pieces)]
 
 
 # --- paper and ink ---------------------------------------------------------------------------------
@@ -189,12 +185,9 @@ def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _paper_noise(strength: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Give the middle and the spread of bare paper, robustly: writing covers less than half of it."""
+    """Give the middle and the spread of bare paper, robustly: a third of a picture is paper."""
     sample = strength[:: max(1, strength.shape[0] // 400), :: max(1, strength.shape[1] // 400)]
-    middle = float(np.median(sample))
-    below = sample[sample <= max(middle * 3, 0.12)]
-    if below.size == 0:
-        return middle, 0.0
+    below = sample[sample <= max(3 * float(np.percentile(sample, 33)), 0.12)]
     middle = float(np.median(below))
     return middle, 1.4826 * float(np.median(np.abs(below - middle)))
 
@@ -273,7 +266,9 @@ def _without_long_thin(
     thin = cv2.subtract(faint, thick)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(thin, connectivity=8)
     wide, high = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
-    dashes = 1 + np.flatnonzero((wide >= 3 * thickest) & (high <= np.maximum(0.15 * wide, 1.6 * thickest)))
+    dashes = 1 + np.flatnonzero(
+        (wide >= 3 * thickest) & (high <= np.maximum(0.15 * wide, 1.6 * thickest))
+    )
     if len(dashes) == 0:
         return mask
     # Digits interrupt a line. What is left of it still lies in a row, and fills most of its length.
@@ -327,6 +322,13 @@ def _at_border(box: Box, width: int, height: int) -> bool:
     return box.x <= 0 or box.y <= 0 or box.right >= width or box.bottom >= height
 
 
+def _along_border(box: Box, width: int, height: int) -> bool:
+    """Tell whether a box is a strip that lies along the border, as the edge of a sheet does."""
+    upright = box.h >= 3 * box.w and box.h >= 0.1 * height and (box.x <= 0 or box.right >= width)
+    lying = box.w >= 3 * box.h and box.w >= 0.1 * width and (box.y <= 0 or box.bottom >= height)
+    return upright or lying
+
+
 def _distance(a: Box, b: Box) -> float:
     """Give the gap between two boxes, in pixels; 0 where they meet."""
     across = max(a.x - b.right, b.x - a.right, 0)
@@ -374,7 +376,7 @@ def _writing(
         if max(box.w, box.h) < smallest or area < 4:
             continue
         solid = area > 0.6 * box.w * box.h and min(box.w, box.h) > 0.08 * min(width, height)
-        if solid and _at_border(box, width, height):
+        if _at_border(box, width, height) and (solid or _along_border(box, width, height)):
             continue
         found.append(label)
     return found
@@ -383,7 +385,7 @@ def _writing(
 def _typical_height(boxes: Sequence[Box]) -> float:
     """Give the height of a digit here: the median, where a tall piece counts more than a speck."""
     heights = np.sort([float(max(box.h, 0.5 * box.w)) for box in boxes])
-    weights = np.cumsum(heights**2)
+    weights = np.cumsum(heights)
     return float(heights[int(np.searchsorted(weights, 0.5 * weights[-1]))])
 
 
@@ -424,26 +426,37 @@ def _belong(a: Box, b: Box, typical: float) -> bool:
     )
 
 
-def _in_lines(
-    groups: list[tuple[Box, list[int]]], typical: float
-) -> list[list[tuple[Box, list[int]]]]:
-    """Sort into lines: left to right, each group goes to the line whose end it continues."""
-    result: list[list[tuple[Box, list[int]]]] = []
-    for group in sorted(groups, key=lambda group: group[0].x):
-        box = group[0]
+def _bold(pieces: list[Piece], typical: float) -> list[Piece]:
+    """Leave out specks: small beside the digits here, and much paler than their ink."""
+    if not pieces:
+        return []
+    heights = np.array([float(max(piece.box.h, piece.box.w)) for piece in pieces])
+    levels = np.array([float(np.percentile(piece.ink[piece.ink > 0], 80)) for piece in pieces])
+    order = np.argsort(levels)
+    weight = np.cumsum(heights[order])
+    level = float(levels[order[int(np.searchsorted(weight, 0.5 * weight[-1]))]])
+    small, pale = heights < 0.6 * typical, levels < 0.45 * level
+    return [piece for piece, drop in zip(pieces, small & pale, strict=True) if not drop]
+
+
+def _in_lines(pieces: list[Piece]) -> list[list[Piece]]:
+    """Sort into lines: left to right, each piece goes to the line whose end it continues."""
+    result: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.box.x):
+        box = piece.box
         best, best_share = None, 0.35
         for line in result:
-            tail = [member[0] for member in line[-3:]]
-            top = sum(b.y for b in tail) / len(tail)
-            bottom = sum(b.bottom for b in tail) / len(tail)
+            tail = line[-3:]
+            top = sum(other.box.y for other in tail) / len(tail)
+            bottom = sum(other.box.bottom for other in tail) / len(tail)
             share = (min(box.bottom, bottom) - max(box.y, top)) / min(box.h, max(bottom - top, 1))
             if share > best_share:
                 best, best_share = line, share
         if best is None:
-            result.append([group])
+            result.append([piece])
         else:
-            best.append(group)
-    return sorted(result, key=lambda line: float(np.mean([g[0].y + g[0].h / 2 for g in line])))
+            best.append(piece)
+    return sorted(result, key=lambda line: float(np.mean([p.box.y + p.box.h / 2 for p in line])))
 
 
 def _cluster(piece: Piece, typical: float) -> Cluster:

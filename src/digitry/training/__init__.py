@@ -1,1 +1,35 @@
-"""Data set to model to artifact to report."""
+"""Data set to model to artifact to report.
+
+>>> from digitry.training import RECIPES, evaluate, load_dataset, train
+
+The names are resolved when they are first used, so that importing them costs what they need, no more.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from digitry.training.datasets import load_dataset as load_dataset
+    from digitry.training.engine import train as train
+    from digitry.training.evaluation import evaluate as evaluate
+    from digitry.training.recipes import RECIPES as RECIPES
+
+__all__ = ["RECIPES", "evaluate", "load_dataset", "train"]
+
+_HOMES = {
+    "RECIPES": "digitry.training.recipes",
+    "evaluate": "digitry.training.evaluation",
+    "load_dataset": "digitry.training.datasets",
+    "train": "digitry.training.engine",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'digitry.training' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

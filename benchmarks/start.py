@@ -1,0 +1,49 @@
+"""How long a person waits for the first digit: a cold `digitry read` beside the bare imports it needs.
+
+    python benchmarks/start.py [--runs 15] [--json FILE]
+
+Each round starts, in turn, a process that only imports numpy, Pillow, OpenCV and ONNX Runtime (what
+nobody who reads images with these libraries can avoid), `digitry read` on one of our samples, and
+`digitry --help`. The ratio of the medians is what we promise; seconds depend on the machine.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "digit-5.png"
+COMMANDS = {
+    "imports": [sys.executable, "-c", "import numpy, PIL.Image, cv2, onnxruntime"],
+    "read": [sys.executable, "-m", "digitry", "read", str(SAMPLE)],
+    "help": [sys.executable, "-m", "digitry", "--help"],
+    "python": [sys.executable, "-c", "pass"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(arguments.runs + 1):
+        for name, command in COMMANDS.items():
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - started)
+    # The first round warms the file cache and is not counted.
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    for name, median in medians.items():
+        print(f"{name:<8} {1000 * median:7.0f} ms   {median / medians['imports']:.2f} x imports")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(medians, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

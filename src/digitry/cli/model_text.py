@@ -1,0 +1,215 @@
+"""What the verbs on models print: tables, results, model cards."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from digitry.training.evaluation import Comparison, Evaluation
+    from digitry.training.run import Run
+
+
+def print_run(finished: "Run", page: Path | None) -> None:
+    """Print what a training came to: scores, an example, times, and where the report lies."""
+    from digitry.artifact import NOT_A_DIGIT
+
+    metrics, test = finished.metrics, finished.test
+    example = metrics["example"]
+    low, high = test.interval
+    predicted = example["predicted"] if example["predicted"] < 10 else NOT_A_DIGIT
+    epochs = len(finished.history)
+    calibrated = (
+        f", {test.calibrated_ece:.4f} calibrated at temperature {test.temperature:.2f}"
+        if metrics["validation"] is not None
+        else " (no images held out, so not calibrated)"
+    )
+    print(f"{finished.recipe.name} on {metrics['data']['name']}")
+    for name, text in (
+        (
+            "test accuracy",
+            f"{_percent(test.accuracy)} (95% interval {_percent(low)} to {_percent(high)})",
+        ),
+        ("test loss", f"{test.loss:.4f}"),
+        ("ECE", f"{test.ece:.4f}{calibrated}"),
+        (
+            "example",
+            f"test image {example['index']}: predicted {predicted}, actual {example['actual']} "
+            f"({_percent(example['confidence'])} sure)",
+        ),
+        (
+            "training",
+            f"{metrics['fit_seconds']:.2f} s for {epochs} epoch{'' if epochs == 1 else 's'}, "
+            f"{metrics['parameters']:,} parameters",
+        ),
+        ("run folder", str(finished.folder)),
+        ("report", str(page) if page else "not asked for"),
+    ):
+        print(f"  {name:<14} {text}")
+
+
+def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
+    """Print the scores of a model, as a whole and digit by digit."""
+    low, high = result.interval
+    print(f"{model} on {data}: {result.count:,} test images")
+    print(
+        f"  accuracy  {_percent(result.accuracy)} (95% interval {_percent(low)} to {_percent(high)})"
+    )
+    print(f"  loss      {result.loss:.4f}")
+    print(
+        f"  ECE       {result.ece:.4f}, {result.calibrated_ece:.4f} calibrated at temperature "
+        f"{result.temperature:.2f}"
+    )
+    table = table_of("digit", "precision>", "recall>", "F1>", "images>")
+    for one in result.classes:
+        shares = [_percent(share) for share in (one.precision, one.recall, one.f1)]
+        table.add_row(f"[bold]{one.label}[/]", *shares, f"{one.support:,}")
+    console_for().print(table)
+
+
+def print_comparison(loaded: list["Run"], tests: "list[Comparison | None]") -> None:
+    """Print runs as a table, each with its test against the first."""
+    best = max(one.metrics["test"]["accuracy"] for one in loaded)
+    table = table_of(
+        "run",
+        "recipe",
+        "accuracy>",
+        "95% interval>",
+        "loss>",
+        "ECE>",
+        "parameters>",
+        "fit s>",
+        "p>",
+    )
+    for one, test in zip(loaded, tests, strict=True):
+        score = one.metrics["test"]
+        low, high = score["interval"]
+        accuracy = _percent(score["accuracy"])
+        table.add_row(
+            one.name,
+            one.recipe.name,
+            f"[bold green]{accuracy}[/]" if score["accuracy"] == best else accuracy,
+            f"{_percent(low)} to {_percent(high)}",
+            f"{score['loss']:.4f}",
+            f"{score['ece']:.4f}",
+            f"{one.metrics['parameters']:,}",
+            f"{one.metrics['fit_seconds']:.2f}",
+            "–" if test is None else _p_value(test.p_value),
+        )
+    console_for().print(table)
+    print(f"p: McNemar's exact test against {loaded[0].name}, on the same test images")
+
+
+def _p_value(p: float) -> str:
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def model_facts(loaded: Any) -> dict[str, Any]:
+    """Give all that a model file says, and its size, as JSON has it."""
+    from dataclasses import asdict
+
+    facts = asdict(loaded.metadata)
+    facts["labels"] = list(loaded.metadata.labels)
+    facts["risk_coverage"] = [list(row) for row in loaded.metadata.risk_coverage]
+    return {**facts, "source": loaded.source, "bytes": len(loaded.onnx), "sha256": loaded.sha256}
+
+
+def card_text(facts: dict[str, Any]) -> str:
+    """Write a model card in Markdown from `model_facts`."""
+    from digitry.artifact import NOT_A_DIGIT
+
+    recipe = facts["recipe"]
+    refuses = NOT_A_DIGIT in facts["labels"]
+    curve = facts["risk_coverage"]
+    rows = [row for row in curve if row[1] <= 0.01]
+    calibrated = facts["temperature"] != 1 or bool(curve)
+    lines = [
+        f"# {facts['name']}",
+        "",
+        f"Reads one handwritten digit from a 28 x 28 glyph. {facts['bytes'] / 1e6:.2f} MB, "
+        f"{len(facts['labels'])} labels, glyph version {facts['glyph_version']}.",
+        f"Made by digitry {facts['digitry'] or 'of unknown version'}"
+        + (f", {facts['created']}." if facts["created"] else "."),
+        f"sha256 {facts['sha256']}",
+        "",
+        "## Data",
+        *(
+            [f"- {name}: sha256 {digest}" for name, digest in facts["data"].items()]
+            or ["- unknown"]
+        ),
+        *[f"  licence: {text}" for text in _licences(facts["data"])],
+        "",
+        "## Scores",
+        *(
+            [f"- {name}: {value:.4f}" for name, value in facts["scores"].items()]
+            or ["- none stated"]
+        ),
+        "",
+        "## Calibration",
+        f"- temperature {facts['temperature']:.3f}"
+        + ("" if calibrated else ": not fitted, confidences are as the network gives them"),
+    ]
+    if rows:
+        threshold, error, coverage = max(rows, key=lambda row: row[2])
+        lines.append(
+            f"- with confidence {threshold:.4f} or more, {_percent(error)} were wrong and "
+            f"{_percent(coverage)} were answered, on held-out data"
+        )
+    lines += [
+        "",
+        "## Limits",
+        "- digits 0 to 9 in ink; no letters, no printed type, no signs",
+        "- confidences and thresholds hold for images like its data; fit them to your own source",
+        "- it knows what is not a digit, within what it has seen"
+        if refuses
+        else "- it has no label for what is not a digit: whatever it is shown, it reads as one",
+        "",
+        "## Recipe",
+        *([f"- {name}: {value}" for name, value in recipe.items()] or ["- unknown"]),
+        "",
+        "## Licence",
+        "- the model: Apache-2.0, as digitry; the data sets keep their own",
+    ]
+    return "\n".join(lines)
+
+
+def _licences(data: dict[str, str]) -> list[str]:
+    from digitry.training import datasets
+
+    return [datasets.LICENCES[name] for name in data if name in datasets.LICENCES]
+
+
+def _percent(share: float) -> str:
+    # Never up to a perfect score that was not reached.
+    text = f"{100 * share:.2f}%"
+    return "99.99%" if text == "100.00%" and share < 1 else text
+
+
+def print_json(content: object) -> None:
+    """Print a result for programs."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def console_for(*, stderr: bool = False) -> "Console":
+    """Give a console on stdout, or on stderr for progress."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # Into a file or a pipe nothing is cut to the width of a window that is not there.
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 150)
+
+
+def table_of(*columns: str) -> "Table":
+    """Begin a table; a column whose name ends in `>` stands to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(
+            name.rstrip(">"), justify="right" if name.endswith(">") else "left", no_wrap=False
+        )
+    return table

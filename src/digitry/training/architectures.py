@@ -1,0 +1,92 @@
+"""Keras 3 models as plain functions of a recipe.
+
+Only standard layers are used, so that the saved files load in plain Keras on any backend.
+"""
+
+import os
+
+# Keras reads this once, at its first import, and then keeps its backend for good. Ours is PyTorch:
+# the training step is traced through it. A choice that a user has made already is respected, and
+# refused below in words if it cannot work.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras as keras  # the modules that need Keras take it from here
+import numpy as np
+
+from digitry.errors import UnavailableError, UsageError
+from digitry.training.recipes import Recipe
+
+if keras.backend.backend() != "torch":
+    raise UnavailableError(
+        f"Keras already runs on {keras.backend.backend()!r}; training needs it on torch",
+        remedy="set KERAS_BACKEND=torch before the first import of keras",
+    )
+
+SIZE = 28
+"""Height and width of a glyph in pixels."""
+
+
+def build(recipe: Recipe, classes: int) -> keras.Model:
+    """Build the untrained model of a recipe.
+
+    Args:
+        recipe: names the architecture, its widths, its dropout and the seed of its weights.
+        classes: outputs; 10 digits, and perhaps one more for what is no digit.
+
+    Returns:
+        A model from (n, 28, 28) float32 in [0, 1], ink = 1, to (n, classes) softmax probabilities.
+
+    Raises:
+        UsageError: the recipe asks for more pooling than an image of 28 pixels can bear.
+    """
+    layers = {"dense": _dense, "conv": _conv}[recipe.architecture](recipe)
+    # Each layer with its own stream of one seed: the same recipe gives the same weights, and two
+    # seeds share none.
+    seeds = np.random.SeedSequence(recipe.seed).generate_state(len(layers) + 1)
+    output = keras.layers.Dense(classes, activation="softmax", name="digits")
+    for layer, seed in zip([*layers, output], seeds, strict=True):
+        if hasattr(layer, "kernel_initializer"):
+            # Keras' own default, Glorot & Bengio 2010, said aloud for the sake of the seed.
+            layer.kernel_initializer = keras.initializers.GlorotUniform(seed=int(seed))
+    name = recipe.name.replace("/", "-") or "digits"
+    return keras.Sequential([keras.layers.Input((SIZE, SIZE)), *layers, output], name=name)
+
+
+def _dense(recipe: Recipe) -> list[keras.Layer]:
+    """Give flatten and the hidden ReLU layers, as the classic programs stack them."""
+    layers: list[keras.Layer] = [keras.layers.Flatten()]
+    layers += [keras.layers.Dense(units, activation="relu") for units in recipe.hidden]
+    return layers + _dropout(recipe)
+
+
+def _conv(recipe: Recipe) -> list[keras.Layer]:
+    """Give 3x3 convolutions, each normalised and rectified; a 2x2 max pool where channels grow.
+
+    The pool stands between convolution and normalisation: the same function of the pixels up to the
+    sign of a scale, at a quarter of the work (the order of the fastest published MNIST programs).
+    """
+    layers: list[keras.Layer] = [keras.layers.Reshape((SIZE, SIZE, 1))]
+    side = SIZE
+    for channels, following in zip(recipe.hidden, (*recipe.hidden[1:], 0), strict=True):
+        layers.append(keras.layers.Conv2D(channels, 3, padding="same", use_bias=False))
+        if following > channels:
+            side //= 2
+            layers.append(keras.layers.MaxPooling2D(2))
+        # Keras' momentum of 0.99 needs thousands of steps to forget its start; these runs are short.
+        layers.append(keras.layers.BatchNormalization(momentum=0.9))
+        layers.append(keras.layers.ReLU())
+    if side < 2:
+        raise UsageError(
+            f"{list(recipe.hidden)} halves a {SIZE}-pixel image to {side}",
+            where="recipe field hidden",
+            remedy="let the channels grow at most 3 times",
+        )
+    if recipe.head == "average":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    else:
+        layers.append(keras.layers.Flatten())
+    return layers + _dropout(recipe)
+
+
+def _dropout(recipe: Recipe) -> list[keras.Layer]:
+    return [keras.layers.Dropout(recipe.dropout)] if recipe.dropout else []

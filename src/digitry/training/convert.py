@@ -1,0 +1,165 @@
+"""From one file format of a model to another, and Keras models to model files.
+
+A run folder holds all three formats; this is for models that were taken out of theirs.
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digitry import artifact, files
+from digitry.artifact import NOT_A_DIGIT, SHIPPED, Artifact, Metadata
+from digitry.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS = (".keras", ".h5")
+FORMATS = ("keras", "h5", "onnx")
+
+
+def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
+    """Turn a Keras model into a model file in memory, checked as any other.
+
+    Raises:
+        ModelError: it has layers that a model file cannot hold, or other labels than it should.
+    """
+    from digitry.training import export
+
+    with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
+        return artifact.save(Path(folder) / "model.onnx", export.to_onnx(model), metadata)
+
+
+def load_artifact(model: str) -> Artifact:
+    """Load any model that can be run: a shipped one's name, a .onnx file, a run folder, or a Keras file.
+
+    A Keras file says nothing of recipe and calibration, so its temperature is 1.
+
+    Raises:
+        ModelError: there is none, or it is no reader of digits.
+    """
+    path = Path(model)
+    if path.suffix in KERAS and path.is_file():
+        return _from_keras(path)
+    return artifact.load(model)
+
+
+def load_keras(path: Path) -> "keras.Model":
+    """Load a .keras or .h5 file; code in it is refused, as Keras' safe mode does.
+
+    Raises:
+        ModelError: it is missing, damaged, or no Keras model.
+    """
+    # The engine's module fixes Keras' backend before Keras is first imported.
+    from digitry.training import architectures  # noqa: F401
+
+    import keras  # isort: skip
+
+    if not path.is_file():
+        raise ModelError("no such model", where=path, remedy="name a .keras or .h5 file")
+    try:
+        loaded = keras.saving.load_model(path, compile=False)
+        # A reloaded chain remembers several graphs, of which a layer tells the first alone; a clone
+        # has one, along which it can be walked.
+        model = keras.models.clone_model(loaded)
+        model.set_weights(loaded.get_weights())
+        return model
+    except Exception as error:
+        # Keras lets through whatever its readers of zip, JSON and HDF5 raise: there is no common base.
+        raise ModelError(
+            f"is no Keras model that can be loaded ({type(error).__name__})",
+            where=path,
+            remedy="name a .keras or .h5 file that Keras 3 wrote",
+        ) from error
+
+
+def convert(model: str, to: str, out: Path | None = None) -> Path:
+    """Write a model in another format.
+
+    Args:
+        model: a run folder, a .keras, .h5 or .onnx file, or the name of a shipped model.
+        to: `keras`, `h5` or `onnx`.
+        out: the file to write; None = beside the source, with the format's ending; what is there is
+            replaced once the new file is whole.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UsageError: the format is unknown, or a .onnx file is to become a Keras model.
+        ModelError: the model is missing or damaged.
+    """
+    if to not in FORMATS:
+        raise UsageError(
+            f"{to!r} is no format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
+        )
+    source = Path(model)
+    shipped = model in SHIPPED
+    target = out or (
+        Path(f"{model}.{to}")
+        if shipped
+        else source / f"model.{to}"
+        if source.is_dir()
+        else source.with_suffix(f".{to}")
+    )
+    if to == "onnx":
+        loaded = load_artifact(model)
+        files.write_bytes(target, loaded.onnx)
+        return target
+    keras_file = _keras_file(source)
+    if shipped or keras_file is None:
+        raise UsageError(
+            "a model file cannot become a Keras model again: its layers are folded together",
+            where=model,
+            remedy="name the run folder that it came from, or its model.keras",
+        )
+    loaded_model = load_keras(keras_file)
+    if target.suffix != f".{to}":
+        # Keras chooses the format by the ending, and so does whoever opens the file.
+        raise UsageError(
+            f"does not end in .{to}", where=target, remedy=f"call it {target.stem}.{to}"
+        )
+    with files.replacing(target) as temporary, _without_advice():
+        loaded_model.save(temporary)
+    return target
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence Keras' advice against .h5, which is asked for here."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _keras_file(source: Path) -> Path | None:
+    if source.is_dir():
+        found = [
+            source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
+        ]
+        if not found:
+            raise ModelError(
+                "holds neither model.keras nor model.h5", where=source, remedy="train it again"
+            )
+        return found[0]
+    return source if source.suffix in KERAS else None
+
+
+def _from_keras(path: Path) -> Artifact:
+    model = load_keras(path)
+    classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
+    digits = tuple(str(digit) for digit in range(10))
+    labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)
+    if labels is None or tuple(model.input_shape[1:]) != (28, 28):
+        raise ModelError(
+            f"takes {model.input_shape} and gives {model.output_shape}",
+            where=path,
+            remedy="a reader of digits takes (n, 28, 28) and gives 10 or 11 outputs",
+        )
+    return as_artifact(model, Metadata(name=path.stem, labels=labels))

@@ -1,0 +1,233 @@
+"""The pictures of an exploration: histogram, samples, odd ones, duplicates, faults. A leaf."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from digitry import files
+from digitry.training.datasets import Dataset
+from digitry.training.explore import Exploration, Item, Pair
+from digitry.training.parsers import Bytes
+
+INK = "#1f2937"
+QUIET = "#6b7280"
+BLUE = "#2563eb"
+AMBER = "#d97706"
+RED = "#b91c1c"
+
+
+def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> list[Path]:
+    """Draw the pictures of an exploration as PNG files.
+
+    A picture of something that the data set has none of (say, blank images) is not written, and one
+    of an earlier exploration is removed.
+
+    Args:
+        dataset: what was explored.
+        exploration: what was found in it.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DigitryError: the folder cannot be written.
+    """
+    faults = (
+        [(item, "blank") for item in exploration.blank]
+        + [(item, "near-empty") for item in exploration.near_empty]
+        + [(item, "inverted") for item in exploration.inverted]
+    )
+    pairs = _pairs_to_show(exploration)
+    figures = {
+        "label_histogram.png": _histogram(exploration),
+        "samples.png": _first_samples(dataset),
+        "samples_by_label.png": _samples_by_label(dataset),
+        "odd.png": _odd_page(dataset, exploration) if exploration.odd else None,
+        "duplicates.png": _pair_page(dataset, pairs) if pairs else None,
+        "faults.png": _fault_page(dataset, faults) if faults else None,
+    }
+    written = []
+    for name, figure in figures.items():
+        path = folder / name
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        with files.replacing(path) as temporary:
+            figure.savefig(temporary, dpi=120, facecolor="white")
+        written.append(path)
+    return written
+
+
+def _histogram(found: Exploration) -> Figure:
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    labels = np.arange(10)
+    train, test = np.array(found.train_counts), np.array(found.test_counts)
+    axes.bar(labels - 0.21, train, 0.4, color=BLUE, label=f"train ({train.sum():,})")
+    axes.bar(labels + 0.21, test, 0.4, color=AMBER, label=f"test ({test.sum():,})")
+    for label in labels:
+        for shift, count in ((-0.21, train[label]), (0.21, test[label])):
+            axes.annotate(
+                f"{count:,}",
+                (label + shift, count),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                color=QUIET,
+            )
+    axes.set_xticks(labels)
+    axes.set_xlabel("label")
+    axes.set_ylabel("images")
+    axes.set_ylim(0, max(train.max(), test.max()) * 1.18)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, ncols=2, loc="upper right")
+    axes.set_title(f"{found.name}: images of each label", loc="left", color=INK, fontweight="bold")
+    return figure
+
+
+def _first_samples(dataset: Dataset) -> Figure:
+    """2 x 10 of the first training images."""
+    count = min(20, len(dataset.train))
+    return _page(
+        f"{dataset.name}: the first {count} training images",
+        [dataset.train.images[i] for i in range(count)],
+        [str(dataset.train.labels[i]) for i in range(count)],
+        columns=10,
+        caption_size=11,
+    )
+
+
+def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
+    """One row a label, its images spread evenly over the training part, as one sheet of tiles."""
+    tile = 30
+    sheet = np.full((10 * tile, columns * tile), 255, np.uint8)
+    for label in range(10):
+        rows = np.flatnonzero(dataset.train.labels == label)
+        chosen = rows[np.linspace(0, len(rows) - 1, min(columns, len(rows))).astype(int)]
+        for column, row in enumerate(chosen):
+            y, x = label * tile + 1, column * tile + 1
+            sheet[y : y + 28, x : x + 28] = 255 - dataset.train.images[row]
+    figure = Figure(figsize=(columns * 0.5 + 0.5, 10 * 0.5 + 0.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    axes.set_yticks(np.arange(10) * tile + tile / 2, [str(label) for label in range(10)])
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=13, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.hlines(
+        np.arange(1, 10) * tile - 0.5, 0, columns * tile - 1, color="#e5e7eb", linewidth=0.8
+    )
+    axes.set_title(
+        f"{dataset.name}: {columns} training images of each label",
+        loc="left",
+        color=INK,
+        fontweight="bold",
+    )
+    return figure
+
+
+def _odd_page(dataset: Dataset, found: Exploration) -> Figure:
+    return _page(
+        f"{found.name}: the odd ones (red: nearer to another label than to their own)",
+        [_image(dataset, odd.item) for odd in found.odd],
+        [f"{_where(odd.item)}\nlabel {odd.item.label}, near {odd.looks_like}" for odd in found.odd],
+        columns=10,
+        colours=[RED if odd.score > 1 else QUIET for odd in found.odd],
+    )
+
+
+def _fault_page(dataset: Dataset, faults: Sequence[tuple[Item, str]]) -> Figure:
+    shown = faults[:60]
+    more = f", the first {len(shown)} of {len(faults):,}" if len(faults) > len(shown) else ""
+    return _page(
+        f"{dataset.name}: blank, near-empty and inverted images{more}",
+        [_image(dataset, item) for item, _ in shown],
+        [f"{_where(item)}\n{kind}, label {item.label}" for item, kind in shown],
+        columns=10,
+    )
+
+
+def _pairs_to_show(found: Exploration) -> list[Pair]:
+    """Conflicts first, then leaks, then the rest: the order in which they do harm."""
+    exact = [Pair(group[0], item, 0.0) for group in found.duplicates for item in group[1:]]
+    ordered = dict.fromkeys((*found.conflicts, *found.leaks, *exact, *found.near))
+    return list(ordered)[:24]
+
+
+def _pair_page(dataset: Dataset, pairs: Sequence[Pair]) -> Figure:
+    images, captions, colours = [], [], []
+    for pair in pairs:
+        for item in (pair.first, pair.second):
+            images.append(_image(dataset, item))
+            captions.append(f"{_where(item)}\nlabel {item.label}, {pair.distance:.3f}")
+            colours.append(RED if pair.first.label != pair.second.label else QUIET)
+    return _page(
+        f"{dataset.name}: equal and nearly equal images, in pairs; label, distance (0 = equal)",
+        images,
+        captions,
+        columns=8,
+        colours=colours,
+        paired=True,
+    )
+
+
+def _page(
+    title: str,
+    images: Sequence[Bytes],
+    captions: Sequence[str],
+    *,
+    columns: int,
+    colours: Sequence[str] | None = None,
+    caption_size: float = 6.5,
+    paired: bool = False,
+) -> Figure:
+    """Lay images out in a grid, dark ink on white, each with its caption below."""
+    rows = -(-len(images) // columns)
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    cell, below = 1.05, 0.14 * lines * caption_size / 6.5 + 0.08
+    width, height = columns * cell + 0.3, rows * (cell - 0.1 + below) + 0.55
+    figure = Figure(figsize=(width, height))
+    figure.text(0.15 / width, 1 - 0.32 / height, title, color=INK, fontweight="bold", fontsize=11)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(index, columns)
+        shift = (0.05 if index % 2 == 0 else -0.05) if paired else 0.0
+        left = 0.15 + column * cell + 0.05 + shift
+        bottom = height - 0.5 - row * (cell - 0.1 + below) - (cell - 0.1)
+        axes = figure.add_axes(
+            (left / width, bottom / height, (cell - 0.1) / width, (cell - 0.1) / height)
+        )
+        axes.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color("#d1d5db")
+        figure.text(
+            (left + (cell - 0.1) / 2) / width,
+            (bottom - 0.04) / height,
+            caption,
+            ha="center",
+            va="top",
+            fontsize=caption_size,
+            linespacing=1.15,
+            color=colours[index] if colours else INK,
+        )
+    return figure
+
+
+def _image(dataset: Dataset, item: Item) -> Bytes:
+    split = dataset.train if item.part == "train" else dataset.test
+    image: Bytes = split.images[item.index]
+    return image
+
+
+def _where(item: Item) -> str:
+    """Name an image in the room of a caption; of a long path, its end."""
+    text = item.name or f"{item.part} {item.index}"
+    # A dollar sign would begin a formula in matplotlib.
+    return (text if len(text) <= 18 else f"…{text[-17:]}").replace("$", r"\$")

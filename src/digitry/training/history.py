@@ -1,0 +1,64 @@
+"""The epochs of a run: to CSV and JSON, and back, without loading what trained them."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training images gave.
+
+    Attributes:
+        number: counted from 1.
+        loss: mean over the training images, each taken when its batch was trained on.
+        accuracy: likewise, in [0, 1].
+        val_loss: mean over the held-out images after the epoch; None without any.
+        val_accuracy: likewise, in [0, 1].
+        learning_rate: of the epoch's last step.
+        seconds: of training and validation.
+    """
+
+    number: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    seconds: float
+
+
+def from_engine(epochs: Iterable[Any]) -> tuple[Epoch, ...]:
+    """Take over epochs as the engine gives them: objects with the fields of `Epoch`."""
+    return tuple(
+        Epoch(**{field.name: getattr(epoch, field.name) for field in fields(Epoch)})
+        for epoch in epochs
+    )
+
+
+def from_rows(rows: Iterable[dict[str, Any]]) -> tuple[Epoch, ...]:
+    """Rebuild epochs from their JSON form.
+
+    Raises:
+        TypeError: a row has other fields.
+    """
+    return tuple(Epoch(**row) for row in rows)
+
+
+def to_rows(epochs: Iterable[Epoch]) -> list[dict[str, Any]]:
+    """Give the JSON form."""
+    return [asdict(epoch) for epoch in epochs]
+
+
+def to_csv(epochs: Iterable[Epoch]) -> str:
+    """Give the text of history.csv: the field names with `epoch` first, a line an epoch."""
+    names = [field.name for field in fields(Epoch)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *names[1:]])
+    for epoch in epochs:
+        row = [getattr(epoch, name) for name in names]
+        writer.writerow(["" if value is None else value for value in row])
+    return text.getvalue()

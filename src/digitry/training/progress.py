@@ -1,0 +1,92 @@
+"""What a user sees while a model is trained: one live line on a terminal, else a line an epoch."""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from digitry.training.engine import Epoch
+
+INTERVAL = 0.2
+"""Seconds between two looks at the loss; a look makes a GPU wait."""
+
+
+class Display:
+    """Shows how far a training run is; a context manager.
+
+    Args:
+        console: where to; None = nowhere.
+        epochs: of the run.
+        images: an epoch.
+    """
+
+    def __init__(self, console: "Console | None", epochs: int, images: int) -> None:
+        self.console, self.epochs, self.images = console, epochs, images
+        self._progress: Progress | None = None
+        self._last = 0.0
+        self._pace: tuple[float, int] | None = None
+
+    def __enter__(self) -> "Display":
+        if self.console is not None and self.console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[pace]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+                expand=True,
+            )
+            total = self.epochs * self.images
+            self._task = self._progress.add_task("preparing", total=total, pace="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def due(self) -> bool:
+        """Tell whether it is time to look at the loss and show it."""
+        return self._progress is not None and time.perf_counter() - self._last > INTERVAL
+
+    def show(self, number: int, seen: int, loss: float, accuracy: float) -> None:
+        """Show a point within an epoch: its number from 1, images seen in it, means so far."""
+        if self._progress is None:
+            return
+        now, done = time.perf_counter(), (number - 1) * self.images + seen
+        pace = ""
+        if self._pace is not None and now > self._pace[0] and done > self._pace[1]:
+            pace = f"{(done - self._pace[1]) / (now - self._pace[0]):,.0f} images/s"
+        else:
+            # A resumed run begins in the middle.
+            self._pace = (now, done)
+        self._last = now
+        text = f"epoch {number}/{self.epochs}  loss {loss:.4f}  accuracy {accuracy:.4f}"
+        self._progress.update(self._task, completed=done, description=text, pace=pace)
+
+    def epoch(self, epoch: "Epoch") -> None:
+        """Show a whole epoch."""
+        if self.console is None:
+            return
+        if self._progress is not None:
+            self.show(epoch.number, self.images, epoch.loss, epoch.accuracy)
+            return
+        parts = [
+            f"epoch {epoch.number}/{self.epochs}",
+            f"loss {epoch.loss:.4f}",
+            f"accuracy {epoch.accuracy:.4f}",
+        ]
+        if epoch.val_loss is not None and epoch.val_accuracy is not None:
+            parts += [f"val_loss {epoch.val_loss:.4f}", f"val_accuracy {epoch.val_accuracy:.4f}"]
+        parts.append(f"{epoch.seconds:.2f} s")
+        self.console.print("  ".join(parts), highlight=False, soft_wrap=True)

@@ -1,0 +1,347 @@
+"""One training from its recipe to its run folder.
+
+A run is trained, saved, measured and written down, in this order. What a later `--resume` needs is
+written first, `metrics.json` last: a folder that holds it is whole, but for the pictures, which
+`report` draws from this folder alone. What the folder holds is told by `run_folder`.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata as packages
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import digitry
+from digitry import files
+from digitry.artifact import NOT_A_DIGIT, Metadata
+from digitry.errors import DataError, UsageError
+from digitry.reading.classifier import softmax
+from digitry.training import calibration, convert, evaluation, history
+from digitry.training.recipes import Recipe
+from digitry.training.run_folder import (
+    CHECKPOINT,
+    MODELS,
+    OUTPUTS,
+    PLOTS,
+    RECORDS,
+    START,
+    Pictures,
+    Run,
+    Start,
+    check_new,
+    default_folder,
+    is_finished,
+    load_pictures,
+    load_predictions,
+    load_run,
+    load_start,
+    select,
+)
+
+if TYPE_CHECKING:
+    import keras
+    from rich.console import Console
+
+    from digitry.training.datasets import Dataset, Split
+    from digitry.training.engine import Trained
+
+__all__ = [
+    "CHECKPOINT",
+    "OUTPUTS",
+    "PLOTS",
+    "RECORDS",
+    "START",
+    "Pictures",
+    "Run",
+    "Start",
+    "check_new",
+    "default_folder",
+    "is_finished",
+    "load_pictures",
+    "load_predictions",
+    "load_run",
+    "load_start",
+    "select",
+    "train_run",
+]
+
+MISTAKES = 60
+"""Most mistakes whose pictures are kept."""
+
+SAMPLES = 20
+"""Training images whose pictures are kept: a grid of 2 x 10."""
+
+
+def train_run(
+    recipe: Recipe,
+    dataset: "Dataset",
+    folder: Path,
+    *,
+    device: str = "auto",
+    callbacks: Sequence["keras.callbacks.Callback"] = (),
+    resume: bool = False,
+    only: frozenset[str] | None = None,
+    console: "Console | None" = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+) -> Run:
+    """Train a recipe, save the model in its three formats, measure it, and write it all down.
+
+    Ctrl-C ends the training after the step at hand; what was learned so far is saved and measured all
+    the same, and the checkpoint stays for a later `resume`.
+
+    Args:
+        recipe: how to train.
+        dataset: on what.
+        folder: where to; new or empty, unless `resume`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        callbacks: Keras callbacks.
+        resume: go on from the folder's checkpoint; without one it begins again.
+        only: names among `OUTPUTS` to write besides `RECORDS`; None = all. Pictures are drawn by
+            `report`, not here.
+        console: where progress goes; None = nowhere.
+        data: what `load_dataset` was given, for a later resume; None = the data set's name.
+        data_dir: likewise.
+
+    Raises:
+        UsageError: the folder holds something else, or another recipe's run.
+        DataError: the data set is not the one that the run began with.
+        ModelError: the three formats disagree.
+        DigitryError: the training diverged, or the folder cannot be written.
+    """
+    from digitry.training import engine
+
+    began = time.perf_counter()
+    start = Start(
+        recipe=recipe,
+        data=dataset.name if data is None else data,
+        data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
+        data_sha256=dataset.sha256,
+        device=device,
+        only=only,
+    )
+    _begin(folder, start, resume=resume)
+    checkpoint = folder / CHECKPOINT
+    trained = engine.train(
+        recipe,
+        dataset.train,
+        device=device,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        resume=resume and checkpoint.exists(),
+        console=console,
+    )
+    run = _finish(trained, dataset, folder, start, began)
+    if not trained.interrupted:
+        checkpoint.unlink(missing_ok=True)
+    return run
+
+
+def _begin(folder: Path, start: Start, *, resume: bool) -> None:
+    """Make the folder and write what resuming needs, or check that this is that run."""
+    if resume:
+        before = load_start(folder)
+        if before.recipe != start.recipe:
+            raise UsageError(
+                f"holds a run of {before.recipe.name} with other settings",
+                where=folder,
+                remedy="resume it with its own recipe, or begin a new run",
+            )
+        if before.data_sha256 != start.data_sha256:
+            raise DataError(
+                f"began with other images than {start.data} holds now",
+                where=folder,
+                remedy="bring the same data back, or begin a new run",
+            )
+        return
+    check_new(folder)
+    files.write_json(folder / "recipe.json", start.recipe.to_dict())
+    files.write_json(
+        folder / START,
+        {
+            "data": start.data,
+            "data_dir": start.data_dir,
+            "data_sha256": start.data_sha256,
+            "device": start.device,
+            "only": None if start.only is None else sorted(start.only),
+            "started": _now(),
+        },
+    )
+
+
+def _finish(
+    trained: "Trained", dataset: "Dataset", folder: Path, start: Start, began: float
+) -> Run:
+    from digitry.training import datasets, export
+
+    recipe, model = trained.recipe, trained.model
+    epochs = history.from_engine(trained.history)
+    labels = tuple(str(digit) for digit in range(10))
+    if model.output_shape[-1] == len(labels) + 1:
+        labels = (*labels, NOT_A_DIGIT)
+    draft = Metadata(
+        name=recipe.name,
+        labels=labels,
+        recipe=recipe.to_dict(),
+        data={dataset.name: dataset.sha256},
+        created=_now(),
+        digitry=digitry.__version__,
+    )
+    # The file is to carry its own scores, and the scores are to be the file's: so a draft of it is
+    # measured, and then saved with the numbers. The graph is the same to the byte.
+    graph = convert.as_artifact(model, draft)
+    test_logits = evaluation.infer(graph, dataset.test.images)
+    temperature, curve, validation = 1.0, draft.risk_coverage, None
+    if recipe.validation > 0:
+        held_out: Split = datasets.hold_out(dataset.train, recipe.validation)[1]
+        logits = evaluation.infer(graph, held_out.images)
+        temperature = calibration.fit_temperature(logits, held_out.labels)
+        curve = calibration.risk_coverage(softmax(logits, temperature), held_out.labels)
+        validation = evaluation.score(logits, held_out.labels, temperature=temperature)
+    test = evaluation.score(test_logits, dataset.test.labels, temperature=temperature)
+    metadata = replace(
+        draft,
+        temperature=temperature,
+        risk_coverage=curve,
+        scores={
+            f"{dataset.name}/test/{name}": getattr(test, name)
+            for name in ("accuracy", "loss", "ece", "calibrated_ece")
+        },
+    )
+    glyphs = dataset.test.images.astype(np.float32) / np.float32(255)
+    export.save_formats(model, folder, metadata, glyphs)
+    _drop_unwanted_models(folder, start.only)
+
+    if start.only is None or "summary.txt" in start.only:
+        files.write_text(folder / "summary.txt", _summary(model))
+    files.write_text(folder / "history.csv", history.to_csv(epochs))
+    calibrated = softmax(test_logits, temperature)
+    _save_predictions(folder / "predictions.npz", test_logits, calibrated, dataset)
+    metrics = {
+        "recipe": recipe.name,
+        "test": test.to_dict(),
+        "validation": None if validation is None else validation.to_dict(),
+        "fit_seconds": round(trained.fit_seconds, 4),
+        "total_seconds": round(time.perf_counter() - began, 4),
+        "interrupted": trained.interrupted,
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "licence": dataset.licence,
+            "source": dataset.source,
+            "train_images": len(dataset.train),
+            "test_images": len(dataset.test),
+        },
+        "history": history.to_rows(epochs),
+        "example": {
+            "index": 0,
+            "actual": int(dataset.test.labels[0]),
+            "predicted": int(calibrated[0].argmax()),
+            "confidence": float(calibrated[0].max()),
+        },
+        "parameters": int(model.count_params()),
+        "layers": _layers(model),
+        "versions": versions(),
+        "device": _device(model),
+        "finished": _now(),
+    }
+    files.write_json(folder / "metrics.json", metrics)
+    return Run(folder, recipe, metrics, epochs)
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that decide what a training computes."""
+    import platform
+
+    found = {"digitry": digitry.__version__, "python": platform.python_version()}
+    for name in ("keras", "torch", "numpy", "onnx", "onnxruntime"):
+        try:
+            found[name] = packages.version(name)
+        except packages.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _save_predictions(
+    path: Path,
+    logits: npt.NDArray[np.float32],
+    calibrated: npt.NDArray[np.float64],
+    dataset: "Dataset",
+) -> None:
+    train, test = dataset.train, dataset.test
+    wrong = np.flatnonzero(calibrated.argmax(axis=1) != test.labels)
+    worst = wrong[np.argsort(-calibrated[wrong].max(axis=1), kind="stable")][:MISTAKES]
+    with files.replacing(path) as temporary:
+        np.savez(
+            temporary,
+            probabilities=softmax(logits).astype(np.float32),
+            labels=test.labels.astype(np.uint8),
+            test_sha256=np.array(evaluation.fingerprint(test)),
+            samples=train.images[:SAMPLES],
+            sample_labels=train.labels[:SAMPLES],
+            label_counts=np.bincount(train.labels, minlength=10),
+            mistakes_index=worst,
+            mistakes_images=test.images[worst],
+            example_image=test.images[0],
+        )
+
+
+def _drop_unwanted_models(folder: Path, only: frozenset[str] | None) -> None:
+    # All three are written and compared in any case: that check is what the one kept relies on.
+    for name in MODELS:
+        if only is not None and name not in only and name not in RECORDS:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _summary(model: "keras.Model") -> str:
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=88)
+    return "\n".join(lines) + "\n"
+
+
+def _layers(model: "keras.Model") -> list[dict[str, Any]]:
+    """Describe each layer for the drawing: its kind, output shape, parameters, and what feeds it."""
+    found: list[dict[str, Any]] = []
+    for layer in model.layers:
+        inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
+        config = layer.get_config()
+        found.append(
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "activation": config.get("activation"),
+                "output_shape": list(layer.output.shape[1:]),
+                "parameters": int(layer.count_params()),
+                # Keras keeps the graph on its symbolic tensors; there is no public way to ask.
+                "inputs": [
+                    tensor._keras_history.operation.name
+                    for tensor in inputs
+                    if tensor._keras_history.operation is not layer
+                ],
+            }
+        )
+    if found and found[0]["kind"] != "InputLayer":
+        first = {
+            "name": model.inputs[0]._keras_history.operation.name,
+            "kind": "InputLayer",
+            "activation": None,
+            "output_shape": list(model.input_shape[1:]),
+            "parameters": 0,
+            "inputs": [],
+        }
+        found.insert(0, first)
+    return found
+
+
+def _device(model: "keras.Model") -> str:
+    value = model.weights[0].value if model.weights else None
+    return str(getattr(value, "device", "cpu"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

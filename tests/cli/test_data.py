@@ -1,0 +1,178 @@
+"""The verbs on data: what they print, where, and the exit codes they leave with."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digitry import cli
+
+
+def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run the command line in this process; give its exit code, stdout and stderr."""
+    arguments, sys.argv = sys.argv, ["digitry", *map(str, words)]
+    try:
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    finally:
+        sys.argv = arguments
+    printed = capsys.readouterr()
+    code = left.value.code
+    return (code if isinstance(code, int) else 0), printed.out, printed.err
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Class folders with one blank picture and one copy of another."""
+    folder = tmp_path / "own"
+    for label in range(10):
+        (folder / str(label)).mkdir(parents=True)
+        for copy in range(6):
+            pixels = np.zeros((28, 28), np.uint8)
+            pixels[4 + label : 9 + label, 4 + copy : 12 + 2 * copy] = 255
+            pixels[7:21, 8 + label : 11 + label] = 200 - 20 * copy
+            Image.fromarray(pixels).save(folder / str(label) / f"{copy}.png")
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(folder / "2" / "5.png")
+    (folder / "3" / "5.png").write_bytes((folder / "4" / "0.png").read_bytes())
+    return folder
+
+
+def test_fetch_says_what_was_found_where_and_under_which_licence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run("data", "fetch", "uci", capsys=capsys)
+    assert (code, err) == (0, "")
+    assert "1,498 training and 299 test images" in out
+    assert "CC BY 4.0" in out
+
+
+def test_fetch_offline_without_the_files_leaves_with_4_and_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run("data", "fetch", "mnist", "--offline", capsys=capsys)
+    assert (code, out) == (4, "")
+    assert err.count("\n") == 1
+    assert "--data-dir" in err
+
+
+def test_check_leaves_with_0_3_or_4(
+    capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
+) -> None:
+    code, out, _ = run("data", "check", "mnist", capsys=capsys)
+    assert code == 4
+    assert out.count("absent") == 4
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
+    code, out, _ = run("data", "check", "mnist", "--data-dir", tmp_path, capsys=capsys)
+    assert code == 3
+    assert "bad     train-labels-idx1-ubyte   holds 5 bytes" in out
+    code, out, _ = run("data", "check", own, "--format", "json", capsys=capsys)
+    assert code == 0
+    assert json.loads(out)[0]["state"] == "ok"
+    (own / "3" / "4.png").write_bytes(b"no picture")
+    code, out, _ = run("data", "check", own, capsys=capsys)
+    assert code == 3
+    assert "3/4.png" in out
+
+
+def test_explore_prints_findings_and_draws_pictures(
+    capsys: pytest.CaptureFixture[str],
+    own: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("explore", own, capsys=capsys)
+    assert (code, err.strip()) == (0, "")
+    assert "2/5.png" in out
+    for line in ("blank", "exact duplicates", "conflicting labels"):
+        assert re.search(rf"^{line}\s+1 ", out, re.M)
+    assert (tmp_path / "explore-own" / "label_histogram.png").is_file()
+    assert str(Path("explore-own") / "odd.png") in out
+
+
+def test_explore_as_json_is_one_document_on_stdout(
+    capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "pictures"
+    words = ("explore", own, "--out", out_dir, "--format", "json", "--quiet")
+    code, out, err = run(*words, capsys=capsys)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["train_counts"] == [5] * 10
+    assert found["blank"][0]["name"] == "2/5.png"
+    assert found["conflicts"][0]["first"]["label"] != found["conflicts"][0]["second"]["label"]
+    assert all(Path(path).is_file() for path in found["pictures"])
+    code, out, _ = run("explore", own, "--format", "json", "--no-pictures", capsys=capsys)
+    assert json.loads(out)["pictures"] == []
+
+
+def test_explore_of_bad_data_is_one_line_and_3(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run("explore", tmp_path / "nothing", "--no-pictures", capsys=capsys)
+    assert (code, out) == (3, "")
+    assert err.startswith("digitry: ")
+    assert err.count("\n") == 1
+
+
+def test_doctor_tells_versions_devices_caches_extras_and_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = run("doctor", "--format", "json", capsys=capsys)
+    assert code == 0
+    report = json.loads(out)
+    assert list(report) == ["versions", "devices", "caches", "extras", "data"]
+    assert report["versions"]["numpy"] == np.__version__
+    assert report["devices"]["cores"] >= 1
+    assert report["caches"]["files"] == 0
+    assert {"train", "serve", "cluster"} <= set(report["extras"])
+    for extra, entry in report["extras"].items():
+        assert entry["installed"] == (not entry["missing"])
+        if entry["missing"]:
+            assert f"pip install 'digitry[{extra}]'" in entry["remedy"]
+    code, out, _ = run("doctor", capsys=capsys)
+    assert code == 0
+    assert "digitry data fetch mnist" in out
+
+
+def test_doctor_works_without_the_extra_train(tmp_path: Path) -> None:
+    """As in a base install: none of these can be imported, and nothing says they are there."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, importlib.metadata as metadata\n"
+        "gone = ['torch', 'keras', 'matplotlib', 'sklearn', 'scipy', 'pooch', 'onnx', 'h5py']\n"
+        "sys.modules.update(dict.fromkeys(gone))\n"
+        "version = metadata.version\n"
+        "def without(name):\n"
+        "    if name in (*gone, 'scikit-learn'):\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return version(name)\n"
+        "metadata.version = without\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "digitry", "doctor"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "keras         not installed" in done.stdout
+    assert "pip install 'digitry[train]'" in done.stdout
+    words = [sys.executable, "-m", "digitry", "data", "fetch", "uci"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "pip install 'digitry[train]'" in done.stderr
+
+
+def test_a_person_never_waits_for_keras_to_read_the_help() -> None:
+    code = (
+        "import sys, digitry.cli\n"
+        "heavy = {'torch', 'keras', 'matplotlib', 'sklearn', 'pooch', 'cv2', 'onnxruntime'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

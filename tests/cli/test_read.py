@@ -1,0 +1,119 @@
+"""`digitry read`: one row an image, errors on stderr, exit codes that a script can trust."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SEVEN = SAMPLES / "digit-7.jpg"
+THREE = SAMPLES / "digit-3.png"
+
+
+def digitry(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "digitry", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+
+
+def test_one_image_prints_its_text_alone() -> None:
+    done = digitry("read", SEVEN)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"7\n", b"")
+
+
+def test_several_print_a_row_each_in_order() -> None:
+    done = digitry("read", SEVEN, THREE)
+    rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [row[:2] for row in rows] == [[str(SEVEN), "7"], [str(THREE), "3"]]
+    assert all(0 <= float(row[2]) <= 1 for row in rows)
+
+
+def test_standard_input_is_read_as_bytes(tmp_path: Path) -> None:
+    done = digitry(
+        "read", "-", "--format", "json", "--annotate", tmp_path, stdin=SEVEN.read_bytes()
+    )
+    reading = json.loads(done.stdout)
+    assert (reading["source"], reading["text"]) == ("-", "7")
+    assert (tmp_path / "stdin.annotated.png").is_file()
+
+
+def test_folders_and_globs_are_walked(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for place in ("a.jpg", "deep/b.JPG"):
+        (tmp_path / place).write_bytes(SEVEN.read_bytes())
+    (tmp_path / "notes.txt").write_text("no image")
+    for argument in (tmp_path, f"{tmp_path}/**/*.[jJ]*"):
+        done = digitry("read", argument, "--format", "jsonl")
+        names = [Path(json.loads(line)["source"]).name for line in done.stdout.splitlines()]
+        assert sorted(names) == ["a.jpg", "b.JPG"]
+
+
+def test_a_bad_file_among_many_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    done = digitry("read", SEVEN, bad, tmp_path / "absent.png", THREE)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    errors = done.stderr.decode()
+    assert "bad.png: is empty" in errors
+    assert "absent.png" in errors
+    assert "2 of 4 images could not be read" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["read"], 2),
+        (["read", SEVEN, "--layout", "diagonal"], 2),
+        (["read", SEVEN, "--max-error", "7"], 2),
+        (["read", "no-such-folder/*.png"], 2),
+        (["read", SEVEN, "--model", "no-such-model"], 3),
+        (["read", SEVEN, "--model", SEVEN], 3),
+        (["read", "absent.png"], 1),
+        (["nonsense"], 2),
+    ],
+)
+def test_exit_codes(arguments: list[object], code: int) -> None:
+    done = digitry(*arguments)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_formats_say_the_same(tmp_path: Path) -> None:
+    text = digitry("read", SEVEN).stdout.decode().strip()
+    assert json.loads(digitry("read", SEVEN, "--format", "json").stdout)["text"] == text
+    assert json.loads(digitry("read", SEVEN, "--format", "jsonl").stdout)["text"] == text
+    (row,) = csv.DictReader(io.StringIO(digitry("read", SEVEN, "--format", "csv").stdout.decode()))
+    assert row["text"] == text
+    assert f">{text}</span>" in digitry("read", SEVEN, "--format", "hocr").stdout.decode()
+    many = json.loads(digitry("read", SEVEN, THREE, "--format", "json").stdout)
+    assert [reading["text"] for reading in many] == ["7", "3"]
+
+
+def test_annotated_pictures_never_overwrite_each_other_or_the_input(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(THREE.read_bytes())
+    digitry("read", tmp_path / "a", tmp_path / "b", "--annotate", tmp_path / "a")
+    pictures = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert pictures == ["x-2.annotated.png", "x.annotated.png", "x.png"]
+    assert (tmp_path / "a" / "x.png").read_bytes() == THREE.read_bytes()
+    Image.open(tmp_path / "a" / "x.annotated.png").verify()
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m digitry read {SEVEN} {THREE} --format jsonl | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,253 @@
+"""The verbs on models, as a user types them: what is printed, what is written, the exit code."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import digitry.cli
+from digitry.training.run import OUTPUTS, RECORDS
+
+pytest.importorskip("torch")
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Answer]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Say:
+    """Run `digitry …` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["digitry", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            digitry.cli.main()
+        seen = capfd.readouterr()
+        return Answer(int(end.value.code or 0), seen.out, seen.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as the real command leaves it, in a process of its own."""
+    place = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "digitry", "train", "dense-128", "--data", "uci"]
+    done = subprocess.run(
+        [*command, "--epochs", "1", "--out", "first"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (place / "printed.txt").write_text(done.stdout)
+    (place / "progress.txt").write_text(done.stderr)
+    return place / "first"
+
+
+def one_line(answer: Answer, code: int, *words: str) -> None:
+    """The answer is one clear line on stderr, and nothing else."""
+    assert answer.code == code, answer.err
+    assert answer.out == ""
+    lines = answer.err.strip().splitlines()
+    assert len(lines) == 1, answer.err
+    assert lines[0].startswith("digitry: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_training_leaves_the_whole_run_folder(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {*RECORDS, *OUTPUTS}
+
+
+def test_training_prints_what_the_classic_programs_print(trained: Path) -> None:
+    printed = (trained.parent / "printed.txt").read_text()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    test = metrics["test"]
+    low, high = test["interval"]
+    assert f"{100 * test['accuracy']:.2f}%" in printed
+    assert f"95% interval {100 * low:.2f}% to {100 * high:.2f}%" in printed
+    assert f"{test['loss']:.4f}" in printed
+    assert f"{test['ece']:.4f}" in printed
+    assert re.search(r"predicted \d, actual \d", printed)
+    assert f"{metrics['fit_seconds']:.2f} s for 1 epoch" in printed
+    assert "first/report.html" in printed
+    # Progress, an epoch a line, does not stand in the way of a pipe.
+    assert "epoch 1/1" in (trained.parent / "progress.txt").read_text()
+    assert "epoch 1/1" not in printed
+
+
+def test_quiet_prints_the_folder_alone(say: Say) -> None:
+    answer = say(
+        "train", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=8",
+        "--seed", 7, "--only", "loss,report", "--quiet",
+    )  # fmt: skip
+    assert answer.code == 0
+    assert answer.err == ""
+    folder = Path(answer.out.strip())
+    assert re.fullmatch(r"dense-128-\d{8}-\d{6}", folder.name)
+    assert {path.name for path in folder.iterdir()} == {*RECORDS, "loss.png", "report.html"}
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert (recipe["hidden"], recipe["seed"], recipe["epochs"]) == ([8], 7, 1)
+    assert recipe["data"] == "uci"
+
+
+def test_a_finished_run_resumes_to_itself(trained: Path, say: Say) -> None:
+    before = (trained / "model.onnx").read_bytes()
+    (trained / "report.html").unlink()
+    answer = say("train", "--resume", trained)
+    assert answer.code == 0
+    assert "test accuracy" in answer.out
+    assert (trained / "model.onnx").read_bytes() == before
+    assert (trained / "report.html").exists()
+
+
+def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> None:
+    one_line(say("train", "dense-129"), 2, "dense-129", "dense-128")
+    one_line(say("train"), 2, "no recipe is named")
+    one_line(say("train", "dense-128", "--set", "depth=3"), 2, "depth")
+    one_line(say("train", "dense-128", "--set", "hidden"), 2, "field=value")
+    one_line(say("train", "dense-128", "--set", "epochs=many"), 2, "many")
+    one_line(say("train", "dense-128", "--epochs", 0), 2, "epochs")
+    one_line(say("train", "dense-128", "--device", "tpu"), 2, "tpu")
+    one_line(say("train", "dense-128", "--only", "nothing"), 2, "nothing", "report.html")
+    one_line(say("train", "dense-128", "--out", trained), 2, "is not empty", "--resume")
+    one_line(say("train", "--resume", trained, "--epochs", 5), 2, "--resume")
+    one_line(say("train", "dense-512", "--resume", trained), 2, "dense-128, not of dense-512")
+    one_line(say("evaluate", trained, "--format", "xml"), 2, "xml")
+    one_line(say("compare", trained), 2, "two or more")
+    one_line(say("export", trained, "--to", "pmml"), 2, "pmml")
+
+
+def test_what_is_missing_or_damaged_is_one_line_and_code_3(say: Say, tmp_path: Path) -> None:
+    one_line(say("train", "dense-128", "--data", tmp_path / "absent"), 3, "absent")
+    one_line(say("train", "--resume", tmp_path), 3, "run.json")
+    one_line(say("evaluate", tmp_path / "absent"), 3, "no such model")
+    one_line(say("report", tmp_path), 3, "metrics.json")
+    one_line(say("models", "--card", tmp_path / "absent.onnx"), 3, "no such model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_it_says_how_to_get_it(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    from digitry.cli import train
+
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    one_line(say("train", "dense-128"), 4, "pip install 'digitry[train]'")
+
+
+def test_evaluate_gives_the_numbers_of_the_run(trained: Path, say: Say) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    answer = say("evaluate", trained, "--format", "json")
+    assert answer.code == 0
+    found = json.loads(answer.out)
+    assert found["test"]["accuracy"] == metrics["test"]["accuracy"]
+    assert found["test"]["confusion"] == metrics["test"]["confusion"]
+    assert found["test"]["ece"] == pytest.approx(metrics["test"]["ece"])
+    assert found["data"]["sha256"] == metrics["data"]["sha256"]
+    text = say("evaluate", trained).out
+    assert f"{100 * metrics['test']['accuracy']:.2f}%" in text
+    assert text.count("\n") > 13  # the ten digits have a line each
+
+
+def test_evaluate_takes_keras_files(trained: Path, say: Say) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for name in ("model.keras", "model.h5"):
+        answer = say("evaluate", trained / name, "--data", "uci", "--format", "json")
+        assert json.loads(answer.out)["test"]["accuracy"] == metrics["test"]["accuracy"]
+
+
+def test_recipes_are_listed(say: Say) -> None:
+    text = say("recipes").out
+    listed = json.loads(say("recipes", "--format", "json").out)
+    names = [recipe["name"] for recipe in listed]
+    assert names[:5] == ["dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128"]
+    assert all(name in text for name in names)
+
+
+def test_a_model_card_says_what_one_must_know(trained: Path, say: Say) -> None:
+    card = say("models", "--card", trained).out
+    for heading in ("Data", "Scores", "Calibration", "Limits", "Recipe", "Licence"):
+        assert f"## {heading}" in card
+    assert "uci/test/accuracy" in card
+    assert "CC BY 4.0" in card
+    facts = json.loads(say("models", "--card", trained, "--format", "json").out)
+    assert facts["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:
+    answer = say("export", trained, "--to", "keras", "--out", "mine.keras")
+    assert (answer.code, answer.out) == (0, "mine.keras\n")
+    assert say("evaluate", "mine.keras", "--data", "uci").code == 0
+    one_line(say("export", trained / "model.onnx", "--to", "h5"), 2, "cannot become")
+
+
+def test_report_draws_again_from_the_folder_alone(trained: Path, say: Say, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(trained, moved)
+    for picture in moved.glob("*.png"):
+        picture.unlink()
+    answer = say("report", moved)
+    assert answer.out == f"{moved / 'report.html'}\n"
+    assert {path.name for path in moved.iterdir()} == {*RECORDS, *OUTPUTS}
+
+
+def test_compare_shows_runs_side_by_side(trained: Path, say: Say, tmp_path: Path) -> None:
+    other = say(
+        "train", "dense-512", "--data", "uci", "--epochs", 1, "--only", "loss", "--quiet"
+    ).out.strip()
+    answer = say("compare", trained, other, "--out", "side")
+    assert answer.code == 0
+    assert "dense-128" in answer.out
+    assert "dense-512" in answer.out
+    assert "McNemar" in answer.out
+    assert (tmp_path / "side" / "comparison.png").exists()
+    found = json.loads(say("compare", trained, other, "--out", "side", "--format", "json").out)
+    assert found["against"] == "first"
+    first, second = found["runs"]
+    assert first["comparison"] is None
+    assert 0 <= second["comparison"]["p_value"] <= 1
+    assert second["comparison"]["difference"] == pytest.approx(
+        second["accuracy"] - first["accuracy"]
+    )
+
+
+def test_help_is_instant_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['digitry', 'train', '--help']\n"
+        "from digitry.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'keras', 'matplotlib', 'numpy', 'scipy', 'sklearn', 'onnx'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--resume" in done.stdout
+
+
+def test_the_public_names_of_training_load_nothing_until_they_are_used() -> None:
+    code = (
+        "import sys, digitry.training\n"
+        "assert not {'torch', 'keras', 'numpy'} & set(sys.modules)\n"
+        "from digitry.training import RECIPES, evaluate, load_dataset, train\n"
+        "assert train.__module__ == 'digitry.training.engine'\n"
+        "assert 'dense-128' in RECIPES"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

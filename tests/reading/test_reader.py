@@ -1,0 +1,230 @@
+"""Images in, digits out: the promises of reading, with the shipped model."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import digitry
+from digitry.errors import ImageError, ModelError, UsageError
+from digitry.reading import reader
+from digitry.reading.reader import Reader
+from digitry.reading.result import Reading
+from digitry.training import strokes
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Reader:
+    return Reader()
+
+
+def pages(text: str, *, height: int = 56, pen: float = 5, gap: int = 20) -> np.ndarray:
+    """Draw lines of digits in our own strokes, dark on light."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for line in text.split("\n"):
+        inks = [
+            strokes.draw(strokes.strokes_of(symbol, 1), height, pen, rng, taper=0)
+            for symbol in line
+        ]
+        row = np.zeros((height + 50, sum(ink.shape[1] + gap for ink in inks) + 60), np.float32)
+        x = 30
+        for ink in inks:
+            place = row[20 : 20 + ink.shape[0], x : x + ink.shape[1]]
+            np.maximum(place, ink[: place.shape[0]], out=place)
+            x += ink.shape[1] + gap
+        rows.append(row)
+    width = max(row.shape[1] for row in rows)
+    page = np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
+    return (235 - 200 * page).astype(np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def truth() -> Iterator[tuple[Path, str, str]]:
+    with (SAMPLES / "truth.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield SAMPLES / row["file"], row["label"], row["layout"]
+
+
+@pytest.mark.parametrize(
+    ("path", "label", "layout"), list(truth()), ids=lambda value: str(value)[-20:]
+)
+def test_our_own_samples_are_read_whole(
+    path: Path, label: str, layout: str, shipped: Reader
+) -> None:
+    assert shipped.read(path).text == label.replace("|", "\n")
+
+
+@pytest.mark.parametrize("text", ["0", "7", "1", "2468", "13579", "12\n345\n6"])
+def test_drawn_digits_are_read(text: str, shipped: Reader) -> None:
+    reading = shipped.read(pages(text))
+    assert reading.text == text
+    assert len(reading.lines) == text.count("\n") + 1
+
+
+def test_either_polarity_gives_the_same(shipped: Reader) -> None:
+    page = pages("4071")
+    dark, light = shipped.read(page), shipped.read(255 - page)
+    assert dark.text == light.text == "4071"
+    assert (dark.inverted, light.inverted) == (False, True)
+    assert [digit.box for digit in dark.digits] == [digit.box for digit in light.digits]
+
+
+def test_every_way_to_hand_over_an_image_gives_the_same(tmp_path: Path, shipped: Reader) -> None:
+    page = pages("58")
+    path = tmp_path / "page.png"
+    path.write_bytes(png(page))
+    sources = [path, str(path), path.read_bytes(), page, Image.fromarray(page)]
+    readings = [shipped.read(source) for source in sources]
+    assert {reading.text for reading in readings} == {"58"}
+    assert len({reading.digits for reading in readings}) == 1
+
+
+def test_boxes_are_pixels_of_the_image_however_large(shipped: Reader) -> None:
+    page = pages("36")
+    large = np.asarray(Image.fromarray(page).resize((page.shape[1] * 16, page.shape[0] * 16)))
+    small_boxes = [digit.box for digit in shipped.read(page).digits]
+    large_boxes = [digit.box for digit in shipped.read(large).digits]
+    for small, big in zip(small_boxes, large_boxes, strict=True):
+        for one, other in zip(small.to_list(), big.to_list(), strict=True):
+            assert abs(one - other / 16) <= 4
+
+
+def test_many_gives_what_one_by_one_gives(shipped: Reader) -> None:
+    sources = [pages(text) for text in ("1", "23", "456", "7", "89")] * 15
+    together = [reading for reading in shipped.read_many(sources) if isinstance(reading, Reading)]
+    apart = [shipped.read(source) for source in sources]
+    assert [reading.text for reading in together] == [reading.text for reading in apart]
+    for one, other in zip(together, apart, strict=True):
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+def test_a_bad_image_among_many_gives_its_error_in_its_place(shipped: Reader) -> None:
+    good = pages("5")
+    results = list(shipped.read_many([good, b"junk", good, "no such file", good]))
+    kinds = [type(result) for result in results]
+    assert kinds == [Reading, ImageError, Reading, ImageError, Reading]
+
+
+def test_read_many_takes_sources_as_they_are_needed(shipped: Reader) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pages("3")
+
+    next(shipped.read_many(endless()))
+    assert taken <= reader.CHUNK
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_an_even_image_is_blank(level: int, shipped: Reader) -> None:
+    for layout in reader.LAYOUTS:
+        reading = shipped.read(np.full((300, 200), level, np.uint8), layout=layout)
+        assert (reading.text, reading.rejected, reading.reason) == ("", True, "blank")
+        assert reading.confidence == 0
+
+
+def test_noise_is_refused_or_empty(shipped: Reader) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (600, 600)).astype(np.uint8)
+    reading = shipped.read(noise)
+    assert reading.rejected
+    assert not reading.text.strip("?\n")
+
+
+def test_a_refused_digit_stands_as_a_question_mark_with_its_reason(shipped: Reader) -> None:
+    rng = np.random.default_rng(0)
+    ink = strokes.draw(strokes.strokes_of("ampersand", 0), 60, 5, rng)
+    page = np.full((100, 120), 235, np.uint8)
+    page[20 : 20 + ink.shape[0], 30 : 30 + ink.shape[1]] -= (200 * ink).astype(np.uint8)
+    reading = shipped.read(page, layout="single")
+    assert reading.text == "?"
+    assert reading.rejected
+    assert reading.reason == "not a digit"
+    assert reading.digits[0].value is None
+
+
+def test_confidences_are_probabilities(shipped: Reader) -> None:
+    reading = shipped.read(pages("2749"))
+    product = 1.0
+    for digit in reading.digits:
+        assert 0 <= digit.confidence <= 1
+        assert digit.alternatives[0] == (digit.value, digit.confidence)
+        product *= digit.confidence
+    assert reading.confidence == pytest.approx(product, abs=1e-5)
+
+
+def test_json_there_and_back(shipped: Reader) -> None:
+    reading = shipped.read(pages("12\n3"))
+    assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+
+
+def test_recognize_digit_gives_an_int() -> None:
+    assert digitry.recognize_digit(pages("6")) == 6
+    with pytest.raises(ImageError, match="no ink"):
+        digitry.recognize_digit(np.full((28, 28), 255, np.uint8))
+
+
+def test_single_glyph_is_what_the_network_sees() -> None:
+    image = reader.single_glyph(pages("8"))
+    assert image.shape == (28, 28)
+    assert image.dtype == np.float32
+    assert image.max() <= 1
+    assert reader.single_glyph(np.full((9, 9), 255, np.uint8)).max() == 0
+
+
+def test_arguments_that_make_no_sense_are_told() -> None:
+    with pytest.raises(UsageError, match="layout"):
+        Reader(layout="diagonal")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="share of errors"):
+        Reader(max_error=2)
+    with pytest.raises(ModelError, match="no such model"):
+        Reader("nothing.onnx")
+
+
+def test_a_stricter_limit_on_errors_never_accepts_more(shipped: Reader) -> None:
+    curve = shipped._classifier.metadata.risk_coverage
+    assert curve
+    loose, strict = (
+        Reader(max_error=0.05),
+        Reader(max_error=max(0.002, min(e for _, e, _ in curve))),
+    )
+    assert shipped.threshold <= loose.threshold <= strict.threshold
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "kind", "least"),
+    [("photos", "photo", 0.93), ("photos", "28x28", 0.98), ("scans", "", 0.97)],
+)
+def test_real_single_digits_are_read(
+    test_data: Path, folder: str, kind: str, least: float, shipped: Reader
+) -> None:
+    manifest = test_data / folder / ("manifest.csv" if folder == "photos" else "labels.csv")
+    images = test_data / folder / ("images" if folder == "photos" else "")
+    rows = list(csv.DictReader(manifest.open(newline="")))
+    if folder == "photos":
+        rows = [row for row in rows if row["layout"] == "single"]
+        rows = [row for row in rows if ("28x28" in row["notes"]) == (kind == "28x28")]
+    readings = shipped.read_many([images / row["file"] for row in rows], layout="single")
+    right = [
+        isinstance(reading, Reading)
+        and bool(reading.digits)
+        and str(reading.digits[0].alternatives[0][0]) == row["label"]
+        for row, reading in zip(rows, readings, strict=True)
+    ]
+    assert np.mean(right) >= least

@@ -1,0 +1,111 @@
+"""What people and programs are given says what the reading says."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from digitry.reading import render
+from digitry.reading.result import Box, Digit, Line, Reading
+
+
+def reading(**changes: object) -> Reading:
+    digits = (
+        Digit(4, 0.99, Box(10, 12, 20, 30), 0, ((4, 0.99), (9, 0.01))),
+        Digit(None, 0.42, Box(40, 12, 18, 30), 0, ((7, 0.42), (1, 0.4)), "ambiguous 7/1"),
+        Digit(1, 0.7, Box(12, 60, 6, 30), 1, ((1, 0.7), (7, 0.2))),
+    )
+    values: dict[str, object] = {
+        "source": 'a "b" <c>.png',
+        "text": "4?\n1",
+        "confidence": 0.29,
+        "rejected": True,
+        "reason": "ambiguous 7/1",
+        "width": 100,
+        "height": 120,
+        "inverted": False,
+        "lines": (
+            Line("4?", 0.4158, Box(10, 12, 48, 30)),
+            Line("1", 0.7, Box(12, 60, 6, 30)),
+        ),
+        "digits": digits,
+        "model": "reader",
+        "ms": 1.5,
+    }
+    return Reading(**{**values, **changes})  # type: ignore[arg-type]
+
+
+EMPTY = reading(text="", confidence=0.0, reason="blank", lines=(), digits=())
+
+
+def test_json_has_the_promised_keys_in_order() -> None:
+    data = json.loads(render.to_json(reading()))
+    assert list(data) == [
+        "source", "text", "confidence", "rejected", "reason", "width", "height", "inverted",
+        "lines", "digits", "model", "ms",
+    ]  # fmt: skip
+    assert data["digits"][1] == {
+        "value": None,
+        "confidence": 0.42,
+        "box": [40, 12, 18, 30],
+        "line": 0,
+        "alternatives": [[7, 0.42], [1, 0.4]],
+        "reason": "ambiguous 7/1",
+    }
+    assert "\n" not in render.to_json(reading())
+
+
+def test_csv_has_a_row_for_each_line_and_survives_odd_names() -> None:
+    rows = render.to_csv([render.CSV_HEADER, *render.to_csv_rows(reading())])
+    parsed = list(csv.DictReader(io.StringIO(rows)))
+    assert [row["text"] for row in parsed] == ["4?", "1"]
+    assert [row["rejected"] for row in parsed] == ["True", "False"]
+    assert parsed[0]["source"] == 'a "b" <c>.png'
+    assert [parsed[1][key] for key in "xywh"] == ["12", "60", "6", "30"]
+
+
+def test_csv_has_a_row_for_an_empty_reading() -> None:
+    (row,) = csv.DictReader(
+        io.StringIO(render.to_csv([render.CSV_HEADER, *render.to_csv_rows(EMPTY)]))
+    )
+    assert (row["text"], row["reason"]) == ("", "blank")
+
+
+def test_hocr_is_well_formed_and_says_where_everything_stands() -> None:
+    document = render.to_hocr([reading(), EMPTY])
+    root = ElementTree.fromstring(
+        document.split("\n", 2)[2].replace(' xmlns="http://www.w3.org/1999/xhtml"', "")
+    )
+    pages = root.findall(".//div[@class='ocr_page']")
+    assert len(pages) == 2
+    assert 'image "a \\"b\\" <c>.png"' in pages[0].get("title", "") or "<c>.png" in pages[0].get(
+        "title", ""
+    )
+    lines = pages[0].findall(".//span[@class='ocr_line']")
+    assert ["".join(line.itertext()) for line in lines] == ["4?", "1"]
+    assert lines[0].get("title") == "bbox 10 12 58 42"
+    first = pages[0].find(".//span[@class='ocrx_cinfo']")
+    assert first is not None
+    assert first.get("title") == "x_bboxes 10 12 30 42; x_conf 99.00"
+
+
+@pytest.mark.parametrize("shape", [(120, 100), (28, 28), (1, 1), (3000, 200), (5000, 5000)])
+def test_an_annotated_picture_can_be_looked_at(shape: tuple[int, int]) -> None:
+    page = np.full(shape, 230, np.uint8)
+    picture = render.annotate(page, reading(width=shape[1], height=shape[0]))
+    assert picture.mode == "RGB"
+    assert 240 <= max(picture.size) <= render.LONGEST_SIDE + 80
+
+
+def test_boxes_are_drawn_where_the_digits_stand() -> None:
+    page = np.full((120, 100), 230, np.uint8)
+    picture = np.asarray(render.annotate(page, reading()))
+    factor = render.SHORTEST_SIDE / 120
+    column = round(10 * factor) - 2
+    middle = round((12 + 15) * factor)
+    assert tuple(picture[middle, column]) == render.SURE
+    assert tuple(picture[round((12 + 28) * factor), round(40 * factor) - 2]) == render.REFUSED
+    assert tuple(picture[round((60 + 25) * factor), round(12 * factor) - 2]) == render.UNSURE

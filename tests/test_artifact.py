@@ -1,0 +1,242 @@
+"""A model file that is not ours, is cut, or asks for what this version lacks is refused before it is run."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from digitry import artifact
+from digitry.artifact import Metadata
+from digitry.errors import DigitryError, ModelError
+from digitry.reading.classifier import Classifier
+
+LABELS = tuple("0123456789")
+
+
+def tiny(**changes: object) -> onnx.ModelProto:
+    """A linear model: logits = glyphs @ weights."""
+    weights = np.random.default_rng(0).normal(0, 0.05, (784, 10)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["glyphs"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("glyphs", TensorProto.FLOAT, ["n", 28, 28])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10]),
+        ],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    artifact.save(path, tiny().SerializeToString(), Metadata(name="tiny", labels=LABELS))
+    return path
+
+
+def with_facts(model: onnx.ModelProto, **changes: object) -> bytes:
+    """Attach metadata with some facts changed, as a forger or another version would."""
+    facts = {
+        "format": artifact.FORMAT_VERSION,
+        **asdict(Metadata(name="tiny", labels=LABELS)),
+        "graph_sha256": artifact._graph_sha256(model.SerializeToString()),
+        **changes,
+    }
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "digitry", json.dumps(facts)
+    return model.SerializeToString()
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    facts = Metadata(
+        name="tiny",
+        labels=LABELS,
+        temperature=1.25,
+        recipe={"name": "tiny", "hidden": [3]},
+        risk_coverage=((0.5, 0.01, 0.99), (0.9, 0.001, 0.9)),
+        data={"mnist": "ab" * 32},
+        scores={"test accuracy": 0.9},
+        created="2026-01-01T00:00:00Z",
+        digitry="0.1.0",
+    )
+    path = tmp_path / "model.onnx"
+    artifact.save(path, tiny().SerializeToString(), facts)
+    loaded = artifact.load(path)
+    assert loaded.metadata == facts
+    assert artifact.load(tmp_path).sha256 == loaded.sha256
+
+
+def test_the_file_stays_a_plain_onnx_model(tmp_path: Path) -> None:
+    onnx.checker.check_model(onnx.load(saved(tmp_path)), full_check=True)
+
+
+def test_the_shipped_models_are_whole_and_small() -> None:
+    sizes = [len(artifact.load(name).onnx) for name in artifact.SHIPPED]
+    assert sum(sizes) <= 4 << 20
+    assert max(sizes) <= 2 << 20
+
+
+def test_probabilities_are_softmax_of_logits_over_temperature(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    facts = Metadata(name="tiny", labels=LABELS, temperature=2.0)
+    classifier = Classifier(artifact.save(path, tiny().SerializeToString(), facts))
+    glyphs = np.random.default_rng(1).random((7, 28, 28)).astype(np.float32)
+    powers = np.exp(classifier.logits(glyphs) / 2.0)
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    assert np.allclose(classifier.probabilities(glyphs), expected, atol=1e-6)
+    assert classifier.probabilities(glyphs[:0]).shape == (0, 10)
+
+
+def test_a_batch_and_its_parts_give_the_same(tmp_path: Path) -> None:
+    classifier = Classifier(artifact.load(saved(tmp_path)))
+    glyphs = np.random.default_rng(1).random((600, 28, 28)).astype(np.float32)
+    together = classifier.logits(glyphs)
+    apart = np.concatenate([classifier.logits(glyphs[i : i + 1]) for i in range(600)])
+    assert np.allclose(together, apart, atol=1e-5)
+    assert np.array_equal(together.argmax(axis=1), apart.argmax(axis=1))
+
+
+def node(operator: str, domain: str = "") -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node.append(helper.make_node(operator, ["logits"], ["x"], domain=domain))
+
+    return change
+
+
+def external(model: onnx.ModelProto) -> None:
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+
+
+def subgraph(model: onnx.ModelProto) -> None:
+    inner = helper.make_graph([], "inner", [], [])
+    model.graph.node[0].attribute.append(helper.make_attribute("body", inner))
+
+
+def function(model: onnx.ModelProto) -> None:
+    made = helper.make_function("x", "f", ["a"], ["b"], [], [helper.make_opsetid("", 17)])
+    model.functions.append(made)
+
+
+def sparse(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (node("Loop"), "operator"),
+        (node("PyOp", "ai.onnx.contrib"), "operator"),
+        (node("Relu", "com.evil"), "operator"),
+        (external, "another file"),
+        (subgraph, "graph"),
+        (function, "functions"),
+        (sparse, "sparse"),
+    ],
+)
+def test_what_a_digit_model_has_no_use_for_is_refused(
+    change: Callable[[onnx.ModelProto], None], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", never)
+    model = tiny()
+    change(model)
+    with pytest.raises(ModelError, match=line):
+        Classifier(artifact.parse(with_facts(model), source="evil.onnx"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 99},
+        {"format": None},
+        {"glyph_version": 99},
+        {"labels": ["a", "b"]},
+        {"temperature": 0},
+        {"temperature": "warm"},
+        {"risk_coverage": [[1, 2]]},
+        {"graph_sha256": "0" * 64},
+        {"recipe": None, "labels": None},
+    ],
+)
+def test_facts_that_this_version_cannot_honour_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match="^evil.onnx: "):
+        artifact.parse(with_facts(tiny(), **changes), source="evil.onnx")
+
+
+def test_a_stranger_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a digitry model"):
+        artifact.parse(tiny().SerializeToString(), source="theirs.onnx")
+    for content in (b"", b"hello", b"\x00" * 100, b"\xff" * 100):
+        with pytest.raises(ModelError):
+            artifact.parse(content, source="cut.onnx")
+
+
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    content = saved(tmp_path).read_bytes()
+    for length in range(0, len(content), 487):
+        with pytest.raises(ModelError):
+            artifact.parse(content[:length], source="cut.onnx")
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(tmp_path: Path) -> None:
+    content = bytearray(saved(tmp_path).read_bytes())
+    content[5000] ^= 1
+    with pytest.raises(ModelError, match="damaged"):
+        artifact.parse(bytes(content), source="rotten.onnx")
+
+
+def test_a_refused_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    model = tiny()
+    node("Loop")(model)
+    with pytest.raises(ModelError):
+        artifact.save(path, model.SerializeToString(), Metadata(name="x", labels=LABELS))
+    assert path.read_bytes() == before
+
+
+def test_a_missing_model_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="reader"):
+        artifact.load("no-such-model")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_by_name(content: bytes) -> None:
+    with pytest.raises(DigitryError):
+        artifact.parse(content, source="noise.onnx")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_mutations_give_a_model_or_our_error(data: st.DataObject) -> None:
+    content = bytearray(with_facts(tiny()))
+    # The weights fill the middle; what is parsed lies before and after them.
+    for _ in range(data.draw(st.integers(1, 4))):
+        ends = st.one_of(st.integers(0, 200), st.integers(len(content) - 1200, len(content) - 1))
+        content[data.draw(ends)] = data.draw(st.integers(0, 255))
+    try:
+        artifact.parse(bytes(content), source="mutant.onnx")
+    except ModelError as error:
+        assert "\n" not in str(error)

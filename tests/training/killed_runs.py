@@ -1,0 +1,112 @@
+"""Trains in child processes that are killed at a given point, resumes, and prints what came out.
+
+Run by test_resume.py: one process imports PyTorch once and forks for each run, so that each one is
+a real process that really dies. Prints one line a case: name, how it died, epochs kept, digest.
+"""
+
+import dataclasses
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from test_engine import Recipe, digits, keras, train, weights
+
+from digitry.training import checkpoint
+
+FULL = Recipe(
+    name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,
+    augment="light", averaging=0.9, schedule="one-cycle", validation=0.25, patience=3,
+)  # fmt: skip
+DENSE = Recipe(name="dense", hidden=(16,), batch_size=16, epochs=4, optimizer="rmsprop")
+
+
+class Kill(keras.callbacks.Callback):
+    """Kills its process in a batch of an epoch, both from 0."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.at, self.now = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == self.at:
+            die()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_in_write(times: int, *, after: bool) -> None:
+    """Let the process die in its n-th writing of a checkpoint, or right before the move."""
+    real, count = np.savez, 0
+
+    def savez(stream, **arrays):
+        nonlocal count
+        count += 1
+        if count < times:
+            real(stream, **arrays)
+        elif after:
+            real(stream, **arrays)
+            stream.flush()
+            die()
+        else:
+            stream.write(b"PK\x03\x04 half of a checkpoint")
+            stream.flush()
+            die()
+
+    np.savez = savez
+
+
+def child(work: Callable[[], None]) -> str:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            sys.stdout.flush()
+            os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    return "killed" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9 else "ended"
+
+
+def show(name: str, recipe: Recipe, path: Path | None, *, resume: bool) -> None:
+    trained = train(recipe, digits(90), device="cpu", checkpoint=path, resume=resume)
+    content = b"".join(array.tobytes() for array in weights(trained.model))
+    print(name, len(trained.history), hashlib.sha256(content).hexdigest())
+
+
+def main(folder: Path) -> None:
+    for recipe in (FULL, DENSE):
+        name = recipe.name
+        child(lambda: show(f"{name}-unbroken", recipe, None, resume=False))
+        points: dict[str, Callable[[Path], None]] = {
+            "step": lambda path: run(recipe, path, Kill(2, 1)),
+            "late-step": lambda path: run(recipe, path, Kill(3, 3)),
+            "write": lambda path: (killed_in_write(2, after=False), run(recipe, path))[1],
+            "move": lambda path: (killed_in_write(3, after=True), run(recipe, path))[1],
+        }
+        for point, work in points.items():
+            path = folder / f"{name}-{point}" / "checkpoint.npz"
+            print("died", child(lambda: work(path)), len(checkpoint.load(path).facts["history"]))
+            child(lambda: show(f"{name}-{point}", recipe, path, resume=True))
+        path = folder / f"{name}-longer" / "checkpoint.npz"
+        if recipe.schedule == "constant":
+            child(lambda: run(dataclasses.replace(recipe, epochs=2), path))
+            child(lambda: show(f"{name}-longer", recipe, path, resume=True))
+        child(lambda: show(f"{name}-again", recipe, path, resume=path.exists()))
+
+
+def run(recipe: Recipe, path: Path, *callbacks: keras.callbacks.Callback) -> None:
+    train(recipe, digits(90), device="cpu", checkpoint=path, callbacks=callbacks)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""The models are the ones that the recipes name, of standard layers, with weights of their seed."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from digitry.errors import UsageError
+from digitry.training.architectures import build, keras
+from digitry.training.recipes import RECIPES, Recipe
+
+CONV = Recipe(name="conv", architecture="conv", hidden=(8, 8, 16))
+
+PARAMETERS = {
+    "dense-256-128": 235_146,
+    "dense-512": 407_050,
+    "dense-128-64": 109_386,
+    "dense-128-128": 118_282,
+    "dense-128": 101_770,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_ancestors_are_flatten_relu_layers_and_a_softmax(name: str) -> None:
+    model = build(RECIPES[name], 10)
+    assert model.count_params() == PARAMETERS[name]
+    assert model.input_shape == (None, 28, 28)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["Flatten", *["Dense"] * (len(RECIPES[name].hidden) + 1)]
+    *hidden, last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.units for layer in hidden] == list(RECIPES[name].hidden)
+    assert all(layer.activation is keras.activations.relu for layer in hidden)
+    assert last.activation is keras.activations.softmax
+    for layer in (*hidden, last):
+        kernel, bias = (variable.value.numpy(force=True) for variable in layer.weights)
+        limit = np.sqrt(6 / sum(kernel.shape))  # Glorot's uniform
+        assert 0.95 * limit < np.abs(kernel).max() <= limit
+        assert not bias.any()
+
+
+def test_a_convolution_pools_where_channels_grow() -> None:
+    model = build(dataclasses.replace(CONV, dropout=0.2), 11)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    block = ["Conv2D", "BatchNormalization", "ReLU"]
+    pooled = ["Conv2D", "MaxPooling2D", "BatchNormalization", "ReLU"]
+    tail = ["GlobalAveragePooling2D", "Dropout", "Dense"]
+    assert kinds == ["Reshape", *block, *pooled, *block, *tail]
+    assert model.output_shape == (None, 11)
+    flat = build(dataclasses.replace(CONV, head="flatten"), 10)
+    assert flat.layers[-1].kernel.shape == (14 * 14 * 16, 10)
+
+
+def test_too_many_pools_are_refused() -> None:
+    with pytest.raises(UsageError, match="at most 3 times"):
+        build(dataclasses.replace(CONV, hidden=(1, 2, 3, 4, 5, 6)), 10)
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    def first(seed: int) -> np.ndarray:
+        model = build(dataclasses.replace(CONV, seed=seed), 10)
+        return model.weights[0].value.numpy(force=True).copy()
+
+    keras.utils.set_random_seed(9)
+    one = first(1)
+    np.testing.assert_array_equal(one, first(1))
+    assert not np.array_equal(one, first(2))
+
+
+def test_layers_of_one_shape_do_not_share_their_weights() -> None:
+    model = build(RECIPES["dense-128-128"].override({"hidden": "10,10,10"}), 10)
+    kernels = [layer.kernel.value.numpy(force=True) for layer in model.layers[2:]]
+    assert not np.array_equal(kernels[0], kernels[1])
+
+
+def test_another_backend_is_refused_in_words() -> None:
+    pytest.importorskip("jax")
+    done = subprocess.run(
+        [sys.executable, "-c", "import digitry.training.architectures"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    assert "UnavailableError: Keras already runs on 'jax'" in done.stderr

@@ -1,0 +1,75 @@
+"""Batches are slices of a seeded order, gathered and augmented on the device."""
+
+import numpy as np
+import torch
+
+from digitry.training.batches import SHIFT, Batches, light
+
+CPU = torch.device("cpu")
+
+
+def some(count: int = 50) -> Batches:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+    return Batches(images, np.arange(count) % 10, CPU)
+
+
+def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> None:
+    batches = some()
+    first = batches.order(1, 1)
+    assert sorted(first.tolist()) == list(range(50))
+    assert torch.equal(first, some().order(1, 1))
+    assert not torch.equal(first, batches.order(1, 2))
+    assert not torch.equal(first, batches.order(2, 1))
+
+
+def test_a_batch_is_its_images_as_shares_of_255() -> None:
+    batches = some()
+    place = batches.place(4)
+    address = place.glyphs.data_ptr()
+    index = torch.tensor([3, 1, 40, 3])
+    place.fill(index)
+    expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(place.glyphs.numpy(), expected)
+    assert place.labels.tolist() == [3, 1, 0, 3]
+    assert place.glyphs.data_ptr() == address
+
+
+def test_read_only_images_are_taken() -> None:
+    images = np.zeros((2, 28, 28), np.uint8)
+    images.flags.writeable = False
+    assert len(Batches(images, np.zeros(2, np.uint8), CPU)) == 2
+
+
+def blob() -> torch.Tensor:
+    glyphs = torch.zeros(200, 28, 28)
+    glyphs[:, 10:18, 12:16] = 1.0
+    return glyphs
+
+
+def test_light_augmentation_is_seeded_and_stays_in_range() -> None:
+    torch.manual_seed(1)
+    first = light(blob())
+    torch.manual_seed(1)
+    again = light(blob())
+    other = light(blob())
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (200, 28, 28)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_light_augmentation_moves_little_and_without_bias() -> None:
+    torch.manual_seed(0)
+    moved = light(blob())
+    ink = moved.sum((1, 2))
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    row, column = (moved * rows).sum((1, 2)) / ink, (moved * columns).sum((1, 2)) / ink
+    for centre in (row, column):
+        assert (centre - 13.5).abs().max() <= SHIFT * 1.25 + 0.1
+        assert abs(centre.mean() - 13.5) < 0.3
+        assert centre.std() > 0.5
+    assert (ink / 32).min() > 0.6
+    assert (ink / 32).max() < 1.6
+    assert len({round(value, 3) for value in ink.tolist()}) > 100
