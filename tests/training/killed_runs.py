@@ -64,11 +64,11 @@ def killed_in_write(times: int, *, after: bool) -> None:
     np.savez = savez
 
 
-def child(work: Callable[[], None]) -> str:
+def child(work: Callable[..., None], *arguments: object) -> str:
     pid = os.fork()
     if pid == 0:
         try:
-            work()
+            work(*arguments)
         finally:
             sys.stdout.flush()
             os._exit(0)
@@ -76,35 +76,45 @@ def child(work: Callable[[], None]) -> str:
     return "killed" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9 else "ended"
 
 
-def show(name: str, recipe: Recipe, path: Path | None, *, resume: bool) -> None:
+def show(name: str, recipe: Recipe, path: Path | None, resume: bool) -> None:
     trained = train(recipe, digits(90), device="cpu", checkpoint=path, resume=resume)
     content = b"".join(array.tobytes() for array in weights(trained.model))
     print(name, len(trained.history), hashlib.sha256(content).hexdigest())
 
 
+def run(recipe: Recipe, path: Path, *callbacks: keras.callbacks.Callback) -> None:
+    train(recipe, digits(90), device="cpu", checkpoint=path, callbacks=callbacks)
+
+
+def run_to_writing(recipe: Recipe, path: Path, times: int, after: bool) -> None:
+    killed_in_write(times, after=after)
+    run(recipe, path)
+
+
+POINTS: dict[str, tuple[Callable[..., None], tuple[object, ...]]] = {
+    "step": (run, (Kill(2, 1),)),
+    "late-step": (run, (Kill(3, 3),)),
+    "write": (run_to_writing, (2, False)),
+    "move": (run_to_writing, (3, True)),
+}
+
+
 def main(folder: Path) -> None:
     for recipe in (FULL, DENSE):
         name = recipe.name
-        child(lambda: show(f"{name}-unbroken", recipe, None, resume=False))
-        points: dict[str, Callable[[Path], None]] = {
-            "step": lambda path: run(recipe, path, Kill(2, 1)),
-            "late-step": lambda path: run(recipe, path, Kill(3, 3)),
-            "write": lambda path: (killed_in_write(2, after=False), run(recipe, path))[1],
-            "move": lambda path: (killed_in_write(3, after=True), run(recipe, path))[1],
-        }
-        for point, work in points.items():
+        path = folder / f"{name}-whole" / "checkpoint.npz"
+        child(show, f"{name}-unbroken", recipe, None, False)
+        child(run, recipe, path)
+        child(show, f"{name}-again", recipe, path, True)
+        for point, (work, more) in POINTS.items():
             path = folder / f"{name}-{point}" / "checkpoint.npz"
-            print("died", child(lambda: work(path)), len(checkpoint.load(path).facts["history"]))
-            child(lambda: show(f"{name}-{point}", recipe, path, resume=True))
-        path = folder / f"{name}-longer" / "checkpoint.npz"
-        if recipe.schedule == "constant":
-            child(lambda: run(dataclasses.replace(recipe, epochs=2), path))
-            child(lambda: show(f"{name}-longer", recipe, path, resume=True))
-        child(lambda: show(f"{name}-again", recipe, path, resume=path.exists()))
-
-
-def run(recipe: Recipe, path: Path, *callbacks: keras.callbacks.Callback) -> None:
-    train(recipe, digits(90), device="cpu", checkpoint=path, callbacks=callbacks)
+            died = child(work, recipe, path, *more)
+            print("died", died, len(checkpoint.load(path).facts["history"]))
+            child(show, f"{name}-{point}", recipe, path, True)
+    # A constant learning rate does not care how many epochs were planned at first.
+    path = folder / "longer" / "checkpoint.npz"
+    child(run, dataclasses.replace(DENSE, epochs=2), path)
+    child(show, "dense-longer", DENSE, path, True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from digitry.artifact import Metadata
 from digitry.errors import DigitryError, ModelError
 from digitry.training import export
 from digitry.training.architectures import build, keras
+from digitry.training.datasets import load_dataset
+from digitry.training.engine import train
 from digitry.training.recipes import RECIPES, Recipe
 
 LABELS = tuple(str(digit) for digit in range(10))
@@ -267,3 +269,13 @@ def test_exporting_leaves_the_model_as_it_was() -> None:
     before = [variable.value.detach().clone() for variable in model.weights]
     export.to_onnx(model)
     assert all(torch.equal(a, b.value) for a, b in zip(before, model.weights, strict=True))
+
+
+@pytest.mark.data
+def test_on_all_of_mnists_test_images_the_formats_agree(tmp_path: Path, mnist_dir: Path) -> None:
+    data = load_dataset("mnist", data_dir=mnist_dir, offline=True)
+    trained = train(dataclasses.replace(RECIPES["dense-128"], epochs=1), data.train, device="cpu")
+    images = data.test.images / np.float32(255)
+    export.save_formats(trained.model, tmp_path, facts(), images)
+    right = export.probabilities(trained.model, images).argmax(-1) == data.test.labels
+    assert right.mean() > 0.93

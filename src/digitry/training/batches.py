@@ -63,7 +63,7 @@ class Place:
         """Gather the images of `index`, (size,) int64, and augment them if asked to."""
         torch.index_select(self._batches.images, 0, index, out=self._bytes)
         torch.index_select(self._batches.labels, 0, index, out=self.labels)
-        torch.div(self._bytes, 255.0, out=self.glyphs)
+        self.glyphs.copy_(self._bytes).div_(255)
         if self._batches.augment == "light":
             self.glyphs.copy_(light(self.glyphs))
 

@@ -60,9 +60,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "data_sha256": checkpoint.data_sha256,
         "facts": checkpoint.facts,
     }
-    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    arrays: dict[str, Any] = {f"array_{name}": v for name, v in checkpoint.arrays.items()}
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, facts=text, **{f"array_{k}": v for k, v in checkpoint.arrays.items()})
+        np.savez(stream, **arrays)
 
 
 def load(path: Path) -> Checkpoint:

@@ -70,7 +70,10 @@ class Session:
         self.gradient = self.weights.like()
         self.state = Flat.of(state_variables(model))
         self.optimizer = optimizer_for(recipe, self.weights.buffer, self.gradient.buffer)
-        self.totals = torch.zeros(2, dtype=torch.float64, device=device)
+        # Sums over an epoch want double precision; Apple's GPUs have none.
+        self.totals = torch.zeros(
+            2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
+        )
         self.average = self.live() if recipe.averaging else []
         self.best: list[torch.Tensor] = []
         self.best_loss = math.inf
@@ -183,13 +186,13 @@ class Session:
         """Give loss and accuracy on the held-out images; None without any."""
         if self.held is None:
             return None, None
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        totals = torch.zeros_like(self.totals)
         smoothing = self.recipe.label_smoothing
         with torch.inference_mode():
             for at in range(0, len(self.held), SCORED_AT_ONCE):
                 part = slice(at, at + SCORED_AT_ONCE)
                 labels = self.held.labels[part]
-                glyphs = torch.div(self.held.images[part], 255.0)
+                glyphs = self.held.images[part].to(self.weights.buffer.dtype).div_(255)
                 logits, _ = logits_of(
                     self.model, self.weights.views, self.state.views, glyphs, training=False
                 )

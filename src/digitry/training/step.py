@@ -321,7 +321,7 @@ class _Rewrite:
         for node in list(self.graph.nodes):
             if node.op != "call_function":
                 continue
-            source = node.args[0] if node.args else None
+            source: Any = node.args[0] if node.args else None
             if node.target in (aten.detach.default, aten.alias.default):
                 self._replace(node, source)
             elif node.target in _VIEWS and source in self.fixed:
