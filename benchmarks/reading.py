@@ -1,6 +1,6 @@
 """How many real images are read right, by kind and layout, with the mistakes as a picture.
 
-    python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes mistakes.png] [--json FILE]
+    python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--record]
 
 A manifest is a CSV file with the columns `file` and `label`, and perhaps `kind`, `layout` (single, line,
 grid) and `notes`. Files lie beside it or in `images/` beside it. Lines of a label are joined by `|`; a
@@ -13,7 +13,9 @@ character error rate is the edit distance to the label over its length.
 
 import argparse
 import csv
-import json
+import hashlib
+import os
+import re
 import sys
 import time
 from collections import defaultdict
@@ -23,6 +25,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+import _record
+from digitry import artifact
 from digitry.errors import ImageError
 from digitry.reading import image
 from digitry.reading.reader import Reader
@@ -106,14 +110,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("manifests", nargs="+", type=Path)
+    parser.add_argument(
+        "manifests", nargs="*", type=Path, help="default: those in DIGITRY_TEST_DATA"
+    )
     parser.add_argument("--model", default="reader")
     parser.add_argument("--layout", default=None, help="for all images; else by the manifest")
     parser.add_argument("--mistakes", type=Path, help="save the mistakes as one picture")
-    parser.add_argument("--json", type=Path, help="save the figures")
+    parser.add_argument("--record", action="store_true", help="save a record for each group")
     parser.add_argument("--list", action="store_true", help="name every mistake")
     arguments = parser.parse_args()
 
+    folder = os.environ.get("DIGITRY_TEST_DATA")
+    if not arguments.manifests and folder:
+        arguments.manifests = [
+            Path(folder, "photos/manifest.csv"),
+            Path(folder, "scans/labels.csv"),
+        ]
+    if not arguments.manifests:
+        sys.exit("reading.py: name a manifest, or a folder of data by DIGITRY_TEST_DATA")
     reader = Reader(arguments.model)
     groups: dict[str, list[tuple[bool, int, int, bool]]] = defaultdict(list)
     wrong: list[tuple[Case, str, str]] = []
@@ -156,8 +170,23 @@ def main() -> None:
             print(f"{case.path.name}: {case.label} read as {text or '-'} ({note.strip()})")
     if arguments.mistakes:
         contact_sheet(wrong, arguments.mistakes)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.record:
+        data = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
+        }
+        data[f"model {reader.name}"] = artifact.load(arguments.model).sha256
+        for group, figure in figures.items():
+            _record.write(
+                "reading-" + re.sub(r"\W+", "-", group),
+                table="Reading real images",
+                what=f"{group}: {figure['right']} of {figure['images']} images",
+                metric="read right, whole",
+                unit="%",
+                values=[figure["share"]],
+                data=data,
+                versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+                extra=figure,
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a person waits for the first digit: a cold `digitry read` beside the bare imports it needs.
 
-    python benchmarks/start.py [--runs 15] [--json FILE]
+    python benchmarks/start.py [--runs 15] [--record]
 
 Each round starts, in turn, a process that only imports numpy, Pillow, OpenCV and ONNX Runtime (what
 nobody who reads images with these libraries can avoid), `digitry read` on one of our samples, and
@@ -8,12 +8,13 @@ nobody who reads images with these libraries can avoid), `digitry read` on one o
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import _record
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "digit-5.png"
 COMMANDS = {
@@ -29,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--record", action="store_true", help="save a record")
     arguments = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(arguments.runs + 1):
@@ -41,8 +42,18 @@ def main() -> None:
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     for name, median in medians.items():
         print(f"{name:<8} {1000 * median:7.0f} ms   {median / medians['imports']:.2f} x imports")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(medians, indent=2) + "\n")
+    if arguments.record:
+        _record.write(
+            "start-read",
+            table="Speed",
+            what="cold `digitry read one.png`, as a multiple of importing its four libraries",
+            metric="median of alternating runs",
+            unit="x",
+            values=[medians["read"] / medians["imports"]],
+            data={},
+            versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+            extra={"seconds": medians, "runs": arguments.runs},
+        )
 
 
 if __name__ == "__main__":

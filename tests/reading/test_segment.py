@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from digitry.reading import segment
+from digitry.reading.ink import lift
 from digitry.training import strokes
 
 
@@ -34,7 +35,7 @@ def write(
 
 
 def found(page: np.ndarray) -> list[list[segment.Cluster]]:
-    return segment.lines(segment.lift(page))
+    return segment.lines(lift(page))
 
 
 def test_a_shadow_and_a_gradient_are_paper() -> None:
@@ -42,9 +43,9 @@ def test_a_shadow_and_a_gradient_are_paper() -> None:
     page *= np.linspace(1, 0.5, 300)[None]
     page[:, 150:] *= 0.7
     clean = page.astype(np.uint8)
-    assert segment.single(segment.lift(cv2.GaussianBlur(clean, (0, 0), 3))) is None
+    assert segment.single(lift(cv2.GaussianBlur(clean, (0, 0), 3))) is None
     page[60:140, 70:78] *= 0.4
-    piece = segment.single(segment.lift(cv2.GaussianBlur(page, (0, 0), 1).astype(np.uint8)))
+    piece = segment.single(lift(cv2.GaussianBlur(page, (0, 0), 1).astype(np.uint8)))
     assert piece is not None
     assert abs(piece.box.x - 69) <= 4
     assert abs(piece.box.h - 82) <= 6
@@ -73,7 +74,7 @@ def test_a_lone_one_and_a_lone_seven_are_found(symbol: str) -> None:
     write(page, symbol, 140, 60, pen=3)
     (line,) = found(page)
     assert len(line) == 1
-    assert segment.single(segment.lift(page)) is not None
+    assert segment.single(lift(page)) is not None
 
 
 def test_ones_among_other_digits_are_not_lost() -> None:
@@ -128,7 +129,7 @@ def test_a_neighbours_ink_at_the_rim_is_left_out_of_a_crop() -> None:
     page = blank(100, 90)
     write(page, "3", 30, 20)
     page[15:80, 0:5] = 40
-    piece = segment.single(segment.lift(page))
+    piece = segment.single(lift(page))
     assert piece is not None
     assert piece.box.x > 20
 
@@ -137,7 +138,7 @@ def test_the_frame_of_a_cell_is_left_out() -> None:
     page = blank(100, 90)
     write(page, "3", 30, 20)
     cv2.rectangle(page, (2, 2), (87, 97), 60, 2)
-    piece = segment.single(segment.lift(page))
+    piece = segment.single(lift(page))
     assert piece is not None
     assert piece.box.w < 60
 
@@ -145,7 +146,7 @@ def test_the_frame_of_a_cell_is_left_out() -> None:
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_even_page_has_no_ink(level: int) -> None:
     page = blank(level=level)
-    assert segment.single(segment.lift(page)) is None
+    assert segment.single(lift(page)) is None
     assert found(page) == []
 
 
@@ -157,6 +158,6 @@ def test_noise_is_not_read_as_a_page_of_digits() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2), (3, 500)])
 def test_degenerate_pages_are_harmless(shape: tuple[int, int]) -> None:
     page = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    ink = segment.lift(page)
+    ink = lift(page)
     segment.single(ink)
     segment.lines(ink)

@@ -20,6 +20,8 @@ from digitry import files
 from digitry.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from PIL.Image import Image
 
 Source = "str | Path | bytes | npt.NDArray[Any] | Image"
@@ -30,6 +32,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_BYTES = 256 << 20
+NO_MEMORY = "needs more memory than this process may have"
+STRIP_PIXELS = 1 << 20
 WORKING_PIXELS = 3_200_000
 """Pages are worked on at this size at most: a digit of 1/100 of the height still has 15 pixels."""
 
@@ -147,6 +151,8 @@ def _from_bytes(content: bytes, name: str, max_pixels: int) -> Page:
             return _from_pil(image, name)
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError(NO_MEMORY, where=name, remedy="shrink the picture") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             "is not an image that digitry reads",
@@ -215,22 +221,49 @@ def _grey(image: "Image") -> "Image":
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        return Image.fromarray(_on_paper(np.asarray(image.convert("RGBA"))))
+
+        def rows(top: int, bottom: int) -> npt.NDArray[np.uint8]:
+            return np.asarray(image.crop((0, top, image.width, bottom)).convert("RGBA"))
+
+        return Image.fromarray(_on_paper(rows, image.height, image.width))
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image)))
     return image.convert("L")
 
 
-def _on_paper(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Lay a transparent picture on white paper, or on black where what is drawn is light."""
-    gray = cv2.cvtColor(rgba, cv2.COLOR_RGBA2GRAY).astype(np.float32)
-    alpha = rgba[..., 3].astype(np.float32) / 255
-    drawn = alpha.sum()
-    light = drawn > 0 and (gray * alpha).sum() / drawn > 128
+def _on_paper(
+    rows: "Callable[[int, int], npt.NDArray[np.uint8]]", height: int, width: int
+) -> npt.NDArray[np.uint8]:
+    """Lay a transparent picture on white paper, or on black where what is drawn is light.
+
+    `rows(top, bottom)` gives a strip, (bottom - top, width, 4) RGBA: the whole of a large picture in
+    floating point would take a gigabyte.
+    """
+    drawn = light = 0.0
+    for top, bottom in _strips(height, width):
+        gray, alpha = _weighed(rows(top, bottom))
+        drawn += float(alpha.sum())
+        light += float((gray * alpha).sum())
     # An opaque picture has no paper of ours to show, so the choice does not matter there.
-    paper = 0.0 if light else 255.0
-    result: npt.NDArray[np.uint8] = np.rint(gray * alpha + paper * (1 - alpha)).astype(np.uint8)
+    paper = 0.0 if drawn > 0 and light / drawn > 128 else 255.0
+    result = np.empty((height, width), np.uint8)
+    for top, bottom in _strips(height, width):
+        gray, alpha = _weighed(rows(top, bottom))
+        result[top:bottom] = np.rint(gray * alpha + paper * (1 - alpha))
     return result
+
+
+def _weighed(
+    rgba: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    gray = cv2.cvtColor(np.ascontiguousarray(rgba), cv2.COLOR_RGBA2GRAY).astype(np.float32)
+    return gray, rgba[..., 3].astype(np.float32) / np.float32(255)
+
+
+def _strips(height: int, width: int) -> "Iterator[tuple[int, int]]":
+    step = max(1, STRIP_PIXELS // max(width, 1))
+    for top in range(0, height, step):
+        yield top, min(top + step, height)
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -239,16 +272,20 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return values
-    wide = values.astype(np.float32)
-    if not np.isfinite(wide).all():
+    floating = np.issubdtype(values.dtype, np.floating)
+    if floating and not np.isfinite(values).all():
         raise ImageError("holds numbers that are not finite", remedy="replace NaN and infinity")
-    low, high = float(wide.min(initial=0.0)), float(wide.max(initial=0.0))
-    if np.issubdtype(values.dtype, np.floating) and low >= 0 and high <= 1:
-        wide = wide * 255
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    shift, factor = 0.0, 1.0
+    if floating and low >= 0 and high <= 1:
+        factor = 255.0
     elif low < 0 or high > 255:
         # 16 bits or an odd range: scanners often use a part of it, so stretch what is there.
-        wide = (wide - low) * (255 / max(high - low, 1e-6))
-    result: npt.NDArray[np.uint8] = np.rint(wide).clip(0, 255).astype(np.uint8)
+        shift, factor = low, 255 / max(high - low, 1e-6)
+    result = np.empty(values.shape, np.uint8)
+    for top, bottom in _strips(values.shape[0], values.size // max(values.shape[0], 1)):
+        wide = (values[top:bottom].astype(np.float32) - np.float32(shift)) * np.float32(factor)
+        result[top:bottom] = np.rint(wide).clip(0, 255)
     return result
 
 
@@ -272,7 +309,9 @@ def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Page:
     pixels = np.ascontiguousarray(_eight_bits(array))
     if pixels.ndim == 3:
         pixels = (
-            _on_paper(pixels) if pixels.shape[2] == 4 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+            _on_paper(lambda top, bottom: pixels[top:bottom], height, width)
+            if pixels.shape[2] == 4
+            else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         )
     return Page(_shrink(pixels, WORKING_PIXELS), width, height, name)
 

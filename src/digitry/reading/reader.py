@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from digitry import artifact
 from digitry.errors import ImageError, UsageError
 from digitry.reading import glyph, image, segment
 from digitry.reading.classifier import Classifier
+from digitry.reading.ink import lift
 from digitry.reading.result import Box, Digit, Line, Reading
 
 Layout = Literal["auto", "single", "line", "page"]
@@ -25,9 +27,6 @@ CHUNK = 64
 
 SURE_POLARITY = 0.5
 """Below this certainty both polarities are tried, and the better reading is taken."""
-
-MOST_JOINED = 5
-"""Atoms that may make up one digit."""
 
 DEFAULT_THRESHOLD = 0.5
 """A digit with less confidence is refused: it is more likely wrong than right."""
@@ -89,7 +88,39 @@ class Reader:
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
+        return self._read_pages([page], layout, started)[0][0]
+
+    def examine(
+        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+    ) -> tuple[Reading, npt.NDArray[np.float32]]:
+        """Read one image, and give also what the network saw.
+
+        Args:
+            source, layout, name: as for `read`.
+
+        Returns:
+            The reading, and (len(digits), 28, 28) float32 in [0, 1], ink = 1: the glyph of each digit.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        layout = self.layout if layout is None else _checked(layout)
+        started = time.perf_counter()
+        page = image.load(source, max_pixels=self.max_pixels, name=name)
         return self._read_pages([page], layout, started)[0]
+
+    def accepting(self, max_error: float | None) -> "Reader":
+        """Give a reader with another share of errors, on the same network.
+
+        Args:
+            max_error: see `Reader`.
+
+        Raises:
+            UsageError: it makes no sense, or the model never came to it.
+        """
+        other = copy(self)
+        other.threshold = _threshold(self._classifier.metadata, max_error)
+        return other
 
     def read_many(
         self, sources: Iterable[Any], *, layout: Layout | None = None
@@ -112,23 +143,23 @@ class Reader:
             pages = [page for page in loaded if isinstance(page, image.Page)]
             readings = iter(self._read_pages(pages, layout, started))
             for page in loaded:
-                yield page if isinstance(page, ImageError) else next(readings)
+                yield page if isinstance(page, ImageError) else next(readings)[0]
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> list[Reading]:
+    ) -> list[tuple[Reading, npt.NDArray[np.float32]]]:
         """Prepare every page, ask the network once, and put the readings together."""
         seen = [_views(page, layout) for page in pages]
         pieces = [
-            segment.join(atoms)
+            piece
             for views in seen
             for view in views
             for line in view.lines
             for cluster in line
-            for atoms in _candidates(cluster)
+            for piece in segment.candidates(cluster).values()
         ]
         glyphs = glyph.normalise([piece.ink for piece in pieces])
-        rows = iter(zip(pieces, self._classifier.probabilities(glyphs), strict=True))
+        rows = iter(zip(pieces, glyphs, self._classifier.probabilities(glyphs), strict=True))
         results = []
         for page, views in zip(pages, seen, strict=True):
             solved = [
@@ -145,21 +176,23 @@ class Reader:
 
     def _reading(
         self, page: image.Page, inverted: bool, lines: "list[list[_Guess]]", ms: float
-    ) -> Reading:
+    ) -> tuple[Reading, npt.NDArray[np.float32]]:
         digits: list[Digit] = []
+        glyphs: list[npt.NDArray[np.float32]] = []
         found: list[Line] = []
         for guesses in lines:
             kept = [self._digit(guess, page, len(found)) for guess in guesses]
             if not self._is_writing(kept, alone=len(lines) == 1):
                 continue
             digits += kept
+            glyphs += [guess.glyph for guess in guesses]
             text = "".join(digit.text for digit in kept)
             confidence = math.prod(digit.confidence for digit in kept)
             found.append(Line(text, round(confidence, 6), segment.around([d.box for d in kept])))
         reason = next((digit.reason for digit in digits if digit.reason), None)
         if not digits:
             reason = "blank"
-        return Reading(
+        reading = Reading(
             source=page.source,
             text="\n".join(line.text for line in found),
             confidence=round(math.prod(d.confidence for d in digits), 6) if digits else 0.0,
@@ -173,6 +206,7 @@ class Reader:
             model=self.name,
             ms=round(ms, 3),
         )
+        return reading, np.array(glyphs, np.float32).reshape(-1, glyph.SIZE, glyph.SIZE)
 
     @staticmethod
     def _is_writing(digits: Sequence[Digit], *, alone: bool) -> bool:
@@ -202,9 +236,10 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Guess:
-    """A piece that was taken as one digit; probabilities: (classes,) float64."""
+    """A piece that was taken as one digit: glyph (28, 28) float32; probabilities (classes,) float64."""
 
     piece: segment.Piece
+    glyph: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
 
     @property
@@ -266,7 +301,7 @@ def single_glyph(source: Any) -> npt.NDArray[np.float32]:
     """
     page = image.load(source)
     inverted, _ = image.light_on_dark(page.gray)
-    piece = segment.single(segment.lift(255 - page.gray if inverted else page.gray))
+    piece = segment.single(lift(255 - page.gray if inverted else page.gray))
     pieces = [] if piece is None else [piece.ink]
     glyphs = glyph.normalise(pieces)
     return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
@@ -317,7 +352,7 @@ def _views(page: image.Page, layout: Layout) -> list[_View]:
 
 
 def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment.Cluster]]:
-    ink = segment.lift(gray)
+    ink = lift(gray)
     if layout != "single":
         lines = segment.lines(ink)
         clusters = [cluster for line in lines for cluster in line]
@@ -329,28 +364,13 @@ def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment
     return [] if piece is None else [[segment.Cluster((piece,))]]
 
 
-def _candidates(cluster: segment.Cluster) -> Iterator[tuple[segment.Piece, ...]]:
-    """Give every run of atoms that may be one digit; the order is the contract with `_best_path`."""
-    count = len(cluster.atoms)
-    for start in range(count):
-        for stop in range(start + 1, min(count, start + MOST_JOINED) + 1):
-            yield cluster.atoms[start:stop]
-    if count > MOST_JOINED:
-        yield cluster.atoms
-
-
 def _best_path(
     cluster: segment.Cluster,
-    rows: Iterator[tuple[segment.Piece, npt.NDArray[np.float64]]],
+    rows: Iterator[tuple[segment.Piece, npt.NDArray[np.float32], npt.NDArray[np.float64]]],
 ) -> list[_Guess]:
     """Cut a cluster where the digits that come out are the most probable, all taken together."""
     count = len(cluster.atoms)
-    guesses: dict[tuple[int, int], _Guess] = {}
-    for start in range(count):
-        for stop in range(start + 1, min(count, start + MOST_JOINED) + 1):
-            guesses[start, stop] = _Guess(*next(rows))
-    if count > MOST_JOINED:
-        guesses[0, count] = _Guess(*next(rows))
+    guesses = {run: _Guess(*next(rows)) for run in segment.runs(count)}
     # best[k]: the score of the first k atoms, and where the last digit of them begins.
     best: list[tuple[float, int]] = [(0.0, 0)]
     for stop in range(1, count + 1):

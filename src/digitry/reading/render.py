@@ -195,7 +195,6 @@ def _hocr_page(reading: Reading, number: int) -> str:
     parts = [f'<div class="ocr_page" id="page_{number}" title="{title}">']
     for index, line in enumerate(reading.lines):
         name = f"{number}_{index}"
-        parts.append(f'<span class="ocr_line" id="line_{name}" title="{_hocr_box(line.box)}">')
         digits = [digit for digit in reading.digits if digit.line == index]
         marks = "".join(
             f'<span class="ocrx_cinfo" title="x_bboxes {_corners(digit.box)}; '
@@ -203,6 +202,7 @@ def _hocr_page(reading: Reading, number: int) -> str:
             for digit in digits
         )
         parts.append(
+            f'<span class="ocr_line" id="line_{name}" title="{_hocr_box(line.box)}">'
             f'<span class="ocrx_word" id="word_{name}" title="{_hocr_box(line.box)}; '
             f'x_wconf {round(100 * line.confidence)}">{marks}</span></span>'
         )

@@ -8,10 +8,10 @@ up as no digit there (letters, rulings, two digits that touch, halves of one) is
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from digitry import files
 from digitry.artifact import GLYPH_VERSION
 from digitry.reading import glyph, segment
+from digitry.reading.ink import lift
 from digitry.reading.result import Box
 from digitry.training import strokes
 from digitry.training.datasets import Dataset, Split, dataset_of
@@ -30,7 +31,7 @@ from digitry.training.mirrors import cache_dir
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCENES_VERSION = 1
+SCENES_VERSION = 2
 """Raised whenever other scenes are drawn, so that no cache gives the old ones."""
 
 NOTHING = 10
@@ -98,7 +99,7 @@ def glyph_of(scene: Scene) -> Floats | None:
     Returns:
         (28, 28) float32 in [0, 1], ink = 1.
     """
-    piece = segment.single(segment.lift(255 - scene.gray if scene.inverted else scene.gray))
+    piece = segment.single(lift(255 - scene.gray if scene.inverted else scene.gray))
     if piece is None:
         return None
     width = min(piece.box.right, scene.box.right) - max(piece.box.x, scene.box.x)
@@ -112,12 +113,97 @@ def glyph_of(scene: Scene) -> Floats | None:
     return result
 
 
+def string_glyphs(split: Split, rng: Random) -> list[tuple[Floats, int]]:
+    """Write touching digits, cut them as the reader would, and say what each candidate is.
+
+    A candidate that holds one digit and little else is that digit; one that holds parts of several,
+    or less than most of one, is no digit. What lies between teaches neither.
+
+    Returns:
+        ((28, 28) float32 in [0, 1], label) of each.
+    """
+    height = float(np.exp(rng.uniform(np.log(18), np.log(70))))
+    chosen = rng.integers(len(split), size=2 if rng.random() < 0.6 else 3)
+    digits = [_trim(_written(split.images[index], height, rng)) for index in chosen]
+    rows = max(digit.shape[0] for digit in digits) + 4
+    layers = np.zeros(
+        (len(digits), rows, sum(digit.shape[1] for digit in digits) + rows), np.float32
+    )
+    x = 0
+    for layer, digit in zip(layers, digits, strict=True):
+        y = int(rng.integers(0, rows - digit.shape[0] + 1))
+        layer[y : y + digit.shape[0], x : x + digit.shape[1]] = digit
+        x = max(0, x + digit.shape[1] + round(rng.uniform(-0.22, 0.06) * height))
+    margin = round(0.25 * height)
+    layers = np.pad(layers, ((0, 0), (margin, margin), (margin, margin)))
+    gray = rng.uniform(150, 255) * (1 - rng.uniform(0.4, 1.0) * layers.max(axis=0))
+    gray += rng.normal(0, rng.uniform(0, 4), gray.shape)
+    pixels = np.clip(gray, 0, 255).astype(np.uint8)
+    masks = layers > 0.4
+    masses = masks.sum(axis=(1, 2))
+    found: list[tuple[segment.Piece, int]] = []
+    for line in segment.lines(lift(pixels)):
+        for cluster in line:
+            for piece in segment.candidates(cluster).values():
+                label = _label_of(piece, masks, masses, split.labels[chosen], height)
+                if label is not None:
+                    found.append((piece, label))
+    # There are many ways to cut, most of them wrong; the network sees two of each digit and two more.
+    kept, taken = [], Counter[int]()
+    for index in rng.permutation(len(found)):
+        piece, label = found[index]
+        taken[label] += 1
+        if taken[label] <= 2:
+            kept.append((piece, label))
+    glyphs = glyph.normalise([piece.ink for piece, _ in kept])
+    return [(image, label) for image, (_, label) in zip(glyphs, kept, strict=True)]
+
+
+def _label_of(
+    piece: segment.Piece,
+    masks: npt.NDArray[np.bool_],
+    masses: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.uint8],
+    height: float,
+) -> int | None:
+    box = piece.box
+    own = piece.ink > 0.4 * float(piece.ink.max(initial=0.0))
+    shared = (masks[:, box.y : box.bottom, box.x : box.right] & own).sum(axis=(1, 2))
+    recall, precision = shared / np.maximum(masses, 1), shared / max(int(own.sum()), 1)
+    best = int(np.argmax(np.minimum(recall, precision)))
+    if recall[best] > 0.88 and precision[best] > 0.84:
+        return int(labels[best])
+    # A straight stroke cut off a digit looks like a 1; that it is none cannot be seen in it.
+    points = cv2.findNonZero(own.astype(np.uint8))
+    if points is None or max(box.w, box.h) < 0.4 * height:
+        return None
+    sides = cv2.minAreaRect(points)[1]
+    if min(sides) < 0.42 * max(sides):
+        return None
+    return NOTHING if min(recall[best], precision[best]) < 0.62 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What a set of pages is made of, for each MNIST digit, besides that digit as it is.
+
+    Attributes:
+        variants: pictures of the digit.
+        strokes: pictures of a digit in our own strokes, as a share of the digits.
+        nothing: pictures of what is no digit, as a share of the digits.
+        strings: strings of touching digits, cut up, as a share of the digits.
+    """
+
+    variants: int = 3
+    strokes: float = 0.5
+    nothing: float = 0.2
+    strings: float = 0.3
+
+
 def pages(
     source: Dataset,
     *,
-    variants: int = 3,
-    strokes_share: float = 0.5,
-    nothing_share: float = 0.25,
+    mix: Mix | None = None,
     seed: int = 0,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -129,9 +215,7 @@ def pages(
 
     Args:
         source: MNIST.
-        variants: scenes of each digit, besides the digit itself, plainly normalised.
-        strokes_share: scenes of our own strokes, as a share of the digits.
-        nothing_share: scenes of what is no digit, as a share of the digits.
+        mix: how much of what.
         seed: of everything.
         workers: processes.
         progress: called with (parts done, parts in all).
@@ -139,8 +223,9 @@ def pages(
     Returns:
         glyphs as images, labels 0 to 10.
     """
-    train = _glyphs(source.train, variants, strokes_share, nothing_share, seed, workers, progress)
-    test = _glyphs(source.test, 1, strokes_share, nothing_share, seed + 1, workers, None)
+    mix = mix or Mix()
+    train = _glyphs(source.train, mix, seed, workers, progress)
+    test = _glyphs(source.test, replace(mix, variants=1), seed + 1, workers, None)
     return dataset_of("pages", train, test, source.licence, _made_from(source))
 
 
@@ -186,22 +271,17 @@ def _made_from(source: Dataset) -> str:
 
 def _glyphs(
     split: Split,
-    variants: int,
-    strokes_share: float,
-    nothing_share: float,
+    mix: Mix,
     seed: int,
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> Split:
     parts = [slice(start, start + 500) for start in range(0, len(split), 500)]
-    work = partial(
-        _part, variants=variants, strokes_share=strokes_share, nothing_share=nothing_share
-    )
     images, labels = [], []
     # Spawned, not forked: OpenCV's and torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
-            pool.submit(work, Split(split.images[part], split.labels[part]), (seed, index))
+            pool.submit(_part, Split(split.images[part], split.labels[part]), mix, (seed, index))
             for index, part in enumerate(parts)
         ]
         for index, job in enumerate(jobs):
@@ -213,14 +293,7 @@ def _glyphs(
     return Split(np.concatenate(images), np.concatenate(labels))
 
 
-def _part(
-    split: Split,
-    seed: tuple[int, int],
-    *,
-    variants: int,
-    strokes_share: float,
-    nothing_share: float,
-) -> tuple[Bytes, npt.NDArray[np.uint8]]:
+def _part(split: Split, mix: Mix, seed: tuple[int, int]) -> tuple[Bytes, Bytes]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
     images: list[Floats] = list(
@@ -228,19 +301,22 @@ def _part(
     )
     labels = [int(label) for label in split.labels]
 
-    def add(scene: Scene) -> None:
-        image = glyph_of(scene)
+    def add(image: Floats | None, label: int) -> None:
         if image is not None:
             images.append(image)
-            labels.append(scene.label)
+            labels.append(label)
 
     for image, label in zip(split.images, split.labels, strict=True):
-        for _ in range(variants):
-            add(digit_scene(image, int(label), rng))
-        if rng.random() < strokes_share:
-            add(stroke_scene(rng))
-        if rng.random() < nothing_share:
-            add(nothing_scene(split, rng))
+        scenes = [digit_scene(image, int(label), rng) for _ in range(mix.variants)]
+        if rng.random() < mix.strokes:
+            scenes.append(stroke_scene(rng))
+        if rng.random() < mix.nothing:
+            scenes.append(nothing_scene(split, rng))
+        for scene in scenes:
+            add(glyph_of(scene), scene.label)
+        if rng.random() < mix.strings:
+            for piece, piece_label in string_glyphs(split, rng):
+                add(piece, piece_label)
     return np.rint(np.stack(images) * 255).astype(np.uint8), np.array(labels, np.uint8)
 
 

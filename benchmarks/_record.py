@@ -1,0 +1,79 @@
+"""Writes one measured result as a record; docs/generate.py says what a record is."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from digitry import files
+
+RECORDS = Path(__file__).parents[1] / "records"
+
+
+def write(
+    name: str,
+    *,
+    table: str,
+    what: str,
+    metric: str,
+    unit: str,
+    values: Sequence[float],
+    data: Mapping[str, str],
+    versions: Sequence[str],
+    extra: Mapping[str, object] | None = None,
+) -> Path:
+    """Save records/<name>.json; the command is the one that is running."""
+    root = RECORDS.parent
+    script = Path(sys.argv[0]).resolve().relative_to(root)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
+    path = RECORDS / f"{name}.json"
+    files.write_json(
+        path,
+        {
+            "name": name,
+            "table": table,
+            "what": what,
+            "metric": metric,
+            "unit": unit,
+            # Folders of data are the measurer's own business; their names tell nobody anything.
+            "command": " ".join(["python", str(script), *map(_shown, sys.argv[1:])]),
+            "commit": commit,
+            "date": datetime.date.today().isoformat(),
+            "hardware": hardware(),
+            "versions": {
+                "python": platform.python_version(),
+                **{package: importlib.metadata.version(package) for package in versions},
+            },
+            "data": dict(data),
+            "n": len(values),
+            "values": list(values),
+            "mean": statistics.fmean(values),
+            "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "extra": dict(extra or {}),
+        },
+    )
+    return path
+
+
+def hardware() -> str:
+    """Name the processor and how many cores of it are there."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def _shown(argument: str) -> str:
+    path = Path(argument)
+    if path.is_absolute() or argument.startswith(".."):
+        return "/".join(path.parts[-2:]) if path.suffix else path.name
+    return argument

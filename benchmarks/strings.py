@@ -1,0 +1,105 @@
+"""How many strings of touching and overlapping digits are read whole.
+
+    python benchmarks/strings.py --data-dir MNIST [--count 1000] [--length 5] [--model reader]
+
+Each string is made of digits of MNIST's test part, 28 pixels high, each cut to the width of its ink and
+set beside the last one with a gap of -4 to 8 pixels, drawn evenly; ink that overlaps is joined by the
+stronger of the two. The picture is black on white with a margin of 12 pixels. A string is right if the
+reading, as one line, is the string.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+import _record
+from digitry import artifact
+from digitry.reading.reader import Reader
+from digitry.reading.result import Reading
+from digitry.training.datasets import load_dataset
+from digitry.training.parsers import Split
+
+MARGIN = 12
+
+
+def string(
+    split: Split, length: int, rng: np.random.Generator
+) -> tuple[np.ndarray, str, list[int]]:
+    """Give a picture, its text, and the gaps between its digits in pixels."""
+    page = np.zeros((28 + 2 * MARGIN, 28 * length + 9 * length + 2 * MARGIN), np.uint8)
+    x, text, gaps = MARGIN, "", []
+    for index in rng.integers(len(split), size=length):
+        digit = split.images[index]
+        columns = np.flatnonzero(digit.any(axis=0))
+        digit = digit[:, columns[0] : columns[-1] + 1]
+        if text:
+            gaps.append(int(rng.integers(-4, 9)))
+            x += gaps[-1]
+        place = page[MARGIN : MARGIN + 28, x : x + digit.shape[1]]
+        np.maximum(place, digit, out=place)
+        x += digit.shape[1]
+        text += str(split.labels[index])
+    return 255 - page[:, : x + MARGIN], text, gaps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--length", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="reader")
+    parser.add_argument("--mistakes", type=Path, help="save the first mistakes as one picture")
+    parser.add_argument("--record", action="store_true", help="save a record")
+    arguments = parser.parse_args()
+    dataset = load_dataset("mnist", data_dir=arguments.data_dir)
+    split = dataset.test
+    rng = np.random.default_rng(arguments.seed)
+    made = [string(split, arguments.length, rng) for _ in range(arguments.count)]
+    reader = Reader(arguments.model)
+    right, lengths, wrong = 0, Counter[int](), []
+    readings = reader.read_many([picture for picture, _, _ in made], layout="line")
+    for (picture, text, gaps), reading in zip(made, readings, strict=True):
+        said = reading.text if isinstance(reading, Reading) else ""
+        if said == text:
+            right += 1
+        else:
+            lengths[len(said) - len(text)] += 1
+            wrong.append((picture, text, said, min(gaps)))
+    share = right / len(made)
+    print(f"{right} of {len(made)} strings read whole: {100 * share:.1f}%")
+    print("digits too many or too few in the others:", dict(sorted(lengths.items())))
+    if arguments.mistakes:
+        rows = wrong[:60]
+        sheet = Image.new("RGB", (900, 66 * -(-len(rows) // 4)), "#444")
+        draw = ImageDraw.Draw(sheet)
+        for index, (picture, text, said, gap) in enumerate(rows):
+            x, y = index % 4 * 225, index // 4 * 66
+            sheet.paste(Image.fromarray(picture), (x, y + 12))
+            draw.text((x, y), f"{text} > {said} gap {gap}", fill="#fff")
+        sheet.save(arguments.mistakes)
+    if arguments.record:
+        _record.write(
+            "reading-strings",
+            table="Reading real images",
+            what=f"{arguments.count} strings of {arguments.length} MNIST test digits, "
+            "gaps from -4 to 8 pixels",
+            metric="read right, whole",
+            unit="%",
+            values=[share],
+            data={
+                "mnist": dataset.sha256,
+                f"model {reader.name}": artifact.load(arguments.model).sha256,
+            },
+            versions=("digitry", "numpy", "opencv-python-headless", "onnxruntime"),
+            extra={"seed": arguments.seed, "lengths off": {str(k): v for k, v in lengths.items()}},
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Ink to ink without ruling: the lines of the paper, of tables and of the cells of forms."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+MOST_PIECES = 5_000
+
+
+def without_ruling(
+    mask: npt.NDArray[np.uint8], faint: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """Take off ruling lines and the lines of tables, leaving the strokes that cross them.
+
+    A pixel belongs to a ruling line where the ink is thin across and the thin pixels run on and on
+    along; lines may slope or bend. Where a stroke crosses, the ink is thick, and stays. Lines are
+    sought in the faint ink: near a dark pen a pale line is below the threshold, and would seem broken.
+
+    Args:
+        mask: (h, w) uint8, 1 where there is ink.
+        faint: (h, w) uint8, 1 where there may be some.
+    """
+    mask = _without_long_thin(mask, faint)
+    turned = _without_long_thin(np.ascontiguousarray(mask.T), np.ascontiguousarray(faint.T))
+    result: npt.NDArray[np.uint8] = np.ascontiguousarray(turned.T)
+    return result
+
+
+def _without_long_thin(
+    mask: npt.NDArray[np.uint8], faint: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    height, width = mask.shape
+    if width < 64:
+        return mask
+    thickest = max(5, round(0.01 * max(height, width)))
+    thick = cv2.morphologyEx(faint, cv2.MORPH_OPEN, np.ones((thickest + 1, 1), np.uint8))
+    thin = cv2.subtract(faint, thick)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(thin, connectivity=8)
+    wide, high = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
+    dashes = 1 + np.flatnonzero(
+        (wide >= 3 * thickest) & (high <= np.maximum(0.15 * wide, 1.6 * thickest))
+    )
+    if len(dashes) == 0:
+        return mask
+    # Digits interrupt a line. What is left of it still lies in a row, and fills most of its length.
+    dashed = np.isin(labels, dashes).astype(np.uint8)
+    reach = round(0.25 * width) | 1
+    bridged = cv2.morphologyEx(dashed, cv2.MORPH_CLOSE, np.ones((5, reach), np.uint8))
+    _, _, lengths, _ = cv2.connectedComponentsWithStats(bridged, connectivity=8)
+    long: list[int] = []
+    reached = 0.0
+    for left, top, length, height_, _ in lengths[1:]:
+        links = [
+            int(dash)
+            for dash in dashes
+            if left <= stats[dash, 0] < left + length and top <= stats[dash, 1] < top + height_
+        ]
+        if not links:
+            continue
+        wide_links = stats[links, cv2.CC_STAT_WIDTH]
+        total = int(wide_links.sum())
+        if length >= 0.3 * width and total >= 0.6 * length:
+            long += links
+            # A chain without gaps counts as a whole; the bars of 7s in a row do not make one.
+            reached = max(
+                reached, float(wide_links.max()), 0.5 * length if total > 0.85 * length else 0
+            )
+    if not long:
+        return mask
+    ruled = np.isin(labels, long).astype(np.uint8) & thin
+    cleaned: npt.NDArray[np.uint8] = cv2.subtract(mask, ruled)
+    # What the line was a little thicker than thin leaves crumbs.
+    touching = cv2.dilate(ruled, np.ones((3, 3), np.uint8))
+    _, pieces, sizes, _ = cv2.connectedComponentsWithStats(cleaned, connectivity=8)
+    near = np.unique(pieces[(touching > 0) & (cleaned > 0)])
+    crumbs = [piece for piece in near if piece and sizes[piece, cv2.CC_STAT_HEIGHT] <= 2 * thickest]
+    cleaned[np.isin(pieces, crumbs)] = 0
+    rest = [
+        max(float(sizes[piece, cv2.CC_STAT_HEIGHT]), 0.5 * float(sizes[piece, cv2.CC_STAT_WIDTH]))
+        for piece in range(1, min(len(sizes), MOST_PIECES))
+        if piece not in crumbs and max(sizes[piece, 2], sizes[piece, 3]) >= 8
+    ]
+    # A lone 1 is long and thin, too. A ruling line is so beside the writing on it, or it is none.
+    if not rest or reached < 2.2 * float(np.percentile(rest, 75)):
+        return mask
+    return cleaned
+
+
+def without_frames(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Take off the cells of forms and tables: straight lines longer than the writing that they hold.
+
+    What frames something is connected ink, mostly empty, with other ink inside that is smaller.
+    Only its long straight strokes go, so that a digit which touches its cell is left.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if not 3 <= len(stats) <= MOST_PIECES:
+        return mask
+    x, y, w, h, area = (stats[1:, column].astype(np.int64) for column in range(5))
+    cleaned = mask
+    for label in np.flatnonzero((area < 0.35 * w * h) & (np.minimum(w, h) >= 12)):
+        inside = (
+            (x > x[label])
+            & (y > y[label])
+            & (x + w < x[label] + w[label])
+            & (y + h < y[label] + h[label])
+            & (h >= 0.25 * h[label])
+        )
+        if not inside.any():
+            continue
+        tallest = int(np.maximum(h, w)[inside].max())
+        reach = max(8, round(1.15 * tallest))
+        part = slice(y[label], y[label] + h[label]), slice(x[label], x[label] + w[label])
+        own = (labels[part] == label + 1).astype(np.uint8)
+        lying = cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))
+        upright = cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((reach, 1), np.uint8))
+        straight = cv2.dilate(lying | upright, np.ones((3, 3), np.uint8)) & own
+        if straight.sum() < 0.5 * own.sum():
+            continue
+        rest = own - straight
+        _, bits, sizes, _ = cv2.connectedComponentsWithStats(rest, connectivity=8)
+        crumbs = np.flatnonzero(np.maximum(sizes[:, 2], sizes[:, 3]) < 0.4 * tallest)
+        rest[np.isin(bits, crumbs)] = 0
+        cleaned = cleaned.copy() if cleaned is mask else cleaned
+        cleaned[part][own > 0] = rest[own > 0]
+    return cleaned
