@@ -1,4 +1,4 @@
-"""A model file that is not ours, is cut, or asks for what this version lacks is refused before it is run."""
+"""A model file that is not ours, is cut, or asks for what we lack is refused before it is run."""
 
 import json
 from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_what_a_digit_model_has_no_use_for_is_refused(
     ],
 )
 def test_facts_that_this_version_cannot_honour_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match="^evil.onnx: "):
+    with pytest.raises(ModelError, match=r"^evil\.onnx: "):
         artifact.parse(with_facts(tiny(), **changes), source="evil.onnx")
 
 

@@ -1,6 +1,5 @@
 """A file that digitry saves is whole or as it was before."""
 
-import os
 import signal
 import stat
 import subprocess
@@ -21,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         temporary.write_text("half of the new")
         raise ValueError("out of ideas")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["result.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_a_new_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:

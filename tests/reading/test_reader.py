@@ -216,7 +216,8 @@ def test_real_single_digits_are_read(
 ) -> None:
     manifest = test_data / folder / ("manifest.csv" if folder == "photos" else "labels.csv")
     images = test_data / folder / ("images" if folder == "photos" else "")
-    rows = list(csv.DictReader(manifest.open(newline="")))
+    with manifest.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
     if folder == "photos":
         rows = [row for row in rows if row["layout"] == "single"]
         rows = [row for row in rows if ("28x28" in row["notes"]) == (kind == "28x28")]

@@ -21,11 +21,12 @@ from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
 from digitry.training import checkpoint as checkpoints
 from digitry.training.architectures import build, keras
 from digitry.training.datasets import hold_out
+from digitry.training.history import Epoch
 from digitry.training.optimizer import keras_twin
 from digitry.training.parsers import Split
 from digitry.training.progress import Display
 from digitry.training.recipes import Recipe
-from digitry.training.session import Epoch, Session
+from digitry.training.session import Session
 from digitry.training.step import keep_memory
 
 if TYPE_CHECKING:

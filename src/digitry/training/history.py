@@ -30,14 +30,6 @@ class Epoch:
     seconds: float
 
 
-def from_engine(epochs: Iterable[Any]) -> tuple[Epoch, ...]:
-    """Take over epochs as the engine gives them: objects with the fields of `Epoch`."""
-    return tuple(
-        Epoch(**{field.name: getattr(epoch, field.name) for field in fields(Epoch)})
-        for epoch in epochs
-    )
-
-
 def from_rows(rows: Iterable[dict[str, Any]]) -> tuple[Epoch, ...]:
     """Rebuild epochs from their JSON form.
 

@@ -180,7 +180,7 @@ def _finish(
     from digitry.training import datasets, export
 
     recipe, model = trained.recipe, trained.model
-    epochs = history.from_engine(trained.history)
+    epochs = trained.history
     labels = tuple(str(digit) for digit in range(10))
     if model.output_shape[-1] == len(labels) + 1:
         labels = (*labels, NOT_A_DIGIT)

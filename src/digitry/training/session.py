@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from digitry.training.architectures import keras
 from digitry.training.batches import Batches
 from digitry.training.checkpoint import Checkpoint, damaged
+from digitry.training.history import Epoch
 from digitry.training.optimizer import hand_over, optimizer_for, schedule
 from digitry.training.parsers import Split
 from digitry.training.recipes import Recipe
@@ -19,29 +20,6 @@ from digitry.training.step import Flat, capture, logits_of, state_variables, tra
 
 SCORED_AT_ONCE = 1000
 """Held-out images a call."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images gave.
-
-    Attributes:
-        number: counted from 1.
-        loss: mean over the training images, each taken when its batch was trained on.
-        accuracy: likewise, in [0, 1].
-        val_loss: mean over the held-out images after the epoch; None without any.
-        val_accuracy: likewise, in [0, 1].
-        learning_rate: of the epoch's last step.
-        seconds: of training and validation.
-    """
-
-    number: int
-    loss: float
-    accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    learning_rate: float
-    seconds: float
 
 
 class Session:
