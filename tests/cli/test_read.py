@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,31 @@ def test_annotated_pictures_never_overwrite_each_other_or_the_input(tmp_path: Pa
     assert pictures == ["x-2.annotated.png", "x.annotated.png", "x.png"]
     assert (tmp_path / "a" / "x.png").read_bytes() == THREE.read_bytes()
     Image.open(tmp_path / "a" / "x.annotated.png").verify()
+
+
+@pytest.mark.parametrize(
+    ("size", "format", "options"),
+    [
+        ((7000, 7000), "PNG", {}),
+        ((7000, 7000), "JPEG", {"progressive": True}),
+        ((7000, 7000), "GIF", {}),
+        ((29_000, 1_700), "PNG", {}),
+    ],
+)
+def test_the_largest_accepted_image_takes_a_bounded_memory(
+    size: tuple[int, int], format: str, options: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / f"large.{format.lower()}"
+    Image.new("RGB", size, (230, 225, 210)).save(path, format, **options)
+    # Not ru_maxrss: a child inherits that of the process that it was forked from.
+    code = (
+        "import sys\nfrom digitry.cli import app\n"
+        "try:\n    app(['read', sys.argv[1]])\n"
+        "finally:\n    print(open('/proc/self/status').read(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60)
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stderr.decode())
+    assert int(peak) < 500_000
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -6,6 +6,7 @@ fraction of the time and memory of decoding it whole.
 """
 
 import io
+import math
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -195,8 +196,14 @@ def _from_pil(image: "Image", name: str, *, draft: bool = False) -> Page:
         # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes; never below the working size.
         shrink = (WORKING_PIXELS / (width * height)) ** 0.5
         if shrink < 1:
-            image.draft(None, (round(width * shrink), round(height * shrink)))
+            # Grey is one of the planes that a JPEG is made of: the colours need not be decoded.
+            mode = "L" if image.mode == "RGB" else None
+            image.draft(mode, (round(width * shrink), round(height * shrink)))
     image.seek(0)
+    halves = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
+    if halves >= 2 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
+        # Before anything else is made of it: a picture of 50 million pixels is large enough once.
+        image = image.reduce(halves)
     gray = _grey(image)
     if orientation != 1:
         gray = _grey(ImageOps.exif_transpose(_with_orientation(gray, orientation)))

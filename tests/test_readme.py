@@ -1,0 +1,44 @@
+"""README's code does what README says, as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+SHELL = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    return tmp_path
+
+
+def test_the_five_lines_of_python_read_a_phone_number(checkout: Path) -> None:
+    assert "030901820" in run([sys.executable, "-c", PYTHON[0]], checkout)
+
+
+def test_reading_from_the_shell(checkout: Path) -> None:
+    first, second = SHELL[0].splitlines()[:2]
+    program = f"{sys.executable} -m digitry"
+    assert run(["bash", "-c", first.replace("digitry", program)], checkout).strip() == "030901820"
+    table = run(["bash", "-c", second.replace("digitry", program)], checkout)
+    assert len(table.splitlines()) > 13
+    assert len(list((checkout / "out").iterdir())) == 13
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
