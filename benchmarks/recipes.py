@@ -1,6 +1,6 @@
 """Test accuracy and training time of recipes over several seeds, as records.
 
-    python benchmarks/recipes.py [RECIPE...] [--seeds 3] [--data-dir MNIST]
+    python benchmarks/recipes.py [RECIPE...] [--seeds 10] [--data-dir MNIST]
 
 Each recipe is trained from nothing with seeds 0, 1, ... on its own data set, for its own epochs, in this
 process, one after the other; the record holds the test accuracy of each seed and, as `extra`, the
@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipes", nargs="*", default=ANCESTORS, metavar="RECIPE")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--no-record", action="store_true", help="print only")
     arguments = parser.parse_args()
