@@ -168,6 +168,32 @@ def test_confidences_are_probabilities(shipped: Reader) -> None:
     assert reading.confidence == pytest.approx(product, abs=1e-5)
 
 
+def test_a_pattern_is_part_of_the_search() -> None:
+    page = pages("2749")
+    assert Reader(pattern=r"\d{4}").read(page).text == "2749"
+    assert Reader(pattern=r"2\d[0-4]\d").read(page).text == "2749"
+    refused = Reader(pattern=r"\d{30}").read(page)
+    assert refused.rejected
+    assert refused.reason == r"does not fit \d{30}"
+    assert refused.text == "????"
+
+
+def test_a_pattern_overrules_a_doubtful_digit() -> None:
+    page = pages("7")
+    reading = Reader(layout="line", pattern="[12]").read(page)
+    digit = reading.digits[0]
+    assert digit.alternatives[0][0] in (1, 2)
+    assert digit.alternatives[0][1] == digit.confidence
+
+
+def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
+    page = pages("24")
+    page = np.concatenate([page, pages("12")[:, 20:]], axis=1)
+    width = page.shape[1]
+    page[70:76, width // 2 - 6 : width // 2] = 40
+    assert Reader(layout="line", pattern=r"\d\d\.\d\d").read(page).text == "2412"
+
+
 def test_json_there_and_back(shipped: Reader) -> None:
     reading = shipped.read(pages("12\n3"))
     assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading

@@ -59,6 +59,10 @@ def read(
             help="Refuse digits until at most this share of the rest is wrong, e.g. 0.001."
         ),
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help=r"What each line looks like: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
+    ] = None,
     annotate: Annotated[
         Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
     ] = None,
@@ -73,7 +77,7 @@ def read(
     from digitry.reading.reader import Reader
 
     sources = list(_sources(paths))
-    reader = Reader(model, layout.value, max_error=max_error)
+    reader = Reader(model, layout.value, max_error=max_error, pattern=pattern)
     # Standard input is read once, here: a picture of it may be needed twice.
     contents = [sys.stdin.buffer.read() if source == "-" else source for source in sources]
     printer = _Printer(format, many=len(sources) > 1)

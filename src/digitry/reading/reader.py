@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from digitry.errors import ImageError, UsageError
 from digitry.reading import glyph, image, segment
 from digitry.reading.classifier import Classifier
 from digitry.reading.ink import lift
+from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.result import Box, Digit, Line, Reading
+from digitry.reading.search import Guess, best_path, fitting_path, guess
 
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
@@ -49,6 +51,8 @@ class Reader:
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
             refusing follows from the model's own risk-coverage curve. None refuses only what is more
             likely wrong than right.
+        pattern: what each line must look like, e.g. `\\d{4}`; see `digitry.reading.pattern`. A line
+            that cannot be read so is read freely, and refused.
         max_pixels: larger images are refused.
         threads: threads in the network.
 
@@ -63,10 +67,12 @@ class Reader:
         layout: Layout = "auto",
         *,
         max_error: float | None = None,
+        pattern: str | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
     ) -> None:
         self.layout = _checked(layout)
+        self.pattern = None if pattern is None else compile_pattern(pattern)
         self.max_pixels = max_pixels
         self._classifier = Classifier(artifact.load(model), threads=threads)
         self.name = self._classifier.metadata.name
@@ -164,7 +170,12 @@ class Reader:
         for page, views in zip(pages, seen, strict=True):
             solved = [
                 [
-                    [digit for cluster in line for digit in _best_path(cluster, rows)]
+                    self._solved(
+                        [
+                            {run: guess(*next(rows)) for run in segment.runs(len(cluster.atoms))}
+                            for cluster in line
+                        ]
+                    )
                     for line in view.lines
                 ]
                 for view in views
@@ -174,14 +185,25 @@ class Reader:
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
         return [self._reading(page, inverted, lines, ms) for page, inverted, lines in results]
 
+    def _solved(self, clusters: list[dict[tuple[int, int], Guess]]) -> list[Guess]:
+        """Give the digits of one line: the best path, or the best that fits the pattern."""
+        if self.pattern is not None:
+            fitting = fitting_path(clusters, self.pattern)
+            if fitting is not None:
+                return fitting
+        return [digit for guesses in clusters for digit in best_path(guesses)]
+
     def _reading(
-        self, page: image.Page, inverted: bool, lines: "list[list[_Guess]]", ms: float
+        self, page: image.Page, inverted: bool, lines: list[list[Guess]], ms: float
     ) -> tuple[Reading, npt.NDArray[np.float32]]:
         digits: list[Digit] = []
         glyphs: list[npt.NDArray[np.float32]] = []
         found: list[Line] = []
         for guesses in lines:
-            kept = [self._digit(guess, page, len(found)) for guess in guesses]
+            fits = self.pattern is None or self.pattern.matches(
+                "".join(str(guess.value) for guess in guesses)
+            )
+            kept = [self._digit(guess, page, len(found), fits) for guess in guesses]
             if not self._is_writing(kept, alone=len(lines) == 1):
                 continue
             digits += kept
@@ -213,38 +235,32 @@ class Reader:
         """Tell a line of digits from a smudge: among other lines, one without any digit is none."""
         return bool(digits) and (alone or any(digit.value is not None for digit in digits))
 
-    def _digit(self, guess: "_Guess", page: image.Page, line: int) -> Digit:
+    def _digit(self, guess: Guess, page: image.Page, line: int, fits: bool) -> Digit:
         values = np.argsort(-guess.probabilities[:10])[:3]
-        best = int(values[0])
-        confidence = float(guess.probabilities[best])
+        best = guess.value
+        confidence = guess.confidence
+        if best != values[0]:
+            # A pattern has overruled the network: what the pattern asks for comes first.
+            values = np.array([best, *(value for value in values if value != best)][:3])
         reason = None
         if self._classifier.rejects and guess.probabilities[10] > confidence:
             reason = "cut off" if guess.piece.cut else "not a digit"
         elif confidence < self.threshold:
             reason = f"ambiguous {best}/{int(values[1])}"
+        elif not fits and self.pattern is not None:
+            reason = f"does not fit {self.pattern.text}"
+        p = guess.probabilities.tolist()
         return Digit(
             value=best if reason is None else None,
             confidence=round(confidence, 6),
             box=_full_size(guess.piece.box, page),
             line=line,
             alternatives=tuple(
-                (int(value), round(float(guess.probabilities[value]), 6)) for value in values
+                (int(value), round(confidence if value == best else p[value], 6))
+                for value in values
             ),
             reason=reason,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Guess:
-    """A piece that was taken as one digit: glyph (28, 28) float32; probabilities (classes,) float64."""
-
-    piece: segment.Piece
-    glyph: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float64]
-
-    @property
-    def score(self) -> float:
-        return math.log(max(float(self.probabilities[:10].max()), 1e-9))
 
 
 def read(
@@ -364,30 +380,7 @@ def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment
     return [] if piece is None else [[segment.Cluster((piece,))]]
 
 
-def _best_path(
-    cluster: segment.Cluster,
-    rows: Iterator[tuple[segment.Piece, npt.NDArray[np.float32], npt.NDArray[np.float64]]],
-) -> list[_Guess]:
-    """Cut a cluster where the digits that come out are the most probable, all taken together."""
-    count = len(cluster.atoms)
-    guesses = {run: _Guess(*next(rows)) for run in segment.runs(count)}
-    # best[k]: the score of the first k atoms, and where the last digit of them begins.
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for stop in range(1, count + 1):
-        best.append(
-            max(
-                (best[start][0] + guesses[start, stop].score, start)
-                for start in range(stop)
-                if (start, stop) in guesses
-            )
-        )
-    ends = [count]
-    while ends[-1]:
-        ends.append(best[ends[-1]][1])
-    return [guesses[start, stop] for start, stop in pairwise(reversed(ends))]
-
-
-def _merit(lines: list[list[_Guess]]) -> float:
+def _merit(lines: list[list[Guess]]) -> float:
     """How good a view is: the mean confidence of its digits; nothing found is worst."""
     scores = [guess.score for line in lines for guess in line]
     return float(np.mean(scores)) if scores else -math.inf
