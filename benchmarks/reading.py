@@ -7,6 +7,10 @@ grid) and `notes`. Files lie beside it or in `images/` beside it. Lines of a lab
 note with `multiset` says that the order of the digits does not count. Images with a note of `28x28` are
 counted apart: a drawing of that size and a photograph are different tasks.
 
+With `--baseline MODEL` (a model trained on plain MNIST, such as the run folder of `dense-128-128`) the
+single digits are read in three ways by turns: resized to 28x28 and divided by 255, as the classic programs
+do; the same with the polarity set right; and by digitry.
+
 A single digit is right if its value is; a whole page is right if every digit on every line is. The
 character error rate is the edit distance to the label over its length.
 """
@@ -29,6 +33,7 @@ import _record
 from digitry import artifact
 from digitry.errors import ImageError
 from digitry.reading import image
+from digitry.reading.classifier import Classifier
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
 
@@ -87,6 +92,44 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
+WAYS = ("resized to 28x28, divided by 255", "the same, polarity set right", "digitry")
+
+
+def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> None:
+    """Print how many single digits the classic way gets right, beside digitry's."""
+    trained = artifact.load(model)
+    classifier = Classifier(trained)
+    total, right = 0, [0] * len(WAYS)
+    groups: dict[str, list[int]] = defaultdict(lambda: [0] * (1 + len(WAYS)))
+    for case in found:
+        if case.layout != "single":
+            continue
+        page = image.load(case.path)
+        small = np.asarray(Image.fromarray(page.gray).resize((28, 28)), np.float32) / 255
+        upright = small if image.light_on_dark(page.gray)[0] else 1 - small
+        said = classifier.probabilities(np.stack([small, upright])).argmax(axis=1).astype(str)
+        read = [*said, reader.read(page.gray, layout="single").text]
+        hits = [text == case.label for text in read]
+        groups[case.group] = [a + b for a, b in zip(groups[case.group], [1, *hits], strict=True)]
+        total, right = total + 1, [a + b for a, b in zip(right, hits, strict=True)]
+    print(f"{'one digit':<34}{'images':>8}{'resized':>9}{'polarity':>10}{'digitry':>9}")
+    for group, (count, *hits) in [*sorted(groups.items()), ("all", [total, *right])]:
+        print(f"{group:<34}{count:>8}" + "".join(f"{100 * hit / count:>8.1f}%" for hit in hits))
+    if record:
+        for index, way in enumerate(WAYS):
+            _record.write(
+                f"baseline-{index}",
+                table="The classic way on the same single digits",
+                what=f"{way}: {right[index]} of {total} images",
+                metric="read right",
+                unit="%",
+                values=[right[index] / total],
+                data={f"model {trained.metadata.name}": trained.sha256},
+                versions=("digitry", "numpy", "pillow", "onnxruntime"),
+                extra={group: hits for group, hits in sorted(groups.items())},
+            )
+
+
 def contact_sheet(wrong: list[tuple[Case, str, str]], path: Path) -> None:
     cell, columns = 150, 8
     rows = -(-len(wrong) // columns)
@@ -117,6 +160,9 @@ def main() -> None:
     parser.add_argument("--layout", default=None, help="for all images; else by the manifest")
     parser.add_argument("--mistakes", type=Path, help="save the mistakes as one picture")
     parser.add_argument("--record", action="store_true", help="save a record for each group")
+    parser.add_argument(
+        "--baseline", metavar="MODEL", help="compare with the classic way, and stop"
+    )
     parser.add_argument("--list", action="store_true", help="name every mistake")
     arguments = parser.parse_args()
 
@@ -129,6 +175,11 @@ def main() -> None:
     if not arguments.manifests:
         sys.exit("reading.py: name a manifest, or a folder of data by DIGITRY_TEST_DATA")
     reader = Reader(arguments.model)
+    if arguments.baseline:
+        baseline(
+            arguments.baseline, reader, [c for path in arguments.manifests for c in cases(path)]
+        )
+        return
     groups: dict[str, list[tuple[bool, int, int, bool]]] = defaultdict(list)
     wrong: list[tuple[Case, str, str]] = []
     started = time.perf_counter()

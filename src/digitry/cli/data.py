@@ -92,6 +92,10 @@ def explore(
     ] = None,
     format: AsFormat = Format.text,
     pictures: Annotated[bool, typer.Option(help="Draw the pictures.")] = True,
+    synthetic: Annotated[
+        bool,
+        typer.Option("--synthetic", help="Draw a page of what `reader` learns from, and no more."),
+    ] = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -111,6 +115,11 @@ def explore(
 
     progress = _progress(quiet)
     dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=progress)
+    if synthetic:
+        from digitry.training.gallery import write_scenes
+
+        print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
+        return
     found = look_through(dataset)
     written: list[Path] = []
     if pictures:

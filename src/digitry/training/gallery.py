@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
 from digitry import files
+from digitry.training import synthesis
 from digitry.training.datasets import Dataset
 from digitry.training.explore import Exploration, Item, Pair
 from digitry.training.parsers import Bytes
@@ -59,6 +61,52 @@ def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> l
             figure.savefig(temporary, dpi=120, facecolor="white")
         written.append(path)
     return written
+
+
+def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 10) -> Path:
+    """Draw a page of synthetic scenes beside the glyphs that the reader makes of them.
+
+    Args:
+        dataset: whose digits are shown; MNIST, for the scenes that `reader` has learnt from.
+        folder: where to; made if it is not there.
+        seed: of the scenes.
+        rows: of eight scenes each: digits, our own strokes, and what is no digit.
+
+    Returns:
+        The file written.
+
+    Raises:
+        DigitryError: the folder cannot be written.
+    """
+    rng = np.random.default_rng(seed)
+    columns, cell = 8, 96
+    sheet = Image.new("L", (columns * 2 * cell, rows * (cell + 16)), 96)
+    pen = ImageDraw.Draw(sheet)
+    for index in range(rows * columns):
+        kind = index // columns * 10 // rows
+        if kind < 6:
+            digit = int(rng.integers(len(dataset.train)))
+            label = int(dataset.train.labels[digit])
+            scene = synthesis.digit_scene(dataset.train.images[digit], label, rng)
+        elif kind < 8:
+            scene = synthesis.stroke_scene(rng)
+        else:
+            scene = synthesis.nothing_scene(dataset.train, rng)
+        x, y = index % columns * 2 * cell, index // columns * (cell + 16)
+        picture = Image.fromarray(scene.gray)
+        factor = min(3.0, (cell - 4) / max(picture.size))
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        sheet.paste(picture.resize(size), (x + 2, y + 14))
+        glyph = synthesis.glyph_of(scene)
+        if glyph is not None:
+            seen = Image.fromarray(np.rint(glyph * 255).astype(np.uint8))
+            sheet.paste(seen.resize((84, 84), Image.Resampling.NEAREST), (x + cell + 4, y + 14))
+        said = "no digit" if scene.label == synthesis.NOTHING else str(scene.label)
+        pen.text((x + 2, y + 1), said if glyph is not None else f"{said}, not found", fill=255)
+    path = folder / "scenes.png"
+    with files.replacing(path) as temporary:
+        sheet.save(temporary)
+    return path
 
 
 def _histogram(found: Exploration) -> Figure:

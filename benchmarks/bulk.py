@@ -1,0 +1,182 @@
+"""How fast and how lean bulk reading is: many small packed images against `read_many` in one process.
+
+    python benchmarks/bulk.py [--images 100000] [--workers N] [--memory 1000000] [--ray]
+
+The images are drawn by our own strokes, 28x28, PNG, packed in one tar. Bars: local with N workers at
+least 0.9 x N of the rate of `Reader.read_many`; a worker below 400 MB, and no larger at the end than
+near the beginning; Ray with N workers at least 0.8 of local.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from digitry.reading.reader import Reader
+from digitry.serving import sources
+from digitry.serving.bulk import BulkJob, Progress, run
+from digitry.training import strokes
+
+DIFFERENT = 2000
+
+
+def pictures() -> list[bytes]:
+    """Draw digits, no two the same."""
+    rng = np.random.default_rng(0)
+    made = []
+    for index in range(DIFFERENT):
+        symbol = str(index % 10)
+        lines = strokes.wobble(strokes.strokes_of(symbol, strokes.pick_hand(symbol, rng)), rng, 0.5)
+        ink = strokes.draw(lines, 19, 2.2, rng)[:26, :26]
+        page = np.zeros((28, 28), np.float32)
+        page[1 : 1 + ink.shape[0], 1 : 1 + ink.shape[1]] = ink
+        stream = io.BytesIO()
+        Image.fromarray((255 * page).astype(np.uint8)).save(stream, "PNG")
+        made.append(stream.getvalue())
+    return made
+
+
+def packed(path: Path, images: list[bytes], count: int, broken: bool = False) -> Path:
+    """Pack images over and over; of the broken ones, one in a hundred is cut."""
+    with tarfile.open(path, "w") as archive:
+        for index, content in enumerate(itertools.islice(itertools.cycle(images), count)):
+            if broken and index % 100 == 50:
+                content = content[: len(content) // 2]
+            header = tarfile.TarInfo(f"{index // 1000:05d}/{index:08d}.png")
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    return path
+
+
+def children() -> Iterator[int]:
+    """Give the process ids of the workers."""
+    for task in Path("/proc/self/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())
+
+
+def resident(pid: int | str, what: str = "VmRSS") -> float:
+    """Memory of a process, in MB."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(x.split()[1]) / 1000 for x in text.splitlines() if x.startswith(what)), 0.0)
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of the workers that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+class Memory:
+    """Follows the memory of the workers and of this process, at each shard."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float, float]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Note where it stands."""
+        worker = max((resident(pid) for pid in children()), default=0.0)
+        self.points.append((progress.images, worker, resident("self")))
+
+
+def main() -> None:
+    """Run the protocol and print one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--images", type=int, default=100_000)
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options.add_argument(
+        "--memory", type=int, default=0, help="images of the run for memory; 0 = none"
+    )
+    options.add_argument("--ray", action="store_true", help="Ray on this machine, too")
+    options.add_argument("--model", default="reader")
+    given = options.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="digitry-bulk-"))
+    try:
+        print(json.dumps(measured(folder, given), indent=2))
+    finally:
+        shutil.rmtree(folder)
+
+
+def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
+    """Measure what was asked for."""
+    images = pictures()
+    archive = packed(folder / "in.tar", images, given.images)
+    started = time.perf_counter()
+    shards = sum(1 for _ in sources.plan([str(archive)], 2048))
+    result: dict[str, object] = {
+        "images": given.images,
+        "workers": given.workers,
+        "planned_per_second": round(given.images / (time.perf_counter() - started)),
+        "shards": shards,
+    }
+    import cv2
+
+    cv2.setNumThreads(1)
+    reader = Reader(given.model, threads=1)
+    sample = list(itertools.islice(itertools.cycle(images), 6400))
+    list(reader.read_many(sample[:640]))
+    started, computed = time.perf_counter(), time.process_time()
+    list(reader.read_many(sample))
+    single = len(sample) / (time.perf_counter() - started)
+    single_cpu = (time.process_time() - computed) / len(sample)
+    result["single_per_second"] = round(single, 1)
+
+    def job(name: str, **changes: object) -> BulkJob:
+        settings: dict[str, object] = {
+            "inputs": [str(archive)],
+            "out": folder / name,
+            "format": "parquet",
+            "workers": given.workers,
+            "model": given.model,
+            **changes,
+        }
+        return BulkJob(**settings)  # type: ignore[arg-type]
+
+    memory = Memory()
+    before = processor_seconds()
+    local = run(job("local"), progress=memory)
+    # Of the processor time that bulk reading takes, the share that one process would take for the
+    # same: what is left is the price of processes and tables. Unlike the rates it bears company.
+    whole = (processor_seconds() - before) / given.images
+    result["share_of_processor_time"] = round(single_cpu / whole, 3)
+    result["local_per_second"] = local.images_per_second
+    result["share_of_cores"] = round(local.images_per_second / (single * given.workers), 3)
+    result["worker_mb"] = round(max(worker for _, worker, _ in memory.points), 1)
+    result["parent_mb"] = round(max(parent for _, _, parent in memory.points), 1)
+    if given.ray:
+        cluster = run(job("ray", engine="ray"))
+        result["ray_per_second"] = cluster.images_per_second
+        result["ray_of_local"] = round(cluster.images_per_second / local.images_per_second, 3)
+        names = sorted(path.name for path in (folder / "local" / "rows").iterdir())
+        result["same_files"] = all(
+            (folder / "local" / "rows" / name).read_bytes()
+            == (folder / "ray" / "rows" / name).read_bytes()
+            for name in names
+        )
+    if given.memory:
+        long = packed(folder / "long.tar", images, given.memory, broken=True)
+        memory = Memory()
+        report = run(job("memory", inputs=[str(long)]), progress=memory)
+        early = next(point for point in memory.points if point[0] >= 10_000)
+        late = memory.points[-1]
+        result["memory_images"] = given.memory
+        result["memory_failed"] = report.failed
+        result["worker_mb_early_late"] = [round(early[1], 1), round(late[1], 1)]
+        result["parent_mb_early_late"] = [round(early[2], 1), round(late[2], 1)]
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""How much the service bears: capacity, latency, overload; beside it a plain FastAPI + Keras service.
+
+    python benchmarks/service.py [--seconds 5] [--workers 1,2] [--overload 5] [--plain] [--record]
+
+Capacity is measured in a closed loop: four connections a worker, each asking again when it has its
+answer. Overload is an open model: requests arrive at random (Poisson) moments at so many times the
+capacity, whatever became of those before, because people do not wait for each other; a closed loop
+would hide every stall. Reported are goodput (answers 200), how quickly the rest was told to come
+again, the memory of the service before and after, and how soon after the end it answers at once.
+
+The client runs on the same machine and takes its share of it, so the figures are low, not high. The
+plain service is what a tutorial makes: one process, `Image.open`, resize to 28x28, `model.predict`.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+
+import numpy as np
+from PIL import Image
+
+import _record
+from digitry.training import strokes
+
+PLAIN = """
+import io, os, sys
+os.environ.setdefault("KERAS_BACKEND", "torch")
+import keras, numpy as np, uvicorn
+from fastapi import FastAPI, UploadFile
+from PIL import Image
+model = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(),
+    keras.layers.Dense(128, "relu"), keras.layers.Dense(128, "relu"),
+    keras.layers.Dense(10, "softmax")])
+app = FastAPI()
+@app.post("/v1/read")
+def read(file: UploadFile):
+    image = Image.open(io.BytesIO(file.file.read())).convert("L").resize((28, 28))
+    scores = model.predict(np.asarray(image)[None] / 255.0, verbose=0)
+    return {"digit": int(scores.argmax())}
+print("digitry: http://127.0.0.1:%s/" % sys.argv[1], file=sys.stderr, flush=True)
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+
+
+class Service:
+    """A service of its own process."""
+
+    def __init__(self, workers: int | None) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        if workers is None:
+            words = ["-c", PLAIN, "8791"]
+        else:
+            words = ["-m", "digitry", "serve", "--port", "0", "--workers", str(workers),
+                     "--db", f"{self.folder.name}/corrections.db"]  # fmt: skip
+        self.process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr or ():
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                self.port = int(found[1])
+                break
+
+    def megabytes(self) -> float:
+        """Give the resident memory of the service and its workers."""
+        found = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.process.pid), "--ppid", str(self.process.pid)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return sum(map(int, found.stdout.split())) / 1024
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        self.folder.cleanup()
+
+
+class Client:
+    """Asks over connections that are kept and used again."""
+
+    def __init__(self, port: int, content: bytes) -> None:
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n'
+            b"Content-Type: image/png\r\n\r\n" + content + b"\r\n--b--\r\n"
+        )
+        self.request = (
+            f"POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        ).encode() + body
+        self.port = port
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self) -> tuple[int, float]:
+        """Give the status (0: no answer) and the seconds."""
+        started = time.perf_counter()
+        try:
+            line = self.idle.pop() if self.idle else await self._connect()
+            reader, writer = line
+            writer.write(self.request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.I)
+            await reader.readexactly(int(length[1]) if length else 0)
+        except (OSError, asyncio.IncompleteReadError):
+            return 0, time.perf_counter() - started
+        if b"connection: close" in head.lower():
+            writer.close()
+        else:
+            self.idle.append(line)
+        return int(head[9:12]), time.perf_counter() - started
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+def percentile(values: list[float], share: float) -> float:
+    return 1000 * float(np.quantile(values, share)) if values else float("nan")
+
+
+async def closed(client: Client, connections: int, seconds: float) -> tuple[float, list[float]]:
+    """Give answers a second, and the seconds that each took."""
+    end = time.perf_counter() + seconds
+    times: list[float] = []
+
+    async def one() -> None:
+        while time.perf_counter() < end:
+            status, took = await client.ask()
+            if status == 200:
+                times.append(took)
+
+    started = time.perf_counter()
+    await asyncio.gather(*[one() for _ in range(connections)])
+    return len(times) / (time.perf_counter() - started), times
+
+
+async def open_loop(client: Client, rate: float, seconds: float) -> list[tuple[int, float]]:
+    """Ask at random moments, `rate` times a second, and give every answer."""
+    rng = random.Random(1)
+    tasks: list[asyncio.Task[tuple[int, float]]] = []
+    due = started = time.perf_counter()
+    while due < started + seconds:
+        due += rng.expovariate(rate)
+        wait = due - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(client.ask()))
+    return list(await asyncio.gather(*tasks))
+
+
+def pictures() -> dict[str, bytes]:
+    """Draw what is sent: one digit of 28x28, and a line of digits on 640x480."""
+    rng = np.random.default_rng(7)
+    drawings = {"28x28": ((28, 28), "5", 20, 2.2), "640x480": ((480, 640), "40715", 90, 7.0)}
+    found = {}
+    for name, (shape, text, height, pen) in drawings.items():
+        page = np.zeros(shape, np.float32)
+        x = (shape[1] - len(text) * height) // 2
+        for symbol in text:
+            ink = strokes.draw(strokes.strokes_of(symbol, 1), height, pen, rng, taper=0)
+            y = (shape[0] - ink.shape[0]) // 2
+            place = page[max(y, 0) :, max(x, 0) :][: ink.shape[0], : ink.shape[1]]
+            np.maximum(place, ink[: place.shape[0], : place.shape[1]], out=place)
+            x += round(height * 1.05)
+        stream = io.BytesIO()
+        Image.fromarray((245 - 215 * page).astype(np.uint8)).save(stream, "PNG")
+        found[name] = stream.getvalue()
+    return found
+
+
+def measured(
+    workers: int | None, run: Callable[[Service], Coroutine[object, object, None]]
+) -> None:
+    service = Service(workers)
+    try:
+        asyncio.run(run(service))
+    finally:
+        service.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--workers", default="1,2", help="numbers of workers, by comma")
+    parser.add_argument("--overload", type=float, default=5, help="times capacity; 0: none")
+    parser.add_argument("--plain", action="store_true", help="measure the plain service, too")
+    parser.add_argument("--record", action="store_true", help="save a record")
+    arguments = parser.parse_args()
+    sent = pictures()
+    counts: list[int | None] = [int(part) for part in arguments.workers.split(",")]
+    rates: dict[tuple[int | None, str], float] = {}
+    facts: dict[str, object] = {}
+    for workers in [*counts, *([None] if arguments.plain else [])]:
+        title = "plain" if workers is None else f"{workers} worker{'s' if workers > 1 else ''}"
+
+        async def capacity(
+            service: Service, workers: int | None = workers, title: str = title
+        ) -> None:
+            for name, content in sent.items():
+                client = Client(service.port, content)
+                await closed(client, 2, 0.5)
+                rate, times = await closed(client, 4 * (workers or 1), arguments.seconds)
+                rates[workers, name] = rate
+                line = (
+                    f"{rate:7.1f} /s   p50 {percentile(times, 0.5):6.1f} ms   "
+                    f"p99 {percentile(times, 0.99):6.1f} ms"
+                )
+                facts[f"{title}, {name}"] = " ".join(line.split())
+                print(f"{title:<10} {name:<8} {line}   {service.megabytes():.0f} MB", flush=True)
+
+        measured(workers, capacity)
+    most = max(count for count in counts if count)
+    if arguments.overload:
+
+        async def overload(service: Service) -> None:
+            client = Client(service.port, sent["28x28"])
+            rate = rates[most, "28x28"]
+            calm = await open_loop(client, rate / 2, arguments.seconds)
+            before = service.megabytes()
+            answers = await open_loop(client, arguments.overload * rate, arguments.seconds)
+            after = service.megabytes()
+            ended = time.perf_counter()
+            while (await client.ask())[0] != 200:
+                pass
+            back = time.perf_counter() - ended
+            good = [seconds for status, seconds in answers if status == 200]
+            busy = [seconds for status, seconds in answers if status == 503]
+            other = len(answers) - len(good) - len(busy)
+            share = len(good) / arguments.seconds / rate
+            lines = {
+                "asked": f"{len(answers)} at {arguments.overload:g} times capacity",
+                "goodput": f"{100 * share:.0f}% of capacity",
+                "accepted": f"p50 {percentile(good, 0.5):.0f} ms, p99 {percentile(good, 0.99):.0f} ms"
+                f" (at half capacity {percentile([s for _, s in calm], 0.99):.0f} ms)",
+                "told to come again": f"{len(busy)}, p50 {percentile(busy, 0.5):.0f} ms, "
+                f"p99 {percentile(busy, 0.99):.0f} ms",
+                "other": str(other),
+                "memory": f"{before:.0f} MB before, {after:.0f} MB after",
+                "recovery": f"{back:.2f} s",
+            }
+            facts["overload"] = lines
+            for name, text in lines.items():
+                print(f"  {name:<20} {text}", flush=True)
+
+        print(f"overload, {most} workers, 28x28", flush=True)
+        measured(most, overload)
+    if arguments.record:
+        _record.write(
+            "service-capacity",
+            table="Speed",
+            what=f"the service, 28x28 images, {most} workers, client on the same machine",
+            metric="answers a second",
+            unit="",
+            values=[rates[most, "28x28"]],
+            data={},
+            versions=("digitry", "fastapi", "uvicorn", "onnxruntime"),
+            extra={"facts": facts, "cores": os.cpu_count(), "seconds": arguments.seconds},
+        )
+
+
+if __name__ == "__main__":
+    main()
