@@ -126,7 +126,7 @@ def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> 
                 values=[right[index] / total],
                 data={f"model {trained.metadata.name}": trained.sha256},
                 versions=("digitry", "numpy", "pillow", "onnxruntime"),
-                extra={group: hits for group, hits in sorted(groups.items())},
+                extra=dict(sorted(groups.items())),
             )
 
 
@@ -176,9 +176,8 @@ def main() -> None:
         sys.exit("reading.py: name a manifest, or a folder of data by DIGITRY_TEST_DATA")
     reader = Reader(arguments.model)
     if arguments.baseline:
-        baseline(
-            arguments.baseline, reader, [c for path in arguments.manifests for c in cases(path)]
-        )
+        every = [case for path in arguments.manifests for case in cases(path)]
+        baseline(arguments.baseline, reader, every, record=arguments.record)
         return
     groups: dict[str, list[tuple[bool, int, int, bool]]] = defaultdict(list)
     wrong: list[tuple[Case, str, str]] = []
