@@ -114,6 +114,21 @@ def test_annotated_pictures_never_overwrite_each_other_or_the_input(tmp_path: Pa
     Image.open(tmp_path / "a" / "x.annotated.png").verify()
 
 
+def test_explanations_are_saved_beside_annotations(tmp_path: Path) -> None:
+    done = digitry("read", SEVEN, "--annotate", tmp_path, "--explain", tmp_path)
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "digit-7.annotated.png",
+        "digit-7.explained.png",
+    ]
+
+
+def test_a_pattern_is_kept_to() -> None:
+    number = SAMPLES / "phone-number.jpg"
+    assert digitry("read", number, "--pattern", r"\d{3} \d{6}").stdout == b"030901820\n"
+    assert digitry("read", number, "--pattern", "abc").returncode == 2
+
+
 @pytest.mark.parametrize(
     ("size", "format", "options"),
     [

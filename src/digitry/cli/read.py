@@ -3,7 +3,7 @@
 import glob
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -14,6 +14,8 @@ from digitry.cli import app
 from digitry.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from digitry.reading.result import Reading
 
 T = TypeVar("T")
@@ -66,6 +68,10 @@ def read(
     annotate: Annotated[
         Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures that show, digit by digit, why it was read so."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Read the digits in images.
@@ -81,7 +87,15 @@ def read(
     # Standard input is read once, here: a picture of it may be needed twice.
     contents = [sys.stdin.buffer.read() if source == "-" else source for source in sources]
     printer = _Printer(format, many=len(sources) > 1)
-    pictures = None if annotate is None else _Pictures(annotate)
+    from digitry.reading.explain import explain as explained
+    from digitry.reading.render import annotate as annotated
+
+    pictures = []
+    if annotate is not None:
+        pictures.append(_Pictures(annotate, "annotated", annotated))
+    if explain is not None:
+        why = _Pictures(explain, "explained", lambda image, _: explained(reader, image)[1])
+        pictures.append(why)
     failed = 0
     results = reader.read_many(contents)
     for source, content, result in zip(
@@ -92,10 +106,10 @@ def read(
             print(f"digitry: {result}", file=sys.stderr)
             continue
         printer.add(result if source != "-" else _named(result, "-"))
-        if pictures is not None:
-            path = pictures.save(source, content, result)
+        for kind in pictures:
+            path = kind.save(source, content, result)
             if not quiet:
-                print(f"annotated: {path}", file=sys.stderr)
+                print(f"{kind.name}: {path}", file=sys.stderr)
     printer.finish()
     if failed:
         if not quiet and len(sources) > 1:
@@ -180,25 +194,28 @@ def _named(reading: "Reading", name: str) -> "Reading":
 
 
 class _Pictures:
-    """Saves annotated pictures, each under a name of its own."""
+    """Saves pictures of one kind, each under a name of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, name: str, draw: "Callable[[str | bytes, Reading], Image]"
+    ) -> None:
         self.folder = folder
+        self.name = name
+        self.draw = draw
         self.taken: set[Path] = set()
 
     def save(self, source: str, content: str | bytes, reading: "Reading") -> Path:
         from digitry import files
-        from digitry.reading.render import annotate
 
         stem = "stdin" if source == "-" else Path(source).stem
-        path = self.folder / f"{stem}.annotated.png"
+        path = self.folder / f"{stem}.{self.name}.png"
         number = 2
         while path in self.taken:
-            path = self.folder / f"{stem}-{number}.annotated.png"
+            path = self.folder / f"{stem}-{number}.{self.name}.png"
             number += 1
         self.taken.add(path)
         with files.replacing(path) as temporary:
-            annotate(content, reading).save(temporary)
+            self.draw(content, reading).save(temporary)
         return path
 
 

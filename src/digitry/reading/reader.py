@@ -115,6 +115,17 @@ class Reader:
         page = image.load(source, max_pixels=self.max_pixels, name=name)
         return self._read_pages([page], layout, started)[0]
 
+    def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Ask the network about glyphs.
+
+        Args:
+            glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
+
+        Returns:
+            (n, classes) float64, calibrated; 10 digits, and with most models one for no digit.
+        """
+        return self._classifier.probabilities(glyphs)
+
     def accepting(self, max_error: float | None) -> "Reader":
         """Give a reader with another share of errors, on the same network.
 

@@ -102,7 +102,7 @@ def annotate(source: Any, reading: Reading) -> "Image":
     )
     heights = [digit.box.h * factor for digit in reading.digits]
     type_size = int(min(max(0.34 * float(np.median(heights)) if heights else 16, 13), 30))
-    font, small = _font(type_size), _font(max(11, round(type_size * 0.62)))
+    font, small = type_of_size(type_size), type_of_size(max(11, round(type_size * 0.62)))
     bar = round(type_size * 2.2)
     canvas = Image.new("RGB", (max(size[0], 240), size[1] + bar), (255, 255, 255))
     canvas.paste(picture.convert("RGB"), (0, 0))
@@ -114,7 +114,8 @@ def annotate(source: Any, reading: Reading) -> "Image":
     return canvas
 
 
-def _font(size: int) -> "FreeTypeFont":
+def type_of_size(size: int) -> "FreeTypeFont":
+    """Give Pillow's own typeface in a size in pixels."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(size=size)
