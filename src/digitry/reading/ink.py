@@ -83,7 +83,7 @@ def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 def _paper_noise(strength: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Give the middle and the spread of bare paper, robustly: a third of a picture is paper."""
-    sample = strength[:: max(1, strength.shape[0] // 400), :: max(1, strength.shape[1] // 400)]
+    sample = strength[:: max(1, strength.shape[0] // 150), :: max(1, strength.shape[1] // 150)]
     below = sample[sample <= max(3 * float(np.percentile(sample, 33)), 0.12)]
     middle = float(np.median(below))
     return middle, 1.4826 * float(np.median(np.abs(below - middle)))

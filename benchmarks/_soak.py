@@ -1,0 +1,106 @@
+"""Hours of mixed reading in one process: memory, open files and threads must not grow.
+
+    python benchmarks/_soak.py [--minutes 60] [--record records/soak.json]
+
+Sample pages, small digits and, one in a hundred, broken files are read in turn. Memory is what the
+process holds after each minute; the slope is fitted after a tenth of the time, as warm-up. Bar: under
+1 MB an hour, and no file and no thread more at the end than after the warm-up.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import platform
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import digitry
+from digitry import files
+from digitry.errors import ImageError
+from digitry.reading.reader import Reader
+from digitry.training import strokes
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    text = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if "VmRSS" in line) / 1000
+
+
+def open_files() -> int:
+    """Count what is open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def contents() -> list[bytes]:
+    """Give a hundred images: one broken, a tenth whole pages, the rest single small digits."""
+    rng = np.random.default_rng(0)
+    pages = [path.read_bytes() for path in sorted(SAMPLES.glob("*.jpg"))]
+    made: list[bytes] = []
+    for index in range(100):
+        if index % 10 == 0:
+            made.append(pages[index // 10 % len(pages)])
+            continue
+        ink = strokes.draw(strokes.strokes_of(str(index % 10), 1), 20, 2.4, rng)[:26, :26]
+        page = np.zeros((28, 28), np.float32)
+        page[1 : 1 + ink.shape[0], 1 : 1 + ink.shape[1]] = ink
+        stream = io.BytesIO()
+        Image.fromarray((255 * page).astype(np.uint8)).save(stream, "PNG")
+        made.append(stream.getvalue())
+    made[37] = made[37][:60]
+    return made
+
+
+def main() -> None:
+    """Read for so many minutes and print one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--minutes", type=float, default=60)
+    options.add_argument("--record", type=Path, default=None)
+    given = options.parse_args()
+    reader = Reader()
+    end = time.monotonic() + 60 * given.minutes
+    started = noted = time.monotonic()
+    interval = min(60.0, 60 * given.minutes / 40)
+    points: list[tuple[float, float, int, int]] = []
+    images = failed = 0
+    for content in itertools.cycle(contents()):
+        try:
+            reader.read(content)
+        except ImageError:
+            failed += 1
+        images += 1
+        now = time.monotonic()
+        if now - noted >= interval:
+            noted = now
+            hours = (now - started) / 3600
+            points.append((hours, resident_mb(), open_files(), threading.active_count()))
+        if now >= end:
+            break
+    warm = points[max(1, len(points) // 10) :]
+    slope = float(np.polyfit([hours for hours, *_ in warm], [mb for _, mb, *_ in warm], 1)[0])
+    result = {
+        "minutes": given.minutes,
+        "images": images,
+        "failed": failed,
+        "mb_first_last": [round(warm[0][1], 2), round(warm[-1][1], 2)],
+        "mb_an_hour": round(slope, 3),
+        "open_files_first_last": [warm[0][2], warm[-1][2]],
+        "threads_first_last": [warm[0][3], warm[-1][3]],
+        "digitry": digitry.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    print(json.dumps(result, indent=2))
+    if given.record is not None:
+        files.write_json(given.record, result)
+
+
+if __name__ == "__main__":
+    main()
