@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -129,20 +130,45 @@ def test_a_pattern_is_kept_to() -> None:
     assert digitry("read", number, "--pattern", "abc").returncode == 2
 
 
+def test_a_folder_of_one_gives_a_list_of_one(tmp_path: Path) -> None:
+    (tmp_path / "odd\nname.jpg").write_bytes(SEVEN.read_bytes())
+    (reading,) = json.loads(digitry("read", tmp_path, "--format", "json").stdout)
+    assert reading["text"] == "7"
+    (row,) = digitry("read", tmp_path).stdout.decode().splitlines()
+    assert row.split("\t")[1] == "7"
+
+
+def test_an_empty_standard_input_is_called_what_the_user_called_it() -> None:
+    done = digitry("read", "-")
+    assert (done.returncode, done.stderr.decode().split(":")[1].strip()) == (1, "-")
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = digitry("read", SEVEN, "--annotate", tmp_path / "file")
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
 @pytest.mark.parametrize(
     ("size", "format", "options"),
     [
         ((7000, 7000), "PNG", {}),
         ((7000, 7000), "JPEG", {"progressive": True}),
         ((7000, 7000), "GIF", {}),
+        ((7000, 7000), "RGBA", {}),
         ((29_000, 1_700), "PNG", {}),
     ],
 )
 def test_the_largest_accepted_image_takes_a_bounded_memory(
     size: tuple[int, int], format: str, options: dict[str, object], tmp_path: Path
 ) -> None:
-    path = tmp_path / f"large.{format.lower()}"
-    Image.new("RGB", size, (230, 225, 210)).save(path, format, **options)
+    path = tmp_path / "large"
+    if format == "RGBA":
+        # Noise does not compress: the file itself is as large as the limit on files lets it be.
+        rows = np.random.default_rng(0).integers(0, 256, (size[1] // 2, size[0], 4), np.uint8)
+        Image.fromarray(np.repeat(rows, 2, axis=0)).save(path, "PNG", compress_level=1)
+    else:
+        Image.new("RGB", size, (230, 225, 210)).save(path, format, **options)
     # Not ru_maxrss: a child inherits that of the process that it was forked from.
     code = (
         "import sys\nfrom digitry.cli import app\n"

@@ -194,6 +194,19 @@ def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
     assert Reader(layout="line", pattern=r"\d\d\.\d\d").read(page).text == "2412"
 
 
+def test_a_model_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    import shutil
+
+    from digitry import artifact
+
+    path = tmp_path / "model.onnx"
+    shutil.copy(Path(artifact.__file__).parent / "models" / "reader.onnx", path)
+    assert digitry.read(pages("5"), model=path).model == "reader"
+    path.write_bytes(b"no longer a model")
+    with pytest.raises(ModelError):
+        digitry.read(pages("5"), model=path)
+
+
 def test_json_there_and_back(shipped: Reader) -> None:
     reading = shipped.read(pages("12\n3"))
     assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading

@@ -76,17 +76,22 @@ def read(
 ) -> None:
     """Read the digits in images.
 
-    One image prints its text alone; several print one row each: path, text, confidence. A digit that
-    the model refuses stands as ? in the text. An image that cannot be read is named on stderr, the
-    others still come out, and the exit code is 1.
+    One image prints its text alone; several, a folder or a glob print one row each: path, text,
+    confidence. A digit that the model refuses stands as ? in the text. An image that cannot be read
+    is named on stderr, the others still come out, and the exit code is 1.
     """
     from digitry.reading.reader import Reader
 
+    for folder in (annotate, explain):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UsageError("is not a folder", where=folder, remedy="name a folder for pictures")
     sources = list(_sources(paths))
     reader = Reader(model, layout.value, max_error=max_error, pattern=pattern)
     # Standard input is read once, here: a picture of it may be needed twice.
-    contents = [sys.stdin.buffer.read() if source == "-" else source for source in sources]
-    printer = _Printer(format, many=len(sources) > 1)
+    stdin = sys.stdin.buffer.read() if "-" in sources else b""
+    contents = [stdin if source == "-" else source for source in sources]
+    # One file gives one answer; a folder or a pattern gives a list, also of one.
+    printer = _Printer(format, many=sources != paths or len(sources) > 1)
     from digitry.reading.explain import explain as explained
     from digitry.reading.render import annotate as annotated
 
@@ -103,6 +108,8 @@ def read(
     ):
         if isinstance(result, ImageError):
             failed += 1
+            if source == "-":
+                result = ImageError(result.what, where="-", remedy=result.remedy)
             print(f"digitry: {result}", file=sys.stderr)
             continue
         printer.add(result if source != "-" else _named(result, "-"))
@@ -135,7 +142,9 @@ class _Printer:
         if self.format is Format.TEXT:
             if self.many:
                 text = reading.text.replace("\n", " ") or f"({reading.reason})"
-                print(f"{reading.source}\t{text}\t{reading.confidence:.4f}")
+                # A tab or a line break in a file's name must not look like one of ours.
+                name = reading.source.translate({9: "\\t", 10: "\\n", 13: "\\r"})
+                print(f"{name}\t{text}\t{reading.confidence:.4f}")
             elif reading.digits:
                 print(reading.text)
             else:

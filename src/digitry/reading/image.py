@@ -32,9 +32,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
-MAX_BYTES = 256 << 20
+MAX_BYTES = 128 << 20
 NO_MEMORY = "needs more memory than this process may have"
 STRIP_PIXELS = 1 << 20
+BOMB = 178_956_970
+"""Pixels over which Pillow itself refuses to look further than the header."""
+
 WORKING_PIXELS = 3_200_000
 """Pages are worked on at this size at most: a digit of 1/100 of the height still has 15 pixels."""
 
@@ -162,7 +165,7 @@ def _from_bytes(content: bytes, name: str, max_pixels: int) -> Page:
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"is too large ({' '.join(str(error).split())[:60]})",
+            f"is too large (over {BOMB / 1e6:.0f} million pixels)",
             where=name,
             remedy=f"at most {max_pixels / 1e6:g} million pixels are read",
         ) from error
@@ -200,10 +203,10 @@ def _from_pil(image: "Image", name: str, *, draft: bool = False) -> Page:
             mode = "L" if image.mode == "RGB" else None
             image.draft(mode, (round(width * shrink), round(height * shrink)))
     image.seek(0)
-    halves = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
-    if halves >= 2 and image.mode in ("L", "RGB", "RGBA", "CMYK"):
+    times = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
+    if times >= 2 and image.mode in _STRIPPED:
         # Before anything else is made of it: a picture of 50 million pixels is large enough once.
-        image = image.reduce(halves)
+        image = _reduced(image, times)
     gray = _grey(image)
     if orientation != 1:
         gray = _grey(ImageOps.exif_transpose(_with_orientation(gray, orientation)))
@@ -211,6 +214,27 @@ def _from_pil(image: "Image", name: str, *, draft: bool = False) -> Page:
             width, height = height, width
     pixels: npt.NDArray[np.uint8] = np.asarray(gray, np.uint8)
     return Page(_shrink(pixels, WORKING_PIXELS), width, height, name)
+
+
+_STRIPPED = {
+    "1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA",
+    "RGBX": "RGB", "CMYK": "CMYK", "YCbCr": "YCbCr",
+}  # fmt: skip
+"""Modes that are reduced a strip at a time -> what a strip is turned into first."""
+
+
+def _reduced(image: "Image", times: int) -> "Image":
+    """Average squares of `times` pixels, a strip at a time, so that no second whole copy is made."""
+    from PIL import Image
+
+    mode = _STRIPPED[image.mode]
+    if image.mode == "P" and "transparency" in image.info:
+        mode = "RGBA"
+    small = Image.new(mode, (-(-image.width // times), -(-image.height // times)))
+    for row in range(0, small.height, 64):
+        area = (0, row * times, image.width, min((row + 64) * times, image.height))
+        small.paste(image.crop(area).convert(mode).reduce(times), (0, row))
+    return small
 
 
 def _with_orientation(image: "Image", orientation: int) -> "Image":
@@ -281,7 +305,9 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return values
     floating = np.issubdtype(values.dtype, np.floating)
     if floating and not np.isfinite(values).all():
-        raise ImageError("holds numbers that are not finite", remedy="replace NaN and infinity")
+        raise ImageError(
+            "holds numbers that are not finite", where="<array>", remedy="replace NaN and infinity"
+        )
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     shift, factor = 0.0, 1.0
     if floating and low >= 0 and high <= 1:

@@ -342,17 +342,29 @@ def single_glyph(source: Any) -> npt.NDArray[np.float32]:
     return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
 
 
-_readers: dict[tuple[str, float | None], Reader] = {}
+_readers: dict[tuple[str, object, float | None], Reader] = {}
 
 
 def _reader(model: str, max_error: float | None) -> Reader:
-    # One reader a model: building a session costs more than a hundred readings.
-    key = (model, max_error)
+    # One reader a model: building a session costs more than a hundred readings. A file that has been
+    # written anew is another model.
+    key = (model, _stamp(model), max_error)
     if key not in _readers:
         if len(_readers) >= 4:
             _readers.clear()
         _readers[key] = Reader(model, max_error=max_error)
     return _readers[key]
+
+
+def _stamp(model: str) -> object:
+    if model in artifact.SHIPPED:
+        return None
+    path = Path(model)
+    try:
+        facts = (path / "model.onnx" if path.is_dir() else path).stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def _checked(layout: Layout) -> Layout:
@@ -368,11 +380,16 @@ def _threshold(metadata: artifact.Metadata, max_error: float | None) -> float:
         raise UsageError(
             f"a share of errors of {max_error} makes no sense", remedy="give e.g. 0.001"
         )
+    if not metadata.risk_coverage:
+        raise UsageError(
+            f"the model {metadata.name} has no risk-coverage curve to set a threshold by",
+            remedy="train it with a validation share, or leave the limit on errors out",
+        )
     fitting = [threshold for threshold, error, _ in metadata.risk_coverage if error <= max_error]
     if not fitting:
         raise UsageError(
             f"the model {metadata.name} never reached an error of {max_error:g} on its held-out data",
-            remedy="allow more errors, or take a model with a risk-coverage curve",
+            remedy="allow more errors, or take a better model",
         )
     return max(DEFAULT_THRESHOLD, min(fitting))
 

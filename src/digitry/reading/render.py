@@ -126,6 +126,12 @@ def type_of_size(size: int) -> "FreeTypeFont":
     return font
 
 
+def percent(confidence: float) -> str:
+    """Show a confidence; nothing is ever 100% sure, and near the top a tenth counts."""
+    share = 100 * confidence
+    return f"{share:.0f}%" if share < 99 else f"{min(share, 99.9):.1f}%"
+
+
 def _colour(digit: Digit) -> tuple[int, int, int]:
     if digit.value is None:
         return REFUSED
@@ -148,13 +154,10 @@ def _mark(
     if digit.value is None:
         draw.rectangle((left, top, right, bottom), fill=(*colour, 46))
     draw.rectangle((left, top, right, bottom), outline=(*colour, 255), width=2)
-    percent = f"{100 * digit.confidence:.0f}%"
-    note = digit.reason if digit.reason else percent
+    note = digit.reason if digit.reason else percent(digit.confidence)
     value_width = draw.textlength(digit.text, font=font)
-    # Narrow digits side by side leave no room for a wide tag: there the colour alone must say it.
-    roomy = digit.reason is not None or right - left >= value_width + draw.textlength(
-        note, font=small
-    )
+    # Narrow digits side by side leave no room for a wide tag: a sure one can do without its number.
+    roomy = colour != SURE or right - left >= value_width + draw.textlength(note, font=small)
     text_width = value_width + (draw.textlength(note, font=small) + 4 if roomy else 0) + 8
     tag_height = font.size * 1.25
     x = min(max(left, 0), max(width - text_width, 0))
@@ -178,7 +181,7 @@ def _summary(
 ) -> None:
     x, y = place
     text = reading.text.replace("\n", "  ·  ") or "nothing read"
-    note = f"{100 * reading.confidence:.1f}% sure" if reading.digits else ""
+    note = f"{percent(reading.confidence)} sure" if reading.digits else ""
     if reading.reason:
         note = f"{note} · {reading.reason}".strip(" ·")
     room = width - 2 * x - draw.textlength(note, font=small) - 10
