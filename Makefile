@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench samples docs clean
+.PHONY: help setup demo serve test check bench samples docs clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,6 +31,9 @@ demo: setup ## read the sample pages, train a model, show its report
 	$(BIN)/digitry train dense-128 --data $$data --out demo/run \
 		&& $(BIN)/digitry evaluate demo/run/model.onnx --data $$data
 	@echo "The report: demo/run/report.html"
+
+serve: setup ## start the page and the API on http://127.0.0.1:8000/
+	$(BIN)/digitry serve $(ARGS)
 
 test: setup ## run the tests; DIGITRY_TEST_DATA names a folder of real images for those that need it
 	$(BIN)/python -m pytest

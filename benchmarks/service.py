@@ -223,6 +223,7 @@ def main() -> None:
             rate = rates[most, "28x28"]
             calm = await open_loop(client, rate / 2, arguments.seconds)
             before = service.megabytes()
+            started = time.perf_counter()
             answers = await open_loop(client, arguments.overload * rate, arguments.seconds)
             after = service.megabytes()
             ended = time.perf_counter()
@@ -232,9 +233,9 @@ def main() -> None:
             good = [seconds for status, seconds in answers if status == 200]
             busy = [seconds for status, seconds in answers if status == 503]
             other = len(answers) - len(good) - len(busy)
-            share = len(good) / arguments.seconds / rate
+            share = len(good) / (ended - started) / rate
             lines = {
-                "asked": f"{len(answers)} at {arguments.overload:g} times capacity",
+                "asked": f"{len(answers)} in {ended - started:.1f} s",
                 "goodput": f"{100 * share:.0f}% of capacity",
                 "accepted": f"p50 {percentile(good, 0.5):.0f} ms, p99 {percentile(good, 0.99):.0f} ms"
                 f" (at half capacity {percentile([s for _, s in calm], 0.99):.0f} ms)",

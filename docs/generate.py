@@ -21,6 +21,7 @@ Every field is needed; `extra` may be {}. What the records say of themselves is 
 """
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -45,8 +46,8 @@ INTRODUCTION = """\
 Written by `make docs` from the program itself. `digitry VERB --help` says the same.
 
 Results go to standard output; progress and complaints go to standard error. Exit codes:
-0 done, 1 some inputs failed, 2 usage, 3 bad data or model, 4 nothing to do it with (a missing extra,
-no network).
+0 done, 1 some inputs failed or whoever reads the output has gone (a broken pipe), 2 usage, 3 bad data
+or model, 4 nothing to do it with (a missing extra, no network), 130 interrupted by Ctrl-C.
 """
 
 
@@ -54,7 +55,7 @@ def cli_page() -> str:
     """Give docs/cli.md: every verb with its arguments and options, in the order of `--help`."""
     parts = [INTRODUCTION]
     for words, command in verbs("digitry", typer.main.get_command(app)):
-        parts.append(f"## {words}\n\n{(command.help or '').split(chr(12))[0].strip()}\n")
+        parts.append(f"## {words}\n\n{prose((command.help or '').split(chr(12))[0].strip())}\n")
         context = typer.Context(command, info_name=words)
         shown = [param for param in command.params if not getattr(param, "hidden", False)]
         arguments = [param for param in shown if param.param_type_name == "argument"]
@@ -64,7 +65,7 @@ def cli_page() -> str:
         names = [*map(placeholder, arguments), *map(spelling, options)]
         rows = [
             # The words are the program's own, with the default and the range, as `--help` has them.
-            f"- `{name}`: {' '.join((param.get_help_record(context) or ('', ''))[1].split())}"
+            f"- `{name}`: {prose(' '.join((param.get_help_record(context) or ('', ''))[1].split()))}"
             for name, param in zip(names, [*arguments, *options], strict=True)
         ]
         if rows:
@@ -85,17 +86,28 @@ def verbs(words: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 def placeholder(argument: Any) -> str:
     """Show an argument as in a usage line."""
-    name = argument.metavar or argument.name.upper()
+    name = argument.metavar or argument.name.removesuffix("_").upper()
     name = f"{name.removesuffix('...')}..." if argument.nargs == -1 else name
     return name if argument.required or name.startswith("[") else f"[{name}]"
 
 
 def spelling(option: Any) -> str:
-    """Show an option with its other names and its value's."""
+    """Show an option with its other names, and what its value may be or is called."""
     names = ", ".join(sorted(option.opts, key=len, reverse=True))
     if option.secondary_opts:
         names += " / " + ", ".join(option.secondary_opts)
-    return names if option.is_flag else f"{names} {option.metavar or option.name.upper()}"
+    if option.is_flag:
+        return names
+    choices = "|".join(map(str, getattr(option.type, "choices", ())))
+    # The underscore keeps a name in the code from hiding one of Python's own: `format_`.
+    return f"{names} {option.metavar or choices or option.name.removesuffix('_').upper()}"
+
+
+def prose(text: str) -> str:
+    """Keep `<recipe>` from being taken for HTML; what stands in backticks is safe already."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"[<>]", r"\\\g<0>", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -106,9 +118,11 @@ def read_record(path: Path) -> dict[str, Any]:
             the values.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path.name}: is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path.name}: is no JSON object")
     if set(record) != set(FIELDS):
         raise ValueError(
             f"{path.name}: wrong or missing fields {sorted(set(record) ^ set(FIELDS))}"
@@ -117,6 +131,8 @@ def read_record(path: Path) -> dict[str, Any]:
         if not isinstance(record[field], kind):
             raise ValueError(f"{path.name}: `{field}` is of a wrong type")
     values = record["values"]
+    if not all(isinstance(value, (int, float)) for value in values):
+        raise ValueError(f"{path.name}: `values` holds something that is no number")
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     claims = (record["name"], record["n"])
     close = abs(record["mean"] - statistics.fmean(values or [0])) <= 1e-6 * (
@@ -124,7 +140,8 @@ def read_record(path: Path) -> dict[str, Any]:
     )
     if claims != (path.stem, len(values)) or not values or not close:
         raise ValueError(f"{path.name}: name, n or mean are not those of the file and its values")
-    if abs(record["std"] - spread) > 1e-6 * (1 + spread):
+    # `not <=` and not `>`: NaN is refused too.
+    if not abs(record["std"] - spread) <= 1e-6 * (1 + spread):
         raise ValueError(f"{path.name}: `std` is not that of the values")
     return record
 

@@ -138,10 +138,75 @@ def sparse(model: onnx.ModelProto) -> None:
     model.graph.sparse_initializer.add()
 
 
+def lying(*dims: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend(dims)
+
+    return change
+
+
+def strings(model: onnx.ModelProto) -> None:
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_type = TensorProto.STRING
+    weights.string_data.extend([b"x"] * 7840)
+
+
+def attribute(name: str, value: object) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].attribute.append(helper.make_attribute(name, value))
+
+    return change
+
+
+def numbers(*values: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), "x"))
+
+    return change
+
+
+def typed_numbers(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(helper.make_tensor("x", TensorProto.INT64, [1], [-(1 << 40)]))
+
+
+def crowd(model: onnx.ModelProto) -> None:
+    model.graph.node.extend([helper.make_node("Relu", ["logits"], ["x"])] * 3000)
+
+
+def constant(model: onnx.ModelProto) -> None:
+    inner = numpy_helper.from_array(np.zeros(3, np.float32), "x")
+    inner.dims[0] = 1 << 50
+    attribute("value", inner)(model)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
+        (lying(1 << 40, 1 << 40), "claims more"),
+        (lying(784, 10, 100_000), "claims more"),
+        (lying(-1, -7840), "claims more"),
+        (lying(784, 11), "claims other"),
+        (lying(), "claims other"),
+        (strings, "strings"),
+        (attribute("pads", [0, 1 << 40]), "absurd"),
+        (attribute("axis", -(1 << 40)), "absurd"),
+        (attribute("kernel_shape", [9000, 9000]), "absurd"),
+        (numbers(0, 1 << 40), "absurd"),
+        (numbers(*range(100)), "absurd"),
+        (typed_numbers, "absurd"),
+        (crowd, "nodes"),
+        (constant, "claims more"),
         (node("Loop"), "operator"),
+        (node("If"), "operator"),
+        (node("Scan"), "operator"),
+        (node("Tile"), "operator"),
+        (node("Expand"), "operator"),
+        (node("Resize"), "operator"),
+        (node("ConstantOfShape"), "operator"),
+        (node("RandomNormal"), "operator"),
+        (node("StringConcat"), "operator"),
         (node("PyOp", "ai.onnx.contrib"), "operator"),
         (node("Relu", "com.evil"), "operator"),
         (external, "another file"),

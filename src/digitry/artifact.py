@@ -12,6 +12,7 @@ the sha256 of the graph.
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
@@ -26,6 +27,10 @@ GLYPH_VERSION = 1
 """Which normalisation of glyphs a model expects; raised whenever `reading.glyph` gives other pixels."""
 
 MAX_BYTES = 64 << 20
+MAX_NODES = 2000
+MAX_ATTRIBUTE = 4096
+"""Windows, strides, pads and axes of an operator; the picture itself has 28 pixels a side."""
+MAX_SHAPE = 1 << 24
 NOT_A_DIGIT = "not a digit"
 """The label of the class for ink that is no digit."""
 
@@ -245,8 +250,12 @@ def _facts(content: bytes) -> dict[str, Any]:
 
 
 def _check_graph(graph: bytes) -> None:
+    nodes = 0
     for number, value in _walk(graph):
         if number == 1:
+            nodes += 1
+            if nodes > MAX_NODES:
+                raise ModelError(f"has more than {MAX_NODES} nodes", remedy="no digit model has")
             _check_node(_message(value))
         elif number == 5:
             _check_tensor(_message(value))
@@ -271,12 +280,64 @@ def _check_node(node: bytes) -> None:
                     )
                 if part in (5, 10):
                     _check_tensor(_message(content))
+                if part in (3, 8) and any(abs(whole) > MAX_ATTRIBUTE for whole in _wholes(content)):
+                    raise ModelError(
+                        "sets an operator to an absurd size", remedy="no digit model needs it"
+                    )
+
+
+# Bytes of one number in `raw_data`, by ONNX's number of the type: float, int32, int64, bool, float16,
+# double. Strings, complex and four-bit numbers have no business here.
+_WIDTHS = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 
 
 def _check_tensor(tensor: bytes) -> None:
+    dims: list[int] = []
+    kind, raw, floats, wholes, doubles = 0, None, 0, 0, 0
+    sizes: list[int] = []
     for number, value in _walk(tensor):
         if number == 13 or (number == 14 and value != 0):
             raise ModelError("keeps weights in another file", remedy="export it as one file")
+        if number == 1:
+            dims += _wholes(value)
+        elif number == 2 and isinstance(value, int):
+            kind = value
+        elif number == 9:
+            raw = _message(value)
+        elif number == 4:
+            floats += len(_message(value)) // 4
+        elif number in (5, 7, 11):
+            held = _wholes(value)
+            wholes += len(held)
+            sizes += held if number == 7 else []
+        elif number == 10:
+            doubles += len(_message(value)) // 8
+        elif number == 6:
+            raise ModelError("holds strings for weights", remedy="weights are numbers")
+    if kind not in _WIDTHS:
+        raise ModelError(f"holds weights of the type {kind}", remedy="export it with digitry")
+    if any(side < 0 or side > MAX_BYTES for side in dims) or math.prod(dims) > MAX_BYTES:
+        raise ModelError("claims more weights than it holds", remedy="export it again")
+    held_count = len(raw) // _WIDTHS[kind] if raw is not None else floats + wholes + doubles
+    if held_count != math.prod(dims) or (raw is not None and len(raw) % _WIDTHS[kind]):
+        raise ModelError("claims other weights than it holds", remedy="export it again")
+    if kind == 7:
+        if raw is not None:
+            sizes += struct.unpack(f"<{len(raw) // 8}q", raw)
+        # Whole numbers are shapes, pads and axes: they say how much memory an operator asks for.
+        if len(sizes) > 64 or any(abs(size) > MAX_SHAPE for size in sizes):
+            raise ModelError("sets an operator to an absurd size", remedy="no digit model needs it")
+
+
+def _wholes(value: int | bytes) -> list[int]:
+    """Give the signed numbers of a field, alone or packed."""
+    if isinstance(value, int):
+        return [value - (1 << 64) if value >= 1 << 63 else value]
+    found, position = [], 0
+    while position < len(value):
+        whole, position = _varint(value, position)
+        found.append(whole - (1 << 64) if whole >= 1 << 63 else whole)
+    return found
 
 
 def _walk(content: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -62,6 +62,17 @@ def test_fetch_offline_without_the_files_leaves_with_4_and_one_line(
     assert "--data-dir" in err
 
 
+def test_fetch_takes_names_alone_and_says_which(
+    capsys: pytest.CaptureFixture[str], own: Path
+) -> None:
+    for name in ("nope", own):
+        code, out, err = run("data", "fetch", name, capsys=capsys)
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert "name mnist, uci or pages" in err
+        assert "give a folder" not in err
+
+
 def test_check_leaves_with_0_3_or_4(
     capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +122,17 @@ def test_explore_as_json_is_one_document_on_stdout(
     assert all(Path(path).is_file() for path in found["pictures"])
     code, out, _ = run("explore", own, "--format", "json", "--no-pictures", capsys=capsys)
     assert json.loads(out)["pictures"] == []
+
+
+def test_explore_says_when_near_duplicates_were_not_looked_for_among_all(
+    capsys: pytest.CaptureFixture[str], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
+    assert (code, "looked for among" in out) == (0, False)
+    monkeypatch.setattr("digitry.training.explore.NEAR_CHECKED", 20)
+    code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
+    assert code == 0
+    assert "Near-duplicates were looked for among 20 of the images." in out
 
 
 def test_explore_of_bad_data_is_one_line_and_3(

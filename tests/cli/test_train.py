@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import digitry.cli
-from digitry.training.run import OUTPUTS, RECORDS
+from digitry.training.run_folder import OUTPUTS, RECORDS
 
 pytest.importorskip("torch")
 
@@ -129,6 +129,7 @@ def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> 
     one_line(say("train", "dense-128", "--only", "nothing"), 2, "nothing", "report.html")
     one_line(say("train", "dense-128", "--out", trained), 2, "is not empty", "--resume")
     one_line(say("train", "--resume", trained, "--epochs", 5), 2, "--resume")
+    one_line(say("train", "--resume", trained, "--device", "xyz"), 2, "'xyz' is no device")
     one_line(say("train", "dense-512", "--resume", trained), 2, "dense-128, not of dense-512")
     one_line(say("evaluate", trained, "--format", "xml"), 2, "xml")
     one_line(say("compare", trained), 2, "two or more")
@@ -144,11 +145,75 @@ def test_what_is_missing_or_damaged_is_one_line_and_code_3(say: Say, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_extra_it_says_how_to_get_it(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_here_is_said_before_any_data_are_loaded(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from digitry.training import datasets
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("data were loaded"))
+    one_line(say("train", "dense-128", "--device", "cuda"), 4, "there is no device 'cuda'")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "needed"),
+    [
+        ("train dense-128 --data uci", "keras torch h5py onnx matplotlib jinja2 sklearn scipy"),
+        ("train dense-128 --data uci --only loss", "keras matplotlib sklearn"),
+        ("evaluate RUN", "sklearn scipy"),
+        ("evaluate RUN/model.keras", "keras torch h5py onnx sklearn"),
+        ("export RUN --to keras", "keras torch h5py"),
+        ("export RUN/model.h5 --to onnx", "keras torch h5py onnx"),
+        ("report RUN", "matplotlib jinja2"),
+        ("compare RUN RUN", "scipy matplotlib"),
+    ],
+)
+def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
+    trained: Path, say: Say, monkeypatch: pytest.MonkeyPatch, verb: str, needed: str
+) -> None:
     from digitry.cli import train
 
-    monkeypatch.setattr(train, "find_spec", lambda name: None)
-    one_line(say("train", "dense-128"), 4, "pip install 'digitry[train]'")
+    words = verb.replace("RUN", str(trained)).split()
+    for module in needed.split():
+        monkeypatch.setattr(train, "find_spec", lambda name, gone=module: name != gone or None)
+        one_line(say(*words), 4, f"not here: {module}", "pip install 'digitry[train]'")
+
+
+@pytest.mark.parametrize(
+    ("verb", "absent"),
+    [
+        ("evaluate RUN/model.onnx --quiet", "keras,torch,h5py,onnx,matplotlib,jinja2,pooch"),
+        ("export RUN --to onnx --out copy.onnx", "keras,torch,h5py,onnx,matplotlib,scipy,sklearn"),
+        ("compare RUN RUN --out side", "keras,torch,h5py,onnx,jinja2,sklearn,pooch"),
+        ("report RUN --only loss", "keras,torch,h5py,onnx,jinja2,sklearn,scipy,pooch"),
+        ("models --card RUN", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
+        ("recipes", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
+    ],
+)
+def test_no_verb_wants_more_than_it_uses(
+    trained: Path, tmp_path: Path, verb: str, absent: str
+) -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    names = sys.argv[1].split(',')\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in self.names: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "sys.argv[:2] = ['digitry']\n"
+        "from digitry.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, absent, *verb.replace("RUN", str(trained)).split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_evaluate_gives_the_numbers_of_the_run(trained: Path, say: Say) -> None:
@@ -165,6 +230,25 @@ def test_evaluate_gives_the_numbers_of_the_run(trained: Path, say: Say) -> None:
     assert text.count("\n") > 13  # the ten digits have a line each
 
 
+def test_evaluate_knows_the_run_that_a_file_lies_in(
+    trained: Path, say: Say, tmp_path: Path
+) -> None:
+    from digitry.cli.train import _data_of
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "data": "mine", "data_dir": "/there"}))
+    for model in (folder, folder / "model.onnx", folder / "model.keras"):
+        assert _data_of(str(model), None, None, {}) == ("mine", Path("/there"))
+        assert _data_of(str(model), "uci", None, {}) == ("uci", None)
+    # A shipped model's name is no file, whatever lies about.
+    shutil.copy(folder / "run.json", "run.json")
+    assert _data_of("reader", None, None, {"data": "pages"}) == ("pages", None)
+    answer = say("evaluate", trained / "model.onnx", "--format", "json")
+    assert json.loads(answer.out)["data"]["name"] == "uci"
+
+
 def test_evaluate_takes_keras_files(trained: Path, say: Say) -> None:
     metrics = json.loads((trained / "metrics.json").read_text())
     for name in ("model.keras", "model.h5"):
@@ -178,6 +262,8 @@ def test_recipes_are_listed(say: Say) -> None:
     names = [recipe["name"] for recipe in listed]
     assert names[:5] == ["dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128"]
     assert all(name in text for name in names)
+    assert "8.33%" in text  # a twelfth
+    assert "20%" in text
 
 
 def test_a_model_card_says_what_one_must_know(trained: Path, say: Say) -> None:
@@ -188,6 +274,24 @@ def test_a_model_card_says_what_one_must_know(trained: Path, say: Say) -> None:
     assert "CC BY 4.0" in card
     facts = json.loads(say("models", "--card", trained, "--format", "json").out)
     assert facts["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_the_shipped_models_card_names_mnist_and_its_licence(say: Say) -> None:
+    card = say("models", "--card", "reader").out
+    data = card[card.index("## Data") : card.index("## Scores")]
+    assert "draws from MNIST" in data
+    assert "licence: CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)" in data
+    assert re.search(r"sha256 [0-9a-f]{64}", data)
+
+
+def test_authors_are_spelt_as_in_the_notice() -> None:
+    from digitry.training.datasets import LICENCES
+
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+    for licence in LICENCES.values():
+        name, authors = licence.rstrip(")").split(" (")
+        assert name in notice
+        assert authors in notice
 
 
 def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:
@@ -239,6 +343,8 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--resume" in done.stdout
+    # Markdown would eat what stands in angle brackets.
+    assert "runs/<recipe>-<time>" in done.stdout
 
 
 def test_the_public_names_of_training_load_nothing_until_they_are_used() -> None:

@@ -1,7 +1,8 @@
 """Trains in child processes that are killed at a given point, resumes, and prints what came out.
 
 Run by test_resume.py: one process imports PyTorch once and forks for each run, so that each one is
-a real process that really dies. Prints one line a case: name, how it died, epochs kept, digest.
+a real process that really dies. Prints a line a death: how it died, epochs kept; and a line a result:
+name, epochs, digests of the weights and of the history.
 """
 
 import dataclasses
@@ -19,8 +20,11 @@ from digitry.training import checkpoint
 
 FULL = Recipe(
     name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,
-    augment="light", averaging=0.9, schedule="one-cycle", validation=0.25, patience=3,
+    augment="light", averaging=0.9, schedule="one-cycle", validation=0.25,
 )  # fmt: skip
+# Without patience the last state decides, so that whatever is not restored is seen in the weights;
+# with it the weights are those of the best epoch, and the end is where the waiting is over.
+PATIENT = dataclasses.replace(FULL, name="patient", epochs=8, patience=2)
 DENSE = Recipe(name="dense", hidden=(16,), batch_size=16, epochs=4, optimizer="rmsprop")
 
 
@@ -79,7 +83,9 @@ def child(work: Callable[..., None], *arguments: object) -> str:
 def show(name: str, recipe: Recipe, path: Path | None, resume: bool) -> None:
     trained = train(recipe, digits(90), device="cpu", checkpoint=path, resume=resume)
     content = b"".join(array.tobytes() for array in weights(trained.model))
-    print(name, len(trained.history), hashlib.sha256(content).hexdigest())
+    losses = [dataclasses.replace(epoch, seconds=0) for epoch in trained.history]
+    digests = [hashlib.sha256(part).hexdigest() for part in (content, repr(losses).encode())]
+    print(name, len(trained.history), *digests)
 
 
 def run(recipe: Recipe, path: Path, *callbacks: keras.callbacks.Callback) -> None:
@@ -111,6 +117,12 @@ def main(folder: Path) -> None:
             died = child(work, recipe, path, *more)
             print("died", died, len(checkpoint.load(path).facts["history"]))
             child(show, f"{name}-{point}", recipe, path, True)
+    path = folder / "patient" / "checkpoint.npz"
+    child(show, "patient-unbroken", PATIENT, None, False)
+    print(
+        "died", child(run, PATIENT, path, Kill(2, 1)), len(checkpoint.load(path).facts["history"])
+    )
+    child(show, "patient-step", PATIENT, path, True)
     # A constant learning rate does not care how many epochs were planned at first.
     path = folder / "longer" / "checkpoint.npz"
     child(run, dataclasses.replace(DENSE, epochs=2), path)

@@ -17,11 +17,11 @@ pytest.importorskip("matplotlib")
 
 from digitry.errors import DataError, UsageError
 from digitry.reading.classifier import softmax
-from digitry.training import history, report, run
+from digitry.training import history, report, run_folder
 from digitry.training.evaluation import score
 from digitry.training.history import Epoch
 from digitry.training.recipes import Recipe
-from digitry.training.run import PLOTS, Run
+from digitry.training.run_folder import PLOTS, Run
 
 COUNT = 400
 
@@ -104,7 +104,7 @@ def written_run(
     metrics.update(facts)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    return run.load_run(folder)
+    return run_folder.load_run(folder)
 
 
 def chain(*kinds: str) -> list[dict[str, Any]]:

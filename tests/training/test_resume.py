@@ -47,7 +47,8 @@ def test_wherever_a_run_is_killed_it_ends_with_the_same_bytes(tmp_path: Path) ->
     lines = [line.split() for line in done.stdout.splitlines()]
     deaths = [line[1:] for line in lines if line[0] == "died"]
     # Killed in the third epoch, in the fourth, in writing the second, before moving the third.
-    assert deaths == [["killed", "2"], ["killed", "3"], ["killed", "1"], ["killed", "2"]] * 2
+    whole = [["killed", "2"], ["killed", "3"], ["killed", "1"], ["killed", "2"]]
+    assert deaths == [*whole, *whole, ["killed", "2"]]
     results = {line[0]: line[1:] for line in lines if line[0] != "died"}
     for name in ("full", "dense"):
         unbroken = results.pop(f"{name}-unbroken")
@@ -55,6 +56,9 @@ def test_wherever_a_run_is_killed_it_ends_with_the_same_bytes(tmp_path: Path) ->
         points += ["longer"] if name == "dense" else []
         for point in points:
             assert results.pop(f"{name}-{point}") == unbroken, f"{name}-{point}"
+    # It gave up before its eighth epoch, in the same one.
+    assert int(results["patient-unbroken"][0]) < 8
+    assert results.pop("patient-step") == results.pop("patient-unbroken")
     assert not results
 
 

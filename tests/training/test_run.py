@@ -15,12 +15,12 @@ pytest.importorskip("torch")
 
 from digitry import artifact
 from digitry.errors import DataError, ModelError, UsageError
-from digitry.training import convert, evaluation, run
+from digitry.training import convert, evaluation, run, run_folder
 from digitry.training.architectures import keras
 from digitry.training.datasets import Dataset, hold_out
 from digitry.training.parsers import Split
 from digitry.training.recipes import Recipe
-from digitry.training.run import OUTPUTS, PLOTS, RECORDS, Run
+from digitry.training.run_folder import OUTPUTS, PLOTS, RECORDS, Run
 
 RECIPE = Recipe(name="trial", hidden=(8,), batch_size=20, epochs=2, validation=0.2, data="squares")
 
@@ -88,7 +88,7 @@ def test_metrics_begin_as_promised(trained: Run) -> None:
 
 
 def test_a_run_is_read_back_as_it_was_written(trained: Run) -> None:
-    again = run.load_run(trained.folder)
+    again = run_folder.load_run(trained.folder)
     assert again == trained
     assert again.recipe == RECIPE
     assert [epoch.number for epoch in again.history] == [1, 2]
@@ -102,7 +102,7 @@ def test_the_numbers_are_those_of_the_file(trained: Run, dataset: Dataset) -> No
     assert found.confusion == trained.test.confusion
     assert found.loss == pytest.approx(trained.test.loss)
     assert found.calibrated_ece == pytest.approx(trained.test.calibrated_ece)
-    said = run.load_predictions(trained)
+    said = run_folder.load_predictions(trained)
     assert said.probabilities == pytest.approx(probabilities)
     assert np.array_equal(said.labels, dataset.test.labels)
     assert said.test_sha256 == evaluation.fingerprint(dataset.test)
@@ -141,20 +141,20 @@ def test_without_validation_nothing_is_calibrated(dataset: Dataset, tmp_path: Pa
 
 
 def test_pictures_for_the_report_are_kept(trained: Run, dataset: Dataset) -> None:
-    pictures = run.load_pictures(trained)
+    pictures = run_folder.load_pictures(trained)
     assert np.array_equal(pictures.samples, dataset.train.images[:20])
     assert np.array_equal(pictures.sample_labels, dataset.train.labels[:20])
     assert pictures.label_counts.tolist() == [20] * 10
     assert np.array_equal(pictures.mistakes, dataset.test.images[pictures.mistakes_index])
     assert np.array_equal(pictures.example, dataset.test.images[0])
-    said = run.load_predictions(trained).probabilities
+    said = run_folder.load_predictions(trained).probabilities
     wrong = said.argmax(axis=1) != dataset.test.labels
     assert set(pictures.mistakes_index) <= set(np.flatnonzero(wrong))
     assert len(pictures.mistakes_index) == min(60, wrong.sum())
 
 
 def test_only_narrows_what_is_written(dataset: Dataset, tmp_path: Path) -> None:
-    only = run.select(["loss", "model.h5"])
+    only = run_folder.select(["loss", "model.h5"])
     assert only == {"loss.png", "model.h5"}
     run.train_run(replace(RECIPE, epochs=1), dataset, tmp_path / "run", only=only)
     found = {path.name for path in (tmp_path / "run").iterdir()}
@@ -162,11 +162,11 @@ def test_only_narrows_what_is_written(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_outputs_are_chosen_by_name_or_stem() -> None:
-    assert run.select(["model"]) == {"model.keras", "model.h5", "model.onnx"}
-    assert run.select(["report", "confusion.png"]) == {"report.html", "confusion.png"}
-    assert run.select(["metrics.json"]) == frozenset()  # kept in any case
+    assert run_folder.select(["model"]) == {"model.keras", "model.h5", "model.onnx"}
+    assert run_folder.select(["report", "confusion.png"]) == {"report.html", "confusion.png"}
+    assert run_folder.select(["metrics.json"]) == frozenset()  # kept in any case
     with pytest.raises(UsageError, match="no output is called 'lossy'"):
-        run.select(["lossy"])
+        run_folder.select(["lossy"])
 
 
 def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: Path) -> None:
@@ -175,17 +175,17 @@ def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: P
     first = run.train_run(recipe, dataset, folder, callbacks=[CtrlC(1)])
     assert first.metrics["interrupted"] is True
     assert len(first.history) == 1
-    assert (folder / run.CHECKPOINT).exists()
-    assert not run.is_finished(folder)
+    assert (folder / run_folder.CHECKPOINT).exists()
+    assert not run_folder.is_finished(folder)
     assert evaluation.evaluate(folder, dataset.test)[0].accuracy == first.test.accuracy
 
-    begun = run.load_start(folder)
+    begun = run_folder.load_start(folder)
     assert begun.recipe == recipe
     second = run.train_run(begun.recipe, dataset, folder, resume=True)
     assert second.metrics["interrupted"] is False
     assert len(second.history) == 3
-    assert run.is_finished(folder)
-    assert not (folder / run.CHECKPOINT).exists()
+    assert run_folder.is_finished(folder)
+    assert not (folder / run_folder.CHECKPOINT).exists()
     unbroken = run.train_run(recipe, dataset, tmp_path / "unbroken")
     assert second.test == unbroken.test
 
@@ -201,8 +201,8 @@ def test_a_run_that_was_killed_at_once_begins_again(dataset: Dataset, tmp_path: 
     with pytest.raises(RuntimeError, match="killed"):
         run.train_run(recipe, dataset, folder, callbacks=[Killed()], data_dir=tmp_path)
     with pytest.raises(DataError, match=r"never finished; digitry train --resume"):
-        run.load_run(folder)
-    begun = run.load_start(folder)
+        run_folder.load_run(folder)
+    begun = run_folder.load_start(folder)
     assert (begun.data, begun.data_dir) == ("squares", str(tmp_path))
     assert len(run.train_run(recipe, dataset, folder, resume=True).history) == 1
 
@@ -229,10 +229,10 @@ def test_a_folder_that_holds_something_is_left_alone(dataset: Dataset, tmp_path:
 
 
 def test_folders_are_named_by_recipe_and_time_and_never_taken_twice(tmp_path: Path) -> None:
-    first = run.default_folder(RECIPE, tmp_path)
+    first = run_folder.default_folder(RECIPE, tmp_path)
     assert re.fullmatch(r"trial-\d{8}-\d{6}", first.name)
     for _ in range(3):
-        folder = run.default_folder(RECIPE, tmp_path)
+        folder = run_folder.default_folder(RECIPE, tmp_path)
         assert not folder.exists()
         folder.mkdir()
 
@@ -242,24 +242,40 @@ def test_damaged_metrics_are_named(trained: Run, tmp_path: Path, content: str) -
     (tmp_path / "recipe.json").write_bytes((trained.folder / "recipe.json").read_bytes())
     (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(DataError, match=r"metrics\.json"):
-        run.load_run(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def test_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        run.load_run(tmp_path / "absent")
+        run_folder.load_run(tmp_path / "absent")
 
 
-def test_the_summary_is_keras_own(trained: Run) -> None:
+def test_the_summary_names_every_layer_and_counts_the_model_alone(trained: Run) -> None:
     text = (trained.folder / "summary.txt").read_text()
-    assert "Total params" in text
-    assert "Output Shape" in text
+    for column in ("Layer (type)", "Output Shape", "Param #", "Fed by"):
+        assert column in text
+    for layer in trained.metrics["layers"]:
+        assert re.search(rf"{layer['name']} .*\) +{layer['parameters']:,} ", text)
+    # 784 x 8 + 8 + 8 x 10 + 10, and none of the optimizer's.
+    assert "\nTotal params: 6,370\n" in text
+    assert "\nNon-trainable params: 0\n" in text
+
+
+def test_the_summary_is_the_same_on_any_terminal(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = convert.load_keras(trained.folder / "model.keras")
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = run._summary(model)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run._summary(model) == narrow
+    assert "Param #" in narrow
 
 
 def test_formats_are_converted_with_the_same_answers(
     trained: Run, dataset: Dataset, tmp_path: Path
 ) -> None:
-    said = run.load_predictions(trained).probabilities
+    said = run_folder.load_predictions(trained).probabilities
     native = convert.convert(str(trained.folder), "keras", tmp_path / "a.keras")
     legacy = convert.convert(str(native), "h5")
     graph = convert.convert(str(legacy), "onnx")
@@ -283,7 +299,7 @@ def test_what_cannot_be_converted_is_refused(trained: Run, tmp_path: Path) -> No
     with pytest.raises(ModelError, match="no such model"):
         convert.convert(str(tmp_path / "absent.keras"), "h5")
     (tmp_path / "bad.keras").write_bytes(b"no zip")
-    with pytest.raises(ModelError, match="no Keras model"):
+    with pytest.raises(ModelError, match=r"no whole \.keras file"):
         convert.convert(str(tmp_path / "bad.keras"), "onnx")
     other = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
     other.save(tmp_path / "other.keras")

@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.main
 
 from digitry.errors import DigitryError
 
@@ -37,21 +38,61 @@ def _options(
     pass
 
 
+# Typer carries a copy of click of its own from 0.26 on, and imports click before: its exceptions are
+# found through the one that Typer always passes on.
+_ClickException: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+
 def main() -> None:
     """Run the command line and leave with its exit code; an error is one line on stderr."""
     try:
-        app()
+        code = _run(sys.argv[1:])
+        # Now, while somebody can still be told: at the very end Python would complain by itself.
+        sys.stdout.flush()
     except DigitryError as error:
         print(f"digitry: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except KeyboardInterrupt:
         print("digitry: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        code = 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); nothing is left to say, and to nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        code = 1
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """Run one command, and give its exit code.
+
+    Not by calling `app`: that frames a usage error in a box of five lines, and turns Ctrl-C into an
+    exit like any other.
+    """
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("digitry", words) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        print("digitry: stopped", file=sys.stderr)
+        return 1
+    except _ClickException as error:
+        # Without any words the help is the answer, and it has been printed.
+        if type(error).__name__ != "NoArgsIsHelpError":
+            print(f"digitry: {_complaint(error)}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 2))
+    return 0
+
+
+def _complaint(error: Any) -> str:
+    """Say in one line what Typer says in several, and where to read on."""
+    what = " ".join(error.format_message().split()).rstrip(".")
+    verb = error.ctx.command_path if getattr(error, "ctx", None) is not None else "digitry"
+    return f"{what[:1].lower()}{what[1:]}; see {verb} --help"
 
 
 # The verbs register themselves with `app`, in the order in which `--help` shows them.
-from digitry.cli import read, train, data  # noqa: E402, F401, I001
+from digitry.cli import read, train, data, serve, corrections, bulk  # noqa: E402, F401, I001

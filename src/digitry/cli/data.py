@@ -44,14 +44,24 @@ AsFormat = Annotated[Format, typer.Option("--format", help="How to print the res
 
 @data_app.command("fetch")
 def fetch(
-    name: Annotated[str, typer.Argument(help="mnist or uci.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="mnist, uci, or pages, which are drawn from mnist."),
+    ],
     data_dir: DataDir = None,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Bring a data set to this machine, verified by sha256, and say where it lies."""
-    from digitry.training.datasets import load_dataset
+    from digitry.errors import UsageError
+    from digitry.training.datasets import NAMED, load_dataset
 
+    if name not in NAMED:
+        raise UsageError(
+            "is no data set that can be fetched",
+            where=name,
+            remedy=f"name {', '.join(NAMED[:-1])} or {NAMED[-1]}; data of your own needs no fetching",
+        )
     data = load_dataset(name, data_dir=data_dir, offline=offline, console=_progress(quiet))
     print(f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images")
     print(f"source   {data.source}")
@@ -61,7 +71,10 @@ def fetch(
 
 @data_app.command("check")
 def check(
-    name: Annotated[str, typer.Argument(help="mnist, uci, or a path to a data set of your own.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="mnist, uci, or a path to a data set of your own."),
+    ],
     data_dir: DataDir = None,
     format: AsFormat = Format.text,
 ) -> None:
@@ -141,6 +154,8 @@ def _print_findings(found: "Exploration") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from digitry.training.explore import NEAR_CHECKED
+
     console = Console(highlight=False)
     print(f"{found.name}, {found.source}")
     print(f"licence {found.licence}")
@@ -183,6 +198,8 @@ def _print_findings(found: "Exploration") -> None:
     for name, count, where in rows:
         findings.add_row(name, f"{count:,}", escape(where))
     console.print(findings)
+    if found.near_checked == NEAR_CHECKED:
+        print(f"\nNear-duplicates were looked for among {NEAR_CHECKED:,} of the images.")
 
 
 @app.command()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from digitry.training.evaluation import Comparison, Evaluation
-    from digitry.training.run import Run
+    from digitry.training.run_folder import Run
 
 
 def print_run(finished: "Run", page: Path | None) -> None:
@@ -136,11 +136,7 @@ def card_text(facts: dict[str, Any]) -> str:
         f"sha256 {facts['sha256']}",
         "",
         "## Data",
-        *(
-            [f"- {name}: sha256 {digest}" for name, digest in facts["data"].items()]
-            or ["- unknown"]
-        ),
-        *[f"  licence: {text}" for text in _licences(facts["data"])],
+        *(_data_lines(facts["data"]) or ["- unknown"]),
         "",
         "## Scores",
         *(
@@ -171,15 +167,22 @@ def card_text(facts: dict[str, Any]) -> str:
         *([f"- {name}: {value}" for name, value in recipe.items()] or ["- unknown"]),
         "",
         "## Licence",
-        "- the model: Apache-2.0, as digitry; the data sets keep their own",
+        "- the model: Apache-2.0, as digitry; the data keep their own licence, named above",
     ]
     return "\n".join(lines)
 
 
-def _licences(data: dict[str, str]) -> list[str]:
-    from digitry.training import datasets
+def _data_lines(data: dict[str, str]) -> list[str]:
+    from digitry.training.datasets import LICENCES, ORIGINS, OWN
 
-    return [datasets.LICENCES[name] for name in data if name in datasets.LICENCES]
+    lines = []
+    for name, digest in data.items():
+        lines += [
+            f"- {name}: {ORIGINS.get(name, 'a data set of the trainer')}",
+            f"  licence: {LICENCES.get(name, OWN)}",
+            f"  sha256 {digest}",
+        ]
+    return lines
 
 
 def _percent(share: float) -> str:

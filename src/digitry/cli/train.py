@@ -23,7 +23,7 @@ from digitry.errors import ModelError, UnavailableError, UsageError
 if TYPE_CHECKING:
     from digitry.training.evaluation import Comparison
     from digitry.training.recipes import Recipe
-    from digitry.training.run import Run
+    from digitry.training.run_folder import Run
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -32,15 +32,24 @@ DATA_DIR_HELP = "Folder in which the files of mnist lie; before the cache and th
 FORMAT_HELP = "text or json."
 
 
-def require_training() -> None:
-    """See that the extra `train` is installed, before anything is begun.
+KERAS = ("keras", "torch", "h5py")
+"""What it takes to load and save a Keras model."""
+
+
+def require_training(*modules: str) -> None:
+    """See that what a verb imports of the extra `train` is installed, before anything is begun.
+
+    Args:
+        modules: their names as they are imported.
 
     Raises:
-        UnavailableError: it is not.
+        UnavailableError: one is missing.
     """
-    if any(find_spec(name) is None for name in ("keras", "torch", "onnx", "matplotlib", "jinja2")):
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
         raise UnavailableError(
-            "training needs the extra `train`", remedy="pip install 'digitry[train]'"
+            f"this needs the extra `train`; not here: {', '.join(missing)}",
+            remedy="pip install 'digitry[train]'",
         )
 
 
@@ -55,7 +64,11 @@ def train(
     data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="field=value of the recipe, such as hidden=256,64. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="field=value of the recipe, such as hidden=256,64. Repeatable.",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training images. Default: the recipe's.")
@@ -64,11 +77,12 @@ def train(
         int | None, typer.Option(help="Of weights, order and augmentation. Default: the recipe's.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps; auto takes the fastest that is here.")
+        str,
+        typer.Option(help="auto, cpu, cuda or mps; auto takes cuda where there is one, else cpu."),
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder, new or empty. Default: runs/<recipe>-<time>."),
+        typer.Option(help="Run folder, new or empty. Default: `runs/<recipe>-<time>`."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder whose training is to go on where it stopped.")
@@ -84,16 +98,23 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe and write its run folder: models, numbers, pictures, report."""
-    require_training()
-    from digitry.training import datasets, run
+    require_training(*KERAS, "onnx")
+    from digitry.training import datasets, run_folder
 
     console = None if quiet else console_for(stderr=True)
-    wanted = None if only is None else run.select(_parts(only))
+    wanted = None if only is None else run_folder.select(_parts(only))
+    _device(device)
     if resume is not None:
         begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out))
         folder, chosen = resume, begun.recipe
         wanted = begun.only if only is None else wanted
-        if not run.is_finished(folder):
+        require_training(*_drawing(wanted))
+        if not run_folder.is_finished(folder):
+            require_training(*_reading(begun.data))
+            from digitry.training import engine, run
+
+            device = begun.device if device == "auto" else device
+            engine.find_device(device)
             dataset = datasets.load_dataset(
                 begun.data,
                 data_dir=None if begun.data_dir is None else Path(begun.data_dir),
@@ -103,7 +124,7 @@ def train(
                 chosen,
                 dataset,
                 folder,
-                device=begun.device if device == "auto" else _device(device),
+                device=device,
                 resume=True,
                 only=wanted,
                 console=console,
@@ -112,14 +133,18 @@ def train(
         if recipe is None:
             raise UsageError("no recipe is named", remedy="digitry recipes lists them")
         chosen = _chosen(recipe, set_, epochs, seed)
-        _device(device)
         if out is not None:
-            run.check_new(out)
+            run_folder.check_new(out)
         source = data or chosen.data
+        require_training(*_drawing(wanted), *_reading(source))
+        from digitry.training import engine, run
+
+        # Before any data is loaded, or fetched.
+        engine.find_device(device)
         dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
         if dataset.name != chosen.data:
             chosen = chosen.override({"data": dataset.name})
-        folder = out or run.default_folder(chosen)
+        folder = out or run_folder.default_folder(chosen)
         run.train_run(
             chosen,
             dataset,
@@ -130,7 +155,7 @@ def train(
             data=source if source in datasets.NAMED else str(Path(source).expanduser().absolute()),
             data_dir=data_dir,
         )
-    finished = run.load_run(folder)
+    finished = run_folder.load_run(folder)
     page = _write_report(finished, wanted)
     if quiet:
         print(folder)
@@ -156,12 +181,13 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure a model on the test images of a data set."""
-    require_training()
     _format(format_)
+    require_training(*_loading(model))
     from digitry.training import convert, datasets, evaluation
 
     loaded = convert.load_artifact(model)
     source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
+    require_training(*_reading(source))
     console = None if quiet else console_for(stderr=True)
     dataset = datasets.load_dataset(source, data_dir=folder, console=console)
     result, _ = evaluation.evaluate(loaded, dataset.test)
@@ -208,7 +234,7 @@ def recipes(
             recipe.optimizer,
             str(recipe.batch_size),
             str(recipe.epochs),
-            f"{100 * recipe.validation:g}%" if recipe.validation else "–",
+            f"{100 * recipe.validation:.3g}%" if recipe.validation else "–",
             recipe.summary,
         )
     console_for().print(table)
@@ -270,7 +296,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a model in another format."""
-    require_training()
+    require_training(*(_loading(model) if to == "onnx" else KERAS))
     from digitry.training import convert
 
     print(convert.convert(model, to, out))
@@ -284,11 +310,11 @@ def report(
     ] = None,
 ) -> None:
     """Draw a run's pictures and its report.html again, from its folder alone."""
-    require_training()
-    from digitry.training import run
+    from digitry.training import run_folder
 
-    wanted = None if only is None else run.select(_parts(only))
-    page = _write_report(run.load_run(run_), wanted)
+    wanted = None if only is None else run_folder.select(_parts(only))
+    require_training(*_drawing(wanted))
+    page = _write_report(run_folder.load_run(run_), wanted)
     print(run_ if page is None else page)
 
 
@@ -302,10 +328,10 @@ def compare(
     format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
 ) -> None:
     """Show runs side by side; p tells whether each differs from the first on the same images."""
-    require_training()
     _format(format_)
+    require_training("scipy", "matplotlib")
     from digitry.training import evaluation
-    from digitry.training.run import load_predictions, load_run
+    from digitry.training.run_folder import load_predictions, load_run
 
     if len(runs) < 2:
         raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
@@ -347,7 +373,7 @@ def _chosen(
 
 
 def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> Any:
-    from digitry.training import run
+    from digitry.training import run_folder
 
     if any(setting not in (None, []) for setting in settings):
         raise UsageError(
@@ -355,7 +381,7 @@ def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> An
             where="--resume",
             remedy="leave --data, --data-dir, --set, --epochs, --seed and --out away",
         )
-    begun = run.load_start(folder)
+    begun = run_folder.load_start(folder)
     if recipe not in (None, begun.recipe.name):
         raise UsageError(
             f"holds a run of {begun.recipe.name}, not of {recipe}",
@@ -373,8 +399,27 @@ def _device(name: str) -> str:
     return name
 
 
+def _drawing(only: frozenset[str] | None) -> tuple[str, ...]:
+    """Say which modules it takes to draw what was asked for."""
+    from digitry.training.run_folder import PLOTS
+
+    if only is not None and not only & {*PLOTS, "report.html"}:
+        return ()
+    return ("matplotlib", "jinja2") if only is None or "report.html" in only else ("matplotlib",)
+
+
+def _reading(data: str) -> tuple[str, ...]:
+    """Say which modules it takes to load a data set; only fetching wants more, and says so itself."""
+    return ("sklearn", "scipy") if data == "uci" else ()
+
+
+def _loading(model: str) -> tuple[str, ...]:
+    """Say which modules it takes to run a model: none for a .onnx file or what holds one."""
+    return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
+
+
 def _write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
-    from digitry.training.run import PLOTS
+    from digitry.training.run_folder import PLOTS
 
     if only is not None and not only & {*PLOTS, "report.html"}:
         return None
@@ -391,12 +436,16 @@ def _data_of(
     model: str, data: str | None, data_dir: Path | None, recipe: Any
 ) -> tuple[str, Path | None]:
     """Say which data set a model is measured on where the user does not: the one it knows."""
-    from digitry.training import datasets, run
+    from digitry.artifact import SHIPPED
+    from digitry.training import datasets, run_folder
 
     if data is not None:
         return data, data_dir
-    if (Path(model) / run.START).exists():
-        begun = run.load_start(Path(model))
+    path = Path(model)
+    # A file of a run is measured as its run is; a shipped model's name is no file.
+    home = path.parent if path.is_file() else path
+    if model not in SHIPPED and (home / run_folder.START).exists():
+        begun = run_folder.load_start(home)
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
         return begun.data, folder
     known = recipe.get("data", "mnist")

@@ -149,7 +149,9 @@ def _from_bytes(content: bytes, name: str, max_pixels: int) -> Page:
             # our limit is stricter and is checked next.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_size(*image.size, name, max_pixels)
+            # The WebP decoder holds the whole picture three times over.
+            most = max_pixels * 2 // 5 if image.format == "WEBP" else max_pixels
+            _check_size(*image.size, name, most)
             if image.format in ("JPEG", "MPO"):
                 return _from_pil(image, name, draft=True)
             return _from_pil(image, name)

@@ -48,25 +48,30 @@ def load_artifact(model: str) -> Artifact:
 
 
 def load_keras(path: Path) -> "keras.Model":
-    """Load a .keras or .h5 file; code in it is refused, as Keras' safe mode does.
+    """Load a .keras or .h5 file, after our own gate has checked it: see `digitry.training.gate`.
 
     Raises:
         ModelError: it is missing, damaged, or no Keras model.
     """
-    # The engine's module fixes Keras' backend before Keras is first imported.
-    from digitry.training import architectures  # noqa: F401
+    # The engine's module fixes Keras' backend before Keras is first imported. Neither it nor the gate
+    # is wanted for a .onnx file, for which the base install is enough.
+    from digitry.training import architectures, gate  # noqa: F401
 
     import keras  # isort: skip
 
     if not path.is_file():
         raise ModelError("no such model", where=path, remedy="name a .keras or .h5 file")
     try:
-        loaded = keras.saving.load_model(path, compile=False)
+        with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
+            copy = gate.checked_copy(path, Path(folder))
+            loaded = keras.saving.load_model(copy, compile=False)
         # A reloaded chain remembers several graphs, of which a layer tells the first alone; a clone
         # has one, along which it can be walked.
         model = keras.models.clone_model(loaded)
         model.set_weights(loaded.get_weights())
         return model
+    except ModelError:
+        raise
     except Exception as error:
         # Keras lets through whatever its readers of zip, JSON and HDF5 raise: there is no common base.
         raise ModelError(
@@ -129,13 +134,17 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silence Keras' advice against .h5, which is asked for here."""
+    """Silence Keras' advice against .h5, which is written on purpose; nothing else."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "HDF5 file" not in record.getMessage()
+
     logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
+    logger.addFilter(is_news)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeFilter(is_news)
 
 
 def _keras_file(source: Path) -> Path | None:

@@ -29,14 +29,33 @@ from digitry.training.parsers import Bytes, Split, parse_idx
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["LICENCES", "Dataset", "FileState", "Split", "check", "hold_out", "load_dataset"]
+__all__ = [
+    "LICENCES",
+    "ORIGINS",
+    "Dataset",
+    "FileState",
+    "Split",
+    "check",
+    "hold_out",
+    "load_dataset",
+]
 
 NAMED = ("mnist", "uci", "pages")
 
 LICENCES = {
-    "mnist": "CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
-    "uci": "CC BY 4.0 (E. Alpaydin and C. Kaynak, UCI, doi.org/10.24432/C50P49)",
+    "mnist": "CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)",
+    "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
 }
+# What is drawn from MNIST stays under MNIST's licence.
+LICENCES["pages"] = LICENCES["mnist"]
+
+ORIGINS = {
+    "mnist": "MNIST database of handwritten digits",
+    "uci": "Optical Recognition of Handwritten Digits, UCI, doi.org/10.24432/C50P49",
+    "pages": "pages that digitry draws from MNIST, the database of handwritten digits",
+}
+"""What the named data sets are, or are made of."""
+
 OWN = "your own; digitry knows no licence of it"
 
 TEST_SHARE = 1 / 6

@@ -6,8 +6,7 @@ is dynamic, and the logits are an output beside the probabilities.
 """
 
 import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from digitry.artifact import Artifact, Metadata
 from digitry.errors import ModelError
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.architectures import keras
+from digitry.training.convert import _without_advice
 
 OPSET = 17
 TOLERANCE = 1e-5
@@ -57,7 +57,7 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
             stack.enter_context(files.replacing(folder / name)) for name in NAMES
         )
         model.save(native)
-        with _without_legacy_warning():
+        with _without_advice():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
         for name, path in (("model.keras", native), ("model.h5", legacy)):
@@ -107,21 +107,6 @@ def _agree(reference: Floats, found: Floats, path: Path) -> None:
     raise ModelError(
         what, where=path, remedy="nothing was saved, and older files stay; please report this"
     )
-
-
-@contextlib.contextmanager
-def _without_legacy_warning() -> Iterator[None]:
-    """Silence Keras' advice against .h5, which is written on purpose; nothing else."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return "HDF5 file" not in record.getMessage()
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_news)
 
 
 def to_onnx(model: keras.Model) -> bytes:

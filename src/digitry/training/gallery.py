@@ -1,8 +1,9 @@
 """The pictures of an exploration: histogram, samples, odd ones, duplicates, faults. A leaf."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -12,12 +13,19 @@ from digitry.training import synthesis
 from digitry.training.datasets import Dataset
 from digitry.training.explore import Exploration, Item, Pair
 from digitry.training.parsers import Bytes
-
-INK = "#1f2937"
-QUIET = "#6b7280"
-BLUE = "#2563eb"
-AMBER = "#d97706"
-RED = "#b91c1c"
+from digitry.training.sheet import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    ORANGE,
+    STYLE,
+    Sheet,
+    add_axes,
+    add_grid,
+    new_sheet,
+    png,
+)
 
 
 def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> list[Path]:
@@ -43,22 +51,27 @@ def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> l
         + [(item, "inverted") for item in exploration.inverted]
     )
     pairs = _pairs_to_show(exploration)
-    figures = {
-        "label_histogram.png": _histogram(exploration),
-        "samples.png": _first_samples(dataset),
-        "samples_by_label.png": _samples_by_label(dataset),
-        "odd.png": _odd_page(dataset, exploration) if exploration.odd else None,
-        "duplicates.png": _pair_page(dataset, pairs) if pairs else None,
-        "faults.png": _fault_page(dataset, faults) if faults else None,
+    drawings: dict[str, Callable[[], Figure | None]] = {
+        "label_histogram.png": lambda: _histogram(exploration),
+        "samples.png": lambda: _first_samples(dataset),
+        "samples_by_label.png": lambda: _samples_by_label(dataset),
+        "odd.png": lambda: _odd_page(dataset, exploration) if exploration.odd else None,
+        "duplicates.png": lambda: _pair_page(dataset, pairs) if pairs else None,
+        "faults.png": lambda: _fault_page(dataset, faults) if faults else None,
     }
     written = []
-    for name, figure in figures.items():
+    for name, draw in drawings.items():
         path = folder / name
-        if figure is None:
-            path.unlink(missing_ok=True)
-            continue
-        with files.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=120, facecolor="white")
+        with matplotlib.rc_context(STYLE):
+            figure = draw()
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            with files.replacing(path) as temporary:
+                if isinstance(figure, Sheet):
+                    temporary.write_bytes(png(figure))
+                else:
+                    figure.savefig(temporary, dpi=120, facecolor="white")
         written.append(path)
     return written
 
@@ -109,47 +122,50 @@ def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 1
     return path
 
 
-def _histogram(found: Exploration) -> Figure:
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    labels = np.arange(10)
+def _histogram(found: Exploration) -> Sheet:
     train, test = np.array(found.train_counts), np.array(found.test_counts)
-    axes.bar(labels - 0.21, train, 0.4, color=BLUE, label=f"train ({train.sum():,})")
-    axes.bar(labels + 0.21, test, 0.4, color=AMBER, label=f"test ({test.sum():,})")
-    for label in labels:
-        for shift, count in ((-0.21, train[label]), (0.21, test[label])):
-            axes.annotate(
+    figure = new_sheet(
+        3.2,
+        f"{train.sum():,} training and {test.sum():,} test images, by label",
+        _plain(found.name),
+        width=9.0,
+    )
+    axes = add_axes(figure, left=0.3, right=0.3, bottom=0.4, top=0.95)
+    places = np.arange(len(train))
+    for shift, counts, colour, name in (
+        (-0.21, train, BLUE, "train"),
+        (0.21, test, ORANGE, "test"),
+    ):
+        axes.bar(places + shift, counts, 0.4, color=colour, label=name)
+        for place, count in zip(places, counts, strict=True):
+            axes.text(
+                place + shift,
+                count,
                 f"{count:,}",
-                (label + shift, count),
-                xytext=(0, 2),
-                textcoords="offset points",
                 ha="center",
-                fontsize=7,
-                color=QUIET,
+                va="bottom",
+                fontsize=7.5,
+                color=MUTED,
             )
-    axes.set_xticks(labels)
-    axes.set_xlabel("label")
-    axes.set_ylabel("images")
-    axes.set_ylim(0, max(train.max(), test.max()) * 1.18)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
+    axes.set_ylim(0, max(1, train.max(), test.max()) * 1.18)
+    axes.grid(False)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xticks(places)
+    axes.tick_params(axis="x", labelsize=10.5, labelcolor=INK)
     axes.legend(frameon=False, ncols=2, loc="upper right")
-    axes.set_title(f"{found.name}: images of each label", loc="left", color=INK, fontweight="bold")
     return figure
 
 
-def _first_samples(dataset: Dataset) -> Figure:
-    """2 x 10 of the first training images."""
+def _first_samples(dataset: Dataset) -> Sheet:
+    """2 x 10 of the first training images, as the report of a run has them."""
     count = min(20, len(dataset.train))
-    return _page(
-        f"{dataset.name}: the first {count} training images",
-        [dataset.train.images[i] for i in range(count)],
-        [str(dataset.train.labels[i]) for i in range(count)],
-        columns=10,
-        caption_size=11,
+    figure = new_sheet(
+        2.3, f"The first {count} training images and their labels", _plain(dataset.name)
     )
+    labels = [[(str(label), INK, "bold")] for label in dataset.train.labels[:count]]
+    add_grid(figure, dataset.train.images[:count], labels, columns=10, top=0.85, caption=0.27)
+    return figure
 
 
 def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
@@ -165,15 +181,14 @@ def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
     figure = Figure(figsize=(columns * 0.5 + 0.5, 10 * 0.5 + 0.5), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+    axes.grid(False)
     axes.set_yticks(np.arange(10) * tile + tile / 2, [str(label) for label in range(10)])
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=13, labelcolor=INK)
     axes.spines[:].set_visible(False)
-    axes.hlines(
-        np.arange(1, 10) * tile - 0.5, 0, columns * tile - 1, color="#e5e7eb", linewidth=0.8
-    )
+    axes.hlines(np.arange(1, 10) * tile - 0.5, 0, columns * tile - 1, color=FAINT, linewidth=0.8)
     axes.set_title(
-        f"{dataset.name}: {columns} training images of each label",
+        f"{_plain(dataset.name)}: {columns} training images of each label",
         loc="left",
         color=INK,
         fontweight="bold",
@@ -183,11 +198,11 @@ def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
 
 def _odd_page(dataset: Dataset, found: Exploration) -> Figure:
     return _page(
-        f"{found.name}: the odd ones (red: nearer to another label than to their own)",
+        f"{_plain(found.name)}: the odd ones (orange: nearer to another label than to their own)",
         [_image(dataset, odd.item) for odd in found.odd],
         [f"{_where(odd.item)}\nlabel {odd.item.label}, near {odd.looks_like}" for odd in found.odd],
         columns=10,
-        colours=[RED if odd.score > 1 else QUIET for odd in found.odd],
+        colours=[ORANGE if odd.score > 1 else MUTED for odd in found.odd],
     )
 
 
@@ -195,7 +210,7 @@ def _fault_page(dataset: Dataset, faults: Sequence[tuple[Item, str]]) -> Figure:
     shown = faults[:60]
     more = f", the first {len(shown)} of {len(faults):,}" if len(faults) > len(shown) else ""
     return _page(
-        f"{dataset.name}: blank, near-empty and inverted images{more}",
+        f"{_plain(dataset.name)}: blank, near-empty and inverted images{more}",
         [_image(dataset, item) for item, _ in shown],
         [f"{_where(item)}\n{kind}, label {item.label}" for item, kind in shown],
         columns=10,
@@ -215,9 +230,9 @@ def _pair_page(dataset: Dataset, pairs: Sequence[Pair]) -> Figure:
         for item in (pair.first, pair.second):
             images.append(_image(dataset, item))
             captions.append(f"{_where(item)}\nlabel {item.label}, {pair.distance:.3f}")
-            colours.append(RED if pair.first.label != pair.second.label else QUIET)
+            colours.append(ORANGE if pair.first.label != pair.second.label else MUTED)
     return _page(
-        f"{dataset.name}: equal and nearly equal images, in pairs; label, distance (0 = equal)",
+        f"{_plain(dataset.name)}: equal and nearly equal images, in pairs; label, distance (0 = equal)",
         images,
         captions,
         columns=8,
@@ -254,7 +269,7 @@ def _page(
         axes.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.spines[:].set_color("#d1d5db")
+        axes.spines[:].set_visible(True)
         figure.text(
             (left + (cell - 0.1) / 2) / width,
             (bottom - 0.04) / height,
@@ -277,5 +292,9 @@ def _image(dataset: Dataset, item: Item) -> Bytes:
 def _where(item: Item) -> str:
     """Name an image in the room of a caption; of a long path, its end."""
     text = item.name or f"{item.part} {item.index}"
-    # A dollar sign would begin a formula in matplotlib.
-    return (text if len(text) <= 18 else f"…{text[-17:]}").replace("$", r"\$")
+    return _plain(text if len(text) <= 18 else f"…{text[-17:]}")
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from taking dollar signs for the bounds of a formula."""
+    return text.replace("$", r"\$")

@@ -5,6 +5,7 @@ written first, `metrics.json` last: a folder that holds it is whole, but for the
 `report` draws from this folder alone. What the folder holds is told by `run_folder`.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,21 +27,12 @@ from digitry.training.recipes import Recipe
 from digitry.training.run_folder import (
     CHECKPOINT,
     MODELS,
-    OUTPUTS,
-    PLOTS,
     RECORDS,
     START,
-    Pictures,
     Run,
     Start,
     check_new,
-    default_folder,
-    is_finished,
-    load_pictures,
-    load_predictions,
-    load_run,
     load_start,
-    select,
 )
 
 if TYPE_CHECKING:
@@ -49,26 +41,6 @@ if TYPE_CHECKING:
 
     from digitry.training.datasets import Dataset, Split
     from digitry.training.engine import Trained
-
-__all__ = [
-    "CHECKPOINT",
-    "OUTPUTS",
-    "PLOTS",
-    "RECORDS",
-    "START",
-    "Pictures",
-    "Run",
-    "Start",
-    "check_new",
-    "default_folder",
-    "is_finished",
-    "load_pictures",
-    "load_predictions",
-    "load_run",
-    "load_start",
-    "select",
-    "train_run",
-]
 
 MISTAKES = 60
 """Most mistakes whose pictures are kept."""
@@ -299,9 +271,46 @@ def _drop_unwanted_models(folder: Path, only: frozenset[str] | None) -> None:
 
 
 def _summary(model: "keras.Model") -> str:
-    lines: list[str] = []
-    model.summary(print_fn=lines.append, line_length=88)
-    return "\n".join(lines) + "\n"
+    """Describe the model in plain text, the same on any terminal or none.
+
+    Keras' own summary is cut to the window's width, and counts the optimizer among the parameters.
+    """
+    layers = _layers(model)
+    rows = [("Layer (type)", "Output Shape", "Param #", "Fed by")]
+    for layer in layers:
+        shape = ", ".join(str(size) for size in [None, *layer["output_shape"]])
+        rows.append(
+            (
+                f"{layer['name']} ({layer['kind']})",
+                f"({shape})",
+                f"{layer['parameters']:,}",
+                ", ".join(layer["inputs"]) or "–",
+            )
+        )
+    names, shapes, counts, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [
+        f"{name:<{names}}  {shape:<{shapes}}  {count:>{counts}}  {fed}"
+        for name, shape, count, fed in rows
+    ]
+    rule = "-" * max(map(len, lines))
+    trained, fixed = (
+        sum(math.prod(weight.shape) for weight in weights)
+        for weights in (model.trainable_weights, model.non_trainable_weights)
+    )
+    return "\n".join(
+        [
+            f"Model: {model.name}",
+            "",
+            lines[0],
+            rule,
+            *lines[1:],
+            rule,
+            f"Total params: {trained + fixed:,}",
+            f"Trainable params: {trained:,}",
+            f"Non-trainable params: {fixed:,}",
+            "",
+        ]
+    )
 
 
 def _layers(model: "keras.Model") -> list[dict[str, Any]]:

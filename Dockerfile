@@ -1,0 +1,26 @@
+# The service in a container: digitry serve, as a user without rights, on a file system of its own.
+#   docker build -t digitry . && docker run --read-only -p 8000:8000 -e DIGITRY_TOKEN=... digitry
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY src src
+RUN python -m venv /opt/digitry \
+    && /opt/digitry/bin/pip install --no-cache-dir ".[serve,postgresql]"
+
+FROM python:3.13-slim
+LABEL org.opencontainers.image.title="digitry" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --create-home --home-dir /data digitry
+COPY --from=build /opt/digitry /opt/digitry
+ENV PATH=/opt/digitry/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    XDG_DATA_HOME=/data
+USER 10001
+# Corrections lie here unless --db names a server.
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+STOPSIGNAL SIGTERM
+# Without DIGITRY_TOKEN it refuses to start: the address is open to others.
+ENTRYPOINT ["digitry", "serve", "--host", "0.0.0.0", "--port", "8000"]

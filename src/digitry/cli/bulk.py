@@ -1,0 +1,151 @@
+"""The verb on very many images: `bulk`."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from digitry.cli import app
+from digitry.cli.read import Layout
+
+if TYPE_CHECKING:
+    from digitry.serving.bulk import Progress
+
+
+class Rows(StrEnum):
+    """What is written."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+
+
+class Engine(StrEnum):
+    """Where it is read."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@app.command()
+def bulk(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders, globs, .tar, .zip, .parquet, lists of paths (.txt), or URLs of them.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the rows, summary.json and failed.jsonl.")],
+    format: Annotated[Rows, typer.Option(help="What to write.")] = Rows.PARQUET,
+    engine: Annotated[
+        Engine, typer.Option(help="Processes on this machine, or a Ray cluster.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Of the cluster, e.g. host:6379; without it, one made here.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; without it, one for each processor.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that lies in OUT.")
+    ] = False,
+    layout: Annotated[
+        Layout, typer.Option(help="One digit, one line, a page of lines, or find out.")
+    ] = Layout.AUTO,
+    model: Annotated[
+        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
+    ] = "reader",
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse digits until at most this share of the rest is wrong, e.g. 0.001."
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Of tables: the column that holds the images' bytes.")
+    ] = None,
+    shard_rows: Annotated[
+        int, typer.Option(help="Images in one file of rows, at most; the step of --resume.")
+    ] = 2048,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Read very many images to tables of rows.
+
+    Each image is read in a process that may crash without harm; what cannot be read is listed in
+    failed.jsonl, the others still come out, and the exit code is 1. The same input gives the same rows,
+    however many workers there are and however often the run was killed and resumed.
+    """
+    from digitry.serving.bulk import BulkJob, run
+
+    job = BulkJob(
+        inputs=inputs,
+        out=out,
+        format=format.value,
+        engine=engine.value,
+        address=address,
+        workers=workers,
+        resume=resume,
+        model=model,
+        layout=layout.value,
+        max_error=max_error,
+        column=column,
+        shard_rows=shard_rows,
+    )
+    with _watched(quiet) as watch:
+        report = run(job, progress=watch)
+    if not quiet:
+        print(
+            f"{report.images} images, {report.rejected} rejected, {report.failed} failed, "
+            f"{report.images_per_second:.0f}/s: {report.out}"
+        )
+    if report.failed:
+        if not quiet:
+            print(f"digitry: what failed is listed in {out / 'failed.jsonl'}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _watched(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
+    """Show rate and remaining time: one line on a terminal, a plain line now and then elsewhere."""
+    if quiet:
+        yield None
+        return
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def tell(progress: "Progress") -> None:
+            nonlocal last
+            if time.monotonic() - last >= 5:
+                last = time.monotonic()
+                print(_line(progress), file=sys.stderr)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn("reading"), BarColumn(), TextColumn("{task.description}"),
+        console=Console(stderr=True), transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=None)
+
+        def show(progress: "Progress") -> None:
+            total = None if progress.done is None else 1.0
+            bar.update(task, description=_line(progress), completed=progress.done or 0, total=total)
+
+        yield show
+
+
+def _line(progress: "Progress") -> str:
+    text = f"{progress.images} images, {progress.failed} failed, {progress.rate:.0f}/s"
+    if progress.done:
+        minutes, seconds = divmod(round(progress.seconds * (1 / progress.done - 1)), 60)
+        text += f", {minutes}:{seconds:02d} left"
+    return text

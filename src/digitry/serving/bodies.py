@@ -1,0 +1,105 @@
+"""The body of a request to its parts: images by name, fields; counted, and never on the disk."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from digitry.serving.guard import Limits
+from digitry.serving.problems import Problem
+
+IMAGE_TYPES = ("image/", "application/octet-stream")
+LONGEST_NAME = 200
+
+
+class _Parser(MultiPartParser):
+    # The body is in memory already, and bounded; parts of it need not go to the disk and back.
+    spool_max_size = 1 << 30
+
+
+async def images(request: Request, limits: Limits) -> list[tuple[str | None, bytes]]:
+    """Give the images of a request with their names.
+
+    Raises:
+        Problem: the body holds something else, or too much.
+    """
+    kind = _media_type(request)
+    if kind == "multipart/form-data":
+        parts = await form(request, limits)
+        if any(not part.is_file or part.name != "file" for part in parts) or not parts:
+            raise Problem("malformed-request", "send each image as a file in a part named file")
+        return [(_plain_name(part.filename), part.content) for part in parts]
+    if kind and not kind.startswith(IMAGE_TYPES):
+        raise Problem(
+            "unsupported-media-type",
+            "send multipart/form-data with parts named file, or one image with its type, "
+            "such as Content-Type: image/png",
+        )
+    if not kind:
+        raise Problem("unsupported-media-type", "say what it is, such as Content-Type: image/png")
+    return [(None, await request.body())]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form."""
+
+    name: str
+    content: bytes
+    is_file: bool
+    filename: str | None = None
+
+
+async def form(request: Request, limits: Limits) -> list[Part]:
+    """Give the parts of a form, in order.
+
+    Raises:
+        Problem: the body is no form, or has too many parts.
+    """
+    if _media_type(request) != "multipart/form-data":
+        raise Problem("unsupported-media-type", "send multipart/form-data")
+    parser = _Parser(
+        request.headers,
+        _pieces(await request.body()),
+        max_files=limits.files,
+        max_fields=limits.form_fields,
+        max_part_size=4096,
+    )
+    try:
+        parsed = await parser.parse()
+    except MultiPartException as error:
+        if "Too many" in error.message:
+            raise Problem("too-many-parts", error.message) from error
+        raise Problem("malformed-request", error.message) from error
+    except (KeyError, ValueError, LookupError) as error:
+        # No boundary, or an unknown charset: the parser trusts the header more than it should.
+        raise Problem("malformed-request", "the multipart body cannot be parsed") from error
+    parts = []
+    for name, value in parsed.multi_items():
+        if isinstance(value, UploadFile):
+            parts.append(Part(name, await value.read(), True, value.filename))
+        else:
+            parts.append(Part(name, value.encode(errors="replace"), False))
+    await parsed.close()
+    return parts
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Give a body bit by bit, and let others have their turn in between."""
+    for start in range(0, len(body), 1 << 16):
+        yield body[start : start + (1 << 16)]
+        await asyncio.sleep(0)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _plain_name(name: str | None) -> str | None:
+    """Give the last part of a file's name, without anything that is not to be shown."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[\\/]", name or "")[-1]).strip()
+    return plain[:LONGEST_NAME] or None

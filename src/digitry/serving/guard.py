@@ -1,0 +1,299 @@
+"""What stands before every route: who may ask, how much, how fast, and how many at once.
+
+Plain ASGI. The body is taken in here, whole and within its limits, before a route sees the request: no
+route can be held up by a slow client or fed more than was promised. A request that finds all readers at
+work is refused at once; nothing queues without end.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, fields
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from digitry.errors import UsageError
+from digitry.serving.metrics import Metrics
+from digitry.serving.problems import Problem, busy
+
+log = logging.getLogger("digitry.serving")
+
+READING = frozenset(["GET", "HEAD", "OPTIONS"])
+OPEN = frozenset(
+    ["/", "/healthz", "/readyz", "/docs", "/v2", "/v2/health/live", "/v2/health/ready"]
+)
+"""Addresses that need no token: the page itself and its files, and what watches over the service."""
+
+SMALL_BYTES = 64 << 10
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; "
+    "base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and all of them together, may take.
+
+    Attributes:
+        body_bytes: of one request.
+        body_seconds: from its first byte to its last.
+        buffered_bytes: of all bodies that are held at one time.
+        files: in one request.
+        form_fields: beside the files.
+        pixels: of one image, before any is decoded.
+        at_once: requests that are worked on or wait for a reader; more get 503.
+        read_seconds: for one image, from a free reader to the answer.
+    """
+
+    body_bytes: int = 10 << 20
+    body_seconds: float = 20.0
+    buffered_bytes: int = 256 << 20
+    files: int = 64
+    form_fields: int = 32
+    pixels: int = 50_000_000
+    at_once: int = 16
+    read_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) <= 0:
+                raise UsageError(f"the limit {field.name} must be more than 0")
+
+
+class Hosts:
+    """The names under which the service may be called; the guard against DNS rebinding.
+
+    Rebinding needs a name that somebody else controls, so any address in numbers is fine where the
+    service listens to more than this machine.
+
+    Args:
+        names: without ports; `localhost` and the loopback addresses are always among them.
+        addresses: whether any IP address will do.
+    """
+
+    LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
+
+    def __init__(self, names: Iterable[str] = (), *, addresses: bool = False) -> None:
+        self.names = self.LOOPBACK | {name.lower().strip("[]") for name in names}
+        if addresses:
+            self.names |= {socket.gethostname().lower()}
+        self.addresses = addresses
+
+    def allow(self, header: str) -> bool:
+        """Tell whether a Host header names this service."""
+        name = header.lower()
+        if name.startswith("["):
+            name, bracket, rest = name[1:].partition("]")
+            if not bracket or (rest and not _is_port(rest)):
+                return False
+        else:
+            name, colon, port = name.partition(":")
+            if colon and not port.isdigit():
+                return False
+        if name in self.names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self.addresses
+
+
+class Guard:
+    """The middleware.
+
+    Args:
+        app: what it guards.
+        limits: see `Limits`.
+        hosts: see `Hosts`.
+        token: what a client must show, or None where this machine alone can call.
+        metrics: where requests are counted.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, limits: Limits, hosts: Hosts, token: str | None, metrics: Metrics
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.hosts = hosts
+        self.token = token
+        self.metrics = metrics
+        self.working = 0
+        self.buffered = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let it pass."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        started = time.perf_counter()
+        answer = _Answer(send)
+        try:
+            await self._pass(scope, receive, answer)
+        except Problem as problem:
+            await problem.response()(scope, receive, answer)
+        except _GoneError:
+            pass
+        except Exception:
+            # The last line of defence: whatever a route did not foresee is logged, not shown.
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if answer.status is None:
+                unforeseen = Problem("internal", "this is logged; the service goes on")
+                await unforeseen.response()(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - started
+            self.metrics.request(scope, answer.status or 499, seconds)
+
+    async def _pass(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        headers = Headers(scope=scope)
+        self._check_sender(scope, headers)
+        works = scope["method"] == "POST"
+        # A small body is here by now; taking it in keeps the connection, and a new one costs more.
+        if works and self.working >= self.limits.at_once and not _is_small(headers):
+            raise busy()
+        held = 0
+        try:
+            parts: list[bytes] = []
+            async for part in self._body(headers, receive):
+                held += len(part)
+                self.buffered += len(part)
+                if self.buffered > self.limits.buffered_bytes:
+                    raise busy("too much is being sent at once; try again in a second")
+                parts.append(part)
+            if not works:
+                await self.app(scope, _replay(b"".join(parts), receive), answer)
+                return
+            # Asked again: others may have come while this body was on its way.
+            if self.working >= self.limits.at_once:
+                raise busy()
+            self.working += 1
+            self.metrics.working.set(self.working)
+            try:
+                await self.app(scope, _replay(b"".join(parts), receive), answer)
+            finally:
+                self.working -= 1
+                self.metrics.working.set(self.working)
+        finally:
+            self.buffered -= held
+
+    def _check_sender(self, scope: Scope, headers: Headers) -> None:
+        named = headers.getlist("host")
+        if len(named) != 1 or not self.hosts.allow(named[0]):
+            raise Problem("foreign-host", "call it by a name that it was given with --allow-host")
+        if scope["method"] not in READING:
+            origins = headers.getlist("origin")
+            if any(origin.partition("://")[2] != named[0] for origin in origins):
+                raise Problem("foreign-origin", "only its own page may write")
+            if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+                raise Problem("foreign-origin", "only its own page may write")
+        if self.token is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
+            return
+        kind, _, shown = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(
+            shown.strip().encode(), self.token.encode()
+        ):
+            raise Problem(
+                "token-needed",
+                "send the header Authorization: Bearer TOKEN",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    async def _body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
+        limit = self.limits.body_bytes
+        too_large = Problem(
+            "body-too-large", f"at most {limit:,} bytes are taken", headers={"Connection": "close"}
+        )
+        promised = headers.get("content-length", "0")
+        if not promised.isdigit():
+            raise Problem("malformed-request", "Content-Length is not a number")
+        if int(promised) > limit:
+            raise too_large
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Problem("unsupported-media-type", "send the body as it is, not compressed")
+        size = 0
+        deadline = time.monotonic() + self.limits.body_seconds
+        while True:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise Problem(
+                    "body-too-slow",
+                    f"it must be here within {self.limits.body_seconds:g} s",
+                    headers={"Connection": "close"},
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large
+            if part:
+                yield part
+            if not message.get("more_body", False):
+                return
+
+
+class _GoneError(Exception):
+    """The client has left before its body was here."""
+
+
+class _Answer:
+    """Sends on, with our headers, and remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give a `receive` that hands out the body at once, and what comes after it as it comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _is_small(headers: Headers) -> bool:
+    length = headers.get("content-length", "")
+    return length.isdigit() and int(length) <= SMALL_BYTES
+
+
+def _is_port(text: str) -> bool:
+    return text.startswith(":") and text[1:].isdigit()

@@ -1,0 +1,73 @@
+"""What is counted, for Prometheus. Labels are bounded: routes, statuses and kinds, never paths or ids."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import Scope
+
+from digitry.reading.result import Reading
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+VERBS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Metrics:
+    """The counters of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "digitry_requests",
+            "Requests that were answered; 499: the client left.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "digitry_request_seconds",
+            "From the headers of a request to the end of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.working = Gauge(
+            "digitry_working", "Requests that are worked on.", registry=self.registry
+        )
+        self.images = Counter(
+            "digitry_images",
+            "Images by what came of them: read, refused (some digit was), blank, failed.",
+            ("result",),
+            registry=self.registry,
+        )
+        self.digits = Counter(
+            "digitry_digits", "Digits that were read; ? = refused.", ("value",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.reading_seconds = Histogram(
+            "digitry_reading_seconds",
+            "From the bytes of one image to its digits.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.corrections = Counter(
+            "digitry_corrections", "Corrections that were kept or undone.", ("what",),
+            registry=self.registry,
+        )  # fmt: skip
+
+    def request(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count one request."""
+        # The route as it is written in the code; what matches none shares one label.
+        route = getattr(scope.get("route"), "path", None) or "other"
+        method = scope["method"] if scope["method"] in VERBS else "other"
+        self.requests.labels(method, route, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
+    def reading(self, reading: Reading) -> None:
+        """Count one image that was read."""
+        result = "read" if not reading.rejected else "refused" if reading.digits else "blank"
+        self.images.labels(result).inc()
+        self.reading_seconds.observe(reading.ms / 1000)
+        for digit in reading.digits:
+            self.digits.labels(digit.text).inc()
+
+    def text(self) -> bytes:
+        """Give all of it in Prometheus' text format."""
+        return generate_latest(self.registry)

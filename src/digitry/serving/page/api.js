@@ -1,0 +1,107 @@
+// Calls of the service. What it refuses comes back as an Error with the problem's kind and its words.
+
+export class Refusal extends Error {
+  constructor(status, problem, wait) {
+    super(problem.detail || problem.title || `the service answered ${status}`);
+    this.status = status;
+    this.kind = (problem.type || "").split(":").pop();
+    this.wait = wait;
+  }
+}
+
+let token = new URLSearchParams(location.hash.slice(1)).get("token") || sessionStorage.getItem("token");
+if (location.hash.includes("token=")) {
+  sessionStorage.setItem("token", token);
+  history.replaceState(null, "", location.pathname);
+}
+
+let asking = null;
+
+function askForToken() {
+  // Several calls may be refused at once; one question answers them all.
+  asking ||= new Promise((resolve) => {
+    const dialog = document.getElementById("ask");
+    dialog.addEventListener("close", () => {
+      token = document.getElementById("token").value;
+      sessionStorage.setItem("token", token);
+      asking = null;
+      resolve();
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+async function call(path, options = {}) {
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, { detail: "the service cannot be reached" });
+  }
+  if (response.status === 401) {
+    await askForToken();
+    return call(path, options);
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw new Refusal(response.status, problem, Number(response.headers.get("Retry-After")) || 1);
+  }
+  return response;
+}
+
+function query(options) {
+  const given = Object.entries(options).filter(([, value]) => value !== "" && value !== undefined);
+  return new URLSearchParams(given).toString();
+}
+
+export async function read(blob, name, options, signal) {
+  const form = new FormData();
+  form.append("file", blob, name);
+  const path = `/v1/read?${query({ ...options, glyphs: true })}`;
+  const answer = await (await call(path, { method: "POST", body: form, signal })).json();
+  return answer.readings[0];
+}
+
+// Under load the service says when to come again; a batch can wait, a person who draws cannot.
+export async function readPatiently(blob, name, options, signal) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await read(blob, name, options, signal);
+    } catch (error) {
+      if (error.status !== 503 || tries >= 20) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * error.wait * (0.5 + Math.random())));
+      signal.throwIfAborted();
+    }
+  }
+}
+
+export async function explain(pixels, value) {
+  const body = JSON.stringify({ glyph: pixels, value });
+  const headers = { "Content-Type": "application/json" };
+  return (await (await call("/v1/explain", { method: "POST", body, headers })).json()).weights;
+}
+
+export async function correct(blob, name, options, box, label, author) {
+  const form = new FormData();
+  for (const [key, value] of Object.entries({ ...options, box: box.join(","), label, author })) {
+    if (value !== "") form.append(key, value);
+  }
+  form.append("file", blob, name);
+  return (await call("/v1/corrections", { method: "POST", body: form })).json();
+}
+
+export async function undoCorrection(id) {
+  return (await call(`/v1/corrections/${id}`, { method: "DELETE" })).json();
+}
+
+export async function corrections(offset, limit) {
+  return (await (await call(`/v1/corrections?${query({ offset, limit })}`)).json()).corrections;
+}
+
+// Pictures are fetched, not linked: an address in an <img> could not carry the token.
+export async function picture(id) {
+  return URL.createObjectURL(await (await call(`/v1/corrections/${id}/crop.png`)).blob());
+}

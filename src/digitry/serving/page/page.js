@@ -1,0 +1,520 @@
+// The page: what is written or sent becomes an item, an item is read, its reading is shown and corrected.
+//
+// An item is { name, blob, reading, corrected, place, error }: `corrected` maps the index of a digit to
+// its correction, `place` a box of the reading to percent of the picture on the screen.
+
+import * as api from "./api.js";
+import { drawBoxes, drawDigits, make, percent, SURE, textNow } from "./marks.js";
+import { Pen } from "./pen.js";
+import { saveCsv, saveJson, savePicture } from "./save.js";
+
+const $ = (id) => document.getElementById(id);
+const LABELS = [..."0123456789", "not a digit"];
+const WAIT_MS = 8;
+const WAIT_DRAWING_MS = 300;
+const AT_ONCE = 2;
+const LISTED = 24;
+
+const state = { tab: "write", drawn: null, images: [], image: null, chosen: null, kept: [], stop: null };
+
+const current = () => (state.tab === "write" ? state.drawn : state.image);
+const options = () => ({ layout: $("layout").value, max_error: $("strictness").value });
+
+// --- what is read ---------------------------------------------------------------------------------
+
+const pen = new Pen($("pad"), $("cursor"), (drawing) => {
+  $("pad-hint").hidden = !pen.empty;
+  $("undo").disabled = $("clear").disabled = pen.empty;
+  schedule(drawing ? WAIT_DRAWING_MS : WAIT_MS);
+});
+
+let timer = 0;
+let underway = null;
+
+function schedule(wait) {
+  clearTimeout(timer);
+  timer = setTimeout(readDrawing, wait);
+}
+
+async function readDrawing() {
+  underway?.abort();
+  const control = new AbortController();
+  underway = control;
+  const drawn = await pen.picture();
+  if (control.signal.aborted) return;
+  if (!drawn) {
+    state.drawn = null;
+    state.chosen = null;
+    show();
+    return;
+  }
+  const item = newItem("drawing.png", drawn.blob);
+  try {
+    item.reading = await api.read(drawn.blob, item.name, item.options, control.signal);
+  } catch (error) {
+    if (error.name === "AbortError" || control.signal.aborted) return;
+    // A moment later there is room again, and the drawing is still there.
+    if (error.status === 503) schedule(700);
+    item.error = wordsFor(error);
+  }
+  if (item.reading) {
+    const { width, height } = item.reading;
+    const pad = $("pad");
+    item.place = ([x, y, w, h]) => [
+      (100 * (drawn.left + (x * drawn.width) / width)) / pad.clientWidth,
+      (100 * (drawn.top + (y * drawn.height) / height)) / pad.clientHeight,
+      (100 * w * drawn.width) / width / pad.clientWidth,
+      (100 * h * drawn.height) / height / pad.clientHeight,
+    ];
+  }
+  state.drawn = item;
+  if (state.tab === "write") {
+    state.chosen = null;
+    show();
+  }
+}
+
+function newItem(name, blob) {
+  return { name, blob, reading: null, corrected: new Map(), place: null, error: null, options: options() };
+}
+
+function wordsFor(error) {
+  if (error.kind === "unreadable-image") return `This image ${error.message}`;
+  return error.message[0].toUpperCase() + error.message.slice(1);
+}
+
+async function readImages(files) {
+  const images = [...files].filter((file) => file.size > 0);
+  if (!images.length) return;
+  state.stop?.abort();
+  const control = new AbortController();
+  state.stop = control;
+  state.images = images.map((file) => newItem(file.name || "pasted.png", file));
+  selectTab("image");
+  $("drop").hidden = true;
+  $("batch").hidden = images.length === 1;
+  $("stop").hidden = false;
+  const rows = state.images.map((item) => batchRow(item));
+  $("rows").replaceChildren(...rows);
+  openImage(state.images[0]);
+  const waiting = [...state.images.keys()];
+  async function work() {
+    while (waiting.length && !control.signal.aborted) {
+      const index = waiting.shift();
+      await readItem(state.images[index], control.signal);
+      if (control.signal.aborted) return;
+      fillRow(rows[index], state.images[index]);
+      if (state.image === state.images[index]) show();
+      progress();
+    }
+  }
+  progress();
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  if (state.stop === control) {
+    $("stop").hidden = true;
+    if (images.length > 1) speak($("batch-summary").textContent);
+  }
+}
+
+async function readItem(item, signal) {
+  item.error = null;
+  try {
+    item.reading = await api.readPatiently(item.blob, item.name, item.options, signal);
+    const { width, height } = item.reading;
+    item.place = ([x, y, w, h]) => [(100 * x) / width, (100 * y) / height, (100 * w) / width, (100 * h) / height];
+  } catch (error) {
+    if (error.name !== "AbortError") item.error = wordsFor(error);
+  }
+}
+
+function progress() {
+  const done = state.images.filter((item) => item.reading || item.error);
+  const failed = done.filter((item) => item.error).length;
+  const refused = done.filter((item) => item.reading?.rejected).length;
+  $("progress").value = done.length / state.images.length;
+  $("batch-summary").textContent = `${done.length} of ${state.images.length} done: `
+    + `${done.length - failed - refused} read, ${refused} with refusals, ${failed} failed`;
+}
+
+function batchRow(item) {
+  const open = make("button", { type: "button" }, item.name);
+  open.addEventListener("click", () => openImage(item));
+  const row = make("tr", {}, make("td", {}, open), make("td", { className: "text" }, "…"), make("td", { className: "number" }));
+  row.item = item;
+  return row;
+}
+
+function fillRow(row, item) {
+  const [, text, sure] = row.cells;
+  text.classList.toggle("bad", Boolean(item.error) || !item.reading?.digits.length);
+  text.textContent = item.error || textNow(item) || item.reading.reason;
+  sure.textContent = item.reading?.digits.length ? percent(item.reading.confidence) : "";
+}
+
+let shownUrl = null;
+
+function openImage(item) {
+  state.image = item;
+  state.chosen = null;
+  for (const row of $("rows").rows) row.classList.toggle("chosen", row.item === item);
+  $("shown").hidden = false;
+  $("image-name").textContent = item.name;
+  if (shownUrl) URL.revokeObjectURL(shownUrl);
+  shownUrl = URL.createObjectURL(item.blob);
+  $("image").alt = `The image ${item.name}`;
+  $("image").src = shownUrl;
+  show();
+}
+
+function fitImage() {
+  const item = state.image;
+  const image = $("image");
+  const width = item?.reading?.width || image.naturalWidth;
+  const height = item?.reading?.height || image.naturalHeight;
+  $("picture").hidden = !width;
+  if (!width) return;
+  // As large as there is room; tiny drawings are enlarged until one sees something.
+  const room = $("picture").clientWidth - 24;
+  const most = Math.max(240, window.innerHeight * 0.58);
+  const scale = Math.min(room / width, most / height, Math.max(1, 320 / Math.max(width, height)));
+  $("frame").style.width = `${Math.round(width * scale)}px`;
+  $("frame").style.height = `${Math.round(height * scale)}px`;
+  $("frame").classList.toggle("small", scale > 2);
+}
+
+// --- what is shown --------------------------------------------------------------------------------
+
+function show() {
+  const item = current();
+  const reading = item?.reading;
+  if (state.tab === "image") fitImage();
+  const overlay = state.tab === "write" ? $("pad-marks") : $("image-marks");
+  const has = Boolean(reading?.digits.length);
+  if (has) {
+    drawBoxes(overlay, item, state.chosen, choose);
+    drawDigits($("answer"), item, state.chosen, choose);
+  } else {
+    overlay.replaceChildren();
+    $("answer").classList.remove("many");
+    $("answer").replaceChildren(make("p", { className: "empty" }, emptyText(item)));
+  }
+  $("facts").textContent = reading ? `${reading.model} · ${Math.round(reading.ms)} ms` : "";
+  $("actions").hidden = !reading;
+  $("copy").disabled = $("save-png").disabled = !has;
+  showCertainty(item, has);
+  showInspector(item);
+  if (reading && !item.said) {
+    item.said = true;
+    speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "Nothing read");
+  }
+}
+
+function emptyText(item) {
+  if (item?.error) return "Not read.";
+  if (item?.reading) return "There is no digit to be seen here.";
+  if (item) return "Reading…";
+  return "What you write or send appears here, digit by digit.";
+}
+
+function showCertainty(item, has) {
+  const reading = item?.reading;
+  $("sure").hidden = !has;
+  const refused = has ? reading.digits.filter((digit, index) => digit.value === null && !item.corrected.has(index)) : [];
+  if (has) {
+    // What a person has said is certain; the rest is as sure as the reader is.
+    const confidence = reading.digits.reduce((p, digit, index) => p * (item.corrected.has(index) ? 1 : digit.confidence), 1);
+    $("sure-bar").style.width = `${100 * confidence}%`;
+    $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
+    const all = reading.digits.length === 1 ? "it is right" : `all ${reading.digits.length} are right`;
+    $("sure-text").textContent = confidence === 1 && item.corrected.size ? "As you corrected it" : `${percent(confidence)} sure that ${all}`;
+  }
+  const notice = $("notice");
+  notice.hidden = !(item?.error || refused.length);
+  notice.className = `notice ${item?.error ? "bad" : ""}`;
+  if (item?.error) notice.textContent = `${item.error}.`;
+  else if (refused.length) {
+    const reasons = [...new Set(refused.map((digit) => digit.reason))].join(", ");
+    notice.textContent = `${refused.length === 1 ? "One digit" : `${refused.length} digits`} refused: ${reasons}.`;
+  }
+}
+
+function choose(index) {
+  state.chosen = state.chosen === index ? null : index;
+  $("why").checked = false;
+  show();
+  $("answer").querySelectorAll(".digit")[index]?.focus({ preventScroll: true });
+}
+
+function showInspector(item) {
+  const digit = item?.reading?.digits[state.chosen ?? -1];
+  $("inspector").hidden = !digit;
+  if (!digit) return;
+  const said = item.corrected.get(state.chosen);
+  $("inspector-title").textContent = `Digit ${state.chosen + 1} of ${item.reading.digits.length}`;
+  $("glyph").src = digit.glyph || "";
+  const [best] = digit.alternatives;
+  $("verdict").textContent = said ? `You said: ${said.label}`
+    : digit.value === null ? `Refused: ${digit.reason}` : `Read as ${digit.value}, ${percent(digit.confidence)} sure`;
+  $("alternatives").replaceChildren(...digit.alternatives.map(([value, p]) => {
+    const bar = make("span");
+    bar.style.width = `${Math.max(1, 100 * p)}%`;
+    return make("li", {}, make("b", {}, String(value)), make("span", { className: "meter" }, bar), make("span", {}, percent(p)));
+  }));
+  for (const key of $("keys").children) {
+    key.setAttribute("aria-pressed", String(said?.label === key.value));
+  }
+  showWeights(digit, best[0]);
+}
+
+async function showWeights(digit, value) {
+  const on = $("why").checked;
+  $("weights").hidden = $("legend").hidden = true;
+  if (!on) return;
+  try {
+    digit.weights ??= await api.explain(await pixelsOf(digit.glyph), value);
+  } catch (error) {
+    toast(error.message);
+    return;
+  }
+  if (current()?.reading?.digits[state.chosen ?? -1] !== digit) return;
+  const context = $("weights").getContext("2d");
+  const picture = context.createImageData(28, 28);
+  digit.weights.flat().forEach((weight, index) => {
+    picture.data.set([255, 116, 40, Math.round(235 * weight ** 0.7)], 4 * index);
+  });
+  context.putImageData(picture, 0, 0);
+  $("weights").hidden = $("legend").hidden = false;
+}
+
+async function pixelsOf(glyph) {
+  const image = new Image();
+  image.src = glyph;
+  await image.decode();
+  const canvas = make("canvas", { width: 28, height: 28 });
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return Array.from({ length: 784 }, (_, index) => index)
+    .map(((data) => (index) => data[4 * index])(context.getImageData(0, 0, 28, 28).data));
+}
+
+// --- corrections ----------------------------------------------------------------------------------
+
+async function correct(label) {
+  const item = current();
+  const index = state.chosen;
+  const digit = item?.reading?.digits[index ?? -1];
+  if (!digit) return;
+  try {
+    const kept = await api.correct(item.blob, item.name, item.options, digit.box, label, $("author").value.trim());
+    item.corrected.set(index, kept);
+    changed(item);
+    await listCorrections();
+    toast(`Kept: this is ${label === "not a digit" ? "not a digit" : `a ${label}`}`, "Undo", () => undo(kept.id));
+  } catch (error) {
+    toast(`Not kept: ${error.message}`);
+  }
+}
+
+async function undo(id) {
+  try {
+    await api.undoCorrection(id);
+  } catch (error) {
+    toast(`Not undone: ${error.message}`);
+    return;
+  }
+  for (const item of [state.drawn, ...state.images]) {
+    for (const [index, kept] of item?.corrected ?? []) {
+      if (kept.id === id) {
+        item.corrected.delete(index);
+        changed(item);
+      }
+    }
+  }
+  await listCorrections();
+  toast("Undone");
+}
+
+function changed(item) {
+  const row = [...$("rows").rows].find((one) => one.item === item);
+  if (row) fillRow(row, item);
+  show();
+}
+
+async function listCorrections(more = false) {
+  try {
+    const wanted = Math.max(LISTED, state.kept.length + (more ? LISTED : 0));
+    state.kept = await api.corrections(0, Math.min(wanted, 1000));
+    $("more").hidden = state.kept.length < wanted;
+  } catch (error) {
+    $("kept-empty").hidden = false;
+    $("kept-empty").textContent = error.message;
+    return;
+  }
+  const known = new Map([...$("kept").children].map((row) => [row.dataset.id, row]));
+  $("kept").replaceChildren(...state.kept.map((one) => known.get(one.id) || keptRow(one)));
+  $("kept-empty").hidden = state.kept.length > 0;
+  $("count").hidden = !state.kept.length;
+  $("count").textContent = `${state.kept.length}${$("more").hidden ? "" : "+"}`;
+}
+
+function keptRow(one) {
+  const image = make("img", { alt: "", width: 52, height: 52 });
+  api.picture(one.id).then((url) => { image.src = url; }).catch(() => {});
+  const read = one.read_value === null ? `refused (${one.reason})` : `read as ${one.read_value}`;
+  const when = new Date(one.created).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+  const button = make("button", { type: "button", "aria-label": `Undo: ${one.label}` }, "Undo");
+  button.addEventListener("click", () => undo(one.id));
+  const row = make("li", {}, image, make("div", {},
+    make("p", {}, make("b", {}, one.label), ` – ${read}`),
+    make("p", { className: "help" }, one.author ? `${one.author}, ${when}` : when)), button);
+  row.dataset.id = one.id;
+  return row;
+}
+
+// --- small things ---------------------------------------------------------------------------------
+
+let toastTimer = 0;
+
+function toast(text, action, run) {
+  const parts = [make("span", {}, text)];
+  if (action) {
+    const button = make("button", { type: "button" }, action);
+    button.addEventListener("click", () => { $("toast").replaceChildren(); run(); });
+    parts.push(button);
+  }
+  $("toast").replaceChildren(...parts);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => $("toast").replaceChildren(), 8000);
+}
+
+let spoken = 0;
+
+function speak(text) {
+  // Not after every stroke: a screen reader would never come to the end of a sentence.
+  clearTimeout(spoken);
+  spoken = setTimeout(() => { $("spoken").textContent = text; }, 600);
+}
+
+function selectTab(name, focus = false) {
+  state.tab = name;
+  for (const one of ["write", "image"]) {
+    const tab = $(`tab-${one}`);
+    tab.setAttribute("aria-selected", String(one === name));
+    tab.tabIndex = one === name ? 0 : -1;
+    $(`panel-${one}`).hidden = one !== name;
+    if (focus && one === name) tab.focus();
+  }
+  state.chosen = null;
+  if (name === "write") pen.draw();
+  show();
+}
+
+function theme(next) {
+  document.documentElement.dataset.theme = next;
+  try {
+    localStorage.setItem("theme", next);
+  } catch {
+    // A browser that keeps nothing shows the theme for as long as the page is open.
+  }
+  pen.draw();
+}
+
+for (const label of LABELS) {
+  const key = make("button", { type: "button", value: label }, label === "not a digit" ? "Not a digit" : label);
+  key.addEventListener("click", () => correct(label));
+  $("keys").append(key);
+}
+
+for (const name of ["write", "image"]) $(`tab-${name}`).addEventListener("click", () => selectTab(name));
+document.querySelector(".tabs").addEventListener("keydown", (event) => {
+  if (["ArrowLeft", "ArrowRight"].includes(event.key)) selectTab(state.tab === "write" ? "image" : "write", true);
+});
+$("undo").addEventListener("click", () => pen.undo());
+$("clear").addEventListener("click", () => pen.clear());
+$("choose").addEventListener("click", () => $("files").click());
+$("another").addEventListener("click", () => $("files").click());
+$("photograph").addEventListener("click", () => $("camera").click());
+for (const id of ["files", "camera"]) {
+  $(id).addEventListener("change", () => { readImages($(id).files); $(id).value = ""; });
+}
+$("stop").addEventListener("click", () => { state.stop?.abort(); $("stop").hidden = true; });
+$("image").addEventListener("load", () => { $("frame").classList.remove("blind"); show(); });
+// What this browser cannot show, such as TIFF, may well be read: its boxes stand on white then.
+$("image").addEventListener("error", () => $("frame").classList.add("blind"));
+$("close-inspector").addEventListener("click", () => choose(state.chosen));
+$("why").addEventListener("change", show);
+$("more").addEventListener("click", () => listCorrections(true));
+$("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(textNow(current()));
+    toast("Copied");
+  } catch {
+    toast("This browser does not let the page copy");
+  }
+});
+const saved = () => (state.tab === "image" && state.images.length > 1 ? state.images.filter((item) => item.reading) : [current()]);
+$("save-json").addEventListener("click", () => saveJson(saved()));
+$("save-csv").addEventListener("click", () => saveCsv(saved()));
+$("save-png").addEventListener("click", () => savePicture(current()));
+for (const id of ["layout", "strictness"]) {
+  $(id).addEventListener("change", () => {
+    if (!pen.empty) schedule(0);
+    if (state.tab === "image") readImages(state.images.map((item) => item.blob));
+  });
+}
+$("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  theme(dark ? "light" : "dark");
+});
+$("author").addEventListener("change", () => {
+  try {
+    localStorage.setItem("author", $("author").value);
+  } catch {
+    // See above.
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea, dialog");
+  if (typing) return;
+  if ((event.ctrlKey || event.metaKey) && event.key === "z" && state.tab === "write" && !pen.empty) {
+    event.preventDefault();
+    pen.undo();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || state.chosen === null) return;
+  if (event.key === "Escape") choose(state.chosen);
+  else if (/^[0-9]$/.test(event.key)) correct(event.key);
+  else if (event.key === "x" || event.key === "X") correct("not a digit");
+  else if (event.target.closest(".digit") && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+    const next = state.chosen + (event.key === "ArrowRight" ? 1 : -1);
+    if (current().reading.digits[next]) choose(next);
+  }
+});
+
+let depth = 0;
+addEventListener("dragenter", (event) => { event.preventDefault(); depth += 1; $("over").hidden = false; });
+addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) { depth = 0; $("over").hidden = true; } });
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  $("over").hidden = true;
+  readImages(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) readImages(event.clipboardData.files);
+});
+addEventListener("resize", show);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pen.draw());
+
+try {
+  const kept = localStorage.getItem("theme");
+  if (kept) theme(kept);
+  $("author").value = localStorage.getItem("author") || "";
+} catch {
+  // A browser that keeps nothing: nothing to bring back.
+}
+pen.draw();
+show();
+listCorrections();

@@ -1,0 +1,193 @@
+"""What goes over the wire, as OpenAPI describes it. The library's own values are the truth."""
+
+from typing import Annotated, Literal
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Value = Annotated[int, Field(ge=0, le=9)]
+BoxList = Annotated[
+    list[int], Field(min_length=4, max_length=4, description="x, y, w, h in pixels")
+]
+Label = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "not a digit"]
+
+
+class DigitOut(BaseModel):
+    """One digit that was found; `value` is null where it was refused."""
+
+    value: Value | None
+    confidence: Share
+    box: BoxList
+    line: int
+    alternatives: list[tuple[Value, Share]]
+    reason: str | None
+    glyph: str | None = Field(
+        None, description="With glyphs=true: data URL of the PNG that the network saw."
+    )
+
+
+class LineOut(BaseModel):
+    """A run of digits."""
+
+    text: str
+    confidence: Share
+    box: BoxList
+
+
+class ReadingOut(BaseModel):
+    """What was read from one image."""
+
+    source: str
+    text: str
+    confidence: Share
+    rejected: bool
+    reason: str | None
+    width: int
+    height: int
+    inverted: bool
+    lines: list[LineOut]
+    digits: list[DigitOut]
+    model: str
+    ms: float
+
+
+class FailedOut(BaseModel):
+    """One image among several that could not be read."""
+
+    index: int
+    source: str
+    detail: str
+
+
+class ReadingsOut(BaseModel):
+    """The readings in the order of the images; `failed` only where some could not be read."""
+
+    readings: list[ReadingOut]
+    failed: list[FailedOut] | None = None
+
+
+class ModelOut(BaseModel):
+    """A model that this service reads with."""
+
+    name: str
+    labels: list[str]
+    glyph_version: int
+    temperature: float
+    sha256: str
+    bytes: int
+    created: str
+    scores: dict[str, float]
+    default: bool
+
+
+class ModelsOut(BaseModel):
+    """The models of this service."""
+
+    models: list[ModelOut]
+
+
+class CorrectionOut(BaseModel):
+    """A correction as it is kept; its pictures have addresses of their own."""
+
+    id: str
+    created: str
+    undone: str | None
+    label: Label
+    read_value: Value | None
+    best_guess: Value
+    confidence: Share
+    reason: str | None
+    model: str
+    glyph_version: int
+    author: str
+    sha256: str
+
+
+class CorrectionsOut(BaseModel):
+    """Corrections, the newest first."""
+
+    corrections: list[CorrectionOut]
+
+
+class StatusOut(BaseModel):
+    """How the service is."""
+
+    status: str
+
+
+class ProblemOut(BaseModel):
+    """Why a request was refused (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class ReadOptions(BaseModel):
+    """The options of a reading, as the command line has them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layout: Literal["auto", "single", "line", "page"] = Field(
+        "auto", description="One digit, one line, a page of lines, or find out."
+    )
+    max_error: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Refuse digits until at most this share of the rest is wrong, e.g. 0.001.",
+    )
+    model: str | None = Field(
+        None, max_length=200, description="Name of one of the models at /v1/models."
+    )
+    glyphs: bool = Field(False, description="Give with each digit the glyph that the network saw.")
+
+
+class ListOptions(BaseModel):
+    """Which corrections to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Label | None = None
+    undone: bool = False
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=1_000_000_000)
+
+
+Id = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="As the list gives it.")]
+
+
+class CorrectionIn(BaseModel):
+    """What is said about one digit, beside the image itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    box: str = Field(
+        max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h"
+    )
+    label: Label = Field(description="What the digit is.")
+    author: str = Field("", max_length=200, description="Who says so; free text.")
+    layout: Literal["auto", "single", "line", "page"] = "auto"
+    max_error: float | None = Field(None, gt=0, lt=1)
+    model: str | None = Field(None, max_length=200)
+
+
+class ExplainIn(BaseModel):
+    """A glyph and the digit that is asked about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    glyph: Annotated[
+        list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=784, max_length=784)
+    ]
+    value: Value
+
+
+class ExplainedOut(BaseModel):
+    """28 rows of 28 weights in [0, 1]: how much of the answer hung on each pixel and what surrounds it."""
+
+    weights: list[list[float]]

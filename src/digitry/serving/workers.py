@@ -1,0 +1,598 @@
+"""Readers in processes of their own, which may be killed: whatever an image does, it does it there.
+
+A decoder is C code fed by strangers. So each worker is a fresh interpreter with one reader, and, once
+that is loaded, with limits: on its address space, on the processor time for each request, on files
+(none may be written). A watchdog in the parent limits the time on the clock. A worker that dies or is
+late is replaced, and the image that did it gets an error of its own. A worker gets bytes and answers
+with JSON: it never sees a path, and the parent never unpickles what it says.
+"""
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from digitry import artifact
+from digitry.errors import DigitryError, ImageError, ModelError, UnavailableError, UsageError
+from digitry.reading.image import NO_MEMORY
+from digitry.reading.result import Reading
+from digitry.serving import wire
+from digitry.serving.confine import confine
+
+if TYPE_CHECKING:
+    from digitry.reading.reader import Layout, Reader
+    from digitry.serving.examine import Examined
+
+WALL_S, CPU_S = 2.0, 2.0
+MEMORY_BYTES = 1 << 30
+"""Address space that one request may take beyond what the loaded reader has."""
+
+BATCH = 64
+SMALL_BYTES = 32 << 10
+"""Small images are read together, as `read_many` does; a larger one gains nothing by company."""
+
+START_S = 60.0
+MAX_ANSWER = 64 << 20
+_OUT_OF_MEMORY = 3
+_TICK_S = 0.05
+
+
+Full = bool | dict[str, Any]
+"""Whether times and remedies are answered, too; a dict asks for pictures, see `digitry.serving.examine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image on its way to a worker.
+
+    Attributes:
+        name: what its reading calls the source.
+        content: the bytes of an image file.
+        offset: where it lies in its archive, in bytes, or its row in a table; None for a file.
+    """
+
+    name: str
+    content: bytes
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answers to some items, each one JSON object in one line of UTF-8.
+
+    Attributes:
+        lines: one for each item, in order: a Reading with offset, status and reason, without `ms`.
+        rejected: how many of them were read, but not accepted.
+        failed: (index, reason) of each that could not be read.
+    """
+
+    lines: tuple[bytes, ...]
+    rejected: int
+    failed: tuple[tuple[int, str], ...]
+
+
+class WorkerPool:
+    """Some killable readers; may be used from several threads at once.
+
+    Args:
+        model: the name of a shipped model, a .onnx file, or a run folder.
+        layout: of images for which no other is given.
+        workers: processes.
+        max_error: as for `Reader`.
+        max_pixels: larger images are refused.
+        wall_s: seconds on the clock that one request may take.
+        cpu_s: seconds of processor time that one request may take.
+        memory_bytes: address space that one request may take beyond what the loaded reader has.
+
+    Raises:
+        ModelError: the model is missing, damaged, or not ours.
+        UsageError: a number makes no sense.
+        UnavailableError: this system has no POSIX processes and limits.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "reader",
+        layout: "Layout" = "auto",
+        workers: int = 2,
+        *,
+        max_error: float | None = None,
+        max_pixels: int | None = None,
+        wall_s: float = WALL_S,
+        cpu_s: float = CPU_S,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        if os.name != "posix":
+            raise UnavailableError(
+                "killable workers need Linux or macOS",
+                remedy="use WSL, or `digitry read` in one process",
+            )
+        if workers < 1 or wall_s <= 0 or cpu_s <= 0 or memory_bytes < 1:
+            raise UsageError(
+                f"{workers} workers with {wall_s:g} s, {cpu_s:g} s of computing and "
+                f"{memory_bytes} bytes make no sense",
+                remedy="give positive numbers",
+            )
+        self.artifact = artifact.load(model)
+        """The model that the workers read with."""
+        self.wall_s, self.cpu_s = wall_s, cpu_s
+        self._config = {
+            "model": str(model),
+            "sha256": self.artifact.sha256,
+            "layout": layout,
+            "max_error": max_error,
+            "max_pixels": max_pixels,
+            "cpu_s": cpu_s,
+            "memory_bytes": memory_bytes,
+        }
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._workers: set[_Worker] = set()
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(self._started())
+        threading.Thread(target=self._watch, name="digitry-watchdog", daemon=True).start()
+        # The first answer tells whether the model can be run at all; better here than in a request.
+        first = self._idle.get()
+        try:
+            first.wait_until_ready()
+        except DigitryError:
+            self.close()
+            raise
+        self._idle.put(first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(
+        self,
+        content: bytes,
+        name: str = "<bytes>",
+        *,
+        layout: "Layout | None" = None,
+        wait_s: float | None = None,
+    ) -> Reading | DigitryError:
+        """Read one image; an error is given, not raised, because it is an answer like another.
+
+        Args:
+            content: the bytes of an image file.
+            name: what the reading calls the source.
+            layout: in place of the pool's own.
+            wait_s: seconds to wait for a free worker; None = until there is one.
+
+        Returns:
+            The reading; ImageError where the image cannot be read, or made its worker crash or take
+            too long; UnavailableError where no worker became free in time.
+        """
+        row = self._one(content, name, layout, wait_s, full=True)
+        if isinstance(row, DigitryError):
+            return row
+        if row["status"] == "ok":
+            return Reading.from_dict(row)
+        return ImageError(row["reason"], where=name, remedy=row.get("remedy"))
+
+    def examine(
+        self,
+        content: bytes,
+        name: str = "<bytes>",
+        *,
+        layout: "Layout | None" = None,
+        wait_s: float | None = None,
+        **wanted: Any,
+    ) -> "Examined | DigitryError":
+        """Read one image as `read` does, and give pictures of its digits.
+
+        Args:
+            content, name, layout, wait_s: as for `read`.
+            wanted: max_error, glyphs, crops of `digitry.serving.examine`.
+        """
+        from digitry.serving.examine import answered
+
+        row = self._one(content, name, layout, wait_s, full=wanted)
+        return row if isinstance(row, DigitryError) else answered(row, name)
+
+    def rows(self, items: Sequence[Item], *, layout: "Layout | None" = None) -> Rows:
+        """Read some images to the rows of a table; the same images always give the same bytes.
+
+        Small images that come together are read together. Where such a group kills its worker, its
+        images are read again one by one, and only the culprit fails.
+        """
+        lines: list[bytes] = []
+        failed: list[tuple[int, str]] = []
+        rejected = 0
+        for group in groups(items):
+            for answer in self._answers(group, layout):
+                notes = json.loads(answer[0])
+                failed += [(len(lines) + index, reason) for index, reason in notes["failed"]]
+                rejected += notes["rejected"]
+                lines += answer[1:]
+        return Rows(tuple(lines), rejected, tuple(failed))
+
+    def pids(self) -> list[int]:
+        """Give the process ids of the workers that are running now."""
+        with self._lock:
+            return [worker.process.pid for worker in self._workers]
+
+    def close(self) -> None:
+        """End the workers; requests under way fail."""
+        self._closed.set()
+        with self._lock:
+            for worker in self._workers:
+                worker.stop()
+            self._workers.clear()
+
+    def _one(
+        self, content: bytes, name: str, layout: "Layout | None", wait_s: float | None, full: Full
+    ) -> dict[str, Any] | DigitryError:
+        try:
+            answer = self._ask([Item(name, content)], layout, wait_s, full=full)
+        except _DiedError as death:
+            return ImageError(str(death), where=name, remedy="open it elsewhere and save it again")
+        except UnavailableError as error:
+            return error
+        row: dict[str, Any] = json.loads(answer[-1])
+        return row
+
+    def _answers(self, group: list[Item], layout: "Layout | None") -> Iterator[list[bytes]]:
+        try:
+            yield self._ask(group, layout, None)
+            return
+        except _DiedError as death:
+            if len(group) == 1:
+                yield self._failed(group[0], str(death))
+                return
+        for item in group:
+            yield from self._answers([item], layout)
+
+    def _ask(
+        self,
+        items: list[Item],
+        layout: "Layout | None",
+        wait_s: float | None,
+        *,
+        full: Full = False,
+    ) -> list[bytes]:
+        """Put one request to the next free worker: a line of notes, then one for each item."""
+        request = _packed(items, layout, full)
+        try:
+            worker = self._idle.get(timeout=wait_s)
+        except queue.Empty:
+            raise UnavailableError("all readers are busy", remedy="try again later") from None
+        try:
+            if self._closed.is_set():
+                raise UnavailableError("the readers were stopped", remedy="start them again")
+            answer = worker.ask(request, self.wall_s).split(b"\n")
+            if len(answer) != len(items) + 1:
+                raise _DiedError("cannot be read together with others")
+            return answer
+        except (_DiedError, DigitryError) as error:
+            # An answer of one line alone asks for the items one by one; that worker is well.
+            if not worker.alive():
+                worker = self._replaced(worker)
+            if isinstance(error, DigitryError):
+                raise
+            reason = str(error).format(wall_s=f"{self.wall_s:g}", cpu_s=f"{self.cpu_s:g}")
+            raise _DiedError(reason) from None
+        finally:
+            self._idle.put(worker)
+
+    def _failed(self, item: Item, reason: str) -> list[bytes]:
+        row = _failed_row(item.name, item.offset, reason, self.artifact.metadata.name)
+        return [_json({"rejected": 0, "failed": [[0, reason]]}), _json(row)]
+
+    def _started(self) -> "_Worker":
+        worker = _Worker(self._config)
+        with self._lock:
+            self._workers.add(worker)
+        return worker
+
+    def _replaced(self, worker: "_Worker") -> "_Worker":
+        worker.stop()
+        with self._lock:
+            self._workers.discard(worker)
+        return worker if self._closed.is_set() else self._started()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_TICK_S):
+            with self._lock:
+                workers = list(self._workers)
+            for worker in workers:
+                worker.kill_if_late()
+
+
+def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Cut items into those that are read together: runs of small ones; each larger one alone."""
+    group: list[Item] = []
+    for item in items:
+        if len(item.content) > SMALL_BYTES:
+            if group:
+                yield group
+            yield [item]
+            group = []
+            continue
+        group.append(item)
+        if len(group) == BATCH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
+    """Give the row of an input that never reached a worker."""
+    return _json(_failed_row(name, offset, reason, model))
+
+
+class _DiedError(Exception):
+    """A worker is gone, or could not answer; the text says why, for `str.format` with the limits."""
+
+
+class _Worker:
+    """One process and our end of the line to it; used by one thread at a time."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        ours, theirs = socket.socketpair()
+        self.late = False
+        self._deadline = float("inf")
+        self._clock = threading.Lock()
+        self._ready = False
+        self._sha256 = config["sha256"]
+        self._source = config["model"]
+        with ours, theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C is for the parent, which then hangs up; a worker ends when the line does.
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+            )
+            self._line = Connection(ours.detach())
+        with suppress(OSError):
+            self._line.send_bytes(json.dumps(config).encode())
+
+    def alive(self) -> bool:
+        return self.process.poll() is None and not self.late
+
+    def wait_until_ready(self) -> None:
+        if self._ready:
+            return
+        self._limit(START_S)
+        try:
+            answer = json.loads(self._line.recv_bytes(MAX_ANSWER))
+        except (EOFError, OSError) as error:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0)
+            raise UnavailableError(
+                "a worker process could not be started", remedy="look whether memory is short"
+            ) from error
+        finally:
+            self._limit(None)
+        if answer.get("error"):
+            raise ModelError(answer["error"], where=self._source)
+        if answer["sha256"] != self._sha256:
+            raise ModelError(
+                "was changed while it was in use", where=self._source, remedy="start again"
+            )
+        self._ready = True
+
+    def ask(self, request: bytes, wall_s: float) -> bytes:
+        try:
+            self.wait_until_ready()
+            self._limit(wall_s)
+            self._line.send_bytes(request)
+            answer = self._line.recv_bytes(MAX_ANSWER)
+        except (EOFError, OSError) as error:
+            self._limit(None)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0)
+            raise _DiedError(self._death()) from error
+        self._limit(None)
+        if self.late:
+            raise _DiedError(self._death())
+        return answer
+
+    def kill_if_late(self) -> None:
+        # Under one lock with the end of a request: never is a worker killed for one that has ended.
+        with self._clock:
+            if self._deadline < time.monotonic():
+                self.late = True
+                self.process.kill()
+
+    def _limit(self, seconds: float | None) -> None:
+        with self._clock:
+            self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def stop(self) -> None:
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5.0)
+        self._line.close()
+
+    def _death(self) -> str:
+        status = self.process.poll()
+        if self.late:
+            return "takes longer than {wall_s} s to read"
+        if status in (-signal.SIGPROF, -signal.SIGXCPU):
+            return "takes more than {cpu_s} s of computing to read"
+        if status == _OUT_OF_MEMORY:
+            return NO_MEMORY
+        if status is not None and status < 0:
+            return f"crashed its reader ({signal.Signals(-status).name})"
+        return "crashed its reader"
+
+
+# --- the worker's side -----------------------------------------------------------------------------
+
+_START = "import sys; from digitry.serving.workers import serve; serve(int(sys.argv[1]))"
+
+
+def serve(line: int) -> None:
+    """Be a worker on the file descriptor `line` until the other end hangs up."""
+    connection = Connection(line)
+    try:
+        config = json.loads(connection.recv_bytes())
+        try:
+            reader = _loaded(config)
+        except DigitryError as error:
+            connection.send_bytes(_json({"error": f"{error.what}; {error.remedy}"}))
+            return
+        confine(config["memory_bytes"])
+        connection.send_bytes(_json({"sha256": config["sha256"]}))
+        while True:
+            request = connection.recv_bytes()
+            # Processor time of the whole process; at its end the system ends us, whatever we do.
+            signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
+            asked = _unpacked(request)
+            del request
+            answer = _answer(reader, *asked)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            connection.send_bytes(answer)
+            # What the next request may take must not depend on what this one was.
+            del asked, answer
+    except MemoryError:
+        sys.exit(_OUT_OF_MEMORY)
+    except (EOFError, OSError):
+        # The parent is gone: nothing is left to do.
+        return
+
+
+def _loaded(config: Mapping[str, Any]) -> "Reader":
+    """Load the model, and all code that a request may need: afterwards no file is opened."""
+    import io
+
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    from digitry.reading import image
+    from digitry.reading.reader import Reader
+    from digitry.serving import examine  # noqa: F401 (afterwards no file is opened)
+
+    cv2.setNumThreads(1)
+    found = artifact.load(config["model"])
+    if found.sha256 != config["sha256"]:
+        raise ModelError("was changed while it was in use", remedy="start again")
+    reader = Reader(
+        config["model"],
+        config["layout"],
+        max_error=config["max_error"],
+        max_pixels=config["max_pixels"] or image.MAX_PIXELS,
+    )
+    Image.init()
+    sample = np.full((64, 64, 3), 255, np.uint8)
+    sample[20:40, 30:34] = 0
+    for form in image.FORMATS:
+        stream = io.BytesIO()
+        Image.fromarray(sample).save(stream, form)
+        reader.read(stream.getvalue())
+    return reader
+
+
+def _answer(reader: "Reader", items: list[Item], layout: "Layout | None", full: Full) -> bytes:
+    """Answer one request: a line of notes, then one line for each item."""
+    if isinstance(full, dict):
+        from digitry.serving.examine import answer
+
+        layout = layout or reader.layout
+        row = answer(reader, items[0].content, name=items[0].name, layout=layout, **full)
+        return b"{}\n" + _json(row)
+    rows: list[dict[str, Any]] = []
+    failed: list[tuple[int, str]] = []
+    rejected = 0
+    try:
+        results = _results(reader, items, layout)
+    except _DiedError:
+        return b"{}"
+    for index, (item, result) in enumerate(zip(items, results, strict=True)):
+        if isinstance(result, DigitryError):
+            row = _failed_row(item.name, item.offset, result.what, reader.name)
+            if full:
+                row["remedy"] = result.remedy
+            failed.append((index, result.what))
+        else:
+            values = result.to_dict()
+            if not full:
+                del values["ms"]
+            rejected += result.rejected
+            row = {"source": item.name, "offset": item.offset, "status": "ok"}
+            row.update((key, value) for key, value in values.items() if key != "source")
+        rows.append(row)
+    notes = {"rejected": rejected, "failed": failed}
+    return b"\n".join([_json(notes), *map(_json, rows)])
+
+
+def _results(
+    reader: "Reader", items: list[Item], layout: "Layout | None"
+) -> list[Reading | ImageError]:
+    try:
+        if len(items) == 1:
+            return [reader.read(items[0].content, layout=layout, name=items[0].name)]
+        results = list(reader.read_many([item.content for item in items], layout=layout))
+    except ImageError as error:
+        return [error]
+    except Exception as error:
+        # Beyond the decoder nothing should fail; if it does, or memory ends, it is this image's fault.
+        if len(items) > 1:
+            raise _DiedError from error
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            return [ImageError(NO_MEMORY, remedy="shrink it")]
+        return [ImageError(f"cannot be read ({type(error).__name__})", remedy="please report it")]
+    if any(isinstance(r, ImageError) and r.what == NO_MEMORY for r in results):
+        # Together they needed too much; alone each may well be read.
+        raise _DiedError
+    return results
+
+
+def _failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
+    return {
+        "source": name,
+        "offset": offset,
+        "status": "failed",
+        "text": "",
+        "confidence": 0.0,
+        "rejected": True,
+        "reason": reason,
+        "width": 0,
+        "height": 0,
+        "inverted": False,
+        "lines": [],
+        "digits": [],
+        "model": model,
+    }
+
+
+def _packed(items: Sequence[Item], layout: "Layout | None", full: Full) -> bytes:
+    names = [[item.name, item.offset] for item in items]
+    return wire.pack([names, layout, full], [item.content for item in items])
+
+
+def _unpacked(request: bytes) -> tuple[list[Item], "Layout | None", Full]:
+    (names, layout, full), contents = wire.unpack(request)
+    pairs = zip(names, contents, strict=True)
+    return [Item(name, content, offset) for (name, offset), content in pairs], layout, full
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")

@@ -1,0 +1,112 @@
+"""The command line as a whole: one clear line for every mistake, and the exit codes it promises."""
+
+import subprocess
+import sys
+
+import pytest
+
+from digitry import cli
+from digitry.errors import DataError
+
+
+def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+    """Run the command line in this process; give its exit code, stdout and stderr."""
+    arguments, sys.argv = sys.argv, ["digitry", *words]
+    try:
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    finally:
+        sys.argv = arguments
+    printed = capsys.readouterr()
+    return left.value.code, printed.out, printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "verb"),
+    [
+        (["train", "--epochs", "abc"], "'--epochs'", "digitry train"),
+        (["read", "--format", "xml", "a.png"], "'xml' is not one of", "digitry read"),
+        (["read", "--layout", "grid", "a.png"], "'single', 'line', 'page'", "digitry read"),
+        (["read"], "missing argument 'PATH...'", "digitry read"),
+        (["data", "fetch"], "missing argument 'NAME'", "digitry data fetch"),
+        (["data", "nope"], "no such command 'nope'", "digitry data"),
+        (["export", "model"], "missing option '--to'", "digitry export"),
+        (["train", "--epohcs", "3"], "--epohcs", "digitry train"),
+        (["recipes", "twice", "over"], "twice over", "digitry recipes"),
+        (["raed", "a.png"], "no such command 'raed'", "digitry"),
+        (["--nope"], "--nope", "digitry"),
+        (["recipes", "--format"], "requires an argument", "digitry"),
+        (["raed\nb"], "no such command", "digitry"),
+    ],
+)
+def test_a_wrong_call_is_one_line_that_says_where_to_read_on(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str, verb: str
+) -> None:
+    code, out, err = run(*words, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("digitry: ")
+    assert told in err
+    assert err.endswith(f"; see {verb} --help\n")
+
+
+def test_help_and_version_go_to_stdout_and_leave_with_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--help"], ["-h"], ["--version"], ["read", "--help"], ["data", "--help"]):
+        code, out, err = run(*words, capsys=capsys)
+        assert (code, err) == (0, "")
+        assert "digitry" in out
+
+
+def test_without_any_words_the_help_is_shown_and_the_code_is_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in ([], ["data"]):
+        code, out, err = run(*words, capsys=capsys)
+        assert (code, err) == (2, "")
+        assert "Usage:" in out
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "digitry: interrupted; what was finished is kept\n"),
+        (cli.typer.Exit(130), 130, ""),
+        (cli.typer.Exit(1), 1, ""),
+        (cli.typer.Abort(), 1, "digitry: stopped\n"),
+        (DataError("is odd", where="x"), 3, "digitry: x: is odd\n"),
+    ],
+)
+def test_what_a_verb_ends_with_decides_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("digitry.cli.data._examine", end)
+    assert run("doctor", capsys=capsys) == (code, "", line)
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("digitry.cli.data._examine", end)
+    monkeypatch.setattr(sys, "argv", ["digitry", "doctor"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_a_reader_who_goes_away_is_1_without_a_word() -> None:
+    program = [sys.executable, "-m", "digitry", "recipes", "--format", "json"]
+    running = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    running.stdout.close()
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (1, b"")

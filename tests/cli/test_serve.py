@@ -1,0 +1,205 @@
+"""`digitry serve` and `digitry corrections`: what they listen on, what they refuse, how they stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib import error, request
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+PROGRAM = [sys.executable, "-m", "digitry"]
+
+
+class Service:
+    """A service as a user starts it."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.db = folder / "corrections.db"
+        self.process = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0", "--db", str(self.db), "--workers", "1", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": ""},
+        )
+        assert self.process.stderr is not None
+        self.greeting = self.process.stderr.readline()
+        assert "http://" in self.greeting, self.greeting
+        self.url = self.greeting.split()[1].rstrip("/")
+
+    def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
+        asked = request.Request(self.url + path, body, headers)
+        with request.urlopen(asked, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    def stop(self) -> tuple[int, float]:
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code, time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"))
+    yield service
+    if service.process.poll() is None:
+        service.stop()
+
+
+def digitry(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *words], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def correct(service: Service, label: str) -> dict[str, Any]:
+    content = (SAMPLES / "digit-3.png").read_bytes()
+    image = {"Content-Type": "image/png"}
+    (digit,) = service.get("/v1/read", content, **image)["readings"][0]["digits"]
+    parts = {"box": ",".join(map(str, digit["box"])), "label": label, "author": "Ada"}
+    body = b"".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in parts.items()
+    )
+    body += b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    body += content + b"\r\n--b--\r\n"
+    kept: dict[str, Any] = service.get(
+        "/v1/corrections", body, **{"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    return kept
+
+
+def test_it_says_where_it_listens_what_reads_and_where_corrections_lie(service: Service) -> None:
+    assert service.url.startswith("http://127.0.0.1:")
+    assert "reads with reader, 1 worker;" in service.greeting
+    assert str(service.db) in service.greeting
+    assert service.get("/readyz") == {"status": "ready"}
+
+
+def test_it_answers_what_the_command_line_answers(service: Service) -> None:
+    path = SAMPLES / "form.png"
+    (answer,) = service.get("/v1/read", path.read_bytes(), **{"Content-Type": "image/png"})[
+        "readings"
+    ]
+    printed = json.loads(digitry("read", "--format", "json", str(path)).stdout)
+    for key in ("text", "confidence", "digits", "lines", "rejected", "inverted", "model"):
+        assert answer[key] == printed[key], key
+
+
+def test_corrections_go_from_the_service_to_a_folder_and_back(
+    service: Service, tmp_path: Path
+) -> None:
+    kept = correct(service, "8")
+    db = ["--db", str(service.db)]
+    (row,) = json.loads(digitry("corrections", "list", "--format", "json", *db).stdout)
+    assert row == kept
+    shown = digitry("corrections", "show", kept["id"], "--pictures", str(tmp_path / "p"), *db)
+    assert json.loads(shown.stdout) == kept
+    assert (tmp_path / "p" / "glyph.png").exists()
+    stats = json.loads(digitry("corrections", "stats", "--format", "json", *db).stdout)
+    assert stats["confusions"] == [[3, "8", 1]]
+    assert digitry("corrections", "export", str(tmp_path / "out"), *db).returncode == 0
+    assert (tmp_path / "out" / "train" / "8" / f"{kept['id']}.png").exists()
+    other = ["--db", str(tmp_path / "other.db")]
+    done = digitry("corrections", "import", str(tmp_path / "out"), *other)
+    assert done.stdout == "1 added, 0 known before\n"
+    assert digitry("corrections", "delete", kept["id"], *db).stdout == "1 removed\n"
+    assert digitry("corrections", "delete", kept["id"], *db).returncode == 1
+    assert "0 corrections hold" in digitry("corrections", "stats", *db).stdout
+
+
+def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None:
+    line = HTTPConnection(service.url.removeprefix("http://"), timeout=10)
+    times = []
+    for _ in range(15):
+        started = time.perf_counter()
+        line.request("GET", "/v1/models")
+        line.getresponse().read()
+        times.append(time.perf_counter() - started)
+    line.close()
+    assert sorted(times)[3] < 0.03
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
+def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
+    done = digitry("serve", "--host", host)
+    assert done.returncode == 2
+    assert "--token" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named(service: Service) -> None:
+    port = service.url.rpartition(":")[2]
+    done = digitry("serve", "--port", port)
+    assert done.returncode == 4
+    assert f"port {port}" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> None:
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list children")
+    for task in Path(f"/proc/{service.process.pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+    content = (SAMPLES / "digit-3.png").read_bytes()
+    seen = []
+    for _ in range(4):
+        try:
+            answer = service.get("/v1/read", content, **{"Content-Type": "image/png"})
+            seen.append(answer["readings"][0]["text"])
+        except error.HTTPError as refused:
+            seen.append(str(refused.code))
+            refused.close()
+    assert seen.count("422") <= 1
+    assert seen[1:] == ["3"] * 3
+
+
+def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    content = (SAMPLES / "sheet.jpg").read_bytes()
+    answers: list[str] = []
+    stopped = threading.Event()
+
+    def keep_asking() -> None:
+        while not stopped.is_set():
+            try:
+                answer = service.get("/v1/read", content, **{"Content-Type": "image/jpeg"})
+                answers.append("read" if answer["readings"] else "lost")
+            except error.HTTPError as refused:
+                answers.append(str(refused.code))
+                refused.close()
+            except (ConnectionRefusedError, error.URLError) as gone:
+                # Not accepted any more, so not lost either.
+                refused_us = isinstance(getattr(gone, "reason", gone), ConnectionRefusedError)
+                answers.append("refused" if refused_us else f"lost {gone}")
+                return
+            except OSError as lost:
+                answers.append(f"lost {lost}")
+                return
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.5)
+    code, seconds = service.stop()
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert code == 0
+    assert seconds < 10
+    assert answers.count("read") >= 2
+    lost = [answer for answer in answers if answer.startswith("lost")]
+    assert not lost, lost

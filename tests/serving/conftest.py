@@ -1,0 +1,110 @@
+"""A service on a small store of its own, called within this process or over a real socket."""
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from digitry import artifact
+from digitry.artifact import Artifact
+from digitry.reading.reader import Reader
+from digitry.serving.corrections import Corrections
+from digitry.serving.guard import Limits
+from digitry.serving.readers import LocalReaders
+from digitry.serving.web import create_app
+from digitry.training import strokes
+
+MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
+"""Another model file than the shipped one can be put under the same tests."""
+
+
+def drawn(text: str, *, height: int = 56, hand: int = 1) -> np.ndarray:
+    """Draw digits in our own strokes, dark on light."""
+    rng = np.random.default_rng(7)
+    inks = [
+        strokes.draw(strokes.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text
+    ]
+    page = np.zeros((height + 50, sum(ink.shape[1] + 20 for ink in inks) + 60), np.float32)
+    x = 30
+    for ink in inks:
+        page[20 : 20 + ink.shape[0], x : x + ink.shape[1]] = ink
+        x += ink.shape[1] + 20
+    return (235 - 200 * page).astype(np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def model() -> Artifact:
+    return artifact.load(MODEL)
+
+
+@pytest.fixture(scope="session")
+def reader() -> Reader:
+    return Reader(MODEL)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Corrections]:
+    store = Corrections(str(tmp_path / "corrections.db"))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+def app(reader: Reader, model: Artifact, store: Corrections, limits: Limits) -> FastAPI:
+    return create_app(LocalReaders(reader), store, model=model, limits=limits)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client
+
+
+class Running:
+    """A service on a socket of this machine, in a thread."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not self._server.started:
+            assert time.monotonic() < deadline, "the service does not start"
+            time.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@pytest.fixture
+def running(app: FastAPI) -> Iterator[Running]:
+    running = Running(app)
+    yield running
+    running.stop()

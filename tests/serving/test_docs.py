@@ -1,0 +1,40 @@
+"""docs/api.md: its examples are run as they stand, and its table of refusals is whole."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from digitry.serving.problems import KINDS
+
+from .conftest import Running
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(bash|python|javascript)\n(.*?)^```", TEXT, re.M | re.S)
+PROGRAMS = {"bash": ["bash", "-euc"], "python": [sys.executable, "-c"],
+            "javascript": ["node", "--input-type=module", "-e"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "code"), BLOCKS, ids=[kind for kind, _ in BLOCKS])
+def test_the_examples_run(language: str, code: str, running: Running, tmp_path: Path) -> None:
+    program = PROGRAMS[language]
+    if not shutil.which(program[0]) or (language == "bash" and not shutil.which("curl")):
+        pytest.skip(f"{program[0]} is not installed")
+    shutil.copy(ROOT / "samples" / "digit-3.png", tmp_path / "digit.png")
+    code = code.replace("http://127.0.0.1:8000", running.url)
+    done = subprocess.run(
+        [*program, code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "urn:digitry:problem" not in done.stdout
+    assert re.search(r'"text":"3"|^3 0\.9|"label":"3"|^1$', done.stdout, re.M), done.stdout
+
+
+def test_every_refusal_is_listed_with_its_status() -> None:
+    listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", TEXT, re.M))
+    known = {kind: str(status) for kind, (status, _) in KINDS.items()}
+    assert listed == known

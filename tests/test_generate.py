@@ -1,0 +1,127 @@
+"""What the documents say of the code: records that prove themselves, and pages that follow."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
+
+
+@pytest.fixture
+def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script, at work in a checkout of its own: one record, a README with room for it."""
+    spec = importlib.util.spec_from_file_location("generate", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    for folder in ("docs", "records"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "README.md").write_text(f"# One\n{module.START}\nold\n{module.END}\nafter\n")
+    write(tmp_path)
+    return module
+
+
+def write(root: Path, text: str | None = None, **changes: Any) -> None:
+    record = {
+        "name": "one", "table": "Reading", "what": "drawings", "metric": "accuracy", "unit": "%",
+        "command": "make bench", "commit": "0" * 40, "date": "2026-01-02T03:04:05+00:00",
+        "hardware": "2 cores", "versions": {}, "data": {}, "n": 2, "mean": 0.95, "std": 0.05 / 2**0.5,
+        "values": [0.925, 0.975], "extra": {},
+    }  # fmt: skip
+    content = json.dumps({**record, **changes}) if text is None else text
+    (root / "records" / "one.json").write_text(content)
+
+
+def run(generate: Any, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """Run the script; give what it leaves with: one line, or nothing if all is well."""
+    monkeypatch.setattr(sys, "argv", ["generate.py", *words])
+    try:
+        generate.main()
+    except SystemExit as left:
+        return str(left.code)
+    return ""
+
+
+def test_what_is_written_is_up_to_date_until_something_changes(
+    generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert (
+        run(generate, monkeypatch, "--check") == "docs: docs/cli.md is out of date; run `make docs`"
+    )
+    assert not (tmp_path / "docs" / "cli.md").exists()
+    assert run(generate, monkeypatch) == ""
+    assert run(generate, monkeypatch, "--check") == ""
+    readme = (tmp_path / "README.md").read_text()
+    assert "| drawings | accuracy | 95.00 ± 3.54% (2) | [2026-01-02](records/one.json) |" in readme
+    assert readme.startswith("# One\n")
+    assert readme.endswith(f"{generate.END}\nafter\n")
+    write(tmp_path, n=1, values=[0.5], mean=0.5, std=0.0)
+    assert (
+        run(generate, monkeypatch, "--check") == "docs: README.md is out of date; run `make docs`"
+    )
+    assert (tmp_path / "README.md").read_text() == readme
+    assert run(generate, monkeypatch) == ""
+    page = tmp_path / "docs" / "cli.md"
+    page.write_text(page.read_text() + "by hand\n")
+    assert "docs/cli.md is out of date" in run(generate, monkeypatch, "--check")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"n": 3}, "name, n or mean"),
+        ({"name": "two"}, "name, n or mean"),
+        ({"mean": 0.96}, "name, n or mean"),
+        ({"mean": float("nan")}, "name, n or mean"),
+        ({"n": 0, "values": []}, "name, n or mean"),
+        ({"std": 0.0}, "`std`"),
+        ({"std": float("nan")}, "`std`"),
+        ({"values": ["a", 1]}, "`values`"),
+        ({"unknown": 1}, "['unknown']"),
+        ({"command": None}, "`command` is of a wrong type"),
+        ({"text": "{"}, "is not JSON"),
+        ({"text": "[{}]"}, "is no JSON object"),
+        ({"text": "{}"}, "missing fields"),
+    ],
+)
+def test_a_wrong_record_is_refused_in_one_line_and_nothing_is_written(
+    generate: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    write(tmp_path, **changes)
+    for words in ([], ["--check"]):
+        line = run(generate, monkeypatch, *words)
+        assert line.startswith("docs: one.json: ")
+        assert told in line
+        assert "\n" not in line
+    assert not (tmp_path / "docs" / "cli.md").exists()
+
+
+def test_records_need_a_place_in_the_readme(
+    generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text(f"{generate.END} {generate.START}")
+    assert run(generate, monkeypatch).startswith("docs: README.md: has no single ")
+
+
+def test_the_page_shows_the_values_of_a_choice_and_names_without_underscores(generate: Any) -> None:
+    page = generate.cli_page()
+    assert "- `--layout auto|single|line|page`: " in page
+    assert "- `--format text|json|jsonl|csv|hocr`: " in page
+    assert "FORMAT_" not in page
+    assert "SET_`" not in page
+    for code in ("0 done", "a broken pipe", "2 usage", "130 interrupted"):
+        assert code in page
+
+
+def test_angle_brackets_are_text_and_not_html(generate: Any) -> None:
+    assert generate.prose("runs/<recipe> or `<b>`, x>=1") == r"runs/\<recipe\> or `<b>`, x\>=1"
