@@ -252,6 +252,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(
 def test_a_broken_archive_among_many_is_reported(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
+    pytest.importorskip("pyarrow")
     folder = tmp_path / "many"
     folder.mkdir()
     shutil.copy(as_zip(tmp_path, images), folder / "a.zip")
