@@ -44,7 +44,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     for name, model in (("chain", build(RECIPES["reader"], 11)), ("graph", functional())):
         model.save(folder / f"{name}.keras")
-        with convert._without_advice():
+        with convert.without_advice():
             model.save(folder / f"{name}.h5")
     return folder
 

@@ -127,13 +127,13 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         raise UsageError(
             f"does not end in .{to}", where=target, remedy=f"call it {target.stem}.{to}"
         )
-    with files.replacing(target) as temporary, _without_advice():
+    with files.replacing(target) as temporary, without_advice():
         loaded_model.save(temporary)
     return target
 
 
 @contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
+def without_advice() -> Iterator[None]:
     """Silence Keras' advice against .h5, which is written on purpose; nothing else."""
 
     def is_news(record: logging.LogRecord) -> bool:

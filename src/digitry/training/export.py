@@ -21,7 +21,7 @@ from digitry.artifact import Artifact, Metadata
 from digitry.errors import ModelError
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.architectures import keras
-from digitry.training.convert import _without_advice
+from digitry.training.convert import without_advice
 
 OPSET = 17
 TOLERANCE = 1e-5
@@ -57,7 +57,7 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
             stack.enter_context(files.replacing(folder / name)) for name in NAMES
         )
         model.save(native)
-        with _without_advice():
+        with without_advice():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
         for name, path in (("model.keras", native), ("model.h5", legacy)):
