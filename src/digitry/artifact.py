@@ -23,7 +23,7 @@ from digitry import files
 from digitry.errors import ModelError
 
 FORMAT_VERSION = 1
-GLYPH_VERSION = 1
+GLYPH_VERSION = 2
 """Which normalisation of glyphs a model expects; raised whenever `reading.glyph` gives other pixels."""
 
 MAX_BYTES = 64 << 20

@@ -104,3 +104,45 @@ def test_any_ink_gives_a_glyph_in_range(
     assert np.isfinite(image).all()
     assert image.min() >= 0
     assert image.max() <= 1
+
+
+def halves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A wide ring, its left half, and its right half."""
+    page = np.zeros((60, 60), np.float32)
+    cv2.ellipse(page, (30, 30), (22, 26), 0, 0, 360, 1.0, 6)
+    left, right = page.copy(), page.copy()
+    left[:, 30:], right[:, :30] = 0, 0
+    return page, left, right
+
+
+def test_where_a_stroke_goes_on_beyond_a_cut_is_seen_in_grey() -> None:
+    page, left, _ = halves()
+    alone = glyph.normalise([left])[0]
+    cut = glyph.normalise([left], [(page, 0, 0)])[0]
+    own = alone > 0.5
+    assert np.array_equal(cut[own], alone[own])
+    beyond = cut[:, np.flatnonzero(own.any(axis=0))[-1] + 2 :]
+    assert beyond.max() == pytest.approx(glyph.SHADE, abs=0.05)
+    assert cut.max() > 0.9
+
+
+@pytest.mark.parametrize("side", [30, 60, 240, 480])
+def test_surroundings_lie_where_they_lay_at_every_size(side: int) -> None:
+    page, left, right = (
+        cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA) for part in halves()
+    )
+    cut = glyph.normalise([left], [(page, 0, 0)])[0]
+    other = glyph.normalise([right], [(page, 0, 0)])[0]
+    # Both halves, each with the other in grey, show the same ring, but for where its middle lies.
+    ring_columns = [np.flatnonzero((part > 0.2).any(axis=0)) for part in (cut, other)]
+    assert len(ring_columns[0]) == pytest.approx(len(ring_columns[1]), abs=1)
+    assert (cut > 0.2).sum() == pytest.approx((other > 0.2).sum(), rel=0.12)
+
+
+def test_a_piece_knows_its_place_in_what_it_was_cut_from() -> None:
+    page, left, _ = halves()
+    rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
+    y, x = int(rows[0]), int(columns[0])
+    cropped = left[y : rows[-1] + 1, x : columns[-1] + 1]
+    whole = glyph.normalise([left], [(page, 0, 0)])[0]
+    assert np.allclose(glyph.normalise([cropped], [(page, x, y)])[0], whole, atol=1e-5)

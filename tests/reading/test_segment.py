@@ -119,10 +119,27 @@ def test_touching_digits_come_as_atoms_that_cover_all_their_ink() -> None:
     write(page, "00", 60, 30, gap=-6)
     (line,) = found(page)
     (cluster,) = line
-    assert len(cluster.atoms) >= 2
-    whole = segment.join(cluster.atoms)
-    assert whole.box == cluster.box
-    assert (whole.ink > 0.3).sum() == sum((atom.ink > 0.3).sum() for atom in cluster.atoms)
+    parts = segment.atoms(cluster)
+    assert len(parts) >= 2
+    whole = segment.join(parts)
+    rims = np.subtract(whole.box.to_list(), cluster.box.to_list())
+    assert np.abs(rims).max() <= 2
+    assert (whole.ink > 0.3).sum() == sum((atom.ink > 0.3).sum() for atom in parts)
+
+
+def test_what_is_cut_out_remembers_what_it_was_cut_out_of() -> None:
+    page = blank()
+    write(page, "00", 60, 30, gap=-6)
+    ((cluster,),) = found(page)
+    assert cluster.whole.surroundings is None
+    for run, piece in segment.candidates(cluster).items():
+        if piece is cluster.whole:
+            assert run == (0, len(segment.atoms(cluster)))
+            continue
+        ink, x, y = piece.surroundings
+        place = ink[y : y + piece.box.h, x : x + piece.box.w]
+        assert (place >= piece.ink).all()
+        assert place[piece.ink > 0.3].min() > 0.3
 
 
 def test_a_neighbours_ink_at_the_rim_is_left_out_of_a_crop() -> None:

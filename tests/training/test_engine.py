@@ -123,6 +123,7 @@ PLAIN = {
     "augment": "none",
     "averaging": 0.0,
     "schedule": "constant",
+    "precision": "float32",
 }
 
 
@@ -170,6 +171,16 @@ def test_twenty_traced_steps_are_twenty_eager_ones_in_single_precision(recipe: R
         if worst[-1] <= 1e-4:
             return
     pytest.fail(f"the least of the largest differences is {min(worst):.1e}")
+
+
+def test_products_of_sixteen_bits_train_nearly_the_same_and_save_single_precision() -> None:
+    recipe = dataclasses.replace(CONV, epochs=3, validation=0.0, patience=None)
+    split = digits(200, 0)
+    single = train(recipe, split, device="cpu")
+    half = train(dataclasses.replace(recipe, precision="bfloat16"), split, device="cpu")
+    assert half.history[-1].loss == pytest.approx(single.history[-1].loss, rel=0.05)
+    assert half.history[-1].loss != single.history[-1].loss
+    assert {variable.dtype for variable in half.model.weights} == {"float32"}
 
 
 def test_the_generic_adam_is_the_fused_one() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.ink import lift
-from digitry.training import synthesis
+from digitry.training import scenes, synthesis
 from digitry.training.datasets import Dataset, load_dataset
 from digitry.training.parsers import Split
 
@@ -18,7 +18,7 @@ def digits() -> Split:
 
 def test_the_same_seed_draws_the_same_scenes(digits: Split) -> None:
     one, other = (
-        synthesis.digit_scene(digits.images[3], 3, np.random.default_rng(5)) for _ in range(2)
+        scenes.digit_scene(digits.images[3], 3, np.random.default_rng(5)) for _ in range(2)
     )
     assert np.array_equal(one.gray, other.gray)
     assert (one.label, one.box, one.inverted) == (other.label, other.box, other.inverted)
@@ -26,43 +26,67 @@ def test_the_same_seed_draws_the_same_scenes(digits: Split) -> None:
 
 def test_scenes_differ_in_size_light_and_polarity(digits: Split) -> None:
     rng = np.random.default_rng(0)
-    scenes = [synthesis.digit_scene(digits.images[i], 0, rng) for i in range(60)]
-    heights = [scene.box.h for scene in scenes]
+    drawn = [scenes.digit_scene(digits.images[i], 0, rng) for i in range(60)]
+    heights = [scene.box.h for scene in drawn]
     assert min(heights) < 25
     assert max(heights) > 80
-    assert {scene.inverted for scene in scenes} == {True, False}
-    assert np.std([scene.gray.mean() for scene in scenes]) > 30
+    assert {scene.inverted for scene in drawn} == {True, False}
+    assert np.std([scene.gray.mean() for scene in drawn]) > 30
 
 
 def test_nearly_every_digit_of_a_scene_is_found_where_it_was_put(digits: Split) -> None:
     rng = np.random.default_rng(1)
-    glyphs = [
-        synthesis.glyph_of(synthesis.digit_scene(digits.images[i], 0, rng)) for i in range(80)
-    ]
+    glyphs = [synthesis.glyph_of(scenes.digit_scene(digits.images[i], 0, rng)) for i in range(80)]
     assert sum(glyph is not None for glyph in glyphs) >= 68
     for glyph in glyphs:
         assert glyph is None or (glyph.shape == (28, 28) and 0.5 < glyph.max() <= 1)
 
 
 def test_something_else_in_the_place_of_the_digit_is_not_taught_as_it(digits: Split) -> None:
-    scene = synthesis.digit_scene(digits.images[0], 0, np.random.default_rng(2))
-    elsewhere = synthesis.Box(scene.gray.shape[1] - 2, 0, 2, 2)
-    moved = synthesis.Scene(scene.gray, scene.inverted, scene.label, elsewhere)
+    scene = scenes.digit_scene(digits.images[0], 0, np.random.default_rng(2))
+    elsewhere = scenes.Box(scene.gray.shape[1] - 2, 0, 2, 2)
+    moved = scenes.Scene(scene.gray, scene.inverted, scene.label, elsewhere)
     assert synthesis.glyph_of(moved) is None
 
 
 def test_what_is_no_digit_says_so(digits: Split) -> None:
     rng = np.random.default_rng(3)
-    assert {synthesis.nothing_scene(digits, rng).label for _ in range(20)} == {synthesis.NOTHING}
+    assert {scenes.nothing_scene(digits, rng).label for _ in range(20)} == {scenes.NOTHING}
 
 
 def test_cut_strings_name_digits_and_wrong_cuts(digits: Split) -> None:
     rng = np.random.default_rng(4)
     pairs = [pair for _ in range(25) for pair in synthesis.string_glyphs(digits, rng)]
     labels = np.array([label for _, label in pairs])
-    assert (labels < synthesis.NOTHING).sum() > 25
-    assert (labels == synthesis.NOTHING).sum() > 5
+    assert (labels < scenes.NOTHING).sum() > 25
+    assert (labels == scenes.NOTHING).sum() > 5
     assert all(glyph.shape == (28, 28) for glyph, _ in pairs)
+
+
+def test_a_cut_digit_shows_its_neighbour_in_grey(digits: Split) -> None:
+    rng = np.random.default_rng(4)
+    pairs = [pair for _ in range(25) for pair in synthesis.string_glyphs(digits, rng)]
+    grey = [((glyph > 0.2) & (glyph < 0.45)).sum() for glyph, _ in pairs]
+    assert np.mean(np.array(grey) > 30) > 0.5
+
+
+def test_what_is_cut_out_of_letters_is_no_digit(digits: Split) -> None:
+    rng = np.random.default_rng(7)
+    pairs = [pair for _ in range(40) for pair in synthesis.word_glyphs(digits, rng)]
+    labels = np.array([label for _, label in pairs])
+    assert (labels == scenes.NOTHING).mean() > 0.7
+    # Digits that stand among the letters stay what they are.
+    assert (labels < scenes.NOTHING).any()
+
+
+def test_what_the_reader_takes_for_ink_on_an_empty_page_is_never_an_upright_stroke() -> None:
+    rng = np.random.default_rng(8)
+    glyphs = [glyph for _ in range(60) if (glyph := synthesis.empty_glyph(rng)) is not None]
+    glyphs += [glyph for _ in range(60) if (glyph := synthesis.thing_glyph(rng)) is not None]
+    assert len(glyphs) > 40
+    widths = [np.ptp(np.flatnonzero((glyph > 0.3).any(axis=0))) + 1 for glyph in glyphs]
+    # A shadow's pale rim is part of its box, and not of what is dark in it.
+    assert np.mean(np.array(widths) >= 7) > 0.9
 
 
 def test_pages_keep_the_order_of_their_digits_and_repeat(digits: Split, tmp_path: Path) -> None:
@@ -74,10 +98,10 @@ def test_pages_keep_the_order_of_their_digits_and_repeat(digits: Split, tmp_path
     # The digits as they are come first, in order; what was made of them follows.
     assert np.array_equal(one.train.labels[:30], few.labels)
     assert len(one.train) > 45
-    assert one.train.labels.max() <= synthesis.NOTHING
+    assert one.train.labels.max() <= scenes.NOTHING
 
 
 def test_drawn_strokes_are_seen_by_the_reader() -> None:
-    scene = synthesis.stroke_scene(np.random.default_rng(6))
+    scene = scenes.stroke_scene(np.random.default_rng(6))
     gray = 255 - scene.gray if scene.inverted else scene.gray
     assert lift(gray).mask.any()

@@ -21,15 +21,27 @@ CENTRE = 14.0
 # In pixels of the 20-pixel box. MNIST's own strokes are mostly 2 to 4 wide there.
 THINNEST = 1.9
 THICKEST = 4.2
+SHADE = 0.4
+"""How dark the ink of touching neighbours is shown: told from a digit's own, and still seen."""
+
+Surroundings = tuple[npt.NDArray[np.float32], int, int]
+"""(h, w) float32 in [0, 1], and the column and row of the piece's own corner in it."""
+
 # Stroke widths are changed at about this size, where one pixel is a fine enough step.
 WORKBENCH = 72
 
 
-def normalise(pieces: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def normalise(
+    pieces: Sequence[npt.NDArray[np.float32]],
+    surroundings: Sequence[Surroundings | None] | None = None,
+) -> npt.NDArray[np.float32]:
     """Scale, centre and even out pieces of ink the way MNIST was made.
 
     Args:
         pieces: each (h, w) float32 in [0, 1], ink = 1: one digit and nothing else.
+        surroundings: of each piece that was cut out of touching digits, what it was cut out of. It is
+            shown around the piece in a paler grey: where a stroke goes on beyond the cut, the piece is
+            half a digit, and what it lacks can be seen.
 
     Returns:
         (len(pieces), 28, 28) float32 in [0, 1], ink = 1, centre of mass at (14, 14). A piece without
@@ -37,7 +49,8 @@ def normalise(pieces: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float
     """
     glyphs = np.zeros((len(pieces), SIZE, SIZE), np.float32)
     for index, piece in enumerate(pieces):
-        _normalise(piece, glyphs[index])
+        around = None if surroundings is None else surroundings[index]
+        _normalise(piece, glyphs[index], around)
     return glyphs
 
 
@@ -82,17 +95,25 @@ def percentile(values: npt.NDArray[np.float32], share: float) -> float:
     return float(parted[low] + (parted[high] - parted[low]) * (place - low))
 
 
-def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -> None:
-    ink = _trimmed(piece)
-    if ink is None:
+def _normalise(
+    piece: npt.NDArray[np.float32],
+    glyph: npt.NDArray[np.float32],
+    around: Surroundings | None,
+) -> None:
+    peak = float(piece.max(initial=0.0))
+    if peak < 0.02:
         return
-    side = max(ink.shape)
-    width = stroke_width(ink) * BOX / side
+    down, across = _extent(piece, peak)
+    ink, level = _contrasted(piece[down, across], peak)
+    original = max(ink.shape)
+    width = stroke_width(ink) * BOX / original
     if not THINNEST <= width <= THICKEST:
         ink = _with_stroke(ink, width)
-        side = max(ink.shape)
+        zoom = WORKBENCH / original
+    else:
+        zoom = 1.0
     # Scale and centre in two steps: averaging keeps thin strokes, then a shift by a part of a pixel.
-    factor = BOX / side
+    factor = BOX / max(ink.shape)
     rows, columns = (max(1, round(length * factor)) for length in ink.shape)
     if factor != 1:
         ink = cv2.resize(
@@ -110,19 +131,34 @@ def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -
     left = min(max(round(CENTRE - 0.5 - x), 0), SIZE - columns)
     top = min(max(round(CENTRE - 0.5 - y), 0), SIZE - rows)
     glyph[top : top + rows, left : left + columns] = ink
+    if around is not None:
+        canvas, x_corner, y_corner = around
+        centre = (
+            x_corner + (across.start + across.stop) / 2,
+            y_corner + (down.start + down.stop) / 2,
+        )
+        seen = _seen(
+            canvas * (1 / level),
+            scale=factor * zoom,
+            centre=centre,
+            place=(left + columns / 2, top + rows / 2),
+            thicker=max(0.0, THINNEST + 0.3 - width) if width < THINNEST else 0.0,
+        )
+        np.maximum(glyph, SHADE * seen, out=glyph)
 
 
-def _trimmed(piece: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-    """Cut to the ink and stretch to full contrast; None without ink."""
-    peak = float(piece.max(initial=0.0))
-    if peak < 0.02:
-        return None
+def _extent(piece: npt.NDArray[np.float32], peak: float) -> tuple[slice, slice]:
+    """Give the rows and columns that hold the ink."""
     strong = piece > 0.25 * peak
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
-    ink = piece[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _contrasted(ink: npt.NDArray[np.float32], peak: float) -> tuple[npt.NDArray[np.float32], float]:
+    """Stretch to full contrast; give also what counts as full ink."""
     level = percentile(ink[ink > 0.4 * peak], 75)
     result: npt.NDArray[np.float32] = np.clip(ink * (1 / level), 0, 1, dtype=np.float32)
-    return result
+    return result, level
 
 
 def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.float32]:
@@ -152,8 +188,55 @@ def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.f
             )
             if float(thinner.max(initial=0.0)) > 0.5:
                 ink = thinner
-    trimmed = _trimmed(ink)
-    return ink if trimmed is None else trimmed
+    peak = float(ink.max(initial=0.0))
+    if peak < 0.02:
+        return ink
+    return _contrasted(ink[_extent(ink, peak)], peak)[0]
+
+
+def _seen(
+    canvas: npt.NDArray[np.float32],
+    *,
+    scale: float,
+    centre: tuple[float, float],
+    place: tuple[float, float],
+    thicker: float,
+) -> npt.NDArray[np.float32]:
+    """Show a canvas in the frame of a glyph.
+
+    Args:
+        canvas: (h, w) float32.
+        scale: pixels of the glyph for one of the canvas.
+        centre: the point of the canvas, x and y, that lies at `place` in the glyph.
+        place: x and y in the glyph.
+        thicker: by how many pixels of the glyph its strokes are thickened.
+
+    Returns:
+        (28, 28) float32 in [0, 1].
+    """
+    # Only what the frame shows, and a little more: a cluster may be a hundred frames long.
+    reach = SIZE / scale + 2
+    x, y = max(0, int(centre[0] - reach)), max(0, int(centre[1] - reach))
+    canvas = canvas[y : int(centre[1] + reach) + 1, x : int(centre[0] + reach) + 1]
+    centre = (centre[0] - x, centre[1] - y)
+    change = round(thicker / scale)
+    if change >= 1:
+        canvas = cv2.dilate(canvas, _disc(change + 1))
+    if scale < 0.6:
+        # Averaged down first: the affine map below only looks at four pixels.
+        rows, columns = (max(1, round(length * scale)) for length in canvas.shape)
+        centre = (centre[0] * columns / canvas.shape[1], centre[1] * rows / canvas.shape[0])
+        canvas, scale = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA), 1.0
+    # Pixel centres lie at halves: the point p of one picture is at p - 0.5 in its array.
+    affine = np.array(
+        [
+            [scale, 0, place[0] - 0.5 - scale * (centre[0] - 0.5)],
+            [0, scale, place[1] - 0.5 - scale * (centre[1] - 0.5)],
+        ]
+    )
+    seen = cv2.warpAffine(canvas, affine, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    result: npt.NDArray[np.float32] = np.clip(seen, 0, 1)
+    return result
 
 
 def _disc(diameter: int) -> npt.NDArray[np.uint8]:

@@ -37,24 +37,25 @@ def lift(gray: npt.NDArray[np.uint8]) -> Ink:
         gray: (h, w) uint8, ink darker than the paper.
     """
     height, width = gray.shape
-    paper = _paper(gray)
-    light = gray.astype(np.float32)
-    light /= np.maximum(paper, np.float32(1))
-    strength: npt.NDArray[np.float32] = np.float32(1) - light
-    np.clip(strength, 0, 1, out=strength)
+    # Large pictures have millions of pixels: no pass over them that another one can do along.
+    light = cv2.divide(gray, np.maximum(_paper(gray), 1), dtype=cv2.CV_32F).astype(
+        np.float32, copy=False
+    )
+    strength: npt.NDArray[np.float32] = np.subtract(np.float32(1), light, out=light)
+    np.maximum(strength, 0, out=strength)
     if min(height, width) >= 200:
         # A camera's grain is finer than a stroke; in small pictures every pixel counts.
         strength = cv2.GaussianBlur(strength, (0, 0), 0.8)
     middle, noise = _paper_noise(strength)
     floor = max(FAINTEST, middle + 4.5 * noise)
     _clear_surroundings(strength, floor)
-    nearby = _strongest_nearby(strength)
-    faint = (strength > floor).astype(np.uint8)
-    mask = faint & (strength > RIM * nearby).astype(np.uint8)
+    faint = (strength > floor).view(np.uint8)
+    mask = (strength > _strongest_nearby(strength, RIM)).view(np.uint8)
+    mask &= faint
     return Ink(strength, mask, faint, noise)
 
 
-def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Estimate the brightness of the paper under every pixel.
 
     A morphological closing removes all that is dark and narrower than its window, and leaves the edges
@@ -77,8 +78,7 @@ def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     closed = closed[margin:-margin, margin:-margin]
     if factor < 1:
         closed = cv2.resize(closed, (width, height), interpolation=cv2.INTER_LINEAR)
-    result: npt.NDArray[np.float32] = closed.astype(np.float32)
-    return result
+    return np.ascontiguousarray(closed, np.uint8)
 
 
 def _paper_noise(strength: npt.NDArray[np.float32]) -> tuple[float, float]:
@@ -107,14 +107,15 @@ def _clear_surroundings(strength: npt.NDArray[np.float32], floor: float) -> None
                 strength[labels == label] = 0
 
 
-def _strongest_nearby(strength: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _strongest_nearby(strength: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
+    """Give a share of the strongest ink around each pixel."""
     height, width = strength.shape
     factor = min(1.0, 200 / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     # Averaging twice its size first: a single bright pixel of noise is not ink.
     small = cv2.resize(strength, size, interpolation=cv2.INTER_AREA)
     window = max(3, round(0.12 * max(small.shape))) | 1
-    nearby = cv2.dilate(small, np.ones((window, window), np.uint8))
+    nearby = share * cv2.dilate(small, np.ones((window, window), np.uint8))
     result: npt.NDArray[np.float32] = cv2.resize(
         nearby, (width, height), interpolation=cv2.INTER_LINEAR
     )

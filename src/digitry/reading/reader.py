@@ -185,13 +185,13 @@ class Reader:
 
     def _guessed(self, clusters: Sequence[segment.Cluster]) -> list[Guesses]:
         """Ask the network about clusters as they are, then about the parts of those it is unsure of."""
-        wholes = self._guesses([segment.join(cluster.atoms) for cluster in clusters])
+        wholes = self._guesses([cluster.whole for cluster in clusters])
         found: list[Guesses] = [{(0, 1): whole} for whole in wholes]
         sure = math.inf if self.pattern else math.log(SURE_WHOLE)
         unsure = [
             index
             for index, (cluster, whole) in enumerate(zip(clusters, wholes, strict=True))
-            if len(cluster.atoms) > 1 and whole.score < sure
+            if cluster.spacing > 0 and whole.score < sure
         ]
         parts = [segment.candidates(clusters[index]) for index in unsure]
         pieces = iter(self._guesses([piece for part in parts for piece in part.values()]))
@@ -200,7 +200,9 @@ class Reader:
         return found
 
     def _guesses(self, pieces: Sequence[segment.Piece]) -> list[Guess]:
-        glyphs = glyph.normalise([piece.ink for piece in pieces])
+        glyphs = glyph.normalise(
+            [piece.ink for piece in pieces], [piece.surroundings for piece in pieces]
+        )
         rows = zip(pieces, glyphs, self.probabilities(glyphs), strict=True)
         return [guess(*row) for row in rows]
 
@@ -410,10 +412,10 @@ def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment
         clusters = [cluster for line in lines for cluster in line]
         if layout == "line":
             return [sorted(clusters, key=lambda cluster: cluster.box.x)] if clusters else []
-        if layout == "page" or len(clusters) > 1 or any(len(c.atoms) > 1 for c in clusters):
+        if layout == "page" or len(clusters) > 1 or any(c.spacing > 0 for c in clusters):
             return lines
     piece = segment.single(ink)
-    return [] if piece is None else [[segment.Cluster((piece,))]]
+    return [] if piece is None else [[segment.Cluster(piece)]]
 
 
 def _merit(lines: list[list[Guess]]) -> float:

@@ -6,9 +6,14 @@ import numpy.typing as npt
 
 MOST_PIECES = 5_000
 
+PEN = 2.0
+"""What is so many times as dark as the ruling line that it lies on is a pen's stroke."""
+
 
 def without_ruling(
-    mask: npt.NDArray[np.uint8], faint: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8],
+    faint: npt.NDArray[np.uint8],
+    strength: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
     """Take off ruling lines and the lines of tables, leaving the strokes that cross them.
 
@@ -19,60 +24,50 @@ def without_ruling(
     Args:
         mask: (h, w) uint8, 1 where there is ink.
         faint: (h, w) uint8, 1 where there may be some.
+        strength: (h, w) float32 in [0, 1], how dark it is. The top of a 7 that runs along a pale line
+            is darker than the line, and stays.
+
+    Returns:
+        `mask` itself where nothing goes.
     """
-    mask = _without_long_thin(mask, faint)
-    turned = _without_long_thin(np.ascontiguousarray(mask.T), np.ascontiguousarray(faint.T))
-    result: npt.NDArray[np.uint8] = np.ascontiguousarray(turned.T)
-    return result
+    if _may_be_ruled(faint):
+        mask = _without_long_thin(mask, faint, strength)
+    turned = cv2.transpose(faint).astype(np.uint8)
+    if _may_be_ruled(turned):
+        before = cv2.transpose(mask).astype(np.uint8)
+        after = _without_long_thin(before, turned, strength.T)
+        mask = mask if after is before else cv2.transpose(after).astype(np.uint8)
+    return mask
+
+
+def _may_be_ruled(faint: npt.NDArray[np.uint8]) -> bool:
+    """Look for lying ruling lines in a quarter of the pixels: most pages have none."""
+    height, width = faint.shape
+    if width < 64:
+        return False
+    if height * width > 1 << 18:
+        even = faint[: height & ~1, : width & ~1]
+        faint = even[0::2, 0::2] | even[1::2, 0::2] | even[0::2, 1::2] | even[1::2, 1::2]
+    return _chains(faint)[1] > 0
 
 
 def _without_long_thin(
-    mask: npt.NDArray[np.uint8], faint: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8],
+    faint: npt.NDArray[np.uint8],
+    strength: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
-    height, width = mask.shape
-    if width < 64:
+    ruled, reached = _chains(faint)
+    if reached == 0:
         return mask
-    thickest = max(5, round(0.01 * max(height, width)))
-    thick = cv2.morphologyEx(faint, cv2.MORPH_OPEN, np.ones((thickest + 1, 1), np.uint8))
-    thin = cv2.subtract(faint, thick)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(thin, connectivity=8)
-    wide, high = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
-    dashes = 1 + np.flatnonzero(
-        (wide >= 3 * thickest) & (high <= np.maximum(0.15 * wide, 1.6 * thickest))
-    )
-    if len(dashes) == 0:
-        return mask
-    # Digits interrupt a line. What is left of it still lies in a row, and fills most of its length.
-    dashed = np.isin(labels, dashes).astype(np.uint8)
-    reach = round(0.25 * width) | 1
-    bridged = cv2.morphologyEx(dashed, cv2.MORPH_CLOSE, np.ones((5, reach), np.uint8))
-    _, _, lengths, _ = cv2.connectedComponentsWithStats(bridged, connectivity=8)
-    long: list[int] = []
-    reached = 0.0
-    for left, top, length, height_, _ in lengths[1:]:
-        links = [
-            int(dash)
-            for dash in dashes
-            if left <= stats[dash, 0] < left + length and top <= stats[dash, 1] < top + height_
-        ]
-        if not links:
-            continue
-        wide_links = stats[links, cv2.CC_STAT_WIDTH]
-        total = int(wide_links.sum())
-        if length >= 0.3 * width and total >= 0.6 * length:
-            long += links
-            # A chain without gaps counts as a whole; the bars of 7s in a row do not make one.
-            reached = max(
-                reached, float(wide_links.max()), 0.5 * length if total > 0.85 * length else 0
-            )
-    if not long:
-        return mask
-    ruled = np.isin(labels, long).astype(np.uint8) & thin
+    places = ruled > 0
+    darkness = strength[places]
+    ruled[places] = darkness <= PEN * float(np.median(darkness))
     cleaned: npt.NDArray[np.uint8] = cv2.subtract(mask, ruled)
     # What the line was a little thicker than thin leaves crumbs.
     touching = cv2.dilate(ruled, np.ones((3, 3), np.uint8))
     _, pieces, sizes, _ = cv2.connectedComponentsWithStats(cleaned, connectivity=8)
     near = np.unique(pieces[(touching > 0) & (cleaned > 0)])
+    thickest = _thickest(mask)
     crumbs = [piece for piece in near if piece and sizes[piece, cv2.CC_STAT_HEIGHT] <= 2 * thickest]
     cleaned[np.isin(pieces, crumbs)] = 0
     rest = [
@@ -86,13 +81,80 @@ def _without_long_thin(
     return cleaned
 
 
-def without_frames(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _thickest(mask: npt.NDArray[np.uint8]) -> int:
+    """Give how thick a ruling line may be, in pixels."""
+    return max(5, round(0.01 * float(max(mask.shape))))
+
+
+def _chains(faint: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]:
+    """Find lying lines: thin dashes in a row that fill most of a long way.
+
+    Returns:
+        (h, w) uint8, 1 where such a line is, and how long the longest unbroken one is in pixels; 0
+        where there is none.
+    """
+    width = faint.shape[1]
+    thickest = _thickest(faint)
+    thick = cv2.morphologyEx(faint, cv2.MORPH_OPEN, np.ones((thickest + 1, 1), np.uint8))
+    thin = cv2.subtract(faint, thick)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(thin, connectivity=8)
+    wide, high = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
+    dashes = 1 + np.flatnonzero(
+        (wide >= 3 * thickest) & (high <= np.maximum(0.15 * wide, 1.6 * thickest))
+    )
+    nothing = np.zeros((0, 0), np.uint8)
+    if stats[dashes, cv2.CC_STAT_WIDTH].sum() < 0.18 * width:
+        # Too little for the shortest line that counts.
+        return nothing, 0.0
+    # Digits interrupt a line. What is left of it still lies in a row, and fills most of its length.
+    chosen = np.zeros(len(stats), np.uint8)
+    chosen[dashes] = 1
+    dashed = chosen[labels]
+    reach = round(0.25 * width) | 1
+    bridged = cv2.morphologyEx(dashed, cv2.MORPH_CLOSE, np.ones((5, reach), np.uint8))
+    _, _, lengths, _ = cv2.connectedComponentsWithStats(bridged, connectivity=8)
+    long: list[int] = []
+    reached = 0.0
+    for left, top, length, height, _ in lengths[1:]:
+        if length < 0.3 * width:
+            continue
+        links = [
+            int(dash)
+            for dash in dashes
+            if left <= stats[dash, 0] < left + length and top <= stats[dash, 1] < top + height
+        ]
+        if not links:
+            continue
+        wide_links = stats[links, cv2.CC_STAT_WIDTH]
+        total = int(wide_links.sum())
+        if total >= 0.6 * length:
+            long += links
+            # A chain without gaps counts as a whole; the bars of 7s in a row do not make one.
+            reached = max(
+                reached, float(wide_links.max()), 0.5 * length if total > 0.85 * length else 0
+            )
+    if not long:
+        return nothing, 0.0
+    ruled = np.zeros(len(stats), np.uint8)
+    ruled[long] = 1
+    return ruled[labels] & thin, reached
+
+
+def without_frames(
+    mask: npt.NDArray[np.uint8], labels: npt.NDArray[np.int32], stats: npt.NDArray[np.int32]
+) -> npt.NDArray[np.uint8]:
     """Take off the cells of forms and tables: straight lines longer than the writing that they hold.
 
     What frames something is connected ink, mostly empty, with other ink inside that is smaller.
     Only its long straight strokes go, so that a digit which touches its cell is left.
+
+    Args:
+        mask: (h, w) uint8, 1 where there is ink.
+        labels, stats: its connected components, as OpenCV gives them.
+
+    Returns:
+        `mask` itself where nothing goes.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if not 3 <= len(stats) <= MOST_PIECES:
         return mask
     x, y, w, h, area = (stats[1:, column].astype(np.int64) for column in range(5))

@@ -17,6 +17,9 @@ import numpy.typing as npt
 from digitry.reading.pattern import DIGITS, Pattern
 from digitry.reading.segment import Piece
 
+LEAST_LIKELY = 0.5
+"""Parts that are digits with less than this probability, in the geometric mean, make one sign."""
+
 LEAST = 1e-9
 """Below this probability nothing is told apart; it also keeps the logarithms finite."""
 
@@ -65,7 +68,10 @@ def guess(
 
 
 def best_path(guesses: Guesses) -> list[Guess]:
-    """Cut a cluster where the digits that come out are the most probable, all taken together."""
+    """Cut a cluster where the digits that come out are the most probable, all taken together.
+
+    Where even these are hardly digits, it is one sign or letter, and stays whole.
+    """
     count = max(stop for _, stop in guesses)
     # best[k]: the score of the first k atoms, and where the last digit of them begins.
     best: list[tuple[float, int]] = [(0.0, 0)]
@@ -80,6 +86,8 @@ def best_path(guesses: Guesses) -> list[Guess]:
     ends = [count]
     while ends[-1]:
         ends.append(best[ends[-1]][1])
+    if len(ends) > 2 and best[count][0] < (len(ends) - 1) * math.log(LEAST_LIKELY):
+        return [guesses[0, count]]
     return [guesses[start, stop] for start, stop in pairwise(reversed(ends))]
 
 

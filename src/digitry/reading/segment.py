@@ -35,23 +35,38 @@ class Piece:
         box: where it stands on the working page.
         ink: (box.h, box.w) float32 in [0, 1]: its own ink, nothing of its neighbours.
         cut: whether it runs out of the page.
+        whole: of a part of touching digits, all of their ink together.
     """
 
     box: Box
     ink: npt.NDArray[np.float32] = field(repr=False)
     cut: bool = False
+    whole: "Piece | None" = field(default=None, repr=False)
+
+    @property
+    def surroundings(self) -> tuple[npt.NDArray[np.float32], int, int] | None:
+        """The ink that it was cut out of, and the column and row of its own corner in that."""
+        if self.whole is None:
+            return None
+        return self.whole.ink, self.box.x - self.whole.box.x, self.box.y - self.whole.box.y
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Connected ink: one digit, or several that touch, as atoms from left to right."""
+    """Connected ink: one digit, or several that touch.
 
-    atoms: tuple[Piece, ...]
+    Attributes:
+        whole: all of it.
+        spacing: least distance of two cuts through it, in pixels; 0 where it is too narrow for several.
+    """
+
+    whole: Piece
+    spacing: float = 0.0
 
     @property
     def box(self) -> Box:
-        """The box around all atoms."""
-        return around([atom.box for atom in self.atoms])
+        """The box around all of it."""
+        return self.whole.box
 
 
 def around(boxes: Sequence[Box]) -> Box:
@@ -63,7 +78,7 @@ def around(boxes: Sequence[Box]) -> Box:
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
-    """Lay several pieces together as one."""
+    """Lay several parts of the same touching digits together as one."""
     if len(pieces) == 1:
         return pieces[0]
     box = around([piece.box for piece in pieces])
@@ -72,7 +87,7 @@ def join(pieces: Sequence[Piece]) -> Piece:
         y, x = piece.box.y - box.y, piece.box.x - box.x
         part = ink[y : y + piece.box.h, x : x + piece.box.w]
         np.maximum(part, piece.ink, out=part)
-    return Piece(box, ink, any(piece.cut for piece in pieces))
+    return Piece(box, ink, any(piece.cut for piece in pieces), pieces[0].whole)
 
 
 def runs(atoms: int) -> list[tuple[int, int]]:
@@ -87,16 +102,43 @@ def runs(atoms: int) -> list[tuple[int, int]]:
 
 def candidates(cluster: Cluster) -> dict[tuple[int, int], Piece]:
     """Give everything in a cluster that may be one digit, by its run of atoms, in the order of `runs`."""
-    atoms = cluster.atoms
-    return {(start, stop): join(atoms[start:stop]) for start, stop in runs(len(atoms))}
+    parts = atoms(cluster)
+    return {
+        (start, stop): cluster.whole if stop - start == len(parts) else join(parts[start:stop])
+        for start, stop in runs(len(parts))
+    }
+
+
+def atoms(cluster: Cluster) -> tuple[Piece, ...]:
+    """Cut what may be several digits that touch, from left to right, where a cut meets least ink."""
+    piece, box = cluster.whole, cluster.whole.box
+    cuts = _cuts(piece.ink, cluster.spacing) if cluster.spacing > 0 else []
+    if not cuts:
+        return (piece,)
+    rows, columns = np.mgrid[0 : box.h, 0 : box.w]
+    part = np.zeros((box.h, box.w), np.uint8)
+    for column, slope in cuts:
+        part += columns > column + slope * (rows - box.h / 2)
+    found = []
+    for index in range(len(cuts) + 1):
+        ink = np.where(part == index, piece.ink, np.float32(0))
+        down, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+        if len(down) == 0:
+            continue
+        y, x = int(down[0]), int(across[0])
+        place = Box(box.x + x, box.y + y, int(across[-1]) + 1 - x, int(down[-1]) + 1 - y)
+        found.append(Piece(place, ink[y : y + place.h, x : x + place.w], piece.cut, piece))
+    return tuple(found)
 
 
 def single(ink: Ink) -> Piece | None:
     """Give the one digit of a crop: its main piece and whatever belongs to it, or None without ink."""
     height, width = ink.mask.shape
-    mask = without_frames(ink.mask)
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count < 2 or count > MOST_PIECES:
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
+    mask = without_frames(ink.mask, labels, stats)
+    if mask is not ink.mask:
+        _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if not 2 <= len(stats) <= MOST_PIECES:
         return None
     area = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
     # Of two large pieces the one nearer to the middle is meant: a neighbour's ink comes in at the rim.
@@ -118,9 +160,11 @@ def single(ink: Ink) -> Piece | None:
 def lines(ink: Ink) -> list[list[Cluster]]:
     """Find the digits of a page: lines from top to bottom, clusters from left to right."""
     height, width = ink.mask.shape
-    mask = without_ruling(without_frames(ink.mask), ink.faint)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count < 2 or count > MOST_PIECES:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
+    mask = without_ruling(without_frames(ink.mask, labels, stats), ink.faint, ink.strength)
+    if mask is not ink.mask:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if not 2 <= len(stats) <= MOST_PIECES:
         return []
     found = _writing(ink, labels, stats, width, height)
     if not found:
@@ -177,7 +221,9 @@ def _piece(
     x, y = max(box.x - 1, 0), max(box.y - 1, 0)
     box = Box(x, y, min(box.right + 1, width) - x, min(box.bottom + 1, height) - y)
     region = labels[box.y : box.bottom, box.x : box.right]
-    own = np.isin(region, members).astype(np.uint8)
+    own = (region == members[0]).astype(np.uint8)
+    for member in members[1:]:
+        own |= region == member
     own = cv2.dilate(own, np.ones((3, 3), np.uint8))
     return Piece(box, ink.strength[box.y : box.bottom, box.x : box.right] * own, cut)
 
@@ -274,45 +320,36 @@ def _bold(pieces: list[Piece], typical: float) -> list[Piece]:
 def _in_lines(pieces: list[Piece]) -> list[list[Piece]]:
     """Sort into lines: left to right, each piece goes to the line whose end it continues."""
     result: list[list[Piece]] = []
+    # Of each line: mean top and bottom of its last three pieces.
+    ends: list[tuple[float, float]] = []
     for piece in sorted(pieces, key=lambda piece: piece.box.x):
-        box = piece.box
-        best, best_share = None, 0.35
-        for line in result:
-            tail = line[-3:]
-            top = sum(other.box.y for other in tail) / len(tail)
-            bottom = sum(other.box.bottom for other in tail) / len(tail)
-            share = (min(box.bottom, bottom) - max(box.y, top)) / min(box.h, max(bottom - top, 1))
-            if share > best_share:
-                best, best_share = line, share
-        if best is None:
+        y, bottom, h = piece.box.y, piece.box.bottom, piece.box.h
+        best, best_share = -1, 0.35
+        for index, (high, low) in enumerate(ends):
+            shared = (low if low < bottom else bottom) - (high if high > y else y)
+            if shared > 0:
+                share = shared / min(h, max(low - high, 1))
+                if share > best_share:
+                    best, best_share = index, share
+        if best < 0:
             result.append([piece])
+            ends.append((float(y), float(bottom)))
         else:
-            best.append(piece)
+            result[best].append(piece)
+            tail = [other.box for other in result[best][-3:]]
+            ends[best] = (
+                sum(box.y for box in tail) / len(tail),
+                sum(box.bottom for box in tail) / len(tail),
+            )
     return sorted(result, key=lambda line: float(np.mean([p.box.y + p.box.h / 2 for p in line])))
 
 
 def _cluster(piece: Piece, typical: float) -> Cluster:
-    """Cut what may be several digits that touch into atoms, where a straight cut meets least ink."""
+    """Tell whether a piece is wide enough to be several digits that touch."""
     box = piece.box
     if box.w < 0.6 * max(box.h, 0.7 * typical) or box.w < 8:
-        return Cluster((piece,))
-    cuts = _cuts(piece.ink, spacing=0.16 * min(box.h, 1.3 * typical))
-    if not cuts:
-        return Cluster((piece,))
-    rows, columns = np.mgrid[0 : box.h, 0 : box.w]
-    part = np.zeros((box.h, box.w), np.uint8)
-    for column, slope in cuts:
-        part += columns > column + slope * (rows - box.h / 2)
-    atoms = []
-    for index in range(len(cuts) + 1):
-        ink = np.where(part == index, piece.ink, np.float32(0))
-        down, across = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-        if len(down) == 0:
-            continue
-        y, x = int(down[0]), int(across[0])
-        place = Box(box.x + x, box.y + y, int(across[-1]) + 1 - x, int(down[-1]) + 1 - y)
-        atoms.append(Piece(place, ink[y : y + place.h, x : x + place.w], piece.cut))
-    return Cluster(tuple(atoms))
+        return Cluster(piece)
+    return Cluster(piece, spacing=0.16 * min(box.h, 1.3 * typical))
 
 
 def _cuts(ink: npt.NDArray[np.float32], spacing: float) -> list[tuple[int, float]]:

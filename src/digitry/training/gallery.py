@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from digitry import files
-from digitry.training import synthesis
+from digitry.training import scenes, synthesis
 from digitry.training.datasets import Dataset
 from digitry.training.explore import Exploration, Item, Pair
 from digitry.training.parsers import Bytes
@@ -100,11 +100,11 @@ def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 1
         if kind < 6:
             digit = int(rng.integers(len(dataset.train)))
             label = int(dataset.train.labels[digit])
-            scene = synthesis.digit_scene(dataset.train.images[digit], label, rng)
+            scene = scenes.digit_scene(dataset.train.images[digit], label, rng)
         elif kind < 8:
-            scene = synthesis.stroke_scene(rng)
+            scene = scenes.stroke_scene(rng)
         else:
-            scene = synthesis.nothing_scene(dataset.train, rng)
+            scene = scenes.nothing_scene(dataset.train, rng)
         x, y = index % columns * 2 * cell, index // columns * (cell + 16)
         picture = Image.fromarray(scene.gray)
         factor = min(3.0, (cell - 4) / max(picture.size))
@@ -114,7 +114,7 @@ def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 1
         if glyph is not None:
             seen = Image.fromarray(np.rint(glyph * 255).astype(np.uint8))
             sheet.paste(seen.resize((84, 84), Image.Resampling.NEAREST), (x + cell + 4, y + 14))
-        said = "no digit" if scene.label == synthesis.NOTHING else str(scene.label)
+        said = "no digit" if scene.label == scenes.NOTHING else str(scene.label)
         pen.text((x + 2, y + 1), said if glyph is not None else f"{said}, not found", fill=255)
     path = folder / "scenes.png"
     with files.replacing(path) as temporary:

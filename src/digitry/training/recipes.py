@@ -12,6 +12,7 @@ OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "one-cycle")
 AUGMENTATIONS = ("none", "light")
 HEADS = ("average", "flatten")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class Recipe:
         label_smoothing: mass moved from the true label to all, in [0, 0.5).
         validation: share of the training images, from its end, that is held out. Keras' rule.
         augment: `none`, or `light`: a random shift, rotation, zoom and shear a batch.
+        precision: of the factors of matrix products and convolutions in training: `float32`, or
+            `bfloat16`, which is twice as fast on processors that have it. All else stays float32.
         averaging: decay a step of the exponential average of the weights that is saved; 0 = off.
         patience: epochs without a better validation loss until it stops; None = never stops early.
         seed: of the initial weights, the order of images, dropout and augmentation.
@@ -60,6 +63,7 @@ class Recipe:
     label_smoothing: float = 0.0
     validation: float = 0.0
     augment: str = "none"
+    precision: str = "float32"
     averaging: float = 0.0
     patience: int | None = None
     seed: int = 0
@@ -74,6 +78,7 @@ class Recipe:
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("augment", self.augment, AUGMENTATIONS)
         _one_of("head", self.head, HEADS)
+        _one_of("precision", self.precision, PRECISIONS)
         if not self.hidden or not all(1 <= units <= 65_536 for units in self.hidden):
             raise _wrong("hidden", list(self.hidden), "one or more layers of 1 to 65,536")
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
@@ -147,8 +152,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dropout": (int, float), "optimizer": (str,), "learning_rate": (int, float, type(None)),
     "schedule": (str,), "warmup": (int, float), "batch_size": (int,), "epochs": (int,),
     "one_hot": (bool,), "label_smoothing": (int, float), "validation": (int, float),
-    "augment": (str,), "averaging": (int, float), "patience": (int, type(None)), "seed": (int,),
-    "data": (str,),
+    "augment": (str,), "precision": (str,), "averaging": (int, float), "patience": (int, type(None)),
+    "seed": (int,), "data": (str,),
 }  # fmt: skip
 
 
@@ -231,6 +236,7 @@ _READER = Recipe(
     warmup=0.2,
     batch_size=256,
     epochs=8,
+    precision="bfloat16",
     label_smoothing=0.02,
     # The last 5,000 digits of MNIST's 60,000, with all pages made of them, decide.
     validation=1 / 12,

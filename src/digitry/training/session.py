@@ -107,6 +107,7 @@ class Session:
             differentiate = trace(
                 self.model, self.weights, self.gradient, self.state, place.glyphs, place.labels,
                 self.totals, label_smoothing=self.recipe.label_smoothing,
+                precision=self.recipe.precision,
             )  # fmt: skip
         buffers = [self.weights.buffer, self.state.buffer]
 

@@ -214,6 +214,7 @@ def trace(
     totals: torch.Tensor,
     *,
     label_smoothing: float = 0.0,
+    precision: str = "float32",
 ) -> Callable[[], None]:
     """Record a training step on a batch that lies in fixed buffers.
 
@@ -225,7 +226,7 @@ def trace(
         glyphs: (n, 28, 28) float32 in [0, 1]; refill it before each call.
         labels: (n,) int64; refill it, too.
         totals: (2,) float64; the summed loss and the count of right answers are added to it.
-        label_smoothing: as in the recipe.
+        label_smoothing, precision: as in the recipe.
 
     Returns:
         A function that makes the step; it wants to be called in `torch.inference_mode`.
@@ -235,7 +236,11 @@ def trace(
     def step(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [tensor.detach().requires_grad_() for tensor in tensors[:many]]
         x, y = tensors[-2:]
-        logits, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
+        # Weights, statistics and the loss stay float32; what is rounded are the products' factors.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()
         loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
         gradients = torch.autograd.grad(loss, leaves)
         right = (logits.detach().argmax(-1) == y).sum()
