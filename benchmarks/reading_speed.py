@@ -69,12 +69,7 @@ def stages(content: bytes, layout: str, classifier: Classifier, repeats: int) ->
         if layout == "single":
             piece = segment.single(ink)
             return [] if piece is None else [piece]
-        return [
-            piece
-            for line in segment.lines(ink)
-            for cluster in line
-            for piece in segment.candidates(cluster).values()
-        ]
+        return [cluster.whole for line in segment.lines(ink) for cluster in line]
 
     pieces = segmented()
     glyphs = glyph.normalise([piece.ink for piece in pieces])

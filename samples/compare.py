@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from digitry import artifact, files
 from digitry.reading.classifier import Classifier
@@ -45,8 +45,10 @@ def main() -> None:
         small = np.asarray(picture.convert("L").resize((28, 28)), np.float32) / 255
         guess = int(classic.probabilities(small[None])[0, :10].argmax())
         reading, glyphs = reader.examine(HERE / case["file"], layout="single")
-        photo = picture.convert("RGB")
-        photo.thumbnail((CELL, CELL))
+        # As a viewer shows it: what is transparent is white.
+        shown = picture.convert("RGBA")
+        paper = Image.new("RGBA", shown.size, GROUND)
+        photo = ImageOps.contain(Image.alpha_composite(paper, shown), (CELL, CELL)).convert("RGB")
         place = (x + (CELL - photo.width) // 2, tops[0] + (CELL - photo.height) // 2)
         sheet.paste(photo, place)
         for top, seen in ((tops[1], small), (tops[3], glyphs[0])):
