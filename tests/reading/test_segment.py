@@ -96,6 +96,19 @@ def test_ruling_lines_are_taken_off_and_digits_stay_whole() -> None:
         assert abs(cluster.box.w - (right - left)) <= 10
 
 
+def test_a_dark_stroke_along_a_pale_ruling_line_stays() -> None:
+    page = blank(200, 600)
+    for y in (40, 90, 140):
+        cv2.line(page, (0, y), (600, y), 190, 2)
+    # A 7 whose top lies on the line, among digits that only cross it.
+    write(page, "258", 30, 60)
+    cv2.line(page, (400, 90), (440, 90), 30, 3)
+    cv2.line(page, (440, 90), (415, 140), 30, 3)
+    seven = [c.box for line in found(page) for c in line if 390 <= c.box.x <= 450]
+    assert len(seven) == 1
+    assert seven[0].w >= 40
+
+
 def test_specks_are_not_writing() -> None:
     page = blank()
     write(page, "35", 60, 30)
