@@ -1,0 +1,78 @@
+"""MNIST's test part through `read` itself: image files in, digits out.
+
+    python benchmarks/mnist.py --data-dir MNIST [--model reader] [--record]
+
+Each of the 10,000 test images is packed as a PNG file and read as a single digit. Printed are the share
+whose text is right, where a refusal is not right; the share whose best guess is right; how many were
+refused; and the expected calibration error of the confidences. No choice is made by these figures.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import _record
+from digitry import artifact
+from digitry.reading.reader import Reader
+from digitry.reading.result import Reading
+from digitry.training import calibration
+from digitry.training.datasets import load_dataset
+
+
+def packed(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--model", default="reader")
+    parser.add_argument("--record", action="store_true", help="save a record")
+    arguments = parser.parse_args()
+    dataset = load_dataset("mnist", data_dir=arguments.data_dir)
+    reader = Reader(arguments.model, layout="single")
+    texts, guesses, confidences = [], [], []
+    for reading in reader.read_many(map(packed, dataset.test.images)):
+        digits = reading.digits if isinstance(reading, Reading) else ()
+        texts.append(reading.text if isinstance(reading, Reading) else "")
+        guess, confidence = digits[0].alternatives[0] if digits else (-1, 0.0)
+        guesses.append(guess)
+        confidences.append(confidence)
+    labels = dataset.test.labels
+    right = float(np.mean(np.array(texts) == labels.astype(str)))
+    hits = np.array(guesses) == labels
+    refused = sum(text in ("", "?") for text in texts)
+    off = calibration.gap(calibration.binned(np.array(confidences), hits))
+    print(f"read right           {100 * right:.2f}%, {refused} of {len(labels)} refused")
+    print(f"best guess right     {100 * hits.mean():.2f}%")
+    print(f"calibration error    {100 * off:.2f}%")
+    if arguments.record:
+        for name, metric, value in (
+            ("text", f"read right; {refused} refused; calibration error {100 * off:.2f}%", right),
+            ("guess", "best guess right", float(hits.mean())),
+        ):
+            _record.write(
+                f"reading-mnist-{name}",
+                table="Reading real images",
+                what="MNIST's 10,000 test images, as PNG files",
+                metric=metric,
+                unit="%",
+                values=[value],
+                data={
+                    "mnist": dataset.sha256,
+                    f"model {reader.name}": artifact.load(arguments.model).sha256,
+                },
+                versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+                extra={"refused": refused, "expected calibration error": off},
+            )
+
+
+if __name__ == "__main__":
+    main()
