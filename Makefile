@@ -7,7 +7,9 @@ STAMP := $(VENV)/.installed
 BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench samples docs clean
+TOOLS := $(VENV)/tools
+LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps -r
+.PHONY: help setup locked demo serve test check bench samples docs lock audit sbom clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -20,6 +22,16 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
+
+locked: ## make .venv anew from the locks: these versions alone, each file held against its sha256
+	$(PYTHON) -m venv --clear $(VENV)
+	$(LOCKED) requirements/dev.txt
+	@$(LOCKED) requirements/cpu.txt 2>/dev/null || { \
+		echo "torch: the package index's build, for want of one for processors that the lock knows"; \
+		$(LOCKED) requirements/torch.txt; }
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip check
+	@touch $(STAMP)
 
 demo: setup ## read the sample pages, train a model, show its report
 	$(BIN)/digitry read samples/*.png samples/*.jpg --annotate demo/readings
@@ -54,6 +66,20 @@ samples: setup ## draw the sample pictures anew
 
 docs: setup ## write docs/cli.md and README's tables anew
 	$(BIN)/python docs/generate.py
+
+lock: $(TOOLS)/.installed ## write the locks anew from pyproject.toml; the newest of all: make lock ARGS=--upgrade
+	$(TOOLS)/bin/python requirements/refresh.py $(ARGS)
+
+audit: $(TOOLS)/.installed ## hold the locked versions against known weaknesses; needs the network
+	@$(TOOLS)/bin/python requirements/audit.py
+
+sbom: setup $(TOOLS)/.installed ## write build/sbom.json, all that is installed (CycloneDX)
+	@$(TOOLS)/bin/python requirements/sbom.py $(BIN)/python build/sbom.json
+
+$(TOOLS)/.installed: requirements/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --require-hashes --no-deps -r requirements/tools.txt
+	@touch $@
 
 clean: ## remove what can be made again, but for .venv and your runs
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,18 +1,24 @@
 """How many real images are read right, by kind and layout, with the mistakes as a picture.
 
-    python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--record]
+    python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--authors] [--record]
 
 A manifest is a CSV file with the columns `file` and `label`, and perhaps `kind`, `layout` (single, line,
 grid) and `notes`. Files lie beside it or in `images/` beside it. Lines of a label are joined by `|`; a
 note with `multiset` says that the order of the digits does not count. Images with a note of `28x28` are
-counted apart: a drawing of that size and a photograph are different tasks.
+counted apart: a drawing of that size and a photograph are different tasks. A column `repo` (owner/name)
+says who wrote or gathered an image.
 
 With `--baseline MODEL` (a model trained on plain MNIST, such as the run folder of `dense-128-128`) the
 single digits are read in three ways by turns: resized to 28x28 and divided by 255, as the classic programs
 do; the same with the polarity set right; and by digitry.
 
 A single digit is right if its value is; a whole page is right if every digit on every line is. The
-character error rate is the edit distance to the label over its length.
+character error rate is the edit distance to the label over its length. The expected calibration error
+(ECE, 15 bins) compares the confidence of a reading with whether its best guess is right, refused or not.
+
+With `--authors` the images are also counted by who made them, since those of one author are alike: the
+mean over authors, the authors that are read worst, and how far the mean moves as each is left out in turn
+(the jackknife, Efron 1982).
 """
 
 import argparse
@@ -36,6 +42,7 @@ from digitry.reading import image
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
+from digitry.training.calibration import binned, gap
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Case:
     kind: str
     layout: str
     any_order: bool
+    author: str
 
     @property
     def group(self) -> str:
@@ -66,6 +74,7 @@ def cases(manifest: Path) -> list[Case]:
                     "28x28 drawing" if "28x28" in notes else kind,
                     row.get("layout") or "single",
                     "multiset" in notes,
+                    (row.get("repo") or "").partition("/")[0],
                 )
             )
     return found
@@ -74,6 +83,16 @@ def cases(manifest: Path) -> list[Case]:
 def said(reading: Reading | None) -> str:
     """What was read, in the form of a label; a refused digit is not right."""
     return "" if reading is None else reading.text.replace("\n", "|")
+
+
+def guessed(reading: Reading | None) -> str:
+    """What would have been read if nothing had been refused."""
+    if reading is None:
+        return ""
+    lines = [[] for _ in reading.lines]
+    for digit in reading.digits:
+        lines[digit.line].append(str(digit.alternatives[0][0]))
+    return "|".join("".join(line) for line in lines)
 
 
 def errors(case: Case, text: str) -> int:
@@ -92,6 +111,7 @@ def edit_distance(a: str, b: str) -> int:
     return row[-1]
 
 
+VERSIONS = ("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime")
 WAYS = ("resized to 28x28, divided by 255", "the same, polarity set right", "digitry")
 
 
@@ -130,6 +150,57 @@ def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> 
             )
 
 
+def by_author(hits: list[tuple[str, bool]], *, data: dict[str, str] | None) -> None:
+    """Print how the share of images that are read right depends on who made them.
+
+    Args:
+        hits: (author, read right, whole) of each image.
+        data: name -> sha256, for a record; None = no record.
+    """
+    authors: dict[str, list[bool]] = defaultdict(list)
+    for author, hit in hits:
+        authors[author].append(hit)
+    if len(authors) < 2:
+        print("the manifests name no authors (column `repo`)")
+        return
+    shares = {author: float(np.mean(found)) for author, found in authors.items()}
+    values = np.array(list(shares.values()))
+    count = len(values)
+    # Leaving one author out in turn.
+    means = (values.sum() - values) / (count - 1)
+    error = float(np.sqrt((count - 1) * np.mean((means - means.mean()) ** 2)))
+    pooled = np.array([hit for _, hit in hits])
+    print(
+        f"{count} authors, {len(hits)} images: mean over authors {100 * values.mean():.1f}% "
+        f"(standard error {100 * error:.1f}), over images {100 * pooled.mean():.1f}%; "
+        f"leaving one author out: {100 * means.min():.1f}% to {100 * means.max():.1f}%"
+    )
+    for author in sorted(shares, key=lambda name: (shares[name], name))[:5]:
+        found = authors[author]
+        print(f"    {author:<28}{sum(found):>4} /{len(found):>4}{100 * shares[author]:>8.1f}%")
+    if data is not None:
+        _record.write(
+            "reading-authors",
+            table="Reading real images",
+            what=f"{count} authors, {len(hits)} images of all kinds: mean and spread over authors",
+            metric="read right, whole",
+            unit="%",
+            values=values.tolist(),
+            data=data,
+            versions=VERSIONS,
+            extra={
+                "over_images": float(pooled.mean()),
+                "jackknife_standard_error": error,
+                "least_without_one_author": float(means.min()),
+                "most_without_one_author": float(means.max()),
+                # Nobody needs to be named here.
+                "right_of_images_by_author": sorted(
+                    [sum(found), len(found)] for found in authors.values()
+                ),
+            },
+        )
+
+
 def contact_sheet(wrong: list[tuple[Case, str, str]], path: Path) -> None:
     cell, columns = 150, 8
     rows = -(-len(wrong) // columns)
@@ -164,6 +235,7 @@ def main() -> None:
         "--baseline", metavar="MODEL", help="compare with the classic way, and stop"
     )
     parser.add_argument("--list", action="store_true", help="name every mistake")
+    parser.add_argument("--authors", action="store_true", help="count by author, too")
     arguments = parser.parse_args()
 
     folder = os.environ.get("DIGITRY_TEST_DATA")
@@ -179,7 +251,8 @@ def main() -> None:
         every = [case for path in arguments.manifests for case in cases(path)]
         baseline(arguments.baseline, reader, every, record=arguments.record)
         return
-    groups: dict[str, list[tuple[bool, int, int, bool]]] = defaultdict(list)
+    groups: dict[str, list[tuple[bool, int, int, bool, float, bool]]] = defaultdict(list)
+    authored: list[tuple[str, bool]] = []
     wrong: list[tuple[Case, str, str]] = []
     started = time.perf_counter()
     for manifest in arguments.manifests:
@@ -193,26 +266,36 @@ def main() -> None:
             text = said(reading)
             distance = errors(case, text)
             refused = reading is None or reading.rejected
-            groups[case.group].append((distance == 0, distance, len(case.label), refused))
+            sure = 0.0 if reading is None else reading.confidence
+            known = errors(case, guessed(reading)) == 0
+            groups[case.group].append(
+                (distance == 0, distance, len(case.label), refused, sure, known)
+            )
+            if case.author:
+                authored.append((case.author, distance == 0))
             if distance:
                 note = "" if reading is None else f"{reading.confidence:.2f} {reading.reason or ''}"
                 wrong.append((case, text, note))
     seconds = time.perf_counter() - started
 
     figures = {}
-    print(f"{'images':<34}{'right':>12}{'share':>9}{'CER':>8}{'refused':>9}")
+    print(f"{'images':<34}{'right':>12}{'share':>9}{'CER':>8}{'refused':>9}{'ECE':>8}")
     for group, rows in sorted(groups.items()):
-        right, distance, length, refused = (np.array(column) for column in zip(*rows, strict=True))
+        right, distance, length, refused, sure, known = (
+            np.array(column) for column in zip(*rows, strict=True)
+        )
+        off = gap(binned(sure, known))
         figures[group] = {
             "images": len(rows),
             "right": int(right.sum()),
             "share": float(right.mean()),
             "character_error_rate": float(distance.sum() / length.sum()),
             "refused": int(refused.sum()),
+            "expected_calibration_error": off,
         }
         print(
             f"{group:<34}{right.sum():>6} /{len(rows):>4}{100 * right.mean():>8.1f}%"
-            f"{100 * distance.sum() / length.sum():>7.1f}%{refused.sum():>9}"
+            f"{100 * distance.sum() / length.sum():>7.1f}%{refused.sum():>9}{off:>8.3f}"
         )
     print(f"{sum(map(len, groups.values()))} images in {seconds:.1f} s, model {reader.name}")
     if arguments.list:
@@ -220,11 +303,13 @@ def main() -> None:
             print(f"{case.path.name}: {case.label} read as {text or '-'} ({note.strip()})")
     if arguments.mistakes:
         contact_sheet(wrong, arguments.mistakes)
+    data = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
+    }
+    data[f"model {reader.name}"] = artifact.load(arguments.model).sha256
+    if arguments.authors:
+        by_author(authored, data=data if arguments.record else None)
     if arguments.record:
-        data = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
-        }
-        data[f"model {reader.name}"] = artifact.load(arguments.model).sha256
         for group, figure in figures.items():
             _record.write(
                 "reading-" + re.sub(r"\W+", "-", group),
@@ -234,7 +319,7 @@ def main() -> None:
                 unit="%",
                 values=[figure["share"]],
                 data=data,
-                versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+                versions=VERSIONS,
                 extra=figure,
             )
 

@@ -74,11 +74,13 @@ def cli_page() -> str:
 
 
 def verbs(words: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Walk to the commands that do something: `data` is none, `data fetch` is one."""
+    """Walk to the commands that do something: `data` is none, `data fetch` is one, `models` is one, too."""
     nested = getattr(command, "commands", None)
     if nested is None:
         yield words, command
         return
+    if nested and command.params and getattr(command, "invoke_without_command", False):
+        yield words, command
     for name, child in nested.items():
         if not child.hidden:
             yield from verbs(f"{words} {name}", child)

@@ -1,7 +1,11 @@
 """What every test shares: isolation from the user's machine, and the markers' switches."""
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,12 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What lives for the whole session is made before any test is isolated; it is to read with the
+    # shipped models, not with versions that somebody has on the shelf.
+    os.environ["DIGITRY_MODELS"] = os.devnull
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,7 +35,8 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    monkeypatch.delenv("DIGITRY_DATA", raising=False)
+    for name in ("DIGITRY_DATA", "DIGITRY_MODELS", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: object) -> None:
@@ -50,3 +61,37 @@ def test_data() -> Path:
 def mnist_dir(test_data: Path) -> Path:
     """The canonical MNIST files."""
     return test_data / "mnist"
+
+
+@pytest.fixture
+def traced(tmp_path: Path) -> Callable[[str, list[Path]], list[str]]:
+    """Run code under strace, and give the system calls on files, networks and processes that it made.
+
+    The code says BEGIN and END by `mark(b"BEGIN")`; what lies between is given. `sys.argv[1:]` are the
+    paths.
+    """
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run([strace, "-qq", "true"], capture_output=True).returncode != 0:
+        pytest.skip("strace may not trace here (ptrace is not permitted)")
+
+    def run(code: str, paths: list[Path]) -> list[str]:
+        log = tmp_path / "strace.log"
+        code = f"import os, sys\ndef mark(word): os.write(2, word)\n{code}"
+        done = subprocess.run(
+            [strace, "-f", "-qq", "-o", str(log), "-e", "trace=%file,%network,%process,write",
+             sys.executable, "-c", code, *map(str, paths)],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        lines = log.read_text().splitlines()
+        begin, end = (
+            next(i for i, line in enumerate(lines) if f'write(2, "{word}"' in line)
+            for word in ("BEGIN", "END")
+        )
+        # Asking about a file that is open already, or where one is, names no path.
+        idle = (" write(", " fstat(", "AT_EMPTY_PATH", " getcwd(")
+        return [line for line in lines[begin + 1 : end] if not any(word in line for word in idle)]
+
+    return run

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -181,40 +181,40 @@ def constant(model: onnx.ModelProto) -> None:
     attribute("value", inner)(model)
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lying(1 << 40, 1 << 40), "claims more"),
-        (lying(784, 10, 100_000), "claims more"),
-        (lying(-1, -7840), "claims more"),
-        (lying(784, 11), "claims other"),
-        (lying(), "claims other"),
-        (strings, "strings"),
-        (attribute("pads", [0, 1 << 40]), "absurd"),
-        (attribute("axis", -(1 << 40)), "absurd"),
-        (attribute("kernel_shape", [9000, 9000]), "absurd"),
-        (numbers(0, 1 << 40), "absurd"),
-        (numbers(*range(100)), "absurd"),
-        (typed_numbers, "absurd"),
-        (crowd, "nodes"),
-        (constant, "claims more"),
-        (node("Loop"), "operator"),
-        (node("If"), "operator"),
-        (node("Scan"), "operator"),
-        (node("Tile"), "operator"),
-        (node("Expand"), "operator"),
-        (node("Resize"), "operator"),
-        (node("ConstantOfShape"), "operator"),
-        (node("RandomNormal"), "operator"),
-        (node("StringConcat"), "operator"),
-        (node("PyOp", "ai.onnx.contrib"), "operator"),
-        (node("Relu", "com.evil"), "operator"),
-        (external, "another file"),
-        (subgraph, "graph"),
-        (function, "functions"),
-        (sparse, "sparse"),
-    ],
-)
+HOSTILE: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
+    (lying(1 << 40, 1 << 40), "claims more"),
+    (lying(784, 10, 100_000), "claims more"),
+    (lying(-1, -7840), "claims more"),
+    (lying(784, 11), "claims other"),
+    (lying(), "claims other"),
+    (strings, "strings"),
+    (attribute("pads", [0, 1 << 40]), "absurd"),
+    (attribute("axis", -(1 << 40)), "absurd"),
+    (attribute("kernel_shape", [9000, 9000]), "absurd"),
+    (numbers(0, 1 << 40), "absurd"),
+    (numbers(*range(100)), "absurd"),
+    (typed_numbers, "absurd"),
+    (crowd, "nodes"),
+    (constant, "claims more"),
+    (node("Loop"), "operator"),
+    (node("If"), "operator"),
+    (node("Scan"), "operator"),
+    (node("Tile"), "operator"),
+    (node("Expand"), "operator"),
+    (node("Resize"), "operator"),
+    (node("ConstantOfShape"), "operator"),
+    (node("RandomNormal"), "operator"),
+    (node("StringConcat"), "operator"),
+    (node("PyOp", "ai.onnx.contrib"), "operator"),
+    (node("Relu", "com.evil"), "operator"),
+    (external, "another file"),
+    (subgraph, "graph"),
+    (function, "functions"),
+    (sparse, "sparse"),
+]
+
+
+@pytest.mark.parametrize(("change", "line"), HOSTILE)
 def test_what_a_digit_model_has_no_use_for_is_refused(
     change: Callable[[onnx.ModelProto], None], line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +230,33 @@ def test_what_a_digit_model_has_no_use_for_is_refused(
         Classifier(artifact.parse(with_facts(model), source="evil.onnx"))
 
 
+def test_refusing_any_hostile_model_opens_connects_and_executes_nothing(
+    tmp_path: Path, traced: Callable[[str, list[Path]], list[str]]
+) -> None:
+    paths = []
+    (tmp_path / "files").mkdir()
+    for change, _ in HOSTILE:
+        model = tiny()
+        change(model)
+        paths.append(tmp_path / "files" / f"{len(paths)}.onnx")
+        paths[-1].write_bytes(with_facts(model))
+    code = (
+        "from digitry import artifact\n"
+        "from digitry.errors import ModelError\n"
+        "def refuse(name):\n"
+        "    try: artifact.load(name)\n"
+        "    except ModelError: return\n"
+        "    raise SystemExit(f'{name} passed')\n"
+        "refuse(sys.argv[1])\n"
+        "mark(b'BEGIN')\n"
+        "for name in sys.argv[1:]: refuse(name)\n"
+        "mark(b'END')\n"
+    )
+    calls = traced(code, paths)
+    assert [call for call in calls if not any(f'"{path}"' in call for path in paths)] == []
+    assert sum("open" in call for call in calls) == len(paths)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -242,6 +269,14 @@ def test_what_a_digit_model_has_no_use_for_is_refused(
         {"risk_coverage": [[1, 2]]},
         {"graph_sha256": "0" * 64},
         {"recipe": None, "labels": None},
+        {"glyph_version": float("inf")},
+        {"temperature": 10**400},
+        {"risk_coverage": [[float("nan"), 0, 1]]},
+        {"name": 5},
+        {"recipe": "reader"},
+        {"data": ["mnist"]},
+        {"scores": [1]},
+        {"created": None},
     ],
 )
 def test_facts_that_this_version_cannot_honour_are_refused(changes: dict[str, object]) -> None:
@@ -305,3 +340,27 @@ def test_mutations_give_a_model_or_our_error(data: st.DataObject) -> None:
         artifact.parse(bytes(content), source="mutant.onnx")
     except ModelError as error:
         assert "\n" not in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    key=st.sampled_from(["format", *(f.name for f in fields(Metadata)), "graph_sha256"]),
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+        ),
+        max_leaves=6,
+    ),
+)
+def test_any_fact_is_accepted_with_its_type_or_refused_by_name(key: str, value: object) -> None:
+    try:
+        found = artifact.parse(with_facts(tiny(), **{key: value}), source="any.onnx").metadata
+    except ModelError as error:
+        assert str(error).startswith("any.onnx: ")
+        assert "\n" not in str(error)
+        return
+    assert isinstance(found.name, str)
+    assert isinstance(found.recipe, dict)
+    assert isinstance(found.scores, dict)
+    assert all(0.01 <= number < float("inf") for number in [found.temperature])

@@ -13,14 +13,16 @@ import hashlib
 import json
 import math
 import struct
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from digitry import files
-from digitry.errors import ModelError
+from digitry import files, shelf, sidecar
+from digitry.errors import DigitryWarning, ModelError
+from digitry.sidecar import Calibration
 
 FORMAT_VERSION = 1
 GLYPH_VERSION = 2
@@ -103,15 +105,35 @@ class Artifact:
 
     Attributes:
         onnx: the bytes of the whole file.
-        metadata: what it says about itself.
+        metadata: what it says about itself; temperature and curve are those of the calibration, if any.
         sha256: of the whole file.
         source: the name or path that it came from.
+        calibration: to the user's own images, found beside the model and applied.
+        version: of a model that is known by name: `shipped`, or the number of the user's version;
+            None for a file.
     """
 
     onnx: bytes = field(repr=False)
     metadata: Metadata
     sha256: str
     source: str
+    calibration: Calibration | None = None
+    version: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What `load` gives this very model for, whatever becomes the default meanwhile."""
+        if self.version is None:
+            return self.source
+        return f"{self.source.partition('@')[0]}@{self.version}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of all that decides how an image is read: the file, and its calibration."""
+        if self.calibration is None:
+            return self.sha256
+        facts = json.dumps(asdict(self.calibration), sort_keys=True)
+        return hashlib.sha256((self.sha256 + facts).encode()).hexdigest()
 
 
 def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
@@ -143,17 +165,63 @@ def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
 
 
 def load(model: str | Path) -> Artifact:
-    """Load and check a model.
+    """Load and check a model, and apply the calibration that lies beside it.
+
+    One that was made for other bytes is not applied, with a `DigitryWarning`.
+
+    The name of a shipped model means the user's own version of it, where one has been promoted to be
+    the default (see `digitry.shelf`), and else the model of the package; `reader@shipped` and
+    `reader@2` name one of them for good. Where the default is damaged, or was made for another digitry,
+    the shipped model is given in its place, with a `DigitryWarning`; a version that is asked for by its
+    number is given or refused.
 
     Args:
-        model: the name of a shipped model, a .onnx file, or a run folder that holds model.onnx.
+        model: the name of a shipped model, with or without a version; a .onnx file; or a run folder
+            that holds model.onnx.
+
+    Returns:
+        The model. A user's version is called `reader@2` in its metadata, and so in every reading.
 
     Raises:
-        ModelError: there is none, or it is not an undamaged model of ours.
+        ModelError: there is none, or it is not an undamaged model of ours; or its calibration is damaged.
     """
-    if isinstance(model, str) and model in SHIPPED:
-        file = resources.files("digitry") / "models" / f"{model}.onnx"
-        return parse(file.read_bytes(), source=model)
+    loaded = load_uncalibrated(model)
+    calibration = sidecar.find(calibration_path(loaded.reference))
+    if calibration is None:
+        return loaded
+    if calibration.model_sha256 != loaded.sha256:
+        warnings.warn(
+            f"{loaded.source}: its calibration to {calibration.source} was made for another model and "
+            f"is not used; {sidecar.REMEDY}",
+            DigitryWarning,
+            stacklevel=2,
+        )
+        return loaded
+    metadata = replace(
+        loaded.metadata,
+        temperature=calibration.temperature,
+        risk_coverage=calibration.risk_coverage,
+    )
+    return replace(loaded, metadata=metadata, calibration=calibration)
+
+
+def calibration_path(model: str | Path) -> Path | None:
+    """Say where the calibration of a model lies; None where this user has no place for it."""
+    name, version = _named(model)
+    if name is not None:
+        number = _default_number(name) if version is None else _number(name, version)
+        if number is None:
+            return sidecar.path_of_name(name)
+        return sidecar.path_of(shelf.file_of(name, number))
+    path = Path(model)
+    return sidecar.path_of(path / "model.onnx" if path.is_dir() else path)
+
+
+def load_uncalibrated(model: str | Path) -> Artifact:
+    """Load and check a model as it was trained, whatever lies beside it; otherwise as `load`."""
+    name, version = _named(model)
+    if name is not None:
+        return _default(name) if version is None else _by_name(name, _number(name, version))
     path = Path(model)
     if path.is_dir():
         path = path / "model.onnx"
@@ -166,6 +234,59 @@ def load(model: str | Path) -> Artifact:
             remedy=f"name a .onnx file, a run folder, or one of: {', '.join(SHIPPED)}",
         ) from error
     return parse(content, source=str(path))
+
+
+def _named(model: str | Path) -> tuple[str | None, str | None]:
+    """Give the name of a shipped model and the version asked for, or (None, None) for a path."""
+    if isinstance(model, str):
+        name, at, version = model.partition("@")
+        if name in SHIPPED:
+            return name, version if at else None
+    return None, None
+
+
+def _number(name: str, version: str) -> int | None:
+    """Give the number of a version; None = the shipped model."""
+    if version == shelf.SHIPPED:
+        return None
+    if not (version.isascii() and version.isdecimal() and len(version) <= 9):
+        raise ModelError(
+            f"{version!r} is no version",
+            where=f"{name}@{version}",
+            remedy=f"write {name}@{shelf.SHIPPED}, or a number of `digitry models list`",
+        )
+    return int(version)
+
+
+def _default_number(name: str) -> int | None:
+    """Give the number of the default, where that can be told; None = the shipped model."""
+    try:
+        return shelf.default_number(name)
+    except ModelError:
+        return None
+
+
+def _default(name: str) -> Artifact:
+    """Give what the plain name of a shipped model means to this user."""
+    try:
+        return _by_name(name, shelf.default_number(name))
+    except ModelError as error:
+        if error.where == name:
+            # The shipped model itself: there is nothing to fall back on.
+            raise
+        warnings.warn(f"{error}; the shipped model reads meanwhile", DigitryWarning, stacklevel=4)
+    return _by_name(name, None)
+
+
+def _by_name(name: str, number: int | None) -> Artifact:
+    if number is None:
+        file = resources.files("digitry") / "models" / f"{name}.onnx"
+        return replace(parse(file.read_bytes(), source=name), version=shelf.SHIPPED)
+    found = shelf.find(name, number)
+    loaded = parse(shelf.content(found), source=found.reference)
+    # The file does not know its number; whoever reads a reading wants to.
+    metadata = replace(loaded.metadata, name=found.reference)
+    return replace(loaded, metadata=metadata, version=str(number))
 
 
 def parse(content: bytes, *, source: str) -> Artifact:
@@ -195,6 +316,11 @@ def parse(content: bytes, *, source: str) -> Artifact:
 
 def _metadata(facts: dict[str, Any]) -> Metadata:
     try:
+        for name, kind in _PLAIN.items():
+            if not isinstance(facts[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        if not all(math.isfinite(number) for row in facts["risk_coverage"] for number in row):
+            raise ValueError("risk_coverage is not finite")
         return Metadata(
             **{f.name: facts[f.name] for f in fields(Metadata) if f.name not in _TYPED},
             labels=tuple(str(label) for label in facts["labels"]),
@@ -205,7 +331,7 @@ def _metadata(facts: dict[str, Any]) -> Metadata:
                 for threshold, error, coverage in facts["risk_coverage"]
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(
             f"has metadata that cannot be read ({type(error).__name__}: {error})",
             remedy="export it again with digitry",
@@ -213,6 +339,7 @@ def _metadata(facts: dict[str, Any]) -> Metadata:
 
 
 _TYPED = ("labels", "glyph_version", "temperature", "risk_coverage")
+_PLAIN = {"name": str, "recipe": dict, "data": dict, "scores": dict, "created": str, "digitry": str}
 
 
 # --- the protobuf wire format, as far as a gate needs it -------------------------------------------

@@ -52,5 +52,9 @@ class UnavailableError(DigitryError):
     exit_code = 4
 
 
+class DigitryWarning(UserWarning):
+    """Something that a user should know of, though the work goes on; its text is one line."""
+
+
 def _rebuild(kind: type[DigitryError], what: str, where: str | None, remedy: str | None) -> object:
     return kind(what, where=where, remedy=remedy)

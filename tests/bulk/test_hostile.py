@@ -300,4 +300,6 @@ def test_the_largest_picture_stays_within_a_worker(pool: WorkerPool, mode: str) 
     packing = {"compression": "tiff_lzw"} if mode == "CMYK" else {"compress_level": 1}
     content = saved(Image.new(mode, (8000, 6250)), form, **packing)
     answer = pool.read(content, mode)
-    assert isinstance(answer, Reading) or "takes" in answer.what, str(answer)
+    # Read, or refused for what decoding it would take; a worker never dies of it.
+    refused = "takes", "would take"
+    assert isinstance(answer, Reading) or any(w in answer.what for w in refused), str(answer)

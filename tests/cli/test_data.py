@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from digitry import cli
+from digitry.cli import data
 
 
 def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -150,7 +151,7 @@ def test_doctor_tells_versions_devices_caches_extras_and_data(
     code, out, _ = run("doctor", "--format", "json", capsys=capsys)
     assert code == 0
     report = json.loads(out)
-    assert list(report) == ["versions", "devices", "caches", "extras", "data"]
+    assert list(report) == ["versions", "devices", "caches", "extras", "floors", "data"]
     assert report["versions"]["numpy"] == np.__version__
     assert report["devices"]["cores"] >= 1
     assert report["caches"]["files"] == 0
@@ -162,6 +163,38 @@ def test_doctor_tells_versions_devices_caches_extras_and_data(
     code, out, _ = run("doctor", capsys=capsys)
     assert code == 0
     assert "digitry data fetch mnist" in out
+
+
+def test_doctor_names_what_is_older_or_newer_than_digitry_needs_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"pillow": "12.9.1", "keras": "3.15", "torch": "2.14.0+cpu", "onnx": "1.100.0"}
+    found = data._version
+    monkeypatch.setattr(data, "_version", lambda package: given.get(package) or found(package))
+    monkeypatch.setattr(data, "_devices", dict)
+    code, out, err = run("doctor", "--format", "json", capsys=capsys)
+    assert code == 4
+    outside = {one["package"]: one for one in json.loads(out)["floors"]["outside"]}
+    assert set(outside) == {"pillow", "keras", "torch"}
+    assert outside["pillow"] == {"package": "pillow", "installed": "12.9.1", "needs": ">=13.0.0"}
+    assert err.count("\n") == 1
+    assert "pillow 12.9.1" in err
+    assert "'pillow>=13.0.0'" in err
+    code, out, err = run("doctor", capsys=capsys)
+    assert code == 4
+    assert "pillow 12.9.1 >=13.0.0" in out
+
+
+def test_the_floors_of_known_faults_are_asked_for() -> None:
+    wanted = {package: versions for package, versions, _ in data._requirements()}
+    floors = {
+        "pillow": "13.0.0", "keras": "3.15.1", "onnx": "1.21.0", "onnxruntime": "1.28",
+        "starlette": "1.6", "python-multipart": "0.0.32", "uvicorn": "0.51", "ray": "2.60",
+    }  # fmt: skip
+    for package, floor in floors.items():
+        assert f">={floor}" in wanted[package].split(",")
+        assert data._fits(floor, f">={floor}")
+        assert not data._fits("0.0.1", f">={floor}")
 
 
 def test_doctor_works_without_the_extra_train(tmp_path: Path) -> None:

@@ -118,6 +118,27 @@ def test_a_finished_run_resumes_to_itself(trained: Path, say: Say) -> None:
     assert (trained / "report.html").exists()
 
 
+def test_a_training_is_logged_where_it_is_asked_for(say: Say, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    words = ("train", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=8", "--quiet")
+    answer = say(*words, "--only", "summary", "--out", "run", "--log", "tensorboard")
+    assert answer.code == 0, answer.err
+    parts = {path.parent.name for path in (tmp_path / "run" / "tensorboard").glob("*/*tfevents*")}
+    assert parts == {"train", "validation", "test"}
+
+
+def test_a_tracker_that_is_not_here_is_said_before_anything_is_made(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.training import tracking
+
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    words = ("train", "dense-128", "--data", "uci", "--log")
+    one_line(say(*words, "mlflow"), 4, "mlflow", "pip install 'digitry[mlflow]'")
+    one_line(say(*words, "wandb"), 2, "wandb", "tensorboard, mlflow")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-129"), 2, "dense-129", "dense-128")
     one_line(say("train"), 2, "no recipe is named")
@@ -233,7 +254,7 @@ def test_evaluate_gives_the_numbers_of_the_run(trained: Path, say: Say) -> None:
 def test_evaluate_knows_the_run_that_a_file_lies_in(
     trained: Path, say: Say, tmp_path: Path
 ) -> None:
-    from digitry.cli.train import _data_of
+    from digitry.cli.evaluate import _data_of
 
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
@@ -299,6 +320,37 @@ def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path)
     assert (answer.code, answer.out) == (0, "mine.keras\n")
     assert say("evaluate", "mine.keras", "--data", "uci").code == 0
     one_line(say("export", trained / "model.onnx", "--to", "h5"), 2, "cannot become")
+
+
+def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
+    trained: Path, say: Say
+) -> None:
+    quick = ["--data", "uci", "--epochs", 1, "--seed", 1, "--only", "summary", "--quiet"]
+    assert say("train", "dense-128", *quick, "--out", "second").code == 0
+    answer = say("export", trained, "second", "--to", "both.onnx")
+    assert (answer.code, answer.out, answer.err) == (0, "both.onnx\n", "")
+    facts = json.loads(say("models", "--card", "both.onnx", "--format", "json").out)
+    assert facts["risk_coverage"]
+    assert "uci/test/accuracy" in facts["scores"]
+    assert say("evaluate", "both.onnx", "--data", "uci").code == 0
+    answer = say("export", trained, "second/model.onnx", "--to", "onnx", "--out", "other.onnx")
+    assert answer.out == "other.onnx\n"
+    assert "no risk-coverage curve: second/model.onnx is no run folder" in answer.err
+    one_line(say("export", trained, "second", "--to", "onnx"), 2, "--to ensemble.onnx")
+    one_line(say("export", trained, trained, "--to", "both.onnx"), 2, "the same model")
+
+
+def test_a_teacher_is_named_learned_from_and_remembered(trained: Path, say: Say) -> None:
+    quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet"]
+    answer = say("train", "dense-128", *quick, "--teacher", trained, "--out", "taught")
+    assert answer.out == "taught\n", answer.err
+    assert json.loads(Path("taught/recipe.json").read_text())["distil"] == 0.5
+    sha256 = json.loads(Path("taught/run.json").read_text())["teacher_sha256"]
+    card = say("models", "--card", "taught").out
+    assert f"a model whose probabilities were learned, too\n  sha256 {sha256}" in card
+    one_line(say("train", "dense-128", "--teacher", "none.onnx"), 3, "none.onnx", "no such model")
+    one_line(say("train", "dense-128", "--set", "distil=0.3"), 2, "distil is 0.3", "--teacher")
+    one_line(say("train", "--resume", "taught", "--teacher", trained), 2, "--resume", "--teacher")
 
 
 def test_report_draws_again_from_the_folder_alone(trained: Path, say: Say, tmp_path: Path) -> None:

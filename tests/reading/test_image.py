@@ -53,8 +53,10 @@ def test_every_mode_keeps_dark_ink_dark(mode: str) -> None:
     assert page.gray[30, 30] > 200
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_is_obeyed(orientation: int) -> None:
+def test_exif_is_obeyed(orientation: int, format: str, mode: str) -> None:
     turns = {
         1: lambda a: a,
         2: np.fliplr,
@@ -67,8 +69,9 @@ def test_exif_is_obeyed(orientation: int) -> None:
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](drawn())))
-    page = image.load(encoded(stored, "PNG", exif=exif))
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](drawn()))).convert(mode)
+    options = {"lossless": True} if format == "WEBP" else {}
+    page = image.load(encoded(stored, format, exif=exif, **options))
     assert (page.width, page.height) == (40, 60)
     assert np.array_equal(page.gray, drawn())
 
@@ -118,8 +121,74 @@ def test_polarity_is_that_of_the_paper(ink: int, paper: int, expected: bool) -> 
     assert certainty > 0.5
 
 
-def png_header(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_webp_is_decoded_as_pillow_decodes_it(mode: str, lossless: bool) -> None:
+    bands = len(mode)
+    noise = np.random.default_rng(0).integers(0, 256, (70, 50, bands), np.uint8)
+    content = encoded(Image.fromarray(noise), "WEBP", lossless=lossless, exact=True)
+    pillows = np.asarray(Image.open(io.BytesIO(content)))
+    ours = image._rows(image._webp(io.BytesIO(content), mode), 0, 70)
+    assert np.array_equal(pillows, np.asarray(ours))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_large_pictures_of_16_bits_are_stretched_as_a_whole(format: str) -> None:
+    # 13 million pixels: reduced strip by strip, and yet with one scale for all strips.
+    light = np.linspace(3000, 40_000, 4000).astype(np.uint16)[:, None].repeat(3300, axis=1)
+    page = image.load(encoded(Image.fromarray(light), format))
+    assert (page.width, page.height) == (3300, 4000)
+    expected = np.linspace(3000, 40_000, page.gray.shape[0]) * 255 / 40_000
+    assert np.abs(page.gray.mean(axis=1) - expected).max() < 2
+
+
+def one_colour_a_scan(content: bytes) -> bytes:
+    """Let the first scan of a JPEG hold its first colour alone."""
+    at = content.index(b"\xff\xda")
+    scan = b"\xff\xda\0\x08\x01" + content[at + 5 : at + 7] + b"\0\x3f\0"
+    return content[:at] + scan + content[at + 14 :]
+
+
+def test_only_a_jpeg_of_several_scans_is_kept_whole_while_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colour = Image.fromarray(drawn()).convert("RGB")
+    plain = encoded(colour, "JPEG")
+    kinds = {
+        "plain": (plain, 0),
+        "film": (encoded(colour, "MPO", save_all=True, append_images=[colour]), 0),
+        "progressive": (encoded(colour, "JPEG", progressive=True, subsampling=0), 6),
+        "less colour": (encoded(colour, "JPEG", progressive=True, subsampling=2), 3),
+        "one colour a scan": (one_colour_a_scan(encoded(colour, "JPEG", subsampling=0)), 6),
+        "grey": (encoded(Image.fromarray(drawn()), "JPEG", progressive=True), 2),
+    }
+    for name, (content, bytes_a_pixel) in kinds.items():
+        path = tmp_path / "picture"
+        path.write_bytes(content)
+        needed = bytes_a_pixel * 40 * 60
+        monkeypatch.setattr(image, "MAX_DECODING", needed)
+        image.load(path)
+        if needed:
+            monkeypatch.setattr(image, "MAX_DECODING", needed - 1)
+            with pytest.raises(ImageError, match="to decode"):
+                image.load(path)
+        # What the caller holds in memory counts, too.
+        monkeypatch.setattr(image, "MAX_DECODING", needed + len(content) - 1)
+        with pytest.raises(ImageError, match="to decode"):
+            image.load(content, name=name)
+
+
+def test_what_decoding_would_take_is_told_by_the_header_alone() -> None:
+    coloured = png_header(7000, 7000, colour=2)
+    with pytest.raises(ImageError, match=r"would take 196 MB to decode \(7000 x 7000 pixels\)"):
+        image.load(coloured)
+    # Who asks for more pixels gives the memory for them, too.
+    with pytest.raises(ImageError, match="damaged"):
+        image.load(coloured, max_pixels=100_000_000)
+
+
+def png_header(width: int, height: int, colour: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunk = b"IHDR" + header
     return (
         b"\x89PNG\r\n\x1a\n"

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -272,16 +271,6 @@ def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     with pytest.raises(StoreError) as error:
         Corrections("postgresql://digitry:hunter2@127.0.0.1:1/x")
     assert "hunter2" not in str(error.value)
-
-
-def test_tables_of_a_later_version_are_refused(store: Corrections, tmp_path: Path) -> None:
-    if not store.is_sqlite:
-        pytest.skip("shown on SQLite")
-    with sqlite3.connect(tmp_path / "corrections.db") as line:
-        line.execute("UPDATE digitry_schema SET version = 99")
-    line.close()
-    with pytest.raises(StoreError, match="version 99"):
-        Corrections(str(tmp_path / "corrections.db"))
 
 
 def test_by_default_it_lies_in_the_users_data_folder(

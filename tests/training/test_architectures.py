@@ -53,9 +53,31 @@ def test_a_convolution_pools_where_channels_grow() -> None:
     assert flat.layers[-1].kernel.shape == (14 * 14 * 16, 10)
 
 
-def test_too_many_pools_are_refused() -> None:
-    with pytest.raises(UsageError, match="at most 3 times"):
-        build(dataclasses.replace(CONV, hidden=(1, 2, 3, 4, 5, 6)), 10)
+def test_windows_strides_and_pools_are_those_of_the_recipe() -> None:
+    recipe = dataclasses.replace(CONV, kernels=(4, 3), stride=2, padding="valid", pools=(2,))
+    model = build(recipe, 10)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    # 28 -> 13 by windows of 4 at every second pixel -> 11 -> 5 by the pool -> 3
+    assert [layer.kernel_size for layer in convolutions] == [(4, 4), (3, 3), (3, 3)]
+    assert [layer.output.shape[1] for layer in convolutions] == [13, 11, 3]
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.index("MaxPooling2D") == kinds.index("Conv2D", 4) + 1
+    assert kinds.count("MaxPooling2D") == 1
+    unpooled = build(dataclasses.replace(CONV, pools=()), 10)
+    assert not [one for one in unpooled.layers if isinstance(one, keras.layers.MaxPooling2D)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hidden": (1, 2, 3, 4, 5, 6)},
+        {"kernels": (15,), "padding": "valid"},
+        {"kernels": (5,), "padding": "valid", "pools": (1, 2, 3)},
+    ],
+)
+def test_a_picture_of_which_nothing_would_be_left_is_refused(values: dict) -> None:
+    with pytest.raises(UsageError, match="leaves nothing of a 28-pixel image"):
+        build(dataclasses.replace(CONV, **values), 10)
 
 
 def test_weights_come_from_the_seed_alone() -> None:

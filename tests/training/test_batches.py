@@ -23,16 +23,21 @@ def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> 
     assert not torch.equal(first, batches.order(2, 1))
 
 
-def test_a_batch_is_its_images_as_shares_of_255() -> None:
+def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -> None:
     batches = some()
-    place = batches.place(4)
-    address = place.glyphs.data_ptr()
-    index = torch.tensor([3, 1, 40, 3])
-    place.fill(index)
-    expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(place.glyphs.numpy(), expected)
-    assert place.labels.tolist() == [3, 1, 0, 3]
-    assert place.glyphs.data_ptr() == address
+    rows = torch.rand(10, 10)
+    stretch = batches.stretch(2, 3, rows)
+    address = stretch.glyphs.data_ptr()
+    for places in ([3, 1, 40, 3], [0, 49, 2, 2, 7, 30]):
+        index = torch.tensor(places)
+        stretch.fill(index)
+        expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
+        n = len(places) // 2
+        np.testing.assert_array_equal(stretch.glyphs[:n].flatten(0, 1).numpy(), expected)
+        assert stretch.labels[:n].flatten().tolist() == [place % 10 for place in places]
+        found = stretch.rows[:n].transpose(1, 2).flatten(0, 1)
+        assert torch.equal(found, rows[[place % 10 for place in places]])
+        assert stretch.glyphs.data_ptr() == address
 
 
 def test_read_only_images_are_taken() -> None:

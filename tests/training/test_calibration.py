@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from digitry.errors import DataError
+from digitry.reading.classifier import softmax
 from digitry.training import calibration
 from digitry.training.calibration import (
     COOLEST,
+    FEWEST,
     HOTTEST,
     Bin,
+    bounded_curve,
     expected_calibration_error,
+    fit_source,
     fit_temperature,
+    fit_temperature_near,
     reliability,
     risk_coverage,
+    upper_bound,
 )
 
 
@@ -132,3 +138,85 @@ def test_risk_coverage_is_thinned_to_rows_that_are_each_exact() -> None:
     first_wrong = confidences[labels != 0].max()
     flawless = confidences[confidences > first_wrong].min()
     assert flawless in thresholds
+
+
+def source(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of a model whose confidences are true at `temperature`, and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (count, 11))
+    logits[:, 10] -= 9
+    logits[np.arange(count), rng.integers(0, 10, count)] += rng.choice([3.0, 9.0], count)
+    shares = softmax(logits)
+    labels = np.array([rng.choice(11, p=row) for row in shares])
+    kept = labels < 10
+    return logits[kept] * temperature, labels[kept]
+
+
+def test_with_many_images_the_expectation_does_not_count() -> None:
+    logits, labels = source(20_000, 2.0)
+    near = fit_temperature_near(logits, labels, 0.5)
+    assert near == pytest.approx(fit_temperature(logits, labels), rel=0.01)
+    assert near == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_few_digits_that_are_all_right_do_not_make_the_model_sure_of_everything() -> None:
+    logits = np.tile([5.0] + [0.0] * 9, (FEWEST, 1))
+    labels = np.zeros(FEWEST, int)
+    assert fit_temperature(logits, labels) == pytest.approx(COOLEST)
+    assert 0.4 < fit_temperature_near(logits, labels, 1.0) < 1.0
+
+
+def test_a_share_of_errors_is_vouched_for_by_as_many_images_as_it_takes() -> None:
+    # (1 - p)^n = 0.05; for many images that is the rule of three.
+    assert upper_bound(0, 1) == pytest.approx(0.95)
+    assert upper_bound(0, 2) == pytest.approx(1 - math.sqrt(0.05))
+    assert upper_bound(0, 300) == pytest.approx(3 / 300, rel=0.01)
+    # Two images, one wrong: p^2 = 0.95 is what leaves 0.05 for none or one.
+    assert upper_bound(1, 2) == pytest.approx(math.sqrt(0.95))
+    assert upper_bound(2, 2) == upper_bound(0, 0) == 1.0
+    assert upper_bound(500, 100_000) == pytest.approx(0.00539, abs=2e-5)
+
+
+def test_the_curve_of_a_source_promises_no_more_than_was_seen() -> None:
+    logits, labels = source(400, 1.0)
+    probabilities = softmax(logits)
+    seen = risk_coverage(probabilities, labels)
+    promised = bounded_curve(probabilities, labels, images=800)
+    assert [row[0] for row in promised] == [row[0] for row in seen]
+    for (_, error, coverage), (_, bound, share) in zip(seen, promised, strict=True):
+        assert error < bound <= 1
+        # Half of the images gave no digit: they are never covered.
+        assert share == pytest.approx(coverage * len(labels) / 800)
+    assert min(bound for _, bound, _ in promised) > 1 / 400
+
+
+def test_too_few_digits_are_refused() -> None:
+    logits, labels = source(200, 1.0)
+    keep = FEWEST - 1
+    with pytest.raises(DataError, match="49 digits are too few"):
+        fit_source(logits[:keep], labels[:keep], images=60, temperature=1.0, curve=())
+
+
+def test_a_source_that_the_model_is_too_sure_of_is_mended_and_judged_on_what_was_held_out() -> None:
+    logits, labels = source(1500, 2.5)
+    images = len(labels)
+    own = risk_coverage(softmax(logits), labels)
+    fit = fit_source(logits, labels, images=images, temperature=1.0, curve=own)
+    assert fit.temperature == pytest.approx(2.5, rel=0.1)
+    assert fit.after.nll < fit.before.nll
+    assert fit.after.ece < fit.before.ece
+    assert fit.after.accuracy == fit.before.accuracy
+    # Judged on what was held out, it is a little worse than on what it was fitted to.
+    fitted = -np.log(softmax(logits, fit.temperature)[np.arange(images), labels]).mean()
+    assert fit.after.nll > fitted
+    for kept in fit.after.kept:
+        if kept.error is not None:
+            assert kept.error <= 2 * kept.limit
+    assert fit == fit_source(logits, labels, images=images, temperature=1.0, curve=own)
+
+
+def test_a_small_source_does_not_claim_what_it_cannot_show() -> None:
+    logits, labels = source(200, 1.0)
+    fit = fit_source(logits, labels, images=len(labels), temperature=1.0, curve=())
+    for kept in (*fit.before.kept, *fit.after.kept):
+        assert (kept.coverage, kept.error) == (None, None)

@@ -16,9 +16,10 @@ import torch
 from rich.console import Console
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.training import session as sessions
 from digitry.training.architectures import build, keras
 from digitry.training.engine import Trained, find_device, train
-from digitry.training.optimizer import Adam, keras_twin, schedule
+from digitry.training.optimizer import Adam, RMSprop, keras_twin, schedule
 from digitry.training.parsers import Split
 from digitry.training.recipes import RECIPES, Recipe
 from digitry.training.session import Session
@@ -183,13 +184,14 @@ def test_products_of_sixteen_bits_train_nearly_the_same_and_save_single_precisio
     assert {variable.dtype for variable in half.model.weights} == {"float32"}
 
 
-def test_the_generic_adam_is_the_fused_one() -> None:
+@pytest.mark.parametrize("kind", [Adam, RMSprop])
+def test_the_generic_optimizer_is_the_fused_one(kind: type[Adam] | type[RMSprop]) -> None:
     torch.manual_seed(0)
     start, gradients = torch.randn(1000), [torch.randn(1000) for _ in range(20)]
     results = []
     for fused in (True, False):
         values, gradient = start.clone(), torch.zeros(1000)
-        optimizer = Adam(values, gradient, fused=fused)
+        optimizer = kind(values, gradient, fused=fused)
         for step, value in enumerate(gradients, 1):
             gradient.copy_(value)
             optimizer.prepare(step, 0.01)
@@ -207,6 +209,56 @@ def test_what_a_capture_does_to_the_run_is_undone() -> None:
         tensor.add_(torch.rand(4))
     assert tensor.tolist() == [1.0] * 4
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_step_that_is_captured_is_the_step_that_is_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a CUDA graph records is run here as it is: every address fixed, every number of a step in
+    # a tensor, the images of a batch named by an index that is refilled.
+    def record(work, touched):
+        with unchanged(touched), torch.inference_mode():
+            work()
+        addresses = [tensor.data_ptr() for tensor in touched]
+
+        def replay() -> None:
+            work()
+            assert [tensor.data_ptr() for tensor in touched] == addresses
+
+        return replay
+
+    monkeypatch.setattr(sessions, "capture", record)
+    split = digits(72)
+    for recipe in (TINY, dataclasses.replace(CONV, dropout=0.3, averaging=0.9)):
+        results = []
+        for captures in (False, True):
+            torch.manual_seed(0)
+            with keras.device("cpu"):
+                model = build(recipe, 10)
+            model.compile(optimizer=keras_twin(recipe), loss="sparse_categorical_crossentropy")
+            session = Session(recipe, model, split, None, torch.device("cpu"))
+            session.captures = captures
+            with torch.inference_mode():
+                session.begin_epoch(torch.arange(72))
+                for _ in range(session.steps_per_epoch):
+                    session.advance(0.001)
+            results.append((session.live(), session.mean(72)))
+        assert results[0][1] == results[1][1]
+        for replayed, captured in zip(results[0][0], results[1][0], strict=True):
+            assert torch.equal(replayed, captured)
+
+
+def test_the_history_does_not_depend_on_who_looks_on() -> None:
+    class Watching(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            assert logs["loss"] > 0
+
+    recipe, split = dataclasses.replace(TINY, batch_size=7), digits(100)
+    alone, watched = (
+        train(recipe, split, device="cpu", callbacks=callbacks).history
+        for callbacks in ([], [Watching()])
+    )
+    assert [(e.loss, e.accuracy) for e in alone] == [(e.loss, e.accuracy) for e in watched]
 
 
 def test_a_run_learns_and_reports_each_epoch() -> None:
@@ -262,7 +314,8 @@ def test_dropout_drops_its_share_anew_at_each_step() -> None:
     dead = []
     with torch.inference_mode():
         for _ in range(10):
-            session.advance(torch.arange(32), 1e-12)
+            session.begin_epoch(torch.arange(32))
+            session.advance(1e-12)
             # A unit that all 32 images lost would have no gradient; share by share instead: the
             # gradient of the last kernel is linear in what is kept.
             dead.append(session.gradient.views[2].clone())
@@ -276,7 +329,8 @@ def test_dropout_drops_its_share_anew_at_each_step() -> None:
         torch.device("cpu"),
     )
     with torch.inference_mode():
-        plain.advance(torch.arange(32), 1e-12)
+        plain.begin_epoch(torch.arange(32))
+        plain.advance(1e-12)
     mean, expected = torch.stack(dead).mean(0), plain.gradient.views[2]
     assert torch.dot(mean.flatten(), expected.flatten()) / expected.square().sum() == pytest.approx(
         1, abs=0.05

@@ -64,6 +64,14 @@ def test_settings_are_read_from_text() -> None:
         ("optimizer", "sgd"),
         ("one_hot", "perhaps"),
         ("head", "none"),
+        ("kernels", ""),
+        ("kernels", "4"),
+        ("kernels", "29"),
+        ("stride", "2"),
+        ("stride", "0"),
+        ("padding", "full"),
+        ("pools", "2"),
+        ("pools", "1,1"),
         ("schedule", "cosine"),
         ("validation", "0.95"),
         ("seed", "-1"),
@@ -86,7 +94,18 @@ def test_unknown_fields_and_recipes_are_refused_with_the_known_ones() -> None:
         find("dense")
 
 
-@pytest.mark.parametrize("values", [{"epochs": True}, {"hidden": (1.5,)}, {"name": 3}])
+def test_the_windows_of_a_convolution_are_read_from_text() -> None:
+    conv = Recipe(name="conv", architecture="conv", hidden=(8, 8, 16))
+    changed = conv.override({"kernels": "4,3", "stride": "2", "padding": "valid", "pools": "1,3"})
+    assert (changed.kernels, changed.stride, changed.pools) == ((4, 3), 2, (1, 3))
+    assert changed.override({"pools": "none"}).pools is None
+    assert changed.override({"pools": ""}).pools == ()
+    assert Recipe.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+
+
+@pytest.mark.parametrize(
+    "values", [{"epochs": True}, {"hidden": (1.5,)}, {"hidden": None}, {"name": 3}]
+)
 def test_wrong_types_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Recipe(**{"name": "x", **values})

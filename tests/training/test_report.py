@@ -18,10 +18,11 @@ pytest.importorskip("matplotlib")
 from digitry.errors import DataError, UsageError
 from digitry.reading.classifier import softmax
 from digitry.training import history, report, run_folder
-from digitry.training.evaluation import score
+from digitry.training.evaluation import score, wilson
 from digitry.training.history import Epoch
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import PLOTS, Run
+from digitry.training.sheet import percent
 
 COUNT = 400
 
@@ -213,6 +214,27 @@ def test_the_page_says_the_headline_numbers_first(tmp_path: Path) -> None:
     assert text.index(low) < text.index("How it learned")
     for word in ("trial-data", "free", "f" * 64, "1.2.3", "temperature of 1.30", "metrics.json"):
         assert word in text
+
+
+def test_every_accuracy_has_its_interval_and_disputed_labels_stand_beside(tmp_path: Path) -> None:
+    one = written_run(tmp_path / "run")
+    text = page_of(one).text
+    low, high = (f"{100 * bound:.2f}%" for bound in one.test.interval)
+    # The same numbers stand for test and validation here.
+    assert text.count(f"{low} to {high}") == 2
+    assert "whose labels people dispute" not in text
+    recall = one.test.classes[4]
+    bounds = wilson(round(recall.recall * recall.support), recall.support)
+    assert " to ".join(percent(bound, 1) for bound in bounds) in text
+
+    test = {
+        **one.metrics["test"],
+        "disputed": 15,
+        "accuracy_undisputed": 0.97654,
+        "interval_undisputed": [0.961, 0.982],
+    }
+    text = page_of(written_run(tmp_path / "mnist", test=test)).text
+    assert "97.65% (96.10% to 98.20%) without the 15 whose labels people dispute" in text
 
 
 def test_the_page_opens_without_a_network(tmp_path: Path) -> None:

@@ -130,10 +130,10 @@ def test_a_missing_or_misshapen_array_is_refused(saved: Path) -> None:
 
 def test_a_later_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = checkpoint.load(saved)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
     checkpoint.save(saved, found)
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="format 2; this digitry reads 1"):
+    with pytest.raises(ModelError, match="format 3; this digitry reads 2"):
         checkpoint.load(saved)
 
 

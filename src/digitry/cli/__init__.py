@@ -1,14 +1,19 @@
 """The command line: parse, one public call, print. Heavy imports sit inside each command."""
 
+import io
 import os
 import signal
 import sys
-from typing import Annotated, Any
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
 
-from digitry.errors import DigitryError
+from digitry.errors import DigitryError, DigitryWarning
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 app = typer.Typer(
     name="digitry",
@@ -47,21 +52,88 @@ _ClickException: type[Exception] = next(
 
 def main() -> None:
     """Run the command line and leave with its exit code; an error is one line on stderr."""
+    _guard_output()
+    warnings.formatwarning = _warning
     try:
         code = _run(sys.argv[1:])
         # Now, while somebody can still be told: at the very end Python would complain by itself.
         sys.stdout.flush()
     except DigitryError as error:
-        print(f"digitry: {error}", file=sys.stderr)
+        if isinstance(error, _OutputError):
+            _drop_output()
+        if error.what:
+            print(f"digitry: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("digitry: interrupted; what was finished is kept", file=sys.stderr)
         code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); nothing is left to say, and to nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     sys.exit(code)
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Say a warning of ours in one line; where in our code it was raised helps nobody."""
+    if issubclass(category, DigitryWarning):
+        return f"digitry: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
+
+
+class _OutputError(DigitryError):
+    """Standard output cannot be written; without a text, since its reader has gone (`| head`)."""
+
+
+class _Output(io.FileIO):
+    """Standard output, whose errors are ours to tell and not to be taken for those of other files."""
+
+    def write(self, content: "Buffer", /) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError as error:
+            # Nothing is left to say, and nobody to hear it.
+            gone = _OutputError("")
+            gone.exit_code = 1
+            raise gone from error
+        except OSError as error:
+            raise _OutputError(
+                f"cannot be written ({error.strerror})",
+                where="standard output",
+                remedy="free space, or send it elsewhere",
+            ) from error
+
+
+def _guard_output() -> None:
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (no path; open to the end)
+    if sys.stdout is None:
+        # Closed by who called us. Its number must not become that of another file, and may not be
+        # written to.
+        closed = _Output(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(closed))
+        return
+    given = sys.stdout
+    buffer = getattr(given, "buffer", None)
+    # Under `python -u` there is no buffer between the text and the file.
+    raw = getattr(buffer, "raw", buffer)
+    if type(raw) is io.FileIO:
+        given.flush()
+        output = _Output(raw.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            output if raw is buffer else io.BufferedWriter(output),
+            encoding=given.encoding,
+            errors=given.errors,
+            line_buffering=bool(given.line_buffering),
+            write_through=raw is buffer,
+        )
+
+
+def _drop_output() -> None:
+    # What waits to be written would be tried again, in vain and noisily, when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -95,4 +167,15 @@ def _complaint(error: Any) -> str:
 
 
 # The verbs register themselves with `app`, in the order in which `--help` shows them.
-from digitry.cli import read, train, data, serve, corrections, bulk  # noqa: E402, F401, I001
+from digitry.cli import (
+    read,
+    calibrate,
+    train,
+    sweep,
+    evaluate,
+    models,
+    data,
+    serve,
+    corrections,
+    bulk,
+)  # noqa: E402, F401, I001

@@ -204,15 +204,29 @@ def _print_findings(found: "Exploration") -> None:
 
 @app.command()
 def doctor(format: AsFormat = Format.text) -> None:
-    """Show versions, devices, caches, extras and data: what to send along with a bug report."""
+    """Show versions, devices, caches, extras and data: what to send along with a bug report.
+
+    A package that is older than digitry needs it, by a known fault or a missing function, is named;
+    then the exit code is 4.
+    """
+    from digitry.errors import UnavailableError
+
     report = _examine()
     if format is Format.json:
         print(json.dumps(report, indent=2))
-        return
-    for section, entries in report.items():
-        print(section)
-        for name, value in entries.items():
-            print(f"  {name:<12}  {_words(value)}")
+    else:
+        for section, entries in report.items():
+            print(section)
+            for name, value in entries.items():
+                print(f"  {name:<12}  {_words(value)}")
+    outside = report["floors"]["outside"]
+    if outside:
+        raise UnavailableError(
+            "not the versions that digitry needs: "
+            + ", ".join(f"{one['package']} {one['installed']}" for one in outside),
+            remedy="pip install "
+            + " ".join(f"'{one['package']}{one['needs']}'" for one in outside),
+        )
 
 
 def _words(value: object) -> str:
@@ -223,7 +237,8 @@ def _words(value: object) -> str:
             return "installed"
         return f"lacks {', '.join(value['missing'])}; {value['remedy']}"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        lines = (" ".join(one.values()) if isinstance(one, dict) else str(one) for one in value)
+        return ", ".join(lines) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
@@ -251,6 +266,7 @@ def _examine() -> dict[str, dict[str, Any]]:
         "devices": _devices(),
         "caches": _caches(),
         "extras": _extras(),
+        "floors": _floors(),
         "data": _data(),
     }
 
@@ -297,18 +313,32 @@ def _caches() -> dict[str, Any]:
     return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
 
 
-def _extras() -> dict[str, Any]:
-    """Read from our own metadata what each extra wants, and say what of it is missing."""
+def _requirements() -> list[tuple[str, str, str]]:
+    """Read from our own metadata what is wanted: (package, versions, extra or nothing)."""
     import re
     from importlib.metadata import PackageNotFoundError, requires
 
-    wanted: dict[str, list[str]] = {}
     try:
-        for line in requires("digitry") or []:
-            match = re.match(r"([A-Za-z0-9._-]+).*;.*extra\s*==\s*['\"]([a-z]+)['\"]", line)
-            if match and match[1] != "digitry":
-                wanted.setdefault(match[2], []).append(match[1])
+        lines = requires("digitry") or []
     except PackageNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        wanted, _, condition = line.partition(";")
+        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(.*)", wanted.strip())
+        extra = re.search(r"extra\s*==\s*['\"]([a-z]+)['\"]", condition)
+        if match and match[1] != "digitry":
+            found.append((match[1], match[2], extra[1] if extra else ""))
+    return found
+
+
+def _extras() -> dict[str, Any]:
+    """Say of each extra what of it is missing."""
+    wanted: dict[str, list[str]] = {}
+    for package, _, extra in _requirements():
+        if extra:
+            wanted.setdefault(extra, []).append(package)
+    if not wanted:
         return {"unknown": "digitry runs from a folder and is not installed"}
     extras: dict[str, Any] = {}
     for extra, packages in wanted.items():
@@ -319,6 +349,42 @@ def _extras() -> dict[str, Any]:
             "remedy": f"pip install 'digitry[{extra}]'" if missing else None,
         }
     return extras
+
+
+def _floors() -> dict[str, Any]:
+    """Hold what is installed against the versions that our metadata asks for."""
+    wanted = {package: versions for package, versions, _ in _requirements() if versions}
+    outside, checked = [], 0
+    for package, versions in wanted.items():
+        installed = _version(package)
+        if installed is None:
+            continue
+        checked += 1
+        if not all(_fits(installed, bound) for bound in versions.split(",")):
+            outside.append({"package": package, "installed": installed, "needs": versions})
+    return {"checked": checked, "outside": outside}
+
+
+def _fits(installed: str, bound: str) -> bool:
+    """Tell whether a version is at or above a floor (>=), or under a bound (<)."""
+    bound = bound.strip()
+    if bound.startswith(">="):
+        return _numbers(installed) >= _numbers(bound[2:])
+    if bound.startswith("<") and not bound.startswith("<="):
+        return _numbers(installed) < _numbers(bound[1:])
+    # Our own metadata has no others; pip would have to judge them.
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Give the leading numbers of a version, without zeros at the end: 2.13.0+cpu is (2, 13)."""
+    import re
+
+    match = re.match(r"\d+(?:\.\d+)*", version.strip())
+    numbers = [int(part) for part in match[0].split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _data() -> dict[str, Any]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from digitry.training.evaluation import Comparison, Evaluation
+    from digitry.training.robustness import Robustness
     from digitry.training.run_folder import Run
 
 
@@ -19,7 +20,6 @@ def print_run(finished: "Run", page: Path | None) -> None:
 
     metrics, test = finished.metrics, finished.test
     example = metrics["example"]
-    low, high = test.interval
     predicted = example["predicted"] if example["predicted"] < 10 else NOT_A_DIGIT
     epochs = len(finished.history)
     calibrated = (
@@ -29,10 +29,8 @@ def print_run(finished: "Run", page: Path | None) -> None:
     )
     print(f"{finished.recipe.name} on {metrics['data']['name']}")
     for name, text in (
-        (
-            "test accuracy",
-            f"{_percent(test.accuracy)} (95% interval {_percent(low)} to {_percent(high)})",
-        ),
+        ("test accuracy", _with_interval(test.accuracy, test.interval)),
+        *([("undisputed", _undisputed(test))] if test.accuracy_undisputed is not None else []),
         ("test loss", f"{test.loss:.4f}"),
         ("ECE", f"{test.ece:.4f}{calibrated}"),
         (
@@ -53,21 +51,69 @@ def print_run(finished: "Run", page: Path | None) -> None:
 
 def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
     """Print the scores of a model, as a whole and digit by digit."""
-    low, high = result.interval
+    from digitry.training.evaluation import wilson
+
     print(f"{model} on {data}: {result.count:,} test images")
+    print(f"  accuracy    {_with_interval(result.accuracy, result.interval)}")
+    if result.accuracy_undisputed is not None:
+        print(f"  undisputed  {_undisputed(result)}")
+    print(f"  loss        {result.loss:.4f}")
     print(
-        f"  accuracy  {_percent(result.accuracy)} (95% interval {_percent(low)} to {_percent(high)})"
-    )
-    print(f"  loss      {result.loss:.4f}")
-    print(
-        f"  ECE       {result.ece:.4f}, {result.calibrated_ece:.4f} calibrated at temperature "
+        f"  ECE         {result.ece:.4f}, {result.calibrated_ece:.4f} calibrated at temperature "
         f"{result.temperature:.2f}"
     )
-    table = table_of("digit", "precision>", "recall>", "F1>", "images>")
+    table = table_of("digit", "precision>", "recall>", "95% interval>", "F1>", "images>")
     for one in result.classes:
-        shares = [_percent(share) for share in (one.precision, one.recall, one.f1)]
-        table.add_row(f"[bold]{one.label}[/]", *shares, f"{one.support:,}")
+        low, high = wilson(round(one.recall * one.support), one.support) if one.support else (0, 1)
+        table.add_row(
+            f"[bold]{one.label}[/]",
+            _percent(one.precision),
+            _percent(one.recall),
+            f"{_percent(low)} to {_percent(high)}",
+            _percent(one.f1),
+            f"{one.support:,}",
+        )
     console_for().print(table)
+
+
+def print_robustness(found: "Robustness") -> None:
+    """Print the errors of a model on spoiled images, by corruption and severity."""
+    from digitry.training.corruptions import SEVERITIES
+
+    refuses = found.refused > 0
+    print(
+        f"{found.count:,} of them spoiled in {len(found.corruptions)} ways and "
+        f"{len(SEVERITIES)} severities"
+    )
+    print(f"  not read right  {_with_interval(found.mean_error, found.interval)}")
+    if refuses:
+        print(f"  refused         {_percent(found.refused)}, as no digit")
+        print(f"  likeliest digit {_percent(found.forced_error)} wrong, were it not to refuse")
+    print(f"  as in MNIST-C   {_percent(found.published_error)} wrong at its one severity for each")
+    print(f"  unspoiled       {_percent(found.clean_error)}")
+    columns = [f"{severity}>" for severity in SEVERITIES]
+    table = table_of("not read right", *columns, "mean>", *(["refused>"] if refuses else []))
+    for one in sorted(found.corruptions, key=lambda score: score.mean):
+        shares = [*one.errors, one.mean]
+        shares += [sum(one.refused) / len(one.refused)] if refuses else []
+        name = one.name.replace("_", " ")
+        table.add_row(f"[bold]{name}[/]", *(f"{100 * share:.1f}%" for share in shares))
+    console_for().print(table)
+
+
+def _with_interval(share: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{_percent(share)} (95% interval {_percent(low)} to {_percent(high)})"
+
+
+def _undisputed(result: "Evaluation") -> str:
+    share, interval = result.accuracy_undisputed, result.interval_undisputed
+    if share is None or interval is None:
+        return "–"
+    return (
+        f"{_with_interval(share, interval)} without the {result.disputed} test images "
+        "whose labels are disputed"
+    )
 
 
 def print_comparison(loaded: list["Run"], tests: "list[Comparison | None]") -> None:
@@ -114,12 +160,23 @@ def model_facts(loaded: Any) -> dict[str, Any]:
     facts = asdict(loaded.metadata)
     facts["labels"] = list(loaded.metadata.labels)
     facts["risk_coverage"] = [list(row) for row in loaded.metadata.risk_coverage]
+    facts["calibration"] = None
+    if loaded.calibration is not None:
+        # Its temperature and curve stand above, since they are what is read with.
+        facts["calibration"] = asdict(loaded.calibration)
+        del facts["calibration"]["temperature"], facts["calibration"]["risk_coverage"]
     return {**facts, "source": loaded.source, "bytes": len(loaded.onnx), "sha256": loaded.sha256}
+
+
+def calibration_text(calibration: dict[str, Any]) -> str:
+    """Say what a model has been calibrated to, from the `calibration` of `model_facts`."""
+    when = f", {calibration['created'][:10]}" if calibration["created"] else ""
+    return f"{calibration['source']} ({calibration['digits']:,} digits{when})"
 
 
 def card_text(facts: dict[str, Any]) -> str:
     """Write a model card in Markdown from `model_facts`."""
-    from digitry.artifact import NOT_A_DIGIT
+    from digitry.artifact import NOT_A_DIGIT, SHIPPED
 
     recipe = facts["recipe"]
     refuses = NOT_A_DIGIT in facts["labels"]
@@ -140,25 +197,37 @@ def card_text(facts: dict[str, Any]) -> str:
         "",
         "## Scores",
         *(
-            [f"- {name}: {value:.4f}" for name, value in facts["scores"].items()]
+            [f"- {_score_text(name, value)}" for name, value in facts["scores"].items()]
             or ["- none stated"]
         ),
         "",
         "## Calibration",
         f"- temperature {facts['temperature']:.3f}"
-        + ("" if calibrated else ": not fitted, confidences are as the network gives them"),
+        + (
+            f", fitted to your own images: {calibration_text(facts['calibration'])}"
+            if facts["calibration"]
+            else ", fitted on held-out data"
+            if calibrated
+            else ": not fitted, confidences are as the network gives them"
+        ),
+        *([] if facts["calibration"] else _calibration_lines(facts["scores"])),
     ]
     if rows:
         threshold, error, coverage = max(rows, key=lambda row: row[2])
         lines.append(
-            f"- with confidence {threshold:.4f} or more, {_percent(error)} were wrong and "
+            f"- with confidence {threshold:.4f} or more, at most {_percent(error)} are wrong (95% sure) "
+            f"and {_percent(coverage)} were answered, on your own images"
+            if facts["calibration"]
+            else f"- with confidence {threshold:.4f} or more, {_percent(error)} were wrong and "
             f"{_percent(coverage)} were answered, on held-out data"
         )
     lines += [
         "",
         "## Limits",
         "- digits 0 to 9 in ink; no letters, no printed type, no signs",
-        "- confidences and thresholds hold for images like its data; fit them to your own source",
+        "- confidences and thresholds hold for images like "
+        + ("those that it is calibrated to" if facts["calibration"] else "its data")
+        + "; `digitry calibrate` fits them to your own source",
         "- it knows what is not a digit, within what it has seen"
         if refuses
         else "- it has no label for what is not a digit: whatever it is shown, it reads as one",
@@ -167,9 +236,38 @@ def card_text(facts: dict[str, Any]) -> str:
         *([f"- {name}: {value}" for name, value in recipe.items()] or ["- unknown"]),
         "",
         "## Licence",
-        "- the model: Apache-2.0, as digitry; the data keep their own licence, named above",
+        "- the model: Apache-2.0, as digitry"
+        if facts["source"] in SHIPPED
+        else "- the model: its maker's to choose; digitry claims nothing in what it trains",
+        "- the data: as named above, each under its own",
     ]
     return "\n".join(lines)
+
+
+_SCORES = {
+    "accuracy": "read right",
+    "accuracy_undisputed": "read right, without labels that people dispute",
+    "loss": "cross-entropy in nats",
+    "ece": "expected calibration error, as trained",
+    "calibrated_ece": "expected calibration error, calibrated",
+}
+
+
+def _score_text(name: str, value: float) -> str:
+    known = _SCORES.get(name.rpartition("/")[2])
+    return f"{name}: {value:.4f}" + (f" ({known})" if known else "")
+
+
+def _calibration_lines(scores: dict[str, float]) -> list[str]:
+    """Say how far the confidences are off where the file holds both measures of it."""
+    lines = []
+    for name, error in scores.items():
+        where, _, what = name.rpartition("/")
+        calibrated = scores.get(f"{where}/calibrated_ece")
+        if what == "ece" and calibrated is not None:
+            text = f"- on {where} confidences are off by {_percent(calibrated)} on average"
+            lines.append(text + (f", {_percent(error)} before" if error != calibrated else ""))
+    return lines
 
 
 def _data_lines(data: dict[str, str]) -> list[str]:
@@ -177,6 +275,9 @@ def _data_lines(data: dict[str, str]) -> list[str]:
 
     lines = []
     for name, digest in data.items():
+        if name == "teacher":
+            lines += ["- a model whose probabilities were learned, too", f"  sha256 {digest}"]
+            continue
         lines += [
             f"- {name}: {ORIGINS.get(name, 'a data set of the trainer')}",
             f"  licence: {LICENCES.get(name, OWN)}",

@@ -147,6 +147,9 @@ class _Printer:
                 print(f"{name}\t{text}\t{reading.confidence:.4f}")
             elif reading.digits:
                 print(reading.text)
+                if reading.rejected:
+                    # Whoever sees a ? wants to know why; programs read standard output alone.
+                    print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
             else:
                 print(
                     f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr

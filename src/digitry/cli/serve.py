@@ -24,7 +24,14 @@ def require_serving() -> None:
     Raises:
         UnavailableError: it is not.
     """
-    needed = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "python_multipart")
+    needed = (
+        "fastapi",
+        "uvicorn",
+        "sqlalchemy",
+        "alembic",
+        "prometheus_client",
+        "python_multipart",
+    )
     if any(find_spec(name) is None for name in needed):
         raise UnavailableError(
             "the service needs the extra `serve`", remedy="pip install 'digitry[serve]'"

@@ -9,18 +9,16 @@ import typer
 
 from digitry.cli import app
 from digitry.cli.model_text import (
-    card_text,
     console_for,
-    model_facts,
     print_comparison,
-    print_evaluation,
     print_json,
     print_run,
     table_of,
 )
-from digitry.errors import ModelError, UnavailableError, UsageError
+from digitry.errors import UnavailableError, UsageError
 
 if TYPE_CHECKING:
+    from digitry.artifact import Artifact
     from digitry.training.evaluation import Comparison
     from digitry.training.recipes import Recipe
     from digitry.training.run_folder import Run
@@ -31,6 +29,9 @@ DATA_HELP = "Data set: mnist, uci, or the path of your own (folder, IDX, .npz, .
 DATA_DIR_HELP = "Folder in which the files of mnist lie; before the cache and the network."
 FORMAT_HELP = "text or json."
 
+
+CORRECTIONS = "mnist+corrections"
+"""What a run that learnt from corrections calls its data; see `digitry.training.finetune`."""
 
 KERAS = ("keras", "torch", "h5py")
 """What it takes to load and save a Keras model."""
@@ -93,6 +94,25 @@ def train(
             help="Outputs to write, by name and comma: loss,confusion,report. Default: all."
         ),
     ] = None,
+    corrections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DB",
+            help="Teach a shipped model what people corrected: the store of serve --db, a file or "
+            "postgresql+psycopg://user@host/name. It takes the old one's place if it is better.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to learn from beside the labels: a .onnx file, a run folder, or a shipped "
+            "model's name. Its share of the loss is the recipe's distil; where that is 0, 0.5."
+        ),
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Follow it in tensorboard or mlflow, if installed. Repeatable."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress; print the run folder alone.")
     ] = False,
@@ -103,16 +123,51 @@ def train(
 
     console = None if quiet else console_for(stderr=True)
     wanted = None if only is None else run_folder.select(_parts(only))
-    _device(device)
+    check_device(device)
+    if corrections is not None:
+        if data is not None or resume is not None or log or teacher is not None:
+            raise UsageError(
+                "stands in place of --data, and is neither resumed, logged nor taught",
+                where="--corrections",
+                remedy="leave --data, --resume, --log and --teacher away",
+            )
+        from digitry.cli.corrections import retrain
+
+        require_training(*KERAS, "onnx", "scipy", *_drawing(wanted))
+        settings = _values(set_, epochs, seed)
+        outcome = retrain(
+            recipe or "reader",
+            corrections,
+            settings,
+            data_dir=data_dir,
+            device=device,
+            out=out,
+            only=wanted,
+            console=console,
+        )
+        page = _write_report(outcome.run, wanted)
+        if quiet:
+            print(outcome.run.folder)
+        else:
+            print_run(outcome.run, page)
+            print(outcome.text)
+        if outcome.run.metrics["interrupted"]:
+            print("digitry: interrupted; nothing was put on the shelf", file=sys.stderr)
+            raise typer.Exit(130)
+        return
     if resume is not None:
-        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out))
+        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher))
         folder, chosen = resume, begun.recipe
         wanted = begun.only if only is None else wanted
         require_training(*_drawing(wanted))
         if not run_folder.is_finished(folder):
-            require_training(*_reading(begun.data))
-            from digitry.training import engine, run
+            require_training(*modules_for_data(begun.data))
+            from digitry.training import lean
 
+            lean.import_keras()
+            from digitry.training import engine, run, tracking
+
+            tracking.check(log or [])
             device = begun.device if device == "auto" else device
             engine.find_device(device)
             dataset = datasets.load_dataset(
@@ -120,41 +175,61 @@ def train(
                 data_dir=None if begun.data_dir is None else Path(begun.data_dir),
                 console=console,
             )
-            run.train_run(
-                chosen,
-                dataset,
-                folder,
-                device=device,
-                resume=True,
-                only=wanted,
-                console=console,
-            )
+            with tracking.follow(log or [], chosen, folder, console=console) as callbacks:
+                run.train_run(
+                    chosen,
+                    dataset,
+                    folder,
+                    device=device,
+                    callbacks=callbacks,
+                    resume=True,
+                    only=wanted,
+                    console=console,
+                    teacher=_taught_by(begun.teacher),
+                )
     else:
         if recipe is None:
             raise UsageError("no recipe is named", remedy="digitry recipes lists them")
         chosen = _chosen(recipe, set_, epochs, seed)
+        if teacher is not None and chosen.distil == 0:
+            chosen = chosen.override({"distil": "0.5"})
+        if teacher is None and chosen.distil > 0:
+            raise UsageError(
+                f"distil is {chosen.distil:g}, and there is no teacher",
+                where=f"recipe {chosen.name}",
+                remedy="add --teacher MODEL, or --set distil=0",
+            )
+        taught_by = _taught_by(teacher)
         if out is not None:
             run_folder.check_new(out)
         source = data or chosen.data
-        require_training(*_drawing(wanted), *_reading(source))
-        from digitry.training import engine, run
+        require_training(*_drawing(wanted), *modules_for_data(source))
+        from digitry.training import lean
+
+        lean.import_keras()
+        from digitry.training import engine, run, tracking
 
         # Before any data is loaded, or fetched.
+        tracking.check(log or [])
         engine.find_device(device)
         dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
         if dataset.name != chosen.data:
             chosen = chosen.override({"data": dataset.name})
         folder = out or run_folder.default_folder(chosen)
-        run.train_run(
-            chosen,
-            dataset,
-            folder,
-            device=device,
-            only=wanted,
-            console=console,
-            data=source if source in datasets.NAMED else str(Path(source).expanduser().absolute()),
-            data_dir=data_dir,
-        )
+        known = source in datasets.NAMED
+        with tracking.follow(log or [], chosen, folder, console=console) as callbacks:
+            run.train_run(
+                chosen,
+                dataset,
+                folder,
+                device=device,
+                callbacks=callbacks,
+                only=wanted,
+                console=console,
+                data=source if known else str(Path(source).expanduser().absolute()),
+                data_dir=data_dir,
+                teacher=taught_by,
+            )
     finished = run_folder.load_run(folder)
     page = _write_report(finished, wanted)
     if quiet:
@@ -167,58 +242,11 @@ def train(
 
 
 @app.command()
-def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(help=f"{DATA_HELP} Its test part is used. Default: what the run trained on."),
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-) -> None:
-    """Measure a model on the test images of a data set."""
-    _format(format_)
-    require_training(*_loading(model))
-    from digitry.training import convert, datasets, evaluation
-
-    loaded = convert.load_artifact(model)
-    source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
-    require_training(*_reading(source))
-    console = None if quiet else console_for(stderr=True)
-    dataset = datasets.load_dataset(source, data_dir=folder, console=console)
-    result, _ = evaluation.evaluate(loaded, dataset.test)
-    if format_ == "json":
-        print_json(
-            {
-                "model": {
-                    "name": loaded.metadata.name,
-                    "source": loaded.source,
-                    "sha256": loaded.sha256,
-                    "labels": list(loaded.metadata.labels),
-                },
-                "data": {
-                    "name": dataset.name,
-                    "sha256": dataset.sha256,
-                    "licence": dataset.licence,
-                    "test_images": len(dataset.test),
-                },
-                "test": result.to_dict(),
-            }
-        )
-        return
-    print_evaluation(loaded.metadata.name, dataset.name, result)
-
-
-@app.command()
 def recipes(
     format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
 ) -> None:
     """List the recipes."""
-    _format(format_)
+    check_format(format_)
     from digitry.training.recipes import RECIPES
 
     if format_ == "json":
@@ -241,65 +269,49 @@ def recipes(
 
 
 @app.command()
-def models(
-    card: Annotated[
-        str | None,
-        typer.Option(help="Model card of a shipped model, a .onnx file or a run folder."),
-    ] = None,
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
-) -> None:
-    """List the models that come with digitry, or print one's card."""
-    _format(format_)
-    from digitry import artifact
-
-    if card is not None:
-        loaded = artifact.load(card)
-        facts = model_facts(loaded)
-        if format_ == "json":
-            print_json(facts)
-        else:
-            print(card_text(facts))
-        return
-    found = []
-    for name in artifact.SHIPPED:
-        try:
-            found.append(model_facts(artifact.load(name)))
-        except OSError as error:
-            raise ModelError(
-                "is not in this installation", where=name, remedy="install digitry again"
-            ) from error
-    if format_ == "json":
-        print_json(found)
-        return
-    table = table_of("model", "size>", "labels>", "scores", "recipe")
-    for facts in found:
-        scores = "\n".join(f"{key} {value:.4f}" for key, value in facts["scores"].items())
-        table.add_row(
-            f"[bold]{facts['name']}[/]",
-            f"{facts['bytes'] / 1e6:.2f} MB",
-            str(len(facts["labels"])),
-            scores or "–",
-            str(facts["recipe"].get("name", "–")),
-        )
-    console_for().print(table)
-
-
-@app.command()
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name."),
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name. "
+            "Several become one that averages them.",
+        ),
     ],
-    to: Annotated[str, typer.Option(help="keras, h5 or onnx.")],
+    to: Annotated[
+        str,
+        typer.Option(help="keras, h5 or onnx; for several models, the .onnx file to write."),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="File to write. Default: beside the model.")
     ] = None,
 ) -> None:
-    """Write a model in another format."""
-    require_training(*(_loading(model) if to == "onnx" else KERAS))
+    """Write a model in another format, or several models as one."""
+    if len(models) > 1:
+        _export_together(models, to, out)
+        return
+    (model,) = models
+    require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
     from digitry.training import convert
 
     print(convert.convert(model, to, out))
+
+
+def _export_together(models: list[str], to: str, out: Path | None) -> None:
+    if (to == "onnx") == (out is None):
+        raise UsageError(
+            "several models become one file", where="--to", remedy="write --to ensemble.onnx"
+        )
+    require_training("onnx", *(name for model in models for name in modules_for_model(model)))
+    from digitry.training import ensemble
+
+    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True))
+    if written.why:
+        print(
+            f"digitry: {written.path}: carries no risk-coverage curve: {written.why}",
+            file=sys.stderr,
+        )
+    print(written.path)
 
 
 @app.command()
@@ -328,7 +340,7 @@ def compare(
     format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
 ) -> None:
     """Show runs side by side; p tells whether each differs from the first on the same images."""
-    _format(format_)
+    check_format(format_)
     require_training("scipy", "matplotlib")
     from digitry.training import evaluation
     from digitry.training.run_folder import load_predictions, load_run
@@ -358,6 +370,10 @@ def _chosen(
 ) -> "Recipe":
     from digitry.training import recipes
 
+    return recipes.find(name).override(_values(settings, epochs, seed))
+
+
+def _values(settings: list[str] | None, epochs: int | None, seed: int | None) -> dict[str, str]:
     values: dict[str, str] = {}
     for setting in settings or []:
         field, equals, value = setting.partition("=")
@@ -369,7 +385,7 @@ def _chosen(
     for field, number in (("epochs", epochs), ("seed", seed)):
         if number is not None:
             values[field] = str(number)
-    return recipes.find(name).override(values)
+    return values
 
 
 def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> Any:
@@ -379,9 +395,15 @@ def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> An
         raise UsageError(
             "a run goes on with the recipe and data that it began with",
             where="--resume",
-            remedy="leave --data, --data-dir, --set, --epochs, --seed and --out away",
+            remedy="leave --data, --data-dir, --set, --epochs, --seed, --out and --teacher away",
         )
     begun = run_folder.load_start(folder)
+    if begun.data == CORRECTIONS:
+        raise UsageError(
+            "learnt from corrections, and such a run is not resumed",
+            where=folder,
+            remedy="begin it again with --corrections",
+        )
     if recipe not in (None, begun.recipe.name):
         raise UsageError(
             f"holds a run of {begun.recipe.name}, not of {recipe}",
@@ -391,7 +413,14 @@ def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> An
     return begun
 
 
-def _device(name: str) -> str:
+def _taught_by(teacher: str | None) -> "Artifact | None":
+    from digitry import artifact
+
+    return None if teacher is None else artifact.load(teacher)
+
+
+def check_device(name: str) -> str:
+    """Give a device's name back, or say which there are."""
     if name not in DEVICES:
         raise UsageError(
             f"{name!r} is no device", where="--device", remedy=f"choose from: {', '.join(DEVICES)}"
@@ -408,12 +437,12 @@ def _drawing(only: frozenset[str] | None) -> tuple[str, ...]:
     return ("matplotlib", "jinja2") if only is None or "report.html" in only else ("matplotlib",)
 
 
-def _reading(data: str) -> tuple[str, ...]:
+def modules_for_data(data: str) -> tuple[str, ...]:
     """Say which modules it takes to load a data set; only fetching wants more, and says so itself."""
     return ("sklearn", "scipy") if data == "uci" else ()
 
 
-def _loading(model: str) -> tuple[str, ...]:
+def modules_for_model(model: str) -> tuple[str, ...]:
     """Say which modules it takes to run a model: none for a .onnx file or what holds one."""
     return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
 
@@ -430,26 +459,6 @@ def _write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
 
 
 # --- what the others print -------------------------------------------------------------------------
-
-
-def _data_of(
-    model: str, data: str | None, data_dir: Path | None, recipe: Any
-) -> tuple[str, Path | None]:
-    """Say which data set a model is measured on where the user does not: the one it knows."""
-    from digitry.artifact import SHIPPED
-    from digitry.training import datasets, run_folder
-
-    if data is not None:
-        return data, data_dir
-    path = Path(model)
-    # A file of a run is measured as its run is; a shipped model's name is no file.
-    home = path.parent if path.is_file() else path
-    if model not in SHIPPED and (home / run_folder.START).exists():
-        begun = run_folder.load_start(home)
-        folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
-        return begun.data, folder
-    known = recipe.get("data", "mnist")
-    return (known if known in datasets.NAMED else "mnist"), data_dir
 
 
 def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:
@@ -472,6 +481,7 @@ def _parts(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _format(name: str) -> None:
+def check_format(name: str) -> None:
+    """Refuse a format that a verb on models does not print."""
     if name not in ("text", "json"):
         raise UsageError(f"{name!r} is no format", where="--format", remedy="choose text or json")

@@ -1,18 +1,18 @@
-"""Glyphs to calibrated probabilities, through ONNX Runtime, from a checked artifact."""
+"""Glyphs to calibrated probabilities, through ONNX Runtime, from a checked artifact; when to refuse."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from digitry.artifact import NOT_A_DIGIT, Artifact
-from digitry.errors import ModelError
-
-if TYPE_CHECKING:
-    pass
+from digitry.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.errors import ModelError, UsageError
 
 BATCH = 16
 """Glyphs a call: so few that the activations stay in the cache. 64 run at half the speed."""
+
+DEFAULT_THRESHOLD = 0.5
+"""A digit with less confidence is refused: it is more likely wrong than right."""
 
 
 class Classifier:
@@ -93,3 +93,49 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.N
     powers = np.exp(scaled)
     result: npt.NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
     return result
+
+
+def threshold_of(curve: Sequence[tuple[float, float, float]], max_error: float) -> float | None:
+    """Find the least threshold on the confidence that keeps the share of errors within a limit.
+
+    Args:
+        curve: rows (threshold, error, coverage), as `Metadata.risk_coverage`.
+        max_error: the limit, in (0, 1).
+
+    Returns:
+        The threshold, never below `DEFAULT_THRESHOLD`; None where the curve never came to the limit.
+    """
+    fitting = [threshold for threshold, error, _ in curve if error <= max_error]
+    return max(DEFAULT_THRESHOLD, min(fitting)) if fitting else None
+
+
+def threshold_for(metadata: Metadata, max_error: float | None) -> float:
+    """Say below which confidence a digit is refused.
+
+    Args:
+        metadata: of the model; its curve is that of a calibration where one has been applied.
+        max_error: share of the accepted digits that may be wrong, in (0, 1); None refuses only what is
+            more likely wrong than right.
+
+    Raises:
+        UsageError: the limit makes no sense, or the model never came to it.
+    """
+    if max_error is None:
+        return DEFAULT_THRESHOLD
+    if not 0 < max_error < 1:
+        raise UsageError(
+            f"a share of errors of {max_error} makes no sense", remedy="give e.g. 0.001"
+        )
+    if not metadata.risk_coverage:
+        raise UsageError(
+            f"the model {metadata.name} has no risk-coverage curve to set a threshold by",
+            remedy="train it with a validation share, or leave the limit on errors out",
+        )
+    threshold = threshold_of(metadata.risk_coverage, max_error)
+    if threshold is None:
+        raise UsageError(
+            f"the model {metadata.name} never reached an error of {max_error:g} on the images that it "
+            "was calibrated with",
+            remedy="allow more errors, calibrate it with more images, or take a better model",
+        )
+    return threshold

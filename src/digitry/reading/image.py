@@ -7,11 +7,12 @@ fraction of the time and memory of decoding it whole.
 
 import io
 import math
+import stat
 import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    Rows = Callable[[int, int], npt.NDArray[Any]]
+    """`rows(top, bottom)` gives a strip of a picture."""
+
+Bytes = npt.NDArray[np.uint8]
 Source = "str | Path | bytes | npt.NDArray[Any] | Image"
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -33,6 +38,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_BYTES = 128 << 20
+MAX_DECODING = 160_000_000
+"""Bytes that decoding one picture may take; with the reader itself that stays under 300 MB."""
 NO_MEMORY = "needs more memory than this process may have"
 STRIP_PIXELS = 1 << 20
 BOMB = 178_956_970
@@ -81,7 +88,7 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(source), name or "<bytes>", max_pixels)
     if isinstance(source, (str, Path)):
-        return _from_bytes(_file(Path(source)), name or str(source), max_pixels)
+        return _from_path(Path(source), name or str(source), max_pixels)
     if _is_pil(source):
         label = name or "<image>"
         width, height = source.size
@@ -125,36 +132,46 @@ def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
     return bool(vote > 0), float(min(1.0, abs(vote)))
 
 
-def _file(path: Path) -> bytes:
+def _from_path(path: Path, name: str, max_pixels: int) -> Page:
     try:
-        return files.read_bytes(path, MAX_BYTES)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe, or what never ends.
+            return _from_bytes(files.read_bytes(path, MAX_BYTES), name, max_pixels)
+        stream = path.open("rb")
     except OSError as error:
         raise ImageError(
             f"cannot be opened ({error.strerror})", where=path, remedy="check the path"
         ) from error
     except ValueError as error:
         raise ImageError("is not a path", where=repr(str(path)), remedy="check the path") from error
+    # The file itself is never in memory whole; only decoders that want it so read it.
+    with stream:
+        return _decoded(stream, status.st_size, name, max_pixels, held=False)
 
 
 def _from_bytes(content: bytes, name: str, max_pixels: int) -> Page:
+    return _decoded(io.BytesIO(content), len(content), name, max_pixels, held=True)
+
+
+def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: bool) -> Page:
     from PIL import Image, UnidentifiedImageError
 
-    if not content:
+    if not size:
         raise ImageError("is empty (0 bytes)", where=name, remedy="give a whole image file")
-    if len(content) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise ImageError(f"is larger than {MAX_BYTES >> 20} MiB", where=name, remedy="shrink it")
     try:
         with warnings.catch_warnings():
             # The decoder's own bomb guard and its complaints about odd metadata are not our interface;
             # our limit is stricter and is checked next.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            # The WebP decoder holds the whole picture three times over.
-            most = max_pixels * 2 // 5 if image.format == "WEBP" else max_pixels
-            _check_size(*image.size, name, most)
-            if image.format in ("JPEG", "MPO"):
-                return _from_pil(image, name, draft=True)
-            return _from_pil(image, name)
+            image = Image.open(stream, formats=FORMATS)
+            _check_size(*image.size, name, max_pixels)
+            _check_memory(image, stream, size, name, max_pixels, held=held)
+            if image.format == "WEBP" and not image.is_animated:  # type: ignore[attr-defined]
+                return _from_pil(image, name, decoded=_webp(stream, image.mode))
+            return _from_pil(image, name, draft=image.format in ("JPEG", "MPO"))
     except ImageError:
         raise
     except MemoryError as error:
@@ -192,29 +209,125 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _from_pil(image: "Image", name: str, *, draft: bool = False) -> Page:
+def _check_memory(
+    image: "Image", stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: bool
+) -> None:
+    """Refuse what its decoder would need too much memory for, told by the header alone.
+
+    Whoever allows more pixels than is usual allows as much more memory.
+    """
+    most = MAX_DECODING * max(1.0, max_pixels / MAX_PIXELS)
+    needed = _decoder_bytes(image, stream, size) + (size if held else 0)
+    if needed > most:
+        raise ImageError(
+            f"would take {needed / 1e6:.0f} MB to decode ({image.width} x {image.height} pixels)",
+            where=name,
+            remedy=f"{most / 1e6:.0f} MB are given; shrink it, or save it as a plain JPEG or in grey",
+        )
+
+
+def _decoder_bytes(image: "Image", stream: BinaryIO, size: int) -> int:
+    """Estimate the memory for decoding, from above; benchmarks/memory.py holds it against the truth."""
+    pixels = image.width * image.height
+    whole = pixels * _PIXEL_BYTES.get(image.mode, 4)
+    if image.format in ("JPEG", "MPO"):
+        return _coefficient_bytes(image, stream)
+    if image.format == "WEBP":
+        if image.is_animated:  # type: ignore[attr-defined]
+            # Canvases of this frame and the one before, what Pillow is given, and its image.
+            return size + 16 * pixels
+        # The file for each decoder; the picture; what OpenCV and libwebp keep beside it.
+        return 2 * size + (8 if image.mode == "RGBA" else 6) * pixels
+    if image.format == "TIFF":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        turned = 2 if tags.get(0x0112, 1) != 1 else 1
+        if image.tile and image.tile[0][0] == "libtiff":  # type: ignore[attr-defined]
+            # libtiff maps the file, and unpacks one strip or tile at a time.
+            rows = min(int(tags.get(323) or tags.get(278) or image.height), image.height)
+            across = min(int(tags.get(322) or image.width), image.width)
+            return whole * turned + size + rows * across * 4
+        return whole * turned
+    return whole
+
+
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
+"""Of a pixel as Pillow keeps it; 4 in all other modes."""
+
+
+def _coefficient_bytes(image: "Image", stream: BinaryIO) -> int:
+    """Reckon what a JPEG of several scans keeps: two bytes for each number of each colour.
+
+    A JPEG of one scan is decoded line by line and scaled on the way, and keeps next to nothing.
+    """
+    layers: list[tuple[int, int, int, int]] = image.layer  # type: ignore[attr-defined]
+    position = stream.tell()
+    try:
+        if not image.info.get("progressive") and _colours_of_scan(stream) == len(layers):
+            return 0
+    finally:
+        stream.seek(position)
+    across, down = max(layer[1] for layer in layers), max(layer[2] for layer in layers)
+    share = sum(layer[1] * layer[2] for layer in layers) / (across * down)
+    return round(2 * image.width * image.height * share)
+
+
+def _colours_of_scan(stream: BinaryIO) -> int:
+    """Say how many colours the first scan of a JPEG holds; 0 where it cannot be told."""
+    stream.seek(2)
+    while (marker := stream.read(2)) and len(marker) == 2 and marker[0] == 0xFF:
+        if marker[1] in (0x01, 0xFF, *range(0xD0, 0xD8)):
+            stream.seek(-1 if marker[1] == 0xFF else 0, io.SEEK_CUR)
+            continue
+        head = stream.read(2)
+        if marker[1] == 0xDA:
+            return int.from_bytes(stream.read(1))
+        stream.seek(max(int.from_bytes(head) - 2, 0), io.SEEK_CUR)
+    return 0
+
+
+def _webp(stream: BinaryIO, mode: str) -> Bytes:
+    """Decode a WebP that does not move: (h, w, 3) BGR or (h, w, 4) BGRA.
+
+    Pillow decodes every WebP as a film, in four canvases; OpenCV, by the same library, in one.
+    """
+    stream.seek(0)
+    found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    bands = 4 if mode == "RGBA" else 3
+    if found is None or found.ndim != 3 or found.shape[2] != bands or found.dtype != np.uint8:
+        raise ValueError("cannot decode the picture")
+    return cast(Bytes, found)
+
+
+def _from_pil(
+    image: "Image", name: str, *, draft: bool = False, decoded: Bytes | None = None
+) -> Page:
     from PIL import ImageOps
 
     width, height = image.size
-    orientation = image.getexif().get(0x0112, 1)
+    # Pillow turns a TIFF by itself when its pixels are decoded, and gives its size as turned.
+    orientation = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)
     if draft:
-        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes; never below the working size.
+        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes; never far below the working size.
         shrink = (WORKING_PIXELS / (width * height)) ** 0.5
         if shrink < 1:
             # Grey is one of the planes that a JPEG is made of: the colours need not be decoded.
             mode = "L" if image.mode == "RGB" else None
-            image.draft(mode, (round(width * shrink), round(height * shrink)))
+            # Half of a 12-megapixel photo is 6% less high than could be worked on, at half the time.
+            enough = 0.94 * shrink
+            image.draft(mode, (round(width * enough), round(height * enough)))
     image.seek(0)
     times = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
-    if times >= 2 and image.mode in _STRIPPED:
+    if times >= 2 and (image.mode in _STRIPPED or _holds_numbers(image)):
         # Before anything else is made of it: a picture of 50 million pixels is large enough once.
-        image = _reduced(image, times)
+        image = _reduced(image, decoded, times)
+    elif decoded is not None:
+        image = _rows(decoded, 0, len(decoded))
     gray = _grey(image)
     if orientation != 1:
         gray = _grey(ImageOps.exif_transpose(_with_orientation(gray, orientation)))
         if orientation >= 5:
             width, height = height, width
-    pixels: npt.NDArray[np.uint8] = np.asarray(gray, np.uint8)
+    pixels: Bytes = np.asarray(gray, np.uint8)
     return Page(_shrink(pixels, WORKING_PIXELS), width, height, name)
 
 
@@ -225,18 +338,35 @@ _STRIPPED = {
 """Modes that are reduced a strip at a time -> what a strip is turned into first."""
 
 
-def _reduced(image: "Image", times: int) -> "Image":
+def _reduced(image: "Image", decoded: Bytes | None, times: int) -> "Image":
     """Average squares of `times` pixels, a strip at a time, so that no second whole copy is made."""
     from PIL import Image
 
-    mode = _STRIPPED[image.mode]
+    mode = _STRIPPED.get(image.mode, "L")
     if image.mode == "P" and "transparency" in image.info:
         mode = "RGBA"
+    numbers = _numbers(image)
+    scaling = _scaling(numbers, (image.height, image.width)) if _holds_numbers(image) else None
     small = Image.new(mode, (-(-image.width // times), -(-image.height // times)))
-    for row in range(0, small.height, 64):
-        area = (0, row * times, image.width, min((row + 64) * times, image.height))
-        small.paste(image.crop(area).convert(mode).reduce(times), (0, row))
+    step = max(1, STRIP_PIXELS // (image.width * times))
+    for row in range(0, small.height, step):
+        top, bottom = row * times, min((row + step) * times, image.height)
+        if decoded is not None:
+            strip = _rows(decoded, top, bottom)
+        elif scaling is not None:
+            strip = Image.fromarray(_scaled(numbers(top, bottom), *scaling))
+        else:
+            strip = image.crop((0, top, image.width, bottom)).convert(mode)
+        small.paste(strip.reduce(times), (0, row))
     return small
+
+
+def _rows(decoded: Bytes, top: int, bottom: int) -> "Image":
+    """Give rows of what OpenCV decoded, whose colours stand the other way round."""
+    from PIL import Image
+
+    order = [2, 1, 0, 3][: decoded.shape[2]]
+    return Image.fromarray(np.ascontiguousarray(decoded[top:bottom, :, order]))
 
 
 def _with_orientation(image: "Image", orientation: int) -> "Image":
@@ -259,8 +389,8 @@ def _grey(image: "Image") -> "Image":
             return np.asarray(image.crop((0, top, image.width, bottom)).convert("RGBA"))
 
         return Image.fromarray(_on_paper(rows, image.height, image.width))
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image)))
+    if _holds_numbers(image):
+        return Image.fromarray(_stretched(_numbers(image), (image.height, image.width)))
     return image.convert("L")
 
 
@@ -305,23 +435,56 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return values
-    floating = np.issubdtype(values.dtype, np.floating)
-    if floating and not np.isfinite(values).all():
-        raise ImageError(
-            "holds numbers that are not finite", where="<array>", remedy="replace NaN and infinity"
-        )
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    shift, factor = 0.0, 1.0
-    if floating and low >= 0 and high <= 1:
-        factor = 255.0
-    elif low < 0 or high > 255:
-        # 16 bits or an odd range: scanners often use a part of it, so stretch what is there.
-        shift, factor = low, 255 / max(high - low, 1e-6)
-    result = np.empty(values.shape, np.uint8)
-    for top, bottom in _strips(values.shape[0], values.size // max(values.shape[0], 1)):
-        wide = (values[top:bottom].astype(np.float32) - np.float32(shift)) * np.float32(factor)
-        result[top:bottom] = np.rint(wide).clip(0, 255)
+    return _stretched(lambda top, bottom: values[top:bottom], values.shape)
+
+
+def _holds_numbers(image: "Image") -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _numbers(image: "Image") -> "Rows":
+    def rows(top: int, bottom: int) -> npt.NDArray[Any]:
+        return np.asarray(image.crop((0, top, image.width, bottom)))
+
+    return rows
+
+
+def _stretched(rows: "Rows", shape: tuple[int, ...]) -> Bytes:
+    """Bring numbers to 0..255 a strip at a time."""
+    scaling = _scaling(rows, shape)
+    result = np.empty(shape, np.uint8)
+    for top, bottom in _strips(shape[0], math.prod(shape[1:])):
+        result[top:bottom] = _scaled(rows(top, bottom), *scaling)
     return result
+
+
+def _scaling(rows: "Rows", shape: tuple[int, ...]) -> tuple[float, float]:
+    """Find what is taken away from numbers, and by what they are multiplied then."""
+    low = high = 0.0
+    floating = False
+    for top, bottom in _strips(shape[0], math.prod(shape[1:])):
+        strip = rows(top, bottom)
+        floating = np.issubdtype(strip.dtype, np.floating)
+        if floating and not np.isfinite(strip).all():
+            raise ImageError(
+                "holds numbers that are not finite",
+                where="<array>",
+                remedy="replace NaN and infinity",
+            )
+        low = min(low, float(strip.min(initial=0)))
+        high = max(high, float(strip.max(initial=0)))
+    if floating and low >= 0 and high <= 1:
+        return 0.0, 255.0
+    if low < 0 or high > 255:
+        # 16 bits or an odd range: scanners often use a part of it, so stretch what is there.
+        return low, 255 / max(high - low, 1e-6)
+    return 0.0, 1.0
+
+
+def _scaled(values: npt.NDArray[Any], shift: float, factor: float) -> Bytes:
+    wide = (values.astype(np.float32) - np.float32(shift)) * np.float32(factor)
+    scaled: Bytes = np.rint(wide).clip(0, 255).astype(np.uint8)
+    return scaled
 
 
 def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Page:

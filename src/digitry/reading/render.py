@@ -181,9 +181,7 @@ def _summary(
 ) -> None:
     x, y = place
     text = reading.text.replace("\n", "  ·  ") or "nothing read"
-    note = f"{percent(reading.confidence)} sure" if reading.digits else ""
-    if reading.reason:
-        note = f"{note} · {reading.reason}".strip(" ·")
+    note = reading.reason or f"{percent(reading.confidence)} sure"
     room = width - 2 * x - draw.textlength(note, font=small) - 10
     while len(text) > 1 and draw.textlength(text, font=font) > room:
         text = text[:-2].rstrip() + "…"

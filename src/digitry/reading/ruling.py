@@ -89,7 +89,8 @@ def _pen_strokes(
     # A line that is dark for a long way is another line, such as the edge of the sheet.
     short = (stats[:, cv2.CC_STAT_WIDTH] <= 0.12 * ruled.shape[1]).astype(np.uint8)
     short[0] = 0
-    return short[bits]
+    strokes: npt.NDArray[np.uint8] = short[bits]
+    return strokes
 
 
 def _thickest(mask: npt.NDArray[np.uint8]) -> int:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,13 +159,16 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
             "bulk reading needs Linux or macOS", remedy="use WSL, or `digitry read`"
         )
     model = artifact.load(job.model)
+    if model.version is not None:
+        # A name, as it stands now: all of a job is read with one version.
+        job = replace(job, model=model.reference)
     sources.check(job.inputs)
     output = Output(
         Path(job.out),
         job.format,
         {
             "inputs": list(job.inputs),
-            "model": model.sha256,
+            "model": model.fingerprint,
             "layout": job.layout,
             "max_error": job.max_error,
             "column": job.column,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitry.artifact import GLYPH_VERSION, NOT_A_DIGIT
 from digitry.errors import DigitryError, UnavailableError, UsageError
+from digitry.serving import migrations
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Row, Table
@@ -27,7 +28,6 @@ LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
 
 LONGEST_AUTHOR = 200
 BUSY_SECONDS = 5.0
-SCHEMA_VERSION = 1
 
 
 class StoreError(DigitryError):
@@ -140,8 +140,12 @@ class Corrections:
         self.address = parsed.render_as_string(hide_password=True)
         self._table = _table()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        with self._begin() as connection:
-            self._prepare(connection)
+        try:
+            self._prepare()
+        except BaseException:
+            # Nobody gets this store, so nobody else could let go of its connections.
+            self.close()
+            raise
 
     def add(self, correction: Correction) -> tuple[Correction, bool]:
         """Keep a correction; when this returns, it is on the disk.
@@ -317,24 +321,23 @@ class Corrections:
         """Let go of all connections."""
         self._engine.dispose()
 
-    def _prepare(self, connection: "Connection") -> None:
-        """Make the tables where there are none; refuse those of a later version."""
+    def _prepare(self) -> None:
+        """Bring the tables to the form that is wanted; refuse those of a later digitry."""
         import sqlalchemy
 
-        if not self.is_sqlite:
-            # Two that start at once would both make the tables; any number will do as the lock's name.
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(7263482)"))
-        self._table.metadata.create_all(connection)
-        version = self._table.metadata.tables["digitry_schema"]
-        found = connection.execute(sqlalchemy.select(version.c.version)).scalar_one_or_none()
-        if found is None:
-            connection.execute(version.insert().values(version=SCHEMA_VERSION))
-        elif found != SCHEMA_VERSION:
-            raise StoreError(
-                f"has tables of version {found}; this digitry knows {SCHEMA_VERSION}",
-                where=self.address,
-                remedy="use the digitry that made them, or export there and import here",
-            )
+        with self._begin(write=False) as connection:
+            # The rule; and no lock is taken for it, so no writer is waited for.
+            if migrations.is_current(connection):
+                return
+        with self._begin() as connection:
+            if not self.is_sqlite:
+                # Two that start at once would both make the tables; any number will do as the lock's
+                # name. SQLite has one writer at a time, and this one is it from its first word.
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(7263482)"))
+            try:
+                migrations.upgrade(connection)
+            except migrations.SchemaError as error:
+                raise StoreError(error.what, where=self.address, remedy=error.remedy) from error
 
     @contextmanager
     def _begin(self, *, write: bool = True) -> "Iterator[Connection]":
@@ -372,6 +375,18 @@ def default_file() -> Path:
     return base / "digitry" / "corrections.db"
 
 
+def file_of(url: str) -> Path | None:
+    """Give the file of a store in SQLite, whether it is there or not; None for a server or nonsense."""
+    from sqlalchemy import exc, make_url
+
+    try:
+        parsed = make_url(_full(url))
+    except exc.ArgumentError:
+        return None
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    return Path(parsed.database) if is_file and parsed.database else None
+
+
 def _full(url: str | None) -> str:
     if url is not None and "://" in url:
         if url.startswith("postgresql://"):
@@ -395,7 +410,6 @@ def _table() -> "Table":
     )
 
     metadata = MetaData()
-    Table("digitry_schema", metadata, Column("version", Integer, primary_key=True))
     table = Table(
         "digitry_corrections",
         metadata,

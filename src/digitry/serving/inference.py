@@ -37,7 +37,9 @@ class GlyphModel:
 
     def __init__(self, loaded: Artifact) -> None:
         self._classifier = Classifier(loaded)
-        self.name = loaded.metadata.name
+        # Clients know it by its plain name, whichever version of it is read with.
+        named = loaded.metadata.name
+        self.name = named if loaded.version is None else named.partition("@")[0]
         self.labels = loaded.metadata.labels
         self.temperature = loaded.metadata.temperature
 

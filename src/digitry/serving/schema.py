@@ -78,7 +78,13 @@ class ModelOut(BaseModel):
     bytes: int
     created: str
     scores: dict[str, float]
-    default: bool
+    default: bool = Field(description="Whether it reads where a request names none.")
+    version: str | None = Field(
+        description="shipped, or the number of the version on the shelf; null for a model file."
+    )
+    superseded_by: str | None = Field(
+        description="The version that has become the default since this service was started."
+    )
 
 
 class ModelsOut(BaseModel):

@@ -20,9 +20,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from digitry import __version__, artifact
+from digitry import __version__, artifact, shelf
 from digitry.artifact import Artifact
-from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
+from digitry.errors import DigitryError, ImageError, ModelError, UnavailableError, UsageError
 from digitry.serving import bodies, inference, metrics, schema
 from digitry.serving.corrections import Correction, Corrections, StoreError, StoreFullError
 from digitry.serving.examine import Examined
@@ -156,6 +156,7 @@ def _add_reading(app: FastAPI) -> None:
     async def models(request: Request) -> Any:
         loaded = _service(request).model
         facts = loaded.metadata
+        now = await run_in_threadpool(_default_now, loaded)
         return {
             "models": [
                 {
@@ -168,6 +169,8 @@ def _add_reading(app: FastAPI) -> None:
                     "created": facts.created,
                     "scores": dict(facts.scores),
                     "default": True,
+                    "version": loaded.version,
+                    "superseded_by": now if now != loaded.reference else None,
                 }
             ]
         }
@@ -223,8 +226,21 @@ def _reading_json(examined: Examined) -> dict[str, Any]:
     return content
 
 
+def _default_now(loaded: Artifact) -> str | None:
+    """Give the version that the plain name of a model means now; None where that cannot be told."""
+    if loaded.version is None:
+        return None
+    name = loaded.reference.partition("@")[0]
+    try:
+        return f"{name}@{shelf.default_number(name) or shelf.SHIPPED}"
+    except ModelError:
+        return None
+
+
 def _check_model(service: Service, name: str | None) -> None:
-    if name not in (None, service.model.metadata.name):
+    # `reader` is whichever version is read with here; `reader@2` is that one.
+    own = service.model.metadata.name
+    if name not in (None, own, own.partition("@")[0], service.model.reference):
         raise Problem("invalid-option", "no such model is served here; see /v1/models")
 
 

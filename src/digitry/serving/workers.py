@@ -128,8 +128,10 @@ class WorkerPool:
         """The model that the workers read with."""
         self.wall_s, self.cpu_s = wall_s, cpu_s
         self._config = {
-            "model": str(model),
-            "sha256": self.artifact.sha256,
+            # A name, as it stands now: a worker that is started later must not read with another
+            # version, if one is promoted meanwhile.
+            "model": str(model) if self.artifact.version is None else self.artifact.reference,
+            "sha256": self.artifact.fingerprint,
             "layout": layout,
             "max_error": max_error,
             "max_pixels": max_pixels,
@@ -492,10 +494,10 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
 
     cv2.setNumThreads(1)
     found = artifact.load(config["model"])
-    if found.sha256 != config["sha256"]:
+    if found.fingerprint != config["sha256"]:
         raise ModelError("was changed while it was in use", remedy="start again")
     reader = Reader(
-        config["model"],
+        found,
         config["layout"],
         max_error=config["max_error"],
         max_pixels=config["max_pixels"] or image.MAX_PIXELS,

@@ -60,32 +60,48 @@ def _dense(recipe: Recipe) -> list[keras.Layer]:
 
 
 def _conv(recipe: Recipe) -> list[keras.Layer]:
-    """Give 3x3 convolutions, each normalised and rectified; a 2x2 max pool where channels grow.
+    """Give convolutions, each normalised and rectified, with 2x2 max pools behind some of them.
 
     The pool stands between convolution and normalisation: the same function of the pixels up to the
     sign of a scale, at a quarter of the work (the order of the fastest published MNIST programs).
     """
     layers: list[keras.Layer] = [keras.layers.Reshape((SIZE, SIZE, 1))]
-    side = SIZE
-    for channels, following in zip(recipe.hidden, (*recipe.hidden[1:], 0), strict=True):
-        layers.append(keras.layers.Conv2D(channels, 3, padding="same", use_bias=False))
-        if following > channels:
+    pools, side = _pools(recipe), SIZE
+    for place, channels in enumerate(recipe.hidden):
+        kernel = recipe.kernels[min(place, len(recipe.kernels) - 1)]
+        stride = recipe.stride if place == 0 else 1
+        layers.append(
+            keras.layers.Conv2D(
+                channels, kernel, strides=stride, padding=recipe.padding, use_bias=False
+            )
+        )
+        side = side if recipe.padding == "same" else (side - kernel) // stride + 1
+        if place + 1 in pools:
             side //= 2
             layers.append(keras.layers.MaxPooling2D(2))
+        if side < 1:
+            raise UsageError(
+                f"{list(recipe.hidden)} leaves nothing of a {SIZE}-pixel image",
+                where="recipe field hidden",
+                remedy="let the channels grow at most 4 times, or take fewer or smaller windows",
+            )
         # Keras' momentum of 0.99 needs thousands of steps to forget its start; these runs are short.
         layers.append(keras.layers.BatchNormalization(momentum=0.9))
         layers.append(keras.layers.ReLU())
-    if side < 2:
-        raise UsageError(
-            f"{list(recipe.hidden)} halves a {SIZE}-pixel image to {side}",
-            where="recipe field hidden",
-            remedy="let the channels grow at most 3 times",
-        )
     if recipe.head == "average":
         layers.append(keras.layers.GlobalAveragePooling2D())
     else:
         layers.append(keras.layers.Flatten())
     return layers + _dropout(recipe)
+
+
+def _pools(recipe: Recipe) -> tuple[int, ...]:
+    """Give the convolutions, counted from 1, that a pool stands behind."""
+    if recipe.pools is not None:
+        return recipe.pools
+    following = (*recipe.hidden[1:], 0)
+    pairs = enumerate(zip(recipe.hidden, following, strict=True), 1)
+    return tuple(place for place, (channels, more) in pairs if more > channels)
 
 
 def _dropout(recipe: Recipe) -> list[keras.Layer]:

@@ -17,6 +17,7 @@ class Batches:
         labels: (n,) integers.
         device: where they live.
         augment: `none` or `light`, see `light`.
+        targets: (n, classes) float32, what is to be learned of each image in place of its label.
     """
 
     def __init__(
@@ -26,17 +27,19 @@ class Batches:
         device: torch.device,
         *,
         augment: str = "none",
+        targets: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.images = torch.tensor(np.ascontiguousarray(images), dtype=torch.uint8, device=device)
         self.labels = torch.tensor(labels.astype(np.int64), device=device)
         self.augment = augment
+        self.targets = None if targets is None else torch.tensor(targets, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def place(self, size: int, dtype: torch.dtype = torch.float32) -> "Place":
-        """Give a place for batches of `size`."""
-        return Place(self, size, dtype)
+    def stretch(self, size: int, count: int, rows: torch.Tensor) -> "Stretch":
+        """Give a place for up to `count` consecutive batches of `size`; see `Stretch`."""
+        return Stretch(self, size, count, rows)
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
         """Give the order of images in an epoch: (n,) int64, the same for the same two numbers."""
@@ -44,28 +47,52 @@ class Batches:
         return torch.from_numpy(shuffled).to(self.images.device)
 
 
-class Place:
-    """A batch that is filled again and again, at fixed addresses, as a traced step wants it.
+class Stretch:
+    """Consecutive batches that are filled at once, at fixed addresses, as traced steps want them.
+
+    Args:
+        batches: where the images come from.
+        size: images a batch.
+        count: batches.
+        rows: (classes, classes) float32, what is looked up for each label.
 
     Attributes:
-        glyphs: (size, 28, 28) float32 in [0, 1].
-        labels: (size,) int64.
+        glyphs: (count, size, 28, 28) float32 in [0, 1].
+        labels: (count, size) int64.
+        rows: (count, classes, size), the row of each label as a column; of targets, the mean of the rows
+            by their shares.
     """
 
-    def __init__(self, batches: Batches, size: int, dtype: torch.dtype) -> None:
-        self._batches = batches
+    def __init__(self, batches: Batches, size: int, count: int, rows: torch.Tensor) -> None:
+        self._batches, self._table = batches, rows
         device = batches.images.device
-        self._bytes = torch.empty((size, 28, 28), dtype=torch.uint8, device=device)
-        self.glyphs = torch.zeros((size, 28, 28), dtype=dtype, device=device)
-        self.labels = torch.zeros(size, dtype=torch.int64, device=device)
+        self._bytes = torch.empty((count * size, 28, 28), dtype=torch.uint8, device=device)
+        self.glyphs = rows.new_zeros((count, size, 28, 28))
+        self.labels = torch.zeros((count, size), dtype=torch.int64, device=device)
+        self.rows = rows.new_zeros((count, rows.shape[1], size))
 
     def fill(self, index: torch.Tensor) -> None:
-        """Gather the images of `index`, (size,) int64, and augment them if asked to."""
-        torch.index_select(self._batches.images, 0, index, out=self._bytes)
-        torch.index_select(self._batches.labels, 0, index, out=self.labels)
-        self.glyphs.copy_(self._bytes).div_(255)
+        """Gather the images of `index`, and augment them if asked to.
+
+        Args:
+            index: (n,) int64; n is a multiple of the batch size, at most that of the whole stretch.
+        """
+        n, size = len(index), self.glyphs.shape[1]
+        gathered, glyphs = self._bytes[:n], self.glyphs.flatten(0, 1)[:n]
+        labels = self.labels.flatten()[:n]
+        torch.index_select(self._batches.images, 0, index, out=gathered)
+        torch.index_select(self._batches.labels, 0, index, out=labels)
+        targets = self._batches.targets
+        if targets is None:
+            picked = torch.index_select(self._table, 0, labels)
+        else:
+            picked = torch.index_select(targets, 0, index).to(self._table.dtype) @ self._table
+        rows = picked.view(-1, size, self._table.shape[1])
+        self.rows[: n // size].copy_(rows.transpose(1, 2))
+        glyphs.copy_(gathered).div_(255)
         if self._batches.augment == "light":
-            self.glyphs.copy_(light(self.glyphs))
+            for batch in glyphs.split(size):
+                batch.copy_(light(batch))
 
 
 TURN, ZOOM, SHEAR, SHIFT = 12.0, 0.12, 0.15, 2.0

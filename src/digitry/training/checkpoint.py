@@ -21,7 +21,7 @@ from digitry.errors import DataError, ModelError, UsageError
 from digitry.training.parsers import Split
 from digitry.training.recipes import Recipe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Array = npt.NDArray[Any]
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
@@ -64,6 +66,8 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     console: "Console | None" = None,
+    start: Callable[[], keras.Model] | None = None,
+    targets: npt.NDArray[np.float32] | None = None,
 ) -> Trained:
     """Train a model.
 
@@ -78,13 +82,17 @@ def train(
         checkpoint: a file that is replaced after each epoch; None = none is written.
         resume: go on from `checkpoint` instead of starting anew.
         console: where one progress line is shown, or a line an epoch if it is no terminal.
+        start: builds the chain to go on from; None = the recipe's own, untrained.
+        targets: (n, classes) float32, what each image of `split` is to teach in place of its label; see
+            `distillation`. Just what a recipe with `distil` wants.
 
     Returns:
         The model with its history. With `patience`, the weights of the epoch with the least
         validation loss; with `averaging`, the averaged ones.
 
     Raises:
-        UsageError: `resume` without a checkpoint, or with one of another recipe.
+        UsageError: `resume` without a checkpoint, or with one of another recipe; `distil` without
+            `targets`, or the reverse.
         DataError: no training images are left, or the checkpoint was made on others.
         ModelError: the checkpoint is damaged.
         UnavailableError: the device is not here.
@@ -95,6 +103,12 @@ def train(
     chosen = find_device(device)
     if resume and checkpoint is None:
         raise UsageError("nothing to resume from", remedy="name a checkpoint")
+    if (targets is None) == (recipe.distil > 0):
+        raise UsageError(
+            f"distil is {recipe.distil:g}, and there is {'no' if targets is None else 'a'} teacher",
+            where=f"recipe {recipe.name}",
+            remedy="name a teacher, and a share of the loss for it above 0; or neither",
+        )
     training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
     if len(training) == 0 or (held is not None and len(held) == 0):
         raise DataError(
@@ -109,9 +123,13 @@ def train(
         stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
         stack.enter_context(keras.device(_keras_name(chosen)))
         torch.manual_seed(recipe.seed)
-        model = build(recipe, max(10, int(split.labels.max()) + 1))
+        # Built here, whichever it is, so that its weights come to life on the device.
+        model = build(recipe, max(10, int(split.labels.max()) + 1)) if start is None else start()
         _compile(model, recipe)
-        session = Session(recipe, model, training, held, chosen)
+        session = Session(
+            recipe, model, training, held, chosen,
+            None if targets is None else targets[: len(training)],
+        )  # fmt: skip
         if found is not None and checkpoint is not None:
             session.restore(found, checkpoint)
         before = session.seconds
@@ -212,8 +230,7 @@ def _epoch(
     """Make the steps of one epoch; give how many images were seen."""
     recipe, model = session.recipe, session.model
     count, size = len(session.batches), recipe.batch_size
-    order = session.batches.order(recipe.seed, number)
-    session.totals.zero_()
+    session.begin_epoch(session.batches.order(recipe.seed, number))
     rate = float(model.optimizer.learning_rate)
     seen = 0
     with torch.inference_mode():
@@ -223,7 +240,7 @@ def _epoch(
             if listeners is not None:
                 listeners.on_train_batch_begin(batch)
                 rate = float(model.optimizer.learning_rate)
-            session.advance(order[at : at + size], rate)
+            session.advance(rate)
             seen = min(at + size, count)
             if listeners is not None:
                 loss, accuracy = session.mean(seen)

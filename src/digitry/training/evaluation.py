@@ -6,7 +6,7 @@ What is measured is the shipped file, run by the code that reads: never the mode
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from digitry.errors import DataError
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training import calibration
 from digitry.training.calibration import DIGITS, Bin
+from digitry.training.disputed import disputed_in
 
 if TYPE_CHECKING:
     from digitry.training.datasets import Split
@@ -62,6 +63,9 @@ class Evaluation:
         classes: scores of each digit.
         confusion: counts; rows are true digits, columns the labels that the model can give.
         reliability, calibrated_reliability: bins of confidence, at temperature 1 and as calibrated.
+        disputed: how many of the images have labels that are known to be in dispute.
+        accuracy_undisputed: the accuracy without those; None where there are none.
+        interval_undisputed: of it, (low, high): Wilson's, 95%; None likewise.
     """
 
     count: int
@@ -76,6 +80,9 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[Bin, ...]
     calibrated_reliability: tuple[Bin, ...] = ()
+    disputed: int = 0
+    accuracy_undisputed: float | None = None
+    interval_undisputed: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -83,6 +90,9 @@ class Evaluation:
             "loss": self.loss,
             "accuracy": self.accuracy,
             "interval": list(self.interval),
+            "disputed": self.disputed,
+            "accuracy_undisputed": self.accuracy_undisputed,
+            "interval_undisputed": self.interval_undisputed and list(self.interval_undisputed),
             "ece": self.ece,
             "count": self.count,
             "temperature": self.temperature,
@@ -102,9 +112,14 @@ class Evaluation:
             KeyError, TypeError, ValueError: `data` has another form.
         """
         low, high = data["interval"]
+        # Older runs say nothing of disputed labels.
+        undisputed = data.get("interval_undisputed")
         return cls(
             **{name: data[name] for name in _PLAIN},
             interval=(low, high),
+            disputed=data.get("disputed", 0),
+            accuracy_undisputed=data.get("accuracy_undisputed"),
+            interval_undisputed=None if undisputed is None else (undisputed[0], undisputed[1]),
             classes=tuple(ClassScore(**one) for one in data["classes"]),
             confusion=tuple(tuple(row) for row in data["confusion"]),
             reliability=tuple(Bin.from_dict(part) for part in data["reliability"]),
@@ -173,6 +188,7 @@ def score(
     labels: npt.NDArray[np.integer],
     *,
     temperature: float = 1.0,
+    disputed: Sequence[int] = (),
 ) -> Evaluation:
     """Score a model's outputs.
 
@@ -180,6 +196,7 @@ def score(
         logits: (n, k) float; k is 10, or 11 with "not a digit" last, which counts as a wrong answer.
         labels: (n,) integers, the true digits.
         temperature: of the model's calibration.
+        disputed: places of images without which the accuracy is given once more; see `disputed`.
 
     Raises:
         DataError: there are no images, or as many labels as images are missing.
@@ -190,7 +207,9 @@ def score(
         raise DataError(
             f"{len(logits)} images but {len(labels)} labels", remedy="give a label an image"
         )
-    right = int((logits.argmax(axis=1) == labels).sum())
+    hits = logits.argmax(axis=1) == labels
+    right = int(hits.sum())
+    kept = np.delete(hits, list(disputed)) if disputed else hits
     raw = softmax(logits)
     calibrated = raw if temperature == 1 else softmax(logits, temperature)
     raw_bins = calibration.reliability(raw, labels)
@@ -209,6 +228,9 @@ def score(
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         reliability=raw_bins,
         calibrated_reliability=bins,
+        disputed=len(disputed),
+        accuracy_undisputed=float(kept.mean()) if disputed else None,
+        interval_undisputed=wilson(int(kept.sum()), len(kept)) if disputed else None,
     )
 
 
@@ -230,7 +252,12 @@ def evaluate(
     """
     loaded = model if isinstance(model, Artifact) else artifact.load(model)
     logits = infer(loaded, split.images)
-    evaluation = score(logits, split.labels, temperature=loaded.metadata.temperature)
+    evaluation = score(
+        logits,
+        split.labels,
+        temperature=loaded.metadata.temperature,
+        disputed=disputed_in(fingerprint(split)),
+    )
     return evaluation, softmax(logits).astype(np.float32)
 
 

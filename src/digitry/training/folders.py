@@ -34,6 +34,7 @@ FORMS = (
     "give a folder of class folders called 0 to 9, a folder with labels.csv, "
     "a folder of IDX files, an .npz file, or a .csv file with the columns label, pixel0 to pixel783"
 )
+PICTURES = "give a folder of class folders called 0 to 9, or a folder with labels.csv"
 CLASSES = tuple(str(value) for value in range(10))
 
 
@@ -72,6 +73,36 @@ def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split 
     if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")):
         raise DataError("is an archive", where=path, remedy="unpack it, then give the folder")
     raise DataError("is of no known form", where=path, remedy=FORMS)
+
+
+def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
+    """List the pictures of a labelled folder, and leave the reading of them to the caller.
+
+    Args:
+        folder: of class folders 0 to 9, or with a labels.csv; of subfolders `train` and `test` (or
+            `training` and `testing`) the latter is taken.
+
+    Returns:
+        (path, 0 to 9) of each.
+
+    Raises:
+        DataError: it is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError("is no folder", where=folder, remedy=PICTURES)
+    for train, test in (("train", "test"), ("training", "testing")):
+        if (folder / train).is_dir() and (folder / test).is_dir():
+            folder = folder / test
+            break
+    try:
+        listed = _labelled(folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+        ) from error
+    if not listed:
+        raise DataError("holds no pictures", where=folder, remedy=PICTURES)
+    return listed
 
 
 def _folder(folder: Path, console: "Console | None") -> tuple[Split, Split | None]:
@@ -144,8 +175,7 @@ def _idx_folder(folder: Path, found: dict[tuple[str, str], Path]) -> tuple[Split
 
 
 def _pictures(folder: Path, console: "Console | None") -> Split:
-    table = folder / "labels.csv"
-    listed = _listed(table) if table.is_file() else _sorted_by_class(folder)
+    listed = _labelled(folder)
     if not listed:
         raise DataError("holds no pictures", where=folder, remedy=FORMS)
     if len(listed) > MAX_IMAGES:
@@ -173,6 +203,11 @@ def _pictures(folder: Path, console: "Console | None") -> Split:
         tuple(path.relative_to(folder).as_posix() for path, _ in listed),
         tuple(turned) if 2 * len(turned) < len(listed) else (),
     )
+
+
+def _labelled(folder: Path) -> list[tuple[Path, int]]:
+    table = folder / "labels.csv"
+    return _listed(table) if table.is_file() else _sorted_by_class(folder)
 
 
 def _sorted_by_class(folder: Path) -> list[tuple[Path, int]]:

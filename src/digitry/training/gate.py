@@ -8,14 +8,21 @@ would need of memory is reckoned before anything is built; and HDF5 features tha
 
 What Keras gets of a .keras file is written anew from the checked parts: it never parses the stranger's
 zip or JSON, so nothing can look different to it.
+
+HDF5 is C code that a damaged file can send round in circles, or crash. So a file is checked in a process
+of its own first, which reads all of it, and may do so for a few seconds.
 """
 
 import io
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +35,10 @@ from digitry.training.allowed import check_model, refused
 MAX_BYTES = 64 << 20
 MAX_CONFIG = 1 << 20
 MAX_OBJECTS = 10_000
+CPU_S, WALL_S = 3, 120
+"""Seconds of computing and on the clock that the check may take; it takes a fraction of one."""
+CHILD_BYTES = 4 << 30
+"""Address space of the process that checks."""
 
 WEIGHT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:\-]{0,127}")
 
@@ -49,7 +60,7 @@ def checked_copy(path: Path, folder: Path) -> Path:
         content = files.read_bytes(path, MAX_BYTES)
         if len(content) > MAX_BYTES:
             raise refused(f"is larger than {MAX_BYTES >> 20} MiB", "no digit model is")
-        content = _checked_keras(content) if path.suffix == ".keras" else _checked_h5(content)
+        content = _checked_apart(content, path.suffix)
     except ModelError as error:
         raise ModelError(error.what, where=path, remedy=error.remedy) from error
     except OSError as error:
@@ -59,6 +70,76 @@ def checked_copy(path: Path, folder: Path) -> Path:
     copy = folder / f"model{path.suffix}"
     copy.write_bytes(content)
     return copy
+
+
+def checked(content: bytes, suffix: str) -> bytes:
+    """Check the bytes of a Keras file in this process, and give those that Keras may have.
+
+    Args:
+        content: of the file.
+        suffix: `.keras`, or else HDF5 is taken.
+
+    Raises:
+        ModelError: it is damaged, or holds what a digit classifier has no use for.
+    """
+    return _checked_keras(content) if suffix == ".keras" else _checked_h5(content)
+
+
+# --- the process that may hang ----------------------------------------------------------------------
+
+_CHILD = "import sys; from digitry.training import gate; gate._check_stdin(sys.argv[1])"
+
+
+def _checked_apart(content: bytes, suffix: str) -> bytes:
+    """Do what `checked` does where a hang or a crash of HDF5 harms nobody."""
+    command = [sys.executable, "-P", "-c", _CHILD, suffix]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    try:
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=WALL_S, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise refused("takes too long to be checked", "copy it again") from error
+    if done.returncode == 0:
+        return done.stdout or content
+    if done.returncode == ModelError.exit_code:
+        told = json.loads(done.stdout)
+        raise refused(told["what"], told["remedy"])
+    if done.returncode < 0:
+        # Ended by the system, for its time or its memory, or crashed.
+        raise refused("holds a damaged HDF5 file", "copy it again")
+    raise RuntimeError(done.stderr.decode(errors="replace")[-2000:])
+
+
+def _without_plugins() -> None:
+    """Keep HDF5 from the folders of its plugins, where it looks for help with files that it cannot open."""
+    while h5py.h5pl.size():
+        h5py.h5pl.remove(0)
+
+
+def _check_stdin(suffix: str) -> None:
+    """Check what comes on standard input: write what Keras may have, or what is wrong as JSON."""
+    # Not every system knows these limits; the clock of who waits for us remains.
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+        resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
+    _without_plugins()
+    content = sys.stdin.buffer.read()
+    try:
+        found = checked(content, suffix)
+    except ModelError as error:
+        sys.stdout.write(json.dumps({"what": error.what, "remedy": error.remedy}))
+        sys.exit(error.exit_code)
+    if found != content:
+        sys.stdout.buffer.write(found)
 
 
 # --- the two kinds of file -------------------------------------------------------------------------

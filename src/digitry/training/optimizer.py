@@ -63,36 +63,63 @@ class Adam:
         """Give the tensors that a checkpoint must hold."""
         return {"momentum": self.momentum, "velocity": self.velocity}
 
+    def as_keras(self) -> dict[str, torch.Tensor]:
+        """Give what Keras' optimizer keeps for each weight, by its names."""
+        return self.state()
+
 
 class RMSprop:
     """RMSprop (Hinton 2012) as Keras does it: epsilon stands under the root.
 
+    So what is kept is the velocity with epsilon added, whose root is wanted at each step.
+
     Args:
         weights: (n,) float32, changed by `step`.
         gradient: (n,) float32, read by `step`.
+        fused: use PyTorch's single kernel for Adam, which without momentum, without epsilon and
+            infinitely long after the start is RMSprop. Its learning rate is a number, which a CUDA
+            graph would freeze.
     """
 
     rho, epsilon = 0.9, 1e-7
 
-    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor) -> None:
-        self.weights, self.gradient = weights, gradient
-        self.velocity = torch.zeros_like(weights)
-        self._scratch = torch.empty_like(weights)
+    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, *, fused: bool) -> None:
+        self.weights, self.gradient, self.fused = weights, gradient, fused
+        self.raised = torch.full_like(weights, self.epsilon)
+        self._scratch = weights.new_empty(0 if fused else len(weights))
         self._rate = weights.new_zeros(())
+        self._endless = weights.new_full((), 1e9)
 
     def prepare(self, step: int, learning_rate: float) -> None:
         """Set what differs from step to step."""
-        self._rate.fill_(-learning_rate)
+        if self.fused:
+            self._learning_rate = learning_rate
+        else:
+            self._rate.fill_(-learning_rate)
 
     def apply(self) -> None:
         """Change the weights by one step."""
-        self.velocity.mul_(self.rho).addcmul_(self.gradient, self.gradient, value=1 - self.rho)
-        torch.add(self.velocity, self.epsilon, out=self._scratch).rsqrt_().mul_(self._rate)
+        # rho * (raised + this) + (1 - rho) * g * g = rho * velocity + (1 - rho) * g * g + epsilon
+        self.raised.add_(self.epsilon * (1 - self.rho) / self.rho)
+        if self.fused:
+            # Its momentum without any memory is the gradient, which so is written over itself.
+            torch._fused_adam_(
+                [self.weights], [self.gradient], [self.gradient], [self.raised], [],
+                [self._endless], amsgrad=False, lr=self._learning_rate, beta1=0.0,
+                beta2=self.rho, weight_decay=0.0, eps=0.0, maximize=False,
+            )  # fmt: skip
+            return
+        self.raised.mul_(self.rho).addcmul_(self.gradient, self.gradient, value=1 - self.rho)
+        torch.rsqrt(self.raised, out=self._scratch).mul_(self._rate)
         self.weights.addcmul_(self.gradient, self._scratch)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Give the tensors that a checkpoint must hold."""
-        return {"velocity": self.velocity}
+        return {"raised": self.raised}
+
+    def as_keras(self) -> dict[str, torch.Tensor]:
+        """Give what Keras' optimizer keeps for each weight, by its names."""
+        return {"velocity": (self.raised - self.epsilon).clamp_min_(0)}
 
 
 def optimizer_for(
@@ -100,7 +127,7 @@ def optimizer_for(
 ) -> "Adam | RMSprop":
     """Give the optimizer of a recipe over the flat buffers of its weights and gradients."""
     if recipe.optimizer == "rmsprop":
-        return RMSprop(weights, gradient)
+        return RMSprop(weights, gradient, fused=weights.device.type == "cpu")
     return Adam(weights, gradient, fused=weights.device.type == "cpu")
 
 

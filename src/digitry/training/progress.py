@@ -1,4 +1,4 @@
-"""What a user sees while a model is trained: one live line on a terminal, else a line an epoch."""
+"""What a user sees while work goes on: one live line on a terminal, else plain lines."""
 
 import time
 from types import TracebackType
@@ -90,3 +90,53 @@ class Display:
             parts += [f"val_loss {epoch.val_loss:.4f}", f"val_accuracy {epoch.val_accuracy:.4f}"]
         parts.append(f"{epoch.seconds:.2f} s")
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+class Steps:
+    """Shows how much of a list of things is done; a context manager.
+
+    Args:
+        console: where to; None = nowhere.
+        total: things.
+    """
+
+    def __init__(self, console: "Console | None", total: int) -> None:
+        self.console, self.total = console, total
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> "Steps":
+        if self.console is not None and self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import TimeRemainingColumn as Remaining
+
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                Remaining(compact=True),
+                console=self.console,
+                expand=True,
+                transient=True,
+            )
+            self._task = self._progress.add_task("", total=self.total)
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def at(self, done: int, text: str) -> None:
+        """Move the bar on a terminal: things done, and what is at hand."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, description=text)
+
+    def line(self, text: str) -> None:
+        """Print a line that stays; on a terminal above the bar."""
+        if self.console is not None:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from digitry import artifact, files
 from digitry.artifact import NOT_A_DIGIT
 from digitry.errors import ModelError, UsageError
 from digitry.training import plots
+from digitry.training.evaluation import Evaluation, wilson
 from digitry.training.run_folder import PLOTS, Run
 from digitry.training.sheet import percent
 
@@ -125,7 +126,9 @@ def _facts(run: Run) -> dict[str, Any]:
             "at": f"{(test.accuracy - floor) / (1 - floor):.4f}",
         },
         "calibrated": calibrated,
+        "undisputed": _undisputed(test),
         "validation": None if held is None else percent(held["accuracy"]),
+        "validation_interval": "" if held is None else _between(held["interval"]),
         "validation_count": 0 if held is None else held["count"],
         "fit_seconds": seconds(metrics["fit_seconds"]),
         "total_seconds": seconds(metrics["total_seconds"]),
@@ -143,6 +146,9 @@ def _facts(run: Run) -> dict[str, Any]:
                 "label": one.label,
                 "precision": percent(one.precision, 1),
                 "recall": percent(one.recall, 1),
+                "interval": _between(wilson(round(one.recall * one.support), one.support), 1)
+                if one.support
+                else "–",
                 "f1": percent(one.f1, 1),
                 "support": one.support,
                 # Bars from 80%: recalls of digits differ by a few points.
@@ -162,6 +168,22 @@ def _facts(run: Run) -> dict[str, Any]:
         "versions": list(metrics["versions"].items()),
         "digitry": metrics["versions"]["digitry"],
     }
+
+
+def _undisputed(test: Evaluation) -> dict[str, str] | None:
+    if test.accuracy_undisputed is None or test.interval_undisputed is None:
+        return None
+    low, high = test.interval_undisputed
+    return {
+        "accuracy": percent(test.accuracy_undisputed),
+        "low": percent(low),
+        "high": percent(high),
+    }
+
+
+def _between(interval: Sequence[float], digits: int = 2) -> str:
+    low, high = interval
+    return f"{percent(low, digits)} to {percent(high, digits)}"
 
 
 def _embedded(run: Run, name: str) -> dict[str, Any]:
@@ -226,7 +248,7 @@ def _pairs(confusion: Sequence[Sequence[int]], most: int = 10) -> list[dict[str,
 def _risk(run: Run) -> list[dict[str, str]]:
     """Pick telling rows of the risk-coverage curve that the model file carries."""
     try:
-        curve = artifact.load(run.folder).metadata.risk_coverage
+        curve = artifact.load_uncalibrated(run.folder).metadata.risk_coverage
     except ModelError:
         # The report shows a run, also one whose model file was moved away.
         return []
@@ -249,7 +271,12 @@ def _risk(run: Run) -> list[dict[str, str]]:
 
 def _words(name: str, value: object) -> str:
     if value is None:
-        return {"learning_rate": "0.001, Keras' default", "patience": "never stops early"}[name]
+        meant = {
+            "learning_rate": "0.001, Keras' default",
+            "patience": "never stops early",
+            "pools": "wherever the channels grow",
+        }
+        return meant.get(name, "none")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

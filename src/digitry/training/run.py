@@ -7,7 +7,7 @@ written first, `metrics.json` last: a folder that holds it is whole, but for the
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata as packages
@@ -19,10 +19,11 @@ import numpy.typing as npt
 
 import digitry
 from digitry import files
-from digitry.artifact import NOT_A_DIGIT, Metadata
-from digitry.errors import DataError, UsageError
+from digitry.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.errors import DataError, ModelError, UsageError
 from digitry.reading.classifier import softmax
-from digitry.training import calibration, convert, evaluation, history
+from digitry.training import calibration, convert, distillation, evaluation, history
+from digitry.training.disputed import disputed_in
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import (
     CHECKPOINT,
@@ -61,6 +62,9 @@ def train_run(
     console: "Console | None" = None,
     data: str | None = None,
     data_dir: Path | None = None,
+    start: "Callable[[], keras.Model] | None" = None,
+    temper: "Callable[[keras.Model], object] | None" = None,
+    teacher: Artifact | None = None,
 ) -> Run:
     """Train a recipe, save the model in its three formats, measure it, and write it all down.
 
@@ -79,6 +83,9 @@ def train_run(
         console: where progress goes; None = nowhere.
         data: what `load_dataset` was given, for a later resume; None = the data set's name.
         data_dir: likewise.
+        start: builds the model to go on from; None = the recipe's own, untrained.
+        temper: what is done to the trained model, in place, before it is saved.
+        teacher: whose probabilities are learned, as far as the recipe's `distil` says; None = none.
 
     Raises:
         UsageError: the folder holds something else, or another recipe's run.
@@ -89,15 +96,17 @@ def train_run(
     from digitry.training import engine
 
     began = time.perf_counter()
-    start = Start(
+    asked = Start(
         recipe=recipe,
         data=dataset.name if data is None else data,
         data_dir=None if data_dir is None else str(Path(data_dir).resolve()),
         data_sha256=dataset.sha256,
         device=device,
         only=only,
+        teacher=None if teacher is None else _place_of(teacher),
+        teacher_sha256=None if teacher is None else teacher.sha256,
     )
-    _begin(folder, start, resume=resume)
+    _begin(folder, asked, resume=resume)
     checkpoint = folder / CHECKPOINT
     trained = engine.train(
         recipe,
@@ -107,8 +116,14 @@ def train_run(
         checkpoint=checkpoint,
         resume=resume and checkpoint.exists(),
         console=console,
+        start=start,
+        targets=None
+        if teacher is None
+        else distillation.targets(teacher, dataset.train, recipe.distil),
     )
-    run = _finish(trained, dataset, folder, start, began)
+    if temper is not None:
+        temper(trained.model)
+    run = _finish(trained, dataset, folder, asked, began)
     if not trained.interrupted:
         checkpoint.unlink(missing_ok=True)
     return run
@@ -123,6 +138,12 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
                 f"holds a run of {before.recipe.name} with other settings",
                 where=folder,
                 remedy="resume it with its own recipe, or begin a new run",
+            )
+        if before.teacher_sha256 != start.teacher_sha256:
+            raise ModelError(
+                "is not the teacher that the run began with",
+                where=start.teacher or folder,
+                remedy="bring the same model back, or begin a new run",
             )
         if before.data_sha256 != start.data_sha256:
             raise DataError(
@@ -141,6 +162,8 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
             "data_sha256": start.data_sha256,
             "device": start.device,
             "only": None if start.only is None else sorted(start.only),
+            "teacher": start.teacher,
+            "teacher_sha256": start.teacher_sha256,
             "started": _now(),
         },
     )
@@ -156,11 +179,14 @@ def _finish(
     labels = tuple(str(digit) for digit in range(10))
     if model.output_shape[-1] == len(labels) + 1:
         labels = (*labels, NOT_A_DIGIT)
+    data = {dataset.name: dataset.sha256}
+    if start.teacher_sha256 is not None:
+        data["teacher"] = start.teacher_sha256
     draft = Metadata(
         name=recipe.name,
         labels=labels,
         recipe=recipe.to_dict(),
-        data={dataset.name: dataset.sha256},
+        data=data,
         created=_now(),
         digitry=digitry.__version__,
     )
@@ -175,14 +201,21 @@ def _finish(
         temperature = calibration.fit_temperature(logits, held_out.labels)
         curve = calibration.risk_coverage(softmax(logits, temperature), held_out.labels)
         validation = evaluation.score(logits, held_out.labels, temperature=temperature)
-    test = evaluation.score(test_logits, dataset.test.labels, temperature=temperature)
+    test_sha256 = evaluation.fingerprint(dataset.test)
+    test = evaluation.score(
+        test_logits,
+        dataset.test.labels,
+        temperature=temperature,
+        disputed=disputed_in(test_sha256),
+    )
     metadata = replace(
         draft,
         temperature=temperature,
         risk_coverage=curve,
         scores={
             f"{dataset.name}/test/{name}": getattr(test, name)
-            for name in ("accuracy", "loss", "ece", "calibrated_ece")
+            for name in ("accuracy", "accuracy_undisputed", "loss", "ece", "calibrated_ece")
+            if getattr(test, name) is not None
         },
     )
     glyphs = dataset.test.images.astype(np.float32) / np.float32(255)
@@ -193,7 +226,7 @@ def _finish(
         files.write_text(folder / "summary.txt", _summary(model))
     files.write_text(folder / "history.csv", history.to_csv(epochs))
     calibrated = softmax(test_logits, temperature)
-    _save_predictions(folder / "predictions.npz", test_logits, calibrated, dataset)
+    _save_predictions(folder / "predictions.npz", test_logits, calibrated, dataset, test_sha256)
     metrics = {
         "recipe": recipe.name,
         "test": test.to_dict(),
@@ -226,6 +259,12 @@ def _finish(
     return Run(folder, recipe, metrics, epochs)
 
 
+def _place_of(teacher: Artifact) -> str:
+    """Say what a later resume loads the teacher by."""
+    known_by_name = teacher.version is not None
+    return teacher.reference if known_by_name else str(Path(teacher.source).resolve())
+
+
 def versions() -> dict[str, str]:
     """Give the versions that decide what a training computes."""
     import platform
@@ -244,6 +283,7 @@ def _save_predictions(
     logits: npt.NDArray[np.float32],
     calibrated: npt.NDArray[np.float64],
     dataset: "Dataset",
+    test_sha256: str,
 ) -> None:
     train, test = dataset.train, dataset.test
     wrong = np.flatnonzero(calibrated.argmax(axis=1) != test.labels)
@@ -253,7 +293,7 @@ def _save_predictions(
             temporary,
             probabilities=softmax(logits).astype(np.float32),
             labels=test.labels.astype(np.uint8),
-            test_sha256=np.array(evaluation.fingerprint(test)),
+            test_sha256=np.array(test_sha256),
             samples=train.images[:SAMPLES],
             sample_labels=train.labels[:SAMPLES],
             label_counts=np.bincount(train.labels, minlength=10),

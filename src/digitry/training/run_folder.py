@@ -76,6 +76,9 @@ class Start:
         data_sha256: of the data set's content, so that a resumed run meets the same images.
         device: as asked for, `auto` included.
         only: the outputs asked for; None = all.
+        teacher: the model whose probabilities are learned, a shipped one's name or an absolute path;
+            None = none.
+        teacher_sha256: of its file.
     """
 
     recipe: Recipe
@@ -84,6 +87,8 @@ class Start:
     data_sha256: str
     device: str
     only: frozenset[str] | None
+    teacher: str | None = None
+    teacher_sha256: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +206,9 @@ def load_start(folder: Path) -> Start:
             data_sha256=facts["data_sha256"],
             device=facts["device"],
             only=None if only is None else frozenset(only),
+            # Older runs had none.
+            teacher=facts.get("teacher"),
+            teacher_sha256=facts.get("teacher_sha256"),
         )
     except (KeyError, TypeError) as error:
         raise DataError(

@@ -2,10 +2,12 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -16,10 +18,13 @@ from digitry.training.history import Epoch
 from digitry.training.optimizer import hand_over, optimizer_for, schedule
 from digitry.training.parsers import Split
 from digitry.training.recipes import Recipe
-from digitry.training.step import Flat, capture, logits_of, state_variables, trace
+from digitry.training.step import Flat, capture, logits_of, pull_of, state_variables, trace
 
 SCORED_AT_ONCE = 1000
 """Held-out images a call."""
+
+FILLED_AT_ONCE = 2048
+"""Training images that are gathered a call: with their floats they stay in the processor's cache."""
 
 
 class Session:
@@ -31,6 +36,8 @@ class Session:
         training: the images that are trained on.
         held: those that are held out.
         device: where all of it lives.
+        targets: (n, classes) float32, what `training` is to teach in place of its labels; None = those.
+            What is counted, loss and accuracy, is against the labels all the same.
     """
 
     def __init__(
@@ -40,18 +47,22 @@ class Session:
         training: Split,
         held: Split | None,
         device: torch.device,
+        targets: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.recipe, self.model, self.device = recipe, model, device
-        self.batches = Batches(training.images, training.labels, device, augment=recipe.augment)
+        self.captures = device.type == "cuda"
+        self.batches = Batches(
+            training.images, training.labels, device, augment=recipe.augment, targets=targets
+        )
         self.held = Batches(held.images, held.labels, device) if held is not None else None
         self.weights = Flat.of(model.trainable_variables)
         self.gradient = self.weights.like()
         self.state = Flat.of(state_variables(model))
         self.optimizer = optimizer_for(recipe, self.weights.buffer, self.gradient.buffer)
-        # Sums over an epoch want double precision; Apple's GPUs have none.
-        self.totals = torch.zeros(
-            2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
-        )
+        # Of each image, as of when it was last trained on. Summed when somebody asks, in an order that
+        # does not depend on when that is.
+        self.losses = self.weights.buffer.new_zeros(len(self.batches))
+        self.hits = torch.zeros(len(self.batches), dtype=torch.bool, device=device)
         self.average = self.live() if recipe.averaging else []
         self.best: list[torch.Tensor] = []
         self.best_loss = math.inf
@@ -60,8 +71,13 @@ class Session:
         self.history: list[Epoch] = []
         self.seconds = 0.0
         self.rate = 0.0
+        # Sums want double precision; Apple's GPUs have none.
+        self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._averaging = torch.zeros((), device=device)
-        self._steps: dict[int, Callable[[torch.Tensor], None]] = {}
+        self._order = torch.zeros(0, dtype=torch.int64)
+        self._at = 0
+        self._steps: _Steps | None = None
+        self._made: dict[int, _Steps] = {}
 
     @property
     def ended(self) -> bool:
@@ -78,15 +94,21 @@ class Session:
 
     def live(self) -> list[torch.Tensor]:
         """Give copies of the weights and the moving statistics as they are."""
-        return [self.weights.buffer.clone(), self.state.buffer.clone()]
+        return [buffer.clone() for buffer in self.buffers()]
 
     def put(self, values: Sequence[torch.Tensor]) -> None:
         """Make these the weights and the moving statistics."""
-        for buffer, value in zip((self.weights.buffer, self.state.buffer), values, strict=True):
+        for buffer, value in zip(self.buffers(), values, strict=True):
             buffer.copy_(value)
 
-    def advance(self, index: torch.Tensor, peak_rate: float) -> None:
-        """Train on one batch, the images of `index`; must run in `torch.inference_mode`."""
+    def begin_epoch(self, order: torch.Tensor) -> None:
+        """Forget the sums of the last epoch, and take the images in this order: (n,) int64."""
+        self.losses.zero_()
+        self.hits.zero_()
+        self._order, self._at, self._steps = order, 0, None
+
+    def advance(self, peak_rate: float) -> None:
+        """Train on the next batch of the epoch; must run in `torch.inference_mode`."""
         total = self.steps_per_epoch * self.recipe.epochs
         self.rate = peak_rate * schedule(self.recipe, self.step, total)
         self.step += 1
@@ -95,58 +117,52 @@ class Session:
             # Short of history the average leans on the present (as TensorFlow's moving averages).
             decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             self._averaging.fill_(1 - decay)
-        size = len(index)
-        if size not in self._steps:
-            self._steps[size] = self._make_step(size)
-        self._steps[size](index)
+        steps = self._steps
+        if steps is None or steps.left == 0:
+            steps = self._steps = self._fill()
+        steps.advance()
 
-    def _make_step(self, size: int) -> Callable[[torch.Tensor], None]:
-        # A tensor made in inference mode could not be differentiated through.
-        with torch.inference_mode(False):
-            place = self.batches.place(size, self.weights.buffer.dtype)
-            differentiate = trace(
-                self.model, self.weights, self.gradient, self.state, place.glyphs, place.labels,
-                self.totals, label_smoothing=self.recipe.label_smoothing,
-                precision=self.recipe.precision,
-            )  # fmt: skip
-        buffers = [self.weights.buffer, self.state.buffer]
+    def _fill(self) -> "_Steps":
+        """Bring the batches that come next: as many whole ones as go at once, or the shorter last."""
+        left, size = len(self._order) - self._at, self.recipe.batch_size
+        at_once = 1 if self.captures else max(1, FILLED_AT_ONCE // size)
+        many = min(left // size, at_once)
+        if many == 0:
+            many, size = 1, left
+        if size not in self._made:
+            made = _Captured(self, size) if self.captures else _Steps(self, size, many)
+            self._made[size] = made
+        steps = self._made[size]
+        steps.fill(self._order[self._at : self._at + many * size])
+        self._at += many * size
+        return steps
 
-        def work() -> None:
-            differentiate()
-            self.optimizer.apply()
-            if self.average:
-                for average, buffer in zip(self.average, buffers, strict=True):
-                    average.lerp_(buffer, self._averaging)
+    def update(self) -> None:
+        """Change the weights by their gradient, and their averages by the weights."""
+        self.optimizer.apply()
+        if self.average:
+            for average, buffer in zip(self.average, self.buffers(), strict=True):
+                average.lerp_(buffer, self._averaging)
 
-        if self.device.type != "cuda":
+    def buffers(self) -> list[torch.Tensor]:
+        """Give the weights and the moving statistics."""
+        return [self.weights.buffer, self.state.buffer]
 
-            def step(index: torch.Tensor) -> None:
-                place.fill(index)
-                work()
-
-            return step
-
-        fixed = torch.zeros(
-            size, dtype=torch.int64, device=self.device
-        )  # image 0, to be captured with
-        touched = [*buffers, *self.average, *self.optimizer.state().values(), self.totals]
-
-        def whole() -> None:
-            place.fill(fixed)
-            work()
-
-        replay = capture(whole, touched)
-
-        def launch(index: torch.Tensor) -> None:
-            fixed.copy_(index)
-            replay()
-
-        return launch
+    def changed(self) -> list[torch.Tensor]:
+        """Give everything that a step changes."""
+        return [
+            *self.buffers(),
+            *self.average,
+            *self.optimizer.state().values(),
+            self.losses,
+            self.hits,
+        ]
 
     def mean(self, seen: int) -> tuple[float, float]:
         """Give loss and accuracy over the `seen` images since the epoch began."""
-        loss, right = (self.totals / seen).tolist()
-        return loss, right
+        if self._steps is not None:
+            self._steps.count()
+        return float(self.losses.sum(dtype=self._exact)) / seen, int(self.hits.sum()) / seen
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -165,7 +181,7 @@ class Session:
         """Give loss and accuracy on the held-out images; None without any."""
         if self.held is None:
             return None, None
-        totals = torch.zeros_like(self.totals)
+        totals = torch.zeros(2, dtype=self._exact, device=self.device)
         smoothing = self.recipe.label_smoothing
         with torch.inference_mode():
             for at in range(0, len(self.held), SCORED_AT_ONCE):
@@ -196,7 +212,7 @@ class Session:
             self.put(self.best or self.average)
         state = {
             name: [_like(view, values) for view in self.weights.views]
-            for name, values in self.optimizer.state().items()
+            for name, values in self.optimizer.as_keras().items()
         }
         hand_over(state, self.step, self.model.optimizer, self.model.trainable_variables)
 
@@ -251,6 +267,93 @@ class Session:
             self.model.optimizer.learning_rate = float(facts["learning_rate"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise damaged(path, str(error)) from error
+
+
+class _Steps:
+    """The steps on consecutive batches of one size.
+
+    Their images are gathered at once, and their losses taken at once: what is small is dear one by one.
+
+    Args:
+        session: that they change.
+        size: images a batch.
+        many: batches at most.
+    """
+
+    def __init__(self, session: Session, size: int, many: int) -> None:
+        self.session, self.size = session, size
+        self.filled = self.done = self.counted = 0
+        self.index = session.batches.labels[:0]
+        weights = session.weights
+        classes = session.model.output_shape[-1]
+        smoothing = session.recipe.label_smoothing
+        # A tensor made in inference mode could not be differentiated through.
+        with torch.inference_mode(False):
+            pull = pull_of(classes, size, smoothing, weights.buffer)
+            self.place = session.batches.stretch(size, many, pull)
+            self.logits = weights.buffer.new_zeros((many, classes, size))
+            self.replays = trace(
+                session.model, weights, session.gradient, session.state,
+                self.place.glyphs, self.place.rows, self.logits, precision=session.recipe.precision,
+            )  # fmt: skip
+
+    @property
+    def left(self) -> int:
+        """Batches that have been filled and not been trained on."""
+        return self.filled - self.done
+
+    def fill(self, index: torch.Tensor) -> None:
+        """Bring the next images: (n,) int64, n a multiple of the batch size."""
+        self.index = index
+        self.place.fill(index)
+        self.filled, self.done, self.counted = len(index) // self.size, 0, 0
+
+    def advance(self) -> None:
+        """Train on the next batch."""
+        self.replays[self.done]()
+        self.session.update()
+        self.done += 1
+        if self.left == 0:
+            self.count()
+
+    def count(self) -> None:
+        """Note loss and right answers of the batches trained on since the last time."""
+        if self.counted == self.done:
+            return
+        part = slice(self.counted, self.done)
+        logits, labels = self.logits[part], self.place.labels[part]
+        images = self.index.view(-1, self.size)[part].flatten()
+        session, smoothing = self.session, self.session.recipe.label_smoothing
+        losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        session.losses.index_copy_(0, images, losses.flatten())
+        # The largest of ten numbers is found faster where they lie side by side.
+        hits = logits.transpose(1, 2).contiguous().argmax(-1) == labels
+        session.hits.index_copy_(0, images, hits.flatten())
+        self.counted = self.done
+
+
+class _Captured(_Steps):
+    """The step on one batch, as one CUDA graph: gathering, training, summing."""
+
+    def __init__(self, session: Session, size: int) -> None:
+        super().__init__(session, size, 1)
+        # Image 0, to be captured with.
+        self.fixed = torch.zeros(size, dtype=torch.int64, device=session.device)
+        self.replay = capture(self._whole, session.changed())
+
+    def _whole(self) -> None:
+        super().fill(self.fixed)
+        super().advance()
+
+    def fill(self, index: torch.Tensor) -> None:
+        """Note which images come next: they are gathered within the graph."""
+        self.fixed.copy_(index)
+        self.filled, self.done, self.counted = 1, 0, 0
+
+    def advance(self) -> None:
+        """Train on them."""
+        self.replay()
+        self.done = self.counted = 1
 
 
 def _like(view: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:

@@ -1,18 +1,20 @@
 """One training step, traced once for each batch size and then replayed.
 
-Forward pass, loss and backward pass are recorded by `torch.fx` as a flat list of tensor operations
-(`make_fx`; Reed et al., torch.fx, MLSys 2022). What is left at replay is that list: no autograd, no
-Keras, no shape checks. Before the first replay the list is made shorter and faster:
+Forward pass and backward pass are recorded as a flat list of tensor operations (`recording`). What is
+left at replay is that list: no autograd, no Keras, no shape checks. Before the first replay the list
+is made shorter and faster:
 
-- views of tensors that never move (weights, the batch) are taken once, not at each step;
+- results lie at fixed addresses, so nothing is allocated, and a view of one is taken once;
 - gradients are written straight into one flat buffer, element by element in the order of the
   weights. Autograd may give a gradient whose strides differ from its weight's; an optimizer that
   trusts memory order then updates the wrong elements without a word;
-- large matrix products go through oneDNN, which on AMD processors is twice as fast as the MKL that
-  PyTorch calls, and takes the bias and the ReLU along.
+- large products of the forward pass go through oneDNN, which takes bias and ReLU along;
+- operations are called by PyTorch's own names where it has them: `torch.ops` costs a microsecond more,
+  and a step in batches of 32 has twenty operations of ten microseconds.
 """
 
 import ctypes
+import functools
 import itertools
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +25,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from digitry.training.architectures import keras
+from digitry.training.recording import record
 
 aten = torch.ops.aten
 
 ALIGNMENT = 16
 """Floats between the starts of two weights are a multiple of this: 64 bytes, a cache line."""
 
-LARGE_PRODUCT = 5_000_000
-"""Floating-point operations from which oneDNN beats MKL's lower cost of a call."""
+LARGE_PRODUCT = 50_000_000
+"""Floating-point operations from which oneDNN's dearer call pays for taking bias and ReLU along."""
+
+NARROW = 16
+"""Outputs up to which a product is faster with the weights of an output side by side."""
 
 _VIEWS = frozenset([
     aten.t.default, aten.view.default, aten.permute.default, aten.transpose.int,
@@ -87,14 +92,15 @@ class Flat:
 def _within(buffer: torch.Tensor, offset: int, shape: Sequence[int]) -> torch.Tensor:
     """Give the view of a variable, in the order of memory that the kernels like best.
 
-    Keras' (inputs, outputs) and (height, width, inputs, outputs) lie in memory with the outputs
-    outermost, as oneDNN and cuDNN want them; so nothing is reordered at each step.
+    Keras' (height, width, inputs, outputs) lies in memory with the outputs outermost, as oneDNN and
+    cuDNN want it; so nothing is reordered at each step. A matrix (inputs, outputs) lies as Keras has
+    it, in which order the product that gives its gradient is fastest, unless it is narrow.
     """
     count = 1
     for size in shape:
         count *= size
     part = buffer[offset : offset + count]
-    if len(shape) in (2, 4):
+    if len(shape) == 4 or (len(shape) == 2 and shape[-1] <= NARROW):
         return part.view(shape[-1], *shape[:-1]).movedim(0, -1)
     return part.view(*shape)
 
@@ -204,123 +210,171 @@ def _normalise(
 # --- the traced step --------------------------------------------------------------------------------
 
 
+def pull_of(
+    classes: int, batch_size: int, label_smoothing: float, like: torch.Tensor
+) -> torch.Tensor:
+    """Give what each label contributes to the slope of the mean cross-entropy at the logits.
+
+    The slope is probabilities less targets, over the size of the batch; this is the part that does not
+    depend on the network.
+
+    Args:
+        classes: of the model.
+        batch_size: images that the mean is over.
+        label_smoothing: mass moved from the true label to all.
+        like: a tensor of the precision and device to give it in.
+
+    Returns:
+        (classes, classes), a row for each label.
+    """
+    targets = torch.eye(classes, dtype=like.dtype, device=like.device)
+    return targets.mul_(1 - label_smoothing).add_(label_smoothing / classes).div_(-batch_size)
+
+
 def trace(
     model: keras.Sequential,
     weights: Flat,
     gradient: Flat,
     state: Flat,
     glyphs: torch.Tensor,
-    labels: torch.Tensor,
-    totals: torch.Tensor,
+    pulls: torch.Tensor,
+    logits: torch.Tensor,
     *,
-    label_smoothing: float = 0.0,
     precision: str = "float32",
-) -> Callable[[], None]:
-    """Record a training step on a batch that lies in fixed buffers.
+) -> list[Callable[[], None]]:
+    """Record a training step, for each of several batches that lie in fixed buffers.
 
     Args:
         model: whose variables are the views of `weights` and `state`.
         weights: read.
-        gradient: of the mean loss, written.
+        gradient: of the mean cross-entropy, written.
         state: the moving statistics, read and written.
-        glyphs: (n, 28, 28) float32 in [0, 1]; refill it before each call.
-        labels: (n,) int64; refill it, too.
-        totals: (2,) float64; the summed loss and the count of right answers are added to it.
-        label_smoothing, precision: as in the recipe.
+        glyphs: (batches, n, 28, 28) float32 in [0, 1]; to be filled before a step.
+        pulls: (batches, classes, n), the rows of `pull_of` for the labels; likewise. Here and in
+            `logits` the images are innermost: a softmax over ten numbers side by side is slow.
+        logits: (batches, classes, n), written.
+        precision: as in the recipe.
 
     Returns:
-        A function that makes the step; it wants to be called in `torch.inference_mode`.
+        A function for each batch, which makes the step on it; they want to be called in
+        `torch.inference_mode`.
     """
-    many = len(weights.views)
+    many, share = len(weights.views), 1 / glyphs.shape[1]
 
     def step(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [tensor.detach().requires_grad_() for tensor in tensors[:many]]
-        x, y = tensors[-2:]
+        x, pull = tensors[-2:]
         # Weights, statistics and the loss stay float32; what is rounded are the products' factors.
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
-        if logits.dtype == torch.bfloat16:
-            logits = logits.float()
-        loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-        gradients = torch.autograd.grad(loss, leaves)
-        right = (logits.detach().argmax(-1) == y).sum()
-        return (loss.detach(), right, *gradients, *new_state)
+            found, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
+        found = found.to(pull.dtype)
+        slope = torch.add(pull, torch.softmax(found.detach().t(), 0), alpha=share).t()
+        return (found, *torch.autograd.grad(_Loss.apply(found, slope), leaves), *new_state)
 
-    inputs = [*weights.views, *state.views, glyphs, labels]
+    inputs = [*weights.views, *state.views, glyphs[0], pulls[0]]
     # Tracing runs the step once; the random numbers of a run must not depend on when it was traced.
     devices = [glyphs.device] if glyphs.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
-        graph = make_fx(step)(*inputs).graph
-    return _Rewrite(graph, inputs).finish(weights, gradient, state, totals, len(labels))
+        graph, met = record(step, inputs)
+    fixed = {node: [tensor] for node, tensor in met.items()}
+    of_batch = list(fixed)[len(inputs) - 2 : len(inputs)]
+    fixed |= zip(of_batch, (list(glyphs), list(pulls)), strict=True)
+    return _Rewrite(graph, fixed).finish(gradient, state, [one.t() for one in logits])
+
+
+class _Loss(torch.autograd.Function):  # type: ignore[misc]
+    """Some number with a given slope; to hand `grad` the slope itself would import SymPy."""
+
+    @staticmethod
+    def forward(context: Any, logits: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        context.slope = slope
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(context: Any, *_: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return context.slope, None
 
 
 class _Rewrite:
-    """Turns a traced graph into the short list of operations that is replayed.
+    """Turns a recorded graph into the short list of operations that is replayed.
 
     Args:
-        graph: as `make_fx` gave it; it is changed.
-        inputs: the tensors of its placeholders, which will be the same at each replay.
+        graph: as `record` gave it; it is changed.
+        fixed: the placeholders, whose tensors are known before a replay: one for all batches, or one
+            for each.
     """
 
-    def __init__(self, graph: Graph, inputs: Sequence[torch.Tensor]) -> None:
-        self.graph = graph
-        holders = [node for node in graph.nodes if node.op == "placeholder"]
-        self.fixed: dict[Node, torch.Tensor] = dict(zip(holders, inputs, strict=True))
-        """Nodes whose tensor is the same one at each replay."""
+    def __init__(self, graph: Graph, fixed: dict[Node, list[torch.Tensor]]) -> None:
+        self.graph, self.fixed = graph, fixed
         self.names = itertools.count()
-        self.onednn = (
-            inputs[0].device.type == "cpu"
-            and inputs[0].dtype == torch.float32
-            and platform.machine() in ("x86_64", "AMD64")
-            and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        )
+        self.own: set[Node] = set()
+        """Nodes in `fixed` that are results, read once: their reader may overwrite them."""
+        some = next(iter(fixed.values()))[0]
+        self.linear = _onednn_linear(some)
 
     def finish(
-        self, weights: Flat, gradient: Flat, state: Flat, totals: torch.Tensor, count: int
-    ) -> Callable[[], None]:
-        """Rewrite everything and compile the replay."""
+        self, gradient: Flat, state: Flat, logits: list[torch.Tensor]
+    ) -> list[Callable[[], None]]:
+        """Rewrite everything and compile a replay for each batch."""
         self._drop_needless()
         (end,) = (node for node in self.graph.nodes if node.op == "output")
-        loss, right, *rest = end.args[0]
-        gradients, new_state = rest[: len(weights.views)], rest[len(weights.views) :]
-        with self.graph.inserting_before(end):
-            self._call(aten.add_.Tensor, self._fix(totals[0]), loss, alpha=count)
-            self._call(aten.add_.Tensor, self._fix(totals[1]), right)
-            for node, view in zip(new_state, state.views, strict=True):
-                self._call(aten.copy_.default, self._fix(view), node)
-        for node, view in zip(gradients, gradient.views, strict=True):
-            self._write(node, view, end)
+        found, *rest = end.args[0]
+        gradients, new_state = rest[: len(gradient.views)], rest[len(gradient.views) :]
         end.args = ((),)
-        for change in (self._rectify_in_place, self._through_onednn):
-            for node in list(self.graph.nodes):
-                change(node)
-        self._drop_dead()
+        self._copy(logits, found)
+        for node, view in zip(new_state, state.views, strict=True):
+            self._copy([view], node)
+        for node, view in zip(gradients, gradient.views, strict=True):
+            self._write(node, view)
+        self.graph.eliminate_dead_code()
+        for node in list(self.graph.nodes):
+            if node.op == "call_function":
+                with self.graph.inserting_before(node):
+                    self._settle(node)
+        for node in list(self.fixed):
+            if not node.users:
+                self.graph.erase_node(node)
+                del self.fixed[node]
         self.graph.lint()
+        given = [self.fixed[node] for node in self.graph.nodes if node.op == "placeholder"]
+        for node in self.graph.nodes:
+            node.meta.clear()  # The tensors of the recording are needed no more.
         replay = GraphModule(torch.nn.Module(), self.graph).forward
-        holders = [node for node in self.graph.nodes if node.op == "placeholder"]
-        tensors = [self.fixed[node] for node in holders]
-        return lambda: replay(*tensors)
+        return [
+            functools.partial(replay, *(tensors[batch % len(tensors)] for tensors in given))
+            for batch in range(len(logits))
+        ]
 
-    @property
-    def _any(self) -> torch.Tensor:
-        """Give a tensor of the right device and precision."""
-        return next(iter(self.fixed.values()))
+    # --- what is there -----------------------------------------------------------------------------
 
     def _call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
         return self.graph.call_function(target, args, kwargs)
 
-    def _fix(self, tensor: torch.Tensor) -> Node:
-        """Give a placeholder for a tensor that is the same at each replay."""
+    def _fix(self, *tensors: torch.Tensor) -> Node:
+        """Give a placeholder for a tensor that is the same at each replay, or one for each batch."""
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
             node = self.graph.placeholder(f"fixed_{next(self.names)}")
-        self.fixed[node] = tensor
+        node.meta["val"] = tensors[0]
+        self.fixed[node] = list(tensors)
         return node
 
     def _replace(self, node: Node, other: Node) -> None:
         node.replace_all_uses_with(other)
         self.graph.erase_node(node)
+
+    def _turned(self, node: Node) -> Node:
+        """Give the transpose of a matrix, without turning twice."""
+        if node in self.fixed:
+            return self._fix(*(tensor.t() for tensor in self.fixed[node]))
+        if _is(node, aten.t.default):
+            source: Node = node.args[0]
+            return source
+        turned = self._call(aten.t.default, node)
+        turned.meta["val"] = node.meta["val"].t()
+        return turned
+
+    # --- before it is known where results lie ------------------------------------------------------
 
     def _drop_needless(self) -> None:
         for node in list(self.graph.nodes):
@@ -329,13 +383,6 @@ class _Rewrite:
             source: Any = node.args[0] if node.args else None
             if node.target in (aten.detach.default, aten.alias.default):
                 self._replace(node, source)
-            elif node.target in _VIEWS and source in self.fixed:
-                view = node.target(self.fixed[source], *node.args[1:], **node.kwargs)
-                self._replace(node, self._fix(view))
-            elif node.target is aten.ones_like.default:
-                # The gradient of the loss by itself.
-                ones = self._any.new_ones(_shape(node) or ())
-                self._replace(node, self._fix(ones))
             elif node.target is aten.permute.default and _is(source, aten.permute.default):
                 order = [source.args[1][axis] for axis in node.args[1]]
                 if order == sorted(order):
@@ -344,87 +391,126 @@ class _Rewrite:
                     node.args = (source.args[0], order)
             elif node.target is aten.view.default and tuple(node.args[1]) == _shape(source):
                 self._replace(node, source)
-        self._drop_dead()
-
-    def _drop_dead(self) -> None:
         self.graph.eliminate_dead_code()
-        for node in list(self.fixed):
-            if not node.users and node in self.graph.nodes:
-                self.graph.erase_node(node)
-                del self.fixed[node]
 
-    def _write(self, node: Node, view: torch.Tensor, end: Node) -> None:
+    def _copy(self, places: list[torch.Tensor], node: Node) -> None:
+        with self.graph.inserting_after(node):
+            copy = self._call(aten.copy_.default, node, node)
+        copy.args = (self._fix(*places), node)
+
+    def _write(self, node: Node, view: torch.Tensor) -> None:
         """Bring a gradient into its place in the flat buffer, in one operation where possible."""
-        if _is(node, aten.t.default) and len(node.users) == 1:
+        if _is(node, aten._to_copy.default) and not node.users:
+            node = node.args[0]  # Copying converts.
+        if _is(node, aten.t.default) and len(node.users) <= 1:
             node, view = node.args[0], view.t()
-        alone = len(node.users) == 1
-        with self.graph.inserting_before(end):
-            if alone and node.target is aten.mm.default:
+        with self.graph.inserting_before(node.next):
+            same = node.meta["val"].dtype == view.dtype
+            if _is(node, aten.mm.default) and len(node.users) <= 1 and same:
                 a, b = node.args
                 if not view.is_contiguous():
                     a, b, view = self._turned(b), self._turned(a), view.t()
-                if self._is_large(a, b):
-                    product = self._linear(a, b, None)
-                    self._call(aten.copy_.default, self._fix(view), product)
-                else:
-                    self._call(aten.mm.out, a, b, out=self._fix(view))
-            elif alone and _is_sum(node, len(view)):
-                rows = node.args[0].args[0]
-                self._call(aten.sum.IntList_out, rows, [0], out=self._fix(view))
+                self._call(aten.mm.out, a, b, out=self._fix(view))
+            elif _is_sum(node, len(view)) and not node.users:
+                self._call(aten.sum.IntList_out, node.args[0].args[0], [0], out=self._fix(view))
             else:
                 self._call(aten.copy_.default, self._fix(view), node)
 
-    def _turned(self, node: Node) -> Node:
-        """Give the transpose of a matrix, without turning twice."""
-        if node in self.fixed:
-            return self._fix(self.fixed[node].t())
-        if _is(node, aten.t.default):
-            source: Node = node.args[0]
-            return source
-        return self._call(aten.t.default, node)
+    # --- where results lie, and what makes them ----------------------------------------------------
 
-    def _is_large(self, a: Node, b: Node) -> bool:
-        (rows, inner), (_, columns) = self._matrix(a), self._matrix(b)
-        return self.onednn and 2 * rows * inner * columns >= LARGE_PRODUCT
-
-    def _matrix(self, node: Node) -> tuple[int, ...]:
-        """Give the shape of a matrix."""
-        if node in self.fixed:
-            return tuple(self.fixed[node].shape)
-        if _is(node, aten.t.default):
-            return self._matrix(node.args[0])[::-1]
-        return tuple(node.meta["val"].shape)
-
-    def _linear(self, a: Node, b: Node, bias: Node | None, then: str = "none") -> Node:
-        """Give a @ b + bias by oneDNN, which calls it linear(a, b.t(), bias)."""
-        target = torch.ops.mkldnn._linear_pointwise.default
-        return self._call(target, a, self._turned(b), bias, then, [], "")
-
-    def _rectify_in_place(self, node: Node) -> None:
-        """Let a ReLU overwrite its input where nobody else reads that."""
-        if _is(node, aten.relu.default):
-            source = node.args[0]
-            fresh = (aten.addmm.default, aten.convolution.default)
-            if source.op == "call_function" and source.target in fresh and len(source.users) == 1:
-                node.target = aten.relu_.default
-
-    def _through_onednn(self, node: Node) -> None:
-        """Send a large product through oneDNN, with its bias and the ReLU behind it."""
-        if node.op != "call_function" or node.target not in (aten.mm.default, aten.addmm.default):
+    def _settle(self, node: Node) -> None:
+        """Give an operation its last form; those before it have theirs."""
+        target, source = node.target, node.args[0] if node.args else None
+        if not isinstance(source, Node):
             return
-        *bias, a, b = node.args
-        if not self._is_large(a, b):
-            return
-        (first, *others) = node.users
-        relu = not others and _is(first, aten.relu_.default)
-        with self.graph.inserting_before(node):
-            product = self._linear(a, b, bias[0] if bias else None, "relu" if relu else "none")
-        product.meta["val"] = node.meta["val"]
-        if relu:
-            self._replace(first, product)
+        relu = target is aten.relu.default
+        if target in _VIEWS and source in self.fixed:
+            tensors = [target(tensor, *node.args[1:]) for tensor in self.fixed[source]]
+            self._replace(node, self._fix(*tensors))
+        elif target is aten.addmm.default and self._is_large(node):
+            bias, a, b = node.args
+            product = self._call(self.linear, a, self._turned(b), bias, "none", [], "")
+            product.meta["val"] = node.meta["val"]
+            place = self._place(node)
+            if place is not None:
+                self._call(aten.copy_.default, place, product)
+            self._replace(node, place or product)
+        elif target in _INTO:
+            self._lay(node)
+        elif relu and _is(source, self.linear) and len(source.users) == 1:
+            source.update_arg(3, "relu")
+            self._replace(node, source)
+        elif relu and source in self.own:
+            self._overwrite(node, torch.relu_, source)
+        elif relu and _is(source, aten.convolution.default) and len(source.users) == 1:
+            node.target = torch.relu_
+        elif target is aten.threshold_backward.default and source in self.own:
+            self._overwrite(node, aten.threshold_backward.grad_input, *node.args, grad_input=source)
+        elif target is aten.copy_.default and source is node.args[1]:
             self.graph.erase_node(node)
         else:
-            self._replace(node, product)
+            node.target = _NAMES.get(target, target)
+
+    def _is_large(self, product: Node) -> bool:
+        _, a, b = product.args
+        (rows, inner), columns = a.meta["val"].shape, b.meta["val"].shape[1]
+        large = 2 * rows * inner * columns >= LARGE_PRODUCT
+        return large and self.linear is not None and a.meta["val"].dtype == torch.float32
+
+    def _place(self, node: Node) -> Node | None:
+        """Give the place that a result is to be copied to as it is, if there is one."""
+        places = [user.args[0] for user in node.users if _is(user, aten.copy_.default)]
+        dtype = node.meta["val"].dtype
+        return next((place for place in places if place.meta["val"].dtype == dtype), None)
+
+    def _lay(self, node: Node) -> None:
+        """Let a result lie at a fixed address: its own, or where it is to be copied."""
+        place = self._place(node)
+        if place is None:
+            like = node.meta["val"]
+            place = self._fix(torch.empty_like(like, memory_format=torch.contiguous_format))
+            if len(node.users) == 1:
+                self.own.add(place)
+        function, arguments = _INTO[node.target]
+        self._call(function, *node.args[:arguments], **node.kwargs, out=place)
+        self._replace(node, place)
+
+    def _overwrite(self, node: Node, function: Any, *args: Any, **kwargs: Any) -> None:
+        """Let the result of an operation take the place of its first argument."""
+        place = args[0]
+        self._call(function, *args, **kwargs)
+        if len(node.users) != 1:
+            self.own.discard(place)
+        self._replace(node, place)
+
+
+_INTO: dict[Any, tuple[Any, int]] = {
+    aten.addmm.default: (torch.addmm, 3),
+    aten.mm.default: (torch.mm, 2),
+    aten.add.Tensor: (torch.add, 2),
+    aten._softmax.default: (torch.softmax, 2),
+}
+"""Operations whose results are laid at fixed addresses: the function, and how many arguments it takes."""
+
+_NAMES: dict[Any, Any] = {
+    aten.mm.out: torch.mm,
+    aten.sum.IntList_out: torch.sum,
+    aten.t.default: torch.t,
+}
+"""What is called by a name other than its own because that is faster."""
+
+
+def _onednn_linear(like: torch.Tensor) -> Any:
+    """Give oneDNN's linear(a, b.t(), bias) with its activation, or None where it would not serve."""
+    if (
+        like.device.type == "cpu"
+        and like.dtype == torch.float32
+        and platform.machine() in ("x86_64", "AMD64")
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
+        return torch.ops.mkldnn._linear_pointwise.default
+    return None
 
 
 def _is(node: Any, target: Any) -> bool:

@@ -1,0 +1,229 @@
+"""What parses strangers' bytes, one function each: for the fuzzer, and for the tests with its corpus.
+
+A target takes bytes and gives nothing. It may raise a `DigitryError` of one line; any other error, and
+any result that contradicts itself, is a finding.
+"""
+
+import functools
+import io
+import json
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from digitry import artifact
+from digitry.reading import image
+from digitry.serving import archives
+
+MAX_PIXELS = 1_000_000
+"""So that the fuzzer spends its time on parsing, not on filling memory."""
+
+
+def read_image(content: bytes) -> None:
+    """Prepare a page."""
+    page = image.load(content, max_pixels=MAX_PIXELS)
+    if page.gray.dtype != np.uint8 or page.gray.ndim != 2 or page.width * page.height > MAX_PIXELS:
+        raise AssertionError("no page")
+
+
+def read_artifact(content: bytes) -> None:
+    """Check a model file of ours."""
+    artifact.parse(content, source="fuzz")
+
+
+def read_archive(content: bytes) -> None:
+    """Walk a tar and a zip."""
+    for member in archives.tar_members(io.BytesIO(content)):
+        if (member.content is None) != (member.error is not None):
+            raise AssertionError("neither a member nor a reason")
+    start, refused = archives.zip_start(io.BytesIO(content))
+    if refused is None:
+        list(archives.zip_members(io.BytesIO(content), start))
+
+
+def read_keras(content: bytes) -> None:
+    """Check a .keras file."""
+    from digitry.training import gate
+
+    gate.checked(content, ".keras")
+
+
+def read_h5(content: bytes) -> None:
+    """Check a .h5 file."""
+    from digitry.training import gate
+
+    gate.checked(content, ".h5")
+
+
+def read_config(content: bytes) -> None:
+    """Check the configuration of a Keras model."""
+    from digitry.training import allowed, gate
+
+    allowed.check_model(gate._json(content))
+
+
+def read_data(content: bytes) -> None:
+    """Read a data set: IDX, .npz or CSV, by its beginning."""
+    from digitry.training import parsers
+
+    if content.startswith(b"\0\0"):
+        parsers.parse_idx(io.BytesIO(content), where="fuzz")
+    elif content.startswith(b"PK"):
+        parsers.parse_npz(io.BytesIO(content), where="fuzz")
+    else:
+        parsers.parse_csv(io.BytesIO(content), where="fuzz")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "image": read_image,
+    "artifact": read_artifact,
+    "archive": read_archive,
+    "gate": read_keras,
+    "h5": read_h5,
+    "config": read_config,
+    "data": read_data,
+}
+
+
+# --- sound files to start from -----------------------------------------------------------------------
+
+
+def seeds(target: str) -> list[bytes]:
+    """Give small sound files of a target's kind."""
+    made: dict[str, Callable[[], list[bytes]]] = {
+        "image": _pictures,
+        "artifact": _artifacts,
+        "archive": _archives,
+        "gate": lambda: [_keras("model.keras")],
+        "h5": lambda: [_keras("model.h5")],
+        "config": _configs,
+        "data": _data,
+    }
+    return made[target]()
+
+
+def _pictures() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    gray = Image.fromarray(rng.integers(0, 256, (12, 9), np.uint8))
+    colour = Image.fromarray(rng.integers(0, 256, (12, 9, 3), np.uint8))
+    clear = Image.fromarray(rng.integers(0, 256, (12, 9, 4), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ways: list[tuple[Image.Image, str, dict[str, object]]] = [
+        (gray, "PNG", {}), (clear, "PNG", {}), (gray.quantize(8), "PNG", {"transparency": 3}),
+        (gray.convert("1"), "PNG", {}), (gray.convert("I;16"), "PNG", {}),
+        (colour, "PNG", {"exif": exif}), (gray, "PNG", {"save_all": True, "append_images": [gray]}),
+        (colour, "JPEG", {"exif": exif}), (gray, "JPEG", {"progressive": True}),
+        (colour.convert("CMYK"), "JPEG", {}),
+        (colour, "MPO", {"save_all": True, "append_images": [colour]}),
+        (colour, "WEBP", {}), (clear, "WEBP", {"lossless": True}),
+        (gray, "BMP", {}), (colour, "BMP", {}), (gray.convert("1"), "BMP", {}),
+        (gray, "GIF", {}), (gray, "GIF", {"save_all": True, "append_images": [gray]}),
+        (gray, "TIFF", {}), (clear, "TIFF", {"compression": "tiff_lzw"}),
+        (colour, "TIFF", {"compression": "jpeg"}), (gray.convert("1"), "TIFF", {"compression": "group4"}),
+        (gray.convert("F"), "TIFF", {}), (colour, "TIFF", {"exif": exif}),
+    ]  # fmt: skip
+    found = []
+    for picture, form, options in ways:
+        stream = io.BytesIO()
+        picture.save(stream, form, **options)
+        found.append(stream.getvalue())
+    return found
+
+
+def _artifacts() -> list[bytes]:
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.zeros((4, 10), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["glyphs"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("glyphs", TensorProto.FLOAT, ["n", 28, 28])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10]),
+        ],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.arange(3), "shape"),
+        ],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        labels = tuple(map(str, range(10)))
+        artifact.save(path, made.SerializeToString(), artifact.Metadata(name="tiny", labels=labels))
+        return [path.read_bytes()]
+
+
+def _archives() -> list[bytes]:
+    tar, packed = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as made, zipfile.ZipFile(packed, "w") as other:
+        for index, content in enumerate(_pictures()[:4]):
+            header = tarfile.TarInfo(f"{index}.png")
+            header.size = len(content)
+            made.addfile(header, io.BytesIO(content))
+            other.writestr(f"{index}.png", content, compress_type=8 * (index % 2))
+    return [tar.getvalue(), packed.getvalue()]
+
+
+@functools.cache
+def _model_files() -> dict[str, bytes]:
+    from digitry.training import convert
+    from digitry.training.architectures import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Input((28, 28)),
+            keras.layers.Reshape((28, 28, 1)),
+            keras.layers.Conv2D(1, 3, strides=9, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    found = {}
+    with tempfile.TemporaryDirectory() as folder, convert.without_advice():
+        for name in ("model.keras", "model.h5"):
+            model.save(Path(folder) / name)
+            found[name] = (Path(folder) / name).read_bytes()
+    return found
+
+
+def _keras(name: str) -> bytes:
+    return _model_files()[name]
+
+
+def _configs() -> list[bytes]:
+    with zipfile.ZipFile(io.BytesIO(_keras("model.keras"))) as archive:
+        text = archive.read("config.json")
+    # Without what only compiling needs: the fuzzer's bytes are better spent on layers.
+    config = json.loads(text)
+    config.pop("compile_config", None)
+    return [json.dumps(config, separators=(",", ":")).encode()]
+
+
+def _data() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (2, 28, 28), np.uint8), np.array([3, 7], np.uint8)
+    found = [
+        b"\0\0\x08\3" + np.array([2, 28, 28], ">u4").tobytes() + images.tobytes(),
+        b"\0\0\x08\1" + np.array([2], ">u4").tobytes() + labels.tobytes(),
+        b"".join(
+            b",".join(b"%d" % value for value in (label, *image.ravel())) + b"\n"
+            for label, image in zip(labels, images // 200, strict=True)
+        ),
+    ]
+    for save in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, images=images // 128, labels=labels)
+        found.append(stream.getvalue())
+    return found

@@ -1,0 +1,300 @@
+"""A race: the classic dense recipes, and one convolution, by digitry and by what else could train them.
+
+    python benchmarks/training.py [RECIPE...] [--data-dir MNIST] [--rounds 3] [--epochs 10] [--only NAME...]
+        [--tensorflow PYTHON --peer plain_keras.py] [--jax PYTHON] [--record]
+
+Contestants, each a process of its own:
+
+    digitry      `digitry train RECIPE`: the whole run folder with models, evaluation, plots and report
+    tensorflow   the classic program in plain Keras on TensorFlow (FILE of --peer, which ends with a
+                 line of JSON), with its plots and its one model file
+    keras-torch, keras-jax, keras-jax-steps
+                 Keras' own `fit` with evaluation; the last with 100 steps an execution
+    torch        a plain PyTorch loop with the fused Adam, all images in memory, with evaluation
+    sklearn      MLPClassifier, for the recipes that it can express
+    limit        no contestant: the matrix products of the fit alone (peers/products.py)
+
+TensorFlow and JAX live in environments of their own, whose interpreters are named; what has none is
+left out, and said so. In each round all run one after the other, every second round in reverse order; what
+counts is the median. Of each: seconds to fit and of the whole process, its peak memory, test accuracy.
+The recipe `convolution` stands for peers/convolution.py, where an epoch is what counts.
+"""
+
+import argparse
+import dataclasses
+import gzip
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import _record
+from digitry.training.datasets import Dataset, hold_out, load_dataset
+from digitry.training.recipes import RECIPES, Recipe
+
+PEERS = Path(__file__).parent / "peers"
+ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")
+CONVOLUTION = "convolution"
+CONTESTANTS = (
+    "digitry", "tensorflow", "keras-torch", "keras-jax", "keras-jax-steps", "torch", "sklearn", "limit",
+)  # fmt: skip
+
+Run = dict[str, float]
+"""What one run gave: fit_s, whole_s, peak_mb, test_accuracy; of the limit limit_s, rate, flop."""
+
+
+def main() -> None:
+    arguments = parsed()
+    names = [name for name in CONTESTANTS if name in (arguments.only or CONTESTANTS)]
+    for name, wanted in left_out(arguments).items():
+        if name in names:
+            print(f"{name} is left out: {wanted}")
+            names.remove(name)
+    dataset = load_dataset("mnist", data_dir=arguments.data_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.data_dir is None:
+            arguments.data_dir = Path(folder)
+            write_mnist(dataset, arguments.data_dir)
+        race(names, dataset, arguments)
+
+
+def race(names: list[str], dataset: Dataset, arguments: argparse.Namespace) -> None:
+    medians: dict[str, dict[str, Run]] = {}
+    for label in arguments.recipes or [*ANCESTORS, CONVOLUTION]:
+        runs: dict[str, list[Run]] = {}
+        for number in range(arguments.rounds):
+            for name in names if number % 2 == 0 else reversed(names):
+                found = entry(name, label, dataset, arguments)
+                if found is not None:
+                    runs.setdefault(name, []).append(measure(*found))
+                    facts = ", ".join(f"{k} {v:.4g}" for k, v in runs[name][-1].items())
+                    print(f"{label}, {name}, round {number + 1}: {facts}", flush=True)
+        medians[label] = {
+            name: {fact: statistics.median(run[fact] for run in several) for fact in several[0]}
+            for name, several in runs.items()
+        }
+        show(label, medians[label])
+        if arguments.record and "digitry" in runs:
+            record(label, runs["digitry"], medians[label], dataset, arguments)
+    together(medians, dataset, arguments)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE")
+    parser.add_argument("--data-dir", type=Path, help="folder of MNIST's four files, gzipped")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="instead of 10 (of the convolution: 3)")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
+    parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter that has TensorFlow")
+    parser.add_argument("--jax", metavar="PYTHON", help="interpreter that has Keras and JAX")
+    parser.add_argument("--peer", type=Path, metavar="FILE", help="the classic programs")
+    parser.add_argument("--record", action="store_true", help="save records")
+    arguments = parser.parse_args()
+    unknown = {*arguments.recipes} - {*ANCESTORS, CONVOLUTION}
+    if unknown:
+        parser.error(f"no such race: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def write_mnist(dataset: Dataset, folder: Path) -> None:
+    """Write MNIST's four files, wherever they came from, for programs that want a folder."""
+    for stem, split in (("train", dataset.train), ("t10k", dataset.test)):
+        for kind, array in (("images-idx3", split.images), ("labels-idx1", split.labels)):
+            header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            content = gzip.compress(header + array.tobytes(), compresslevel=1)
+            (folder / f"{stem}-{kind}-ubyte.gz").write_bytes(content)
+
+
+def left_out(arguments: argparse.Namespace) -> dict[str, str]:
+    """Say which contestants cannot run, and what they want."""
+    wanted = {}
+    if arguments.tensorflow is None or arguments.peer is None:
+        wanted["tensorflow"] = "it wants --tensorflow PYTHON and --peer FILE"
+    if arguments.jax is None:
+        wanted |= dict.fromkeys(("keras-jax", "keras-jax-steps"), "it wants --jax PYTHON")
+    return wanted
+
+
+def entry(
+    name: str, label: str, dataset: Dataset, arguments: argparse.Namespace
+) -> tuple[list[str], dict[str, str]] | None:
+    """Give a contestant's command and settings; None where it cannot express the recipe."""
+    folder = str(arguments.data_dir.resolve())
+    if label == CONVOLUTION:
+        words = ["convolution.py", name, folder, str(arguments.epochs or 3)]
+        return own(words) if name in ("digitry", "torch") else None
+    recipe = RECIPES[label]
+    if arguments.epochs:
+        recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
+    text = json.dumps(recipe.to_dict())
+    if name == "digitry":
+        words = ["train", label, "--epochs", str(recipe.epochs), "--data-dir", folder]
+        return [sys.executable, "-m", "digitry", *words, "--out", "run", "--quiet"], {}
+    if name == "tensorflow":
+        program = [arguments.tensorflow, str(arguments.peer.resolve())]
+        number = f"{ANCESTORS.index(label):03}"
+        words = [*program, number, folder, "run", str(recipe.epochs)]
+        return words, {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if name == "keras-torch":
+        return own(["keras_fit.py", folder, text], KERAS_BACKEND="torch")
+    if name.startswith("keras-jax"):
+        steps = ["100"] if name == "keras-jax-steps" else []
+        words, settings = own(["keras_fit.py", folder, text, *steps], KERAS_BACKEND="jax")
+        return [arguments.jax, *words[1:]], settings
+    if name == "torch":
+        return own(["torch_loop.py", folder, text])
+    if name == "sklearn":
+        return own(["scikit.py", folder, text]) if recipe.optimizer == "adam" else None
+    return own(["products.py", text, *map(str, counts(recipe, dataset))])
+
+
+def own(words: list[str], **settings: str) -> tuple[list[str], dict[str, str]]:
+    """Give the command of a program in peers/, run by this interpreter."""
+    return [sys.executable, str(PEERS / words[0]), *words[1:]], settings
+
+
+def counts(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
+    """Give how many images are trained on, and how many held out."""
+    if not recipe.validation:
+        return len(dataset.train), 0
+    training, held = hold_out(dataset.train, recipe.validation)
+    return len(training), len(held)
+
+
+def measure(words: list[str], settings: Mapping[str, str]) -> Run:
+    """Run a contestant to its end; give what its last line, or its run folder, says."""
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            words, cwd=place, env={**os.environ, **settings}, stdout=output, stderr=output
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        whole_s = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = output.read()
+        if process.returncode:
+            sys.exit(f"{' '.join(words[:3])} ended with {process.returncode}:\n{printed[-2000:]}")
+        metrics = Path(place, "run", "metrics.json")
+        if metrics.exists():
+            found = json.loads(metrics.read_text())
+            result = {"fit_s": found["fit_seconds"], "test_accuracy": found["test"]["accuracy"]}
+        else:
+            result = json.loads(printed.splitlines()[-1])
+    facts = {name: value for name, value in result.items() if isinstance(value, int | float)}
+    if "epochs_s" in result:
+        facts["epoch_s"] = statistics.median(result["epochs_s"])
+    # Linux counts kilobytes.
+    return {**facts, "whole_s": whole_s, "peak_mb": usage.ru_maxrss / 1000}
+
+
+def show(label: str, medians: Mapping[str, Run]) -> None:
+    """Print the medians of a race, the fastest fit first."""
+    fact = "epoch_s" if label == CONVOLUTION else "fit_s"
+    first = medians.get("digitry", {}).get(fact)
+    print(f"\n{label}")
+    for name, run in sorted(medians.items(), key=lambda item: item[1].get(fact, 0)):
+        if name == "limit":
+            print(f"  {name:<16} {run['limit_s']:7.2f} s at {run['rate'] / 1e9:.0f} GFLOP/s")
+            continue
+        ratio = f"{run[fact] / first:5.2f} x digitry" if first else ""
+        print(
+            f"  {name:<16} {run[fact]:7.2f} s {ratio}  whole process {run['whole_s']:6.2f} s, "
+            f"{run['peak_mb']:5.0f} MB, {100 * run['test_accuracy']:.2f}%"
+        )
+    if first and "limit" in medians:
+        print(f"  digitry takes {first / medians['limit']['limit_s']:.2f} x the limit")
+    print(flush=True)
+
+
+def record(
+    label: str,
+    runs: list[Run],
+    medians: Mapping[str, Run],
+    dataset: Dataset,
+    arguments: argparse.Namespace,
+) -> None:
+    """Save the race of one recipe: digitry's seconds, and everybody's medians."""
+    fact = "epoch_s" if label == CONVOLUTION else "fit_s"
+    others = {name: run[fact] for name, run in medians.items() if name not in ("digitry", "limit")}
+    parts = [
+        f"{name} {seconds:.3g} s" for name, seconds in sorted(others.items(), key=lambda o: o[1])
+    ]
+    if "limit" in medians:
+        parts.append(f"its matrix products alone {medians['limit']['limit_s']:.3g} s")
+    epochs = arguments.epochs or 10
+    convolution = "an epoch of two convolutions of 24 and 32 channels, batches of 256"
+    _record.write(
+        f"training-{label}",
+        table="Training",
+        what=convolution if label == CONVOLUTION else f"`{label}`, {epochs} epochs: to fit",
+        metric="; ".join(parts) or "seconds",
+        unit="s",
+        values=[run[fact] for run in runs],
+        data={dataset.name: dataset.sha256},
+        versions=("digitry", "torch", "keras", "numpy", "scikit-learn"),
+        extra={"medians": medians, "peers": peer_versions(arguments)},
+    )
+
+
+def together(
+    medians: Mapping[str, Mapping[str, Run]], dataset: Dataset, arguments: argparse.Namespace
+) -> None:
+    """Print, and save, what all five recipes take as whole processes."""
+    wholes = {
+        name: sum(medians[label][name]["whole_s"] for label in ANCESTORS)
+        for name in CONTESTANTS
+        if name != "limit" and all(name in medians.get(label, {}) for label in ANCESTORS)
+    }
+    for name, seconds in sorted(wholes.items(), key=lambda item: item[1]):
+        print(f"all five, whole processes: {name} {seconds:.1f} s")
+    if arguments.record and {"digitry", "tensorflow"} <= {*wholes}:
+        _record.write(
+            "training-all-five",
+            table="Training",
+            what="all five dense recipes, whole processes with evaluation, plots and files",
+            metric=f"plain Keras on TensorFlow {wholes['tensorflow']:.3g} s",
+            unit="s",
+            values=[wholes["digitry"]],
+            data={dataset.name: dataset.sha256},
+            versions=("digitry", "torch", "keras", "numpy"),
+            extra={
+                "seconds": wholes,
+                "rounds": arguments.rounds,
+                "peers": peer_versions(arguments),
+            },
+        )
+
+
+def peer_versions(arguments: argparse.Namespace) -> dict[str, str]:
+    """Ask the other interpreters for the versions of what races in them."""
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "for n in sys.argv[1:]:\n"
+        " try: print(n, m.version(n))\n"
+        " except m.PackageNotFoundError: pass"
+    )
+    found = {}
+    for python, packages in (
+        (arguments.tensorflow, ["tensorflow", "tensorflow-cpu", "keras"]),
+        (arguments.jax, ["jax", "keras"]),
+    ):
+        if python:
+            answer = subprocess.run(
+                [python, "-c", code, *packages], capture_output=True, text=True, check=True
+            )
+            found[packages[0]] = answer.stdout.strip().replace("\n", ", ")
+    return found
+
+
+if __name__ == "__main__":
+    main()

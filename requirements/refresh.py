@@ -1,0 +1,110 @@
+"""Write the locks of this folder from pyproject.toml and the .in files: `make lock`.
+
+    dev.txt    all that development needs but torch, for every Python and system that we support
+    torch.txt  torch as the package index has it, and the CUDA that it wants on Linux
+    cpu.txt    torch in the builds for processors that PyTorch publishes elsewhere, where pip is told
+               of them: a tenth of the size
+    tools.txt  what `make lock`, `make audit` and `make sbom` run, in an environment of its own
+
+Each package stands with one version and the sha256 of its files, so that `pip install --require-hashes`
+takes nothing else. Versions that are locked stay, unless `--upgrade` is given or pyproject.toml wants
+others.
+"""
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OLDEST = "3.11"
+HEAD = "# Locked by `make lock`; do not edit. {what}\n"
+HEADS = {
+    "dev.txt": "All that development needs but torch.",
+    "torch.txt": "torch as the package index has it, and the CUDA that it wants on Linux.",
+    "cpu.txt": "torch for processors, as PyTorch publishes it beside the package index.",
+    "tools.txt": "What `make lock`, `make audit` and `make sbom` run.",
+}
+TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
+
+
+def compiled(sources: list[str], options: list[str], before: str, *, upgrade: bool) -> str:
+    """Resolve for all systems, with the hashes of all files."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.txt"
+        out.write_text(before)
+        command = [
+            sys.executable, "-m", "uv", "pip", "compile", *sources, *options, "--universal",
+            "--python-version", OLDEST, "--generate-hashes", "--no-header", "--quiet",
+            "--no-config", "--output-file", str(out), *(["--upgrade"] if upgrade else []),
+        ]  # fmt: skip
+        subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+        return out.read_text()
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Cut a lock into packages: name -> lines. A package may have several versions, by marker."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines(keepends=True):
+        start = re.match(r"([a-z0-9][a-z0-9._-]*)==", line)
+        if start:
+            name = start[1]
+        elif not line.startswith(" "):
+            continue
+        found[name] = found.get(name, "") + line
+    return found
+
+
+def builds(version: str, before: str, files: list[Path]) -> str:
+    """Lock torch's builds for processors: those known of this version, and these files."""
+    known = set(re.findall(r"^# (torch-\S+) sha256:(\w+)$", before, re.M))
+    for file in files:
+        known.add((file.name.replace("%2B", "+"), hashlib.sha256(file.read_bytes()).hexdigest()))
+    fitting = sorted((name, digest) for name, digest in known if f"torch-{version}+cpu-" in name)
+    if not fitting:
+        return ""
+    names = "".join(f"# {name} sha256:{digest}\n" for name, digest in fitting)
+    hashes = [f"    --hash=sha256:{digest}" for _, digest in fitting]
+    return names + " \\\n".join([f"torch=={version}+cpu", *hashes]) + "\n"
+
+
+def main() -> None:
+    """Write the four locks."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--upgrade", action="store_true", help="take the newest of everything")
+    options.add_argument(
+        "--cpu",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="WHEEL",
+        help="a build of torch for processors, to be added to cpu.txt",
+    )
+    given = options.parse_args()
+    old = {name: (HERE / name).read_text() if (HERE / name).exists() else "" for name in HEADS}
+    whole = compiled(
+        ["pyproject.toml", "requirements/dev.in"],
+        ["--extra", "dev"],
+        old["dev.txt"] + old["torch.txt"],
+        upgrade=given.upgrade,
+    )
+    parts = {"dev.txt": "", "torch.txt": ""}
+    for name, block in blocks(whole).items():
+        parts["torch.txt" if TORCH.match(name) else "dev.txt"] += block
+    version = re.search(r"^torch==(\S+)", parts["torch.txt"], re.M)
+    parts["cpu.txt"] = builds(version[1] if version else "", old["cpu.txt"], given.cpu)
+    tools = compiled(["requirements/tools.in"], [], old["tools.txt"], upgrade=given.upgrade)
+    parts["tools.txt"] = "".join(blocks(tools).values())
+    for name, text in parts.items():
+        (HERE / name).write_text(HEAD.format(what=HEADS[name]) + text)
+        print(f"requirements/{name}: {len(re.findall('^[a-z0-9]', text, re.M))} packages")
+
+
+if __name__ == "__main__":
+    main()

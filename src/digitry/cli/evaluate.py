@@ -1,0 +1,122 @@
+"""The verb that measures a model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from digitry.cli import app
+from digitry.cli.model_text import console_for, print_evaluation, print_json, print_robustness
+from digitry.cli.train import (
+    DATA_DIR_HELP,
+    DATA_HELP,
+    FORMAT_HELP,
+    check_format,
+    modules_for_data,
+    modules_for_model,
+    require_training,
+)
+from digitry.errors import UsageError
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{DATA_HELP} Its test part is used. Default: what the run trained on."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    corrupt: Annotated[
+        bool,
+        typer.Option(
+            "--corrupt",
+            help="Measure on the same images under fifteen corruptions, too, as MNIST-C has them.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --corrupt: folder for robustness.json, robustness.png and corruptions.png."
+        ),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure a model on the test images of a data set."""
+    check_format(format_)
+    if out is not None and not corrupt:
+        raise UsageError(
+            "writes pictures of corruptions alone", where="--out", remedy="add --corrupt"
+        )
+    require_training(*modules_for_model(model), *(("matplotlib",) if out is not None else ()))
+    from digitry.training import convert, datasets, evaluation
+
+    loaded = convert.load_artifact(model)
+    source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
+    require_training(*modules_for_data(source))
+    console = None if quiet else console_for(stderr=True)
+    dataset = datasets.load_dataset(source, data_dir=folder, console=console)
+    result, _ = evaluation.evaluate(loaded, dataset.test)
+    facts: dict[str, Any] = {
+        "model": {
+            "name": loaded.metadata.name,
+            "source": loaded.source,
+            "sha256": loaded.sha256,
+            "labels": list(loaded.metadata.labels),
+        },
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "licence": dataset.licence,
+            "test_images": len(dataset.test),
+        },
+        "test": result.to_dict(),
+    }
+    name = loaded.metadata.name
+    if format_ == "text":
+        print_evaluation(name, dataset.name, result)
+    if corrupt:
+        from digitry.training import robustness
+
+        found = robustness.robustness(loaded, dataset.test, console=console)
+        facts["robustness"] = found.to_dict()
+        if format_ == "text":
+            print_robustness(found)
+        if out is not None:
+            from digitry import files
+            from digitry.training import robustness_plot
+
+            written = out / "robustness.json"
+            files.write_json(written, facts)
+            pictures = [
+                robustness_plot.write_robustness(found, f"{name} on {dataset.name}", out),
+                robustness_plot.write_corruptions(dataset.test.images[:15], out),
+            ]
+            if format_ == "text":
+                print(*(written, *pictures), sep="\n")
+    if format_ == "json":
+        print_json(facts)
+
+
+def _data_of(
+    model: str, data: str | None, data_dir: Path | None, recipe: Any
+) -> tuple[str, Path | None]:
+    """Say which data set a model is measured on where the user does not: the one it knows."""
+    from digitry.artifact import SHIPPED
+    from digitry.training import datasets, run_folder
+
+    if data is not None:
+        return data, data_dir
+    path = Path(model)
+    # A file of a run is measured as its run is; a shipped model's name is no file.
+    home = path.parent if path.is_file() else path
+    if model not in SHIPPED and (home / run_folder.START).exists():
+        begun = run_folder.load_start(home)
+        folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
+        return begun.data, folder
+    known = recipe.get("data", "mnist")
+    return (known if known in datasets.NAMED else "mnist"), data_dir

@@ -1,0 +1,184 @@
+"""The verbs on the models at hand: `models list|promote|rollback`, and a model's card."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digitry.cli import app
+from digitry.cli.model_text import (
+    calibration_text,
+    card_text,
+    console_for,
+    model_facts,
+    print_json,
+    table_of,
+)
+from digitry.cli.train import FORMAT_HELP, check_format
+from digitry.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from digitry.artifact import Artifact
+
+group = typer.Typer(
+    name="models",
+    help="The models at hand: those that came with digitry, and your own versions of them.",
+    invoke_without_command=True,
+)
+app.add_typer(group)
+
+Format = Annotated[str, typer.Option("--format", help=FORMAT_HELP)]
+BY_HAND = "promoted by hand"
+
+
+@group.callback()
+def models(
+    context: typer.Context,
+    card: Annotated[
+        str | None,
+        typer.Option(help="Model card of a model by name, of a .onnx file or a run folder."),
+    ] = None,
+    format_: Format = "text",
+) -> None:
+    """List the models at hand, or print one's card."""
+    if context.invoked_subcommand is not None:
+        if card is not None:
+            raise UsageError(
+                f"does not go with `{context.invoked_subcommand}`",
+                where="--card",
+                remedy=f"digitry models --card {card}",
+            )
+        return
+    check_format(format_)
+    if card is None:
+        _list(format_)
+        return
+    from digitry import artifact
+
+    facts = model_facts(artifact.load(card))
+    if format_ == "json":
+        print_json(facts)
+    else:
+        print(card_text(facts))
+
+
+@group.command("list")
+def list_(format_: Format = "text") -> None:
+    """List the models that came with digitry and your own versions of them, and say which one reads."""
+    check_format(format_)
+    _list(format_)
+
+
+@group.command()
+def promote(
+    model: Annotated[str, typer.Argument(help="A version, as the list calls it: reader@2.")],
+    despite_gate: Annotated[
+        bool,
+        typer.Option("--despite-gate", help="Also where the gate kept it back, or never saw it."),
+    ] = False,
+) -> None:
+    """Make a version the one that reads under the plain name; reader@shipped goes back to the package's."""
+    from digitry import artifact, shelf
+
+    name, at, _ = model.partition("@")
+    if name not in artifact.SHIPPED or not at:
+        raise UsageError(
+            f"{model!r} names no version", remedy="write e.g. reader@2; see `digitry models list`"
+        )
+    # Loaded whole: what could not read must not become what reads.
+    loaded = artifact.load(model)
+    number = None if loaded.version == shelf.SHIPPED else int(loaded.version or 0)
+    if number is not None:
+        version = shelf.find(name, number)
+        if version.state == shelf.CANDIDATE and not (version.passed or despite_gate):
+            raise UsageError(
+                f"the gate kept it back: {version.reason}",
+                where=model,
+                remedy="correct more and train again, or add --despite-gate",
+            )
+    shelf.promote(name, number, reason=BY_HAND)
+    print(f"{name} now reads with {model}")
+
+
+@group.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="A shipped model's name.")] = "reader",
+) -> None:
+    """Go back to the version that read before this one, in the end to the shipped model."""
+    from digitry import artifact, shelf
+
+    if name not in artifact.SHIPPED:
+        raise UsageError(
+            f"no model is called {name!r}", remedy=f"choose from: {', '.join(artifact.SHIPPED)}"
+        )
+    number = shelf.roll_back(name, reason="rolled back by hand")
+    print(f"{name} now reads with {name}@{number or shelf.SHIPPED}")
+
+
+def _list(format_: str) -> None:
+    from digitry import artifact, shelf
+
+    rows: list[dict[str, Any]] = []
+    broken: list[ModelError] = []
+    for name in artifact.SHIPPED:
+        found, errors = shelf.versions(name)
+        broken += errors
+        try:
+            default = shelf.default_number(name)
+        except ModelError as error:
+            default = None
+            broken.append(error)
+        try:
+            shipped = artifact.load(f"{name}@{shelf.SHIPPED}")
+        except OSError as error:
+            raise ModelError(
+                "is not in this installation", where=name, remedy="install digitry again"
+            ) from error
+        state = shelf.DEFAULT if default is None else shelf.SHIPPED
+        rows.append(_row(shipped, state, "came with digitry", None))
+        for version in found:
+            try:
+                loaded = artifact.load(version.reference)
+            except ModelError as error:
+                broken.append(error)
+                continue
+            rows.append(_row(loaded, version.state, version.reason, version))
+    if format_ == "json":
+        print_json(rows)
+    else:
+        _print(rows)
+    for damage in broken:
+        print(f"digitry: {damage}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _row(loaded: "Artifact", state: str, reason: str, version: Any) -> dict[str, Any]:
+    gate = {} if version is None else version.to_dict()
+    return {
+        **model_facts(loaded),
+        "version": loaded.version,
+        "reference": loaded.reference,
+        "state": state,
+        "reason": reason,
+        "parent_sha256": gate.get("parent_sha256", ""),
+        "gate_scores": gate.get("scores", {}),
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = table_of("model", "state", "size>", "made", "scores", "why")
+    for row in rows:
+        scores = row["gate_scores"] or row["scores"]
+        table.add_row(
+            f"[bold]{row['reference']}[/]",
+            row["state"],
+            f"{row['bytes'] / 1e6:.2f} MB",
+            row["created"][:16].replace("T", " ") or "–",
+            "\n".join(f"{key} {value:.4f}" for key, value in scores.items()) or "–",
+            row["reason"],
+        )
+    console_for().print(table)
+    for row in rows:
+        if row["calibration"]:
+            print(f"{row['reference']} is calibrated to {calibration_text(row['calibration'])}")

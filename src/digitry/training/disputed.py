@@ -1,0 +1,41 @@
+"""MNIST's disputed test labels: fifteen that people who look at the pictures do not agree with.
+
+Northcutt, Athalye & Mueller 2021, "Pervasive Label Errors in Test Sets Destabilize Machine Learning
+Benchmarks", arxiv.org/abs/2103.14749, found 100 suspects among the 10,000 and showed each to five
+people beside what a model had guessed. Their answers are public (github.com/cleanlab/label-errors,
+mturk/mnist_mturk.json); what is said here is counted from them. Nobody knows these digits for certain:
+so scores without them stand beside the official ones, and never instead.
+"""
+
+from collections.abc import Mapping
+
+MNIST_TEST = "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"
+"""The `evaluation.fingerprint` of MNIST's test part."""
+
+DISPUTED: Mapping[int, str] = {
+    947: "labelled 8, most people say 9",
+    1621: "labelled 0, most people say 6",
+    1901: "labelled 9, most people say 4",
+    2130: "labelled 4, people are split",
+    2462: "labelled 2, most people say 0",
+    2597: "labelled 5, most people say 3",
+    2654: "labelled 6, most people say neither that nor the other guess",
+    3520: "labelled 6, most people say neither that nor the other guess",
+    3558: "labelled 5, most people say 0",
+    5937: "labelled 5, most people say 3",
+    6651: "labelled 0, most people say 6",
+    6783: "labelled 1, most people say 6",
+    8527: "labelled 4, people are split",
+    9679: "labelled 6, most people say neither that nor the other guess",
+    9729: "labelled 5, most people say 6",
+}
+"""Places in MNIST's test part, counted from 0, and what is disputed."""
+
+
+def disputed_in(fingerprint: str) -> tuple[int, ...]:
+    """Give the places of disputed labels in a set of images.
+
+    Args:
+        fingerprint: of the set, by `evaluation.fingerprint`. Only MNIST's own test part has any.
+    """
+    return tuple(DISPUTED) if fingerprint == MNIST_TEST else ()

@@ -1,0 +1,47 @@
+"""What a teacher says of the training images, for a student to learn beside their labels.
+
+A large model's probabilities tell of each image what else it might have been; a small model that learns
+them reads better than from the labels alone (Hinton, Vinyals & Dean 2015, Distilling the Knowledge in
+a Neural Network).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.artifact import NOT_A_DIGIT, Artifact
+from digitry.errors import ModelError
+from digitry.reading.classifier import softmax
+from digitry.training import evaluation
+from digitry.training.parsers import Split
+
+
+def targets(teacher: Artifact, split: Split, share: float) -> npt.NDArray[np.float32]:
+    """Mix the labels of images with what a teacher says of them.
+
+    The teacher sees the images as they are, without augmentation, and says its calibrated
+    probabilities. Cross-entropy is linear in what it compares with, so the loss against the mixture is
+    the mixture of the losses.
+
+    Args:
+        teacher: a checked model file. One that knows `not a digit` teaches data without it what it
+            thinks of an image if that is a digit.
+        split: training images and labels.
+        share: of the teacher in the mixture, in [0, 1).
+
+    Returns:
+        (n, classes) float32, rows sum to 1; 10 classes, or 11 where a label is `not a digit`.
+
+    Raises:
+        ModelError: the labels tell something apart that the teacher does not know.
+    """
+    known, classes = teacher.metadata.labels, max(10, int(split.labels.max(initial=0)) + 1)
+    if classes > len(known):
+        raise ModelError(
+            f"knows {len(known)} labels, the data {classes}, with {NOT_A_DIGIT!r}",
+            where=teacher.source,
+            remedy="take a teacher that was trained on such data",
+        )
+    logits = evaluation.infer(teacher, split.images)[:, :classes]
+    taught = softmax(logits, teacher.metadata.temperature)
+    mixed = (1 - share) * np.eye(classes)[split.labels] + share * taught
+    return mixed.astype(np.float32)

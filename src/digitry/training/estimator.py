@@ -1,0 +1,291 @@
+"""A recipe as a scikit-learn classifier: in pipelines, in cross-validation, in searches over settings.
+
+    >>> from digitry.training import DigitClassifier
+    >>> classifier = DigitClassifier("dense-128", epochs=3).fit(X, y)      # doctest: +SKIP
+    >>> classifier.predict_proba(X[:1])                                    # doctest: +SKIP
+
+After scikit-learn's own rules for estimators (scikit-learn.org/stable/developers/develop.html).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+
+from digitry import files
+from digitry.artifact import Metadata
+from digitry.errors import DataError, UsageError
+from digitry.reading.classifier import Classifier
+from digitry.training import recipes
+from digitry.training.parsers import Split
+from digitry.training.recipes import Recipe
+
+SIDE = 28
+PIXELS = SIDE * SIDE
+DIGITS = 10
+
+OVERRIDES = (
+    "hidden", "dropout", "optimizer", "learning_rate", "batch_size", "epochs", "validation", "augment",
+)  # fmt: skip
+"""Fields of a recipe that are parameters of the classifier, too; None = as the recipe has it."""
+
+
+class InputError(DataError, ValueError):
+    """X or y is not what a `DigitClassifier` takes; a `ValueError`, as scikit-learn expects it."""
+
+
+class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Trains a recipe on pictures of digits, and tells what pictures show.
+
+    X is (n, 784) or (n, 28, 28), ink on a ground of 0. Its type says how it counts: whole numbers are
+    0 to 255, floating-point numbers 0 to 1, booleans are no ink or full ink. Anything beyond is
+    refused, since a guess at the scale would be wrong some day. y has at most ten classes, of any
+    type; where they are the digits 0 to 9, the fitted model can be saved for reading.
+
+    Training is that of `digitry train`, on this machine: the same X, y and parameters give the same
+    model. It runs on all cores, so searches over settings want `n_jobs=1`.
+
+    Args:
+        recipe: the name of a recipe, or a `Recipe`.
+        hidden, dropout, optimizer, learning_rate, batch_size, epochs, validation, augment: as in the
+            recipe; None = the recipe's own. `validation` is the share of X, from its end, that
+            `history_` is scored on and that is not trained on.
+        random_state: a seed, or a generator that gives one; None = the recipe's own seed.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Attributes:
+        classes_: (k,) the labels, sorted.
+        n_features_in_: 784.
+        history_: an `Epoch` each.
+        n_iter_: epochs that were trained.
+        artifact_: the trained model as a model file in memory.
+    """
+
+    def __init__(
+        self,
+        recipe: str | Recipe = "dense-128",
+        *,
+        hidden: tuple[int, ...] | None = None,
+        dropout: float | None = None,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        validation: float | None = None,
+        augment: str | None = None,
+        random_state: "int | np.random.RandomState | None" = None,
+        device: str = "auto",
+    ) -> None:
+        self.recipe = recipe
+        self.hidden = hidden
+        self.dropout = dropout
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.validation = validation
+        self.augment = augment
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 (scikit-learn's names)
+        """Train on pictures and their labels.
+
+        Args:
+            X: (n, 784) or (n, 28, 28), see the class.
+            y: (n,) labels.
+
+        Raises:
+            ValueError: X or y is not what it should be.
+            UsageError: a parameter is out of its range.
+            UnavailableError: the device is not here.
+            KeyboardInterrupt: it was interrupted; nothing is fitted then.
+        """
+        from digitry.training import convert, engine
+
+        rows, y = validate_data(self, _rows(X), y)
+        check_classification_targets(y)
+        images = self._images(rows)
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise InputError(
+                f"y has the one class {classes[0]!r}", remedy="give examples of two or more classes"
+            )
+        if len(classes) > DIGITS:
+            raise InputError(
+                f"y has {len(classes)} classes", remedy=f"a reader of digits tells {DIGITS} apart"
+            )
+        recipe = self._chosen()
+        labels = _codes(classes)[np.searchsorted(classes, y)]
+        try:
+            trained = engine.train(recipe, Split(images, labels), device=self.device)
+        except DataError as error:
+            raise InputError(error.what, where=error.where, remedy=error.remedy) from error
+        if trained.interrupted:
+            raise KeyboardInterrupt
+        self.classes_ = classes
+        self.history_ = trained.history
+        self.n_iter_ = len(trained.history)
+        metadata = Metadata(
+            name=recipe.name,
+            labels=tuple(str(digit) for digit in range(DIGITS)),
+            recipe=recipe.to_dict(),
+        )
+        self.artifact_ = convert.as_artifact(trained.model, metadata)
+        return self
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Give the probability of each class, by the code that reads.
+
+        Args:
+            X: (n, 784) or (n, 28, 28), see the class.
+
+        Returns:
+            (n, k) float64, columns as `classes_`, rows sum to 1. As the network gives them: not
+            calibrated.
+
+        Raises:
+            NotFittedError: nothing was fitted.
+            ValueError: X is not what it should be.
+        """
+        check_is_fitted(self, "artifact_")
+        rows = validate_data(self, _rows(X), reset=False)
+        glyphs = self._images(rows).astype(np.float32) / np.float32(255)
+        logits = Classifier(self.artifact_).logits(glyphs)[:, _codes(self.classes_)]
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """Give the likeliest class of each picture.
+
+        Args:
+            X: (n, 784) or (n, 28, 28), see the class.
+
+        Returns:
+            (n,) labels, of the type that y had.
+
+        Raises:
+            NotFittedError: nothing was fitted.
+            ValueError: X is not what it should be.
+        """
+        check_is_fitted(self, "artifact_")
+        chosen: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return chosen
+
+    def save(self, path: str | Path) -> Path:
+        """Save the fitted model as a model file, which `digitry read --model` takes.
+
+        Raises:
+            NotFittedError: nothing was fitted.
+            UsageError: the classes are not digits.
+            DigitryError: the file cannot be written.
+        """
+        check_is_fitted(self, "artifact_")
+        if not _are_digits(self.classes_):
+            raise UsageError(
+                f"the classes are {self.classes_.tolist()}",
+                remedy="only a model of the digits 0 to 9 can be read with",
+            )
+        files.write_bytes(Path(path), self.artifact_.onnx)
+        return Path(path)
+
+    def _images(self, X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
+        """Turn checked rows of X into (n, 28, 28) uint8."""
+        return images_of(X)
+
+    def _chosen(self) -> Recipe:
+        chosen = self.recipe if isinstance(self.recipe, Recipe) else recipes.find(self.recipe)
+        values = {
+            name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None
+        }
+        if self.random_state is not None:
+            values["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
+        # Searches hand over numpy's numbers, and lists for tuples.
+        plain: dict[str, Any] = {
+            name: tuple(map(int, value)) if name == "hidden" else _plain(value)
+            for name, value in values.items()
+        }
+        return replace(chosen, **plain)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def images_of(X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
+    """Turn rows of numbers into pictures.
+
+    Args:
+        X: (n, 784); whole numbers in 0 to 255, floating-point numbers in [0, 1], or booleans.
+
+    Returns:
+        (n, 28, 28) uint8, ink = 255.
+
+    Raises:
+        InputError: it has another shape, type or range.
+    """
+    if X.ndim != 2 or X.shape[1] != PIXELS:
+        raise InputError(
+            f"X has the shape {X.shape}", remedy="give (n, 784) or (n, 28, 28), a digit a row"
+        )
+    if X.dtype.kind == "b":
+        pixels = X * np.uint8(255)
+    elif X.dtype.kind in "iu":
+        _within(X, 255, "whole numbers")
+        pixels = X
+    elif X.dtype.kind == "f":
+        _within(X, 1, "floating-point numbers")
+        pixels = np.rint(X * 255)
+    else:
+        raise InputError(f"X holds {X.dtype}", remedy="give numbers")
+    return pixels.astype(np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def _within(X: npt.NDArray[Any], most: int, kind: str) -> None:  # noqa: N803
+    low, high = X.min(), X.max()
+    if low < 0:
+        raise InputError(
+            f"Negative values in data passed to DigitClassifier: X holds {low:g}",
+            remedy="ink is 0 or more",
+        )
+    if high > most:
+        other = "divide by 255" if most == 1 else "scale them"
+        raise InputError(
+            f"X holds {kind} up to {high:g}, but they count from 0 to {most}",
+            remedy=f"{other}, or give the other kind",
+        )
+
+
+def _rows(X: Any) -> Any:  # noqa: N803
+    """Lay pictures of (28, 28) flat, as scikit-learn counts features; leave all else to its checks."""
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) == 3:
+        if tuple(shape[1:]) != (SIDE, SIDE):
+            raise InputError(
+                f"X has the shape {tuple(shape)}", remedy="give (n, 784) or (n, 28, 28)"
+            )
+        return np.asarray(X).reshape(_num_samples(X), PIXELS)
+    return X
+
+
+def _are_digits(classes: npt.NDArray[Any]) -> bool:
+    return classes.dtype.kind in "iu" and bool(classes[0] >= 0 and classes[-1] < DIGITS)
+
+
+def _codes(classes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Give the network's output for each class: a digit its own, anything else its place."""
+    places = classes if _are_digits(classes) else np.arange(len(classes))
+    return places.astype(np.uint8)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

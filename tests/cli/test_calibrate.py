@@ -1,0 +1,155 @@
+"""`digitry calibrate`: what it prints, where it keeps it, and who says that it is applied."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digitry import artifact
+from digitry.training import strokes
+
+SHIPPED = Path(artifact.__file__).parent / "models" / "reader.onnx"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source") / "my forms"
+    rng = np.random.default_rng(5)
+    for index in range(60):
+        symbol = str(index % 10)
+        lines = strokes.wobble(strokes.strokes_of(symbol, strokes.pick_hand(symbol, rng)), rng)
+        ink = np.pad(strokes.draw(lines, 24, 2.5, rng), 8)
+        (folder / symbol).mkdir(parents=True, exist_ok=True)
+        page = (230 - 190 * ink).astype(np.uint8)
+        Image.fromarray(page).save(folder / symbol / f"{index}.png")
+    return folder
+
+
+def digitry(*arguments: object, models: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "digitry", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "NO_COLOR": "1", "DIGITRY_MODELS": str(models)},
+    )
+
+
+def test_a_shipped_model_is_calibrated_in_the_users_folder_and_says_so(
+    digits: Path, tmp_path: Path
+) -> None:
+    done = digitry("calibrate", digits, models=tmp_path)
+    assert done.returncode == 0
+    for word in (
+        "calibrated to 60 digits in 60 images of my forms",
+        "loss (NLL)",
+        "ECE",
+        "accuracy",
+        "coverage at --max-error 0.01 ",
+        "coverage at --max-error 0.001 ",
+        "never reached",
+        f"kept in {tmp_path / 'reader.calibration.json'}",
+    ):
+        assert word in done.stdout
+    # Sixty digits vouch for little, and that is said.
+    vouched = float(done.stdout.split("60 digits vouch for --max-error ")[1].split()[0])
+    assert 0.04 < vouched < 0.3
+    assert "0.01 takes about 300 digits" in done.stdout
+
+    assert "calibrated to my forms (60 digits" in digitry("models", models=tmp_path).stdout
+    card = digitry("models", "--card", "reader", models=tmp_path).stdout
+    kept = json.loads((tmp_path / "reader.calibration.json").read_text())
+    assert (
+        f"temperature {kept['temperature']:.3f}, fitted to your own images: my forms (60 digits"
+        in card
+    )
+
+    # What sixty digits cannot vouch for is refused, not promised.
+    image = next(digits.rglob("*.png"))
+    strict = digitry("read", image, "--max-error", "0.001", models=tmp_path)
+    assert (strict.returncode, strict.stdout) == (2, "")
+    assert "never reached an error of 0.001" in strict.stderr
+
+    gone = digitry("calibrate", "--remove", models=tmp_path)
+    assert gone.stdout.startswith("taken away: ")
+    assert not (tmp_path / "reader.calibration.json").exists()
+    assert "has no calibration" in digitry("calibrate", "--remove", models=tmp_path).stdout
+
+
+def test_a_calibration_for_another_model_is_named_in_one_line_and_reading_goes_on(
+    digits: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(SHIPPED, tmp_path / "model.onnx"))
+    quiet = digitry("calibrate", digits, "--model", model, "--quiet", models=tmp_path)
+    kept = model.with_name("model.calibration.json")
+    assert quiet.stdout == f"{kept}\n"
+    facts = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**facts, "model_sha256": "ab" * 32}))
+    image = next((digits / "7").iterdir())
+    done = digitry("read", image, "--layout", "single", "--model", model, models=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "7\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"digitry: {model}: its calibration to my forms was made for another")
+    assert "--remove" in line
+
+
+def test_a_damaged_calibration_is_an_error_and_can_be_taken_away(
+    digits: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "reader.calibration.json"
+    kept.write_text('{"format": 1}')
+    image = next((digits / "7").iterdir())
+    done = digitry("read", image, models=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"digitry: {kept}: ")
+    assert digitry("calibrate", "--remove", "--quiet", models=tmp_path).returncode == 0
+    assert digitry("read", image, models=tmp_path).stdout == "7\n"
+
+
+def test_the_base_install_is_enough(digits: Path, tmp_path: Path) -> None:
+    absent = ("keras", "torch", "onnx", "matplotlib", "sklearn", "scipy", "pooch", "h5py", "jinja2")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from digitry.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "calibrate", str(digits), "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "DIGITRY_MODELS": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_image_is_named_and_the_others_count(digits: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(digits, tmp_path / "copy"))
+    (folder / "4" / "damaged.png").write_bytes(b"no image")
+    done = digitry("calibrate", folder, models=tmp_path)
+    assert done.returncode == 1
+    assert "damaged.png: is not an image" in done.stderr
+    assert "60 digits in 60 images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "no folder of labelled images"),
+        (["somewhere", "--remove"], 2, "--remove takes no folder"),
+        (["nowhere"], 3, "nowhere: is no folder"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_one_line(
+    arguments: list[str], code: int, says: str, tmp_path: Path
+) -> None:
+    done = digitry("calibrate", *arguments, models=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert says in line

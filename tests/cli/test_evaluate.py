@@ -1,0 +1,179 @@
+"""`evaluate --corrupt`, undisputed scores, and model cards, as a user types them."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import digitry.cli
+from digitry.cli.model_text import card_text
+from digitry.training import robustness
+from digitry.training.corruptions import CORRUPTIONS
+from digitry.training.datasets import Dataset
+from digitry.training.parsers import Split
+
+pytest.importorskip("sklearn")
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Say = Callable[..., Answer]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Say:
+    """Run `digitry …` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["digitry", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            digitry.cli.main()
+        seen = capfd.readouterr()
+        return Answer(int(end.value.code or 0), seen.out, seen.err)
+
+    return run
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty digits are enough to see that they are counted."""
+    monkeypatch.setattr(robustness, "MOST", 20)
+
+
+@pytest.mark.usefixtures("few")
+def test_corrupt_prints_every_corruption_and_writes_its_pictures(say: Say, tmp_path: Path) -> None:
+    answer = say("evaluate", "reader", "--data", "uci", "--corrupt", "--out", "found")
+    assert answer.code == 0, answer.err
+    for name in CORRUPTIONS:
+        assert name.replace("_", " ") in answer.out
+        # Progress, a corruption a line, does not stand in the way of a pipe.
+        assert re.search(rf"^{name}( +\d+\.\d%){{5}}$", answer.err, re.MULTILINE)
+    assert "20 of them spoiled in 15 ways and 5 severities" in answer.out
+    assert "95% interval" in answer.out
+    written = {path.name for path in (tmp_path / "found").iterdir()}
+    assert written == {"robustness.json", "robustness.png", "corruptions.png"}
+    for name in written:
+        assert str(Path("found") / name) in answer.out
+
+
+@pytest.mark.usefixtures("few")
+def test_corrupt_as_json_holds_every_share(say: Say, tmp_path: Path) -> None:
+    answer = say(
+        "evaluate", "reader", "--data", "uci", "--corrupt", "--out", "found",
+        "--format", "json", "--quiet",
+    )  # fmt: skip
+    assert answer.err == ""
+    found = json.loads(answer.out)
+    assert found == json.loads((tmp_path / "found" / "robustness.json").read_text())
+    table = found["robustness"]["corruptions"]
+    assert [one["name"] for one in table] == list(CORRUPTIONS)
+    errors = [error for one in table for error in one["errors"]]
+    assert found["robustness"]["mean_error"] == pytest.approx(np.mean(errors))
+    assert found["test"]["count"] == 299
+
+
+def test_without_corrupt_nothing_is_written(say: Say, tmp_path: Path) -> None:
+    answer = say("evaluate", "reader", "--data", "uci", "--out", "found")
+    assert answer.code == 2
+    assert "--corrupt" in answer.err
+    assert list(tmp_path.iterdir()) == []
+    assert "robustness" not in json.loads(
+        say("evaluate", "reader", "--data", "uci", "--format", "json").out
+    )
+
+
+def test_pictures_are_not_begun_without_what_draws_them(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.cli import train
+
+    monkeypatch.setattr(train, "find_spec", lambda name: name != "matplotlib" or None)
+    answer = say("evaluate", "reader", "--data", "uci", "--corrupt", "--out", "found")
+    assert answer.code == 4
+    assert "matplotlib" in answer.err
+
+
+def test_disputed_labels_are_scored_beside_the_official_ones(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.training import datasets, disputed, evaluation
+
+    rng = np.random.default_rng(0)
+    part = Split(rng.integers(0, 256, (20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10)
+    data = Dataset("mnist", part, part, "0" * 64, "a licence", "here")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
+    monkeypatch.setattr(disputed, "MNIST_TEST", evaluation.fingerprint(part))
+    monkeypatch.setattr(disputed, "DISPUTED", {3: "so", 5: "so"})
+    text = say("evaluate", "reader", "--data", "mnist").out
+    assert "without the 2 test images whose labels are disputed" in text
+    found = json.loads(say("evaluate", "reader", "--data", "mnist", "--format", "json").out)["test"]
+    assert found["disputed"] == 2
+    low, high = found["interval_undisputed"]
+    assert low <= found["accuracy_undisputed"] <= high
+    # Of any other set nothing of the kind is said.
+    monkeypatch.setattr(disputed, "MNIST_TEST", "another")
+    assert "disputed" not in say("evaluate", "reader", "--data", "mnist").out
+
+
+FACTS = {
+    "name": "mine",
+    "labels": [str(digit) for digit in range(10)],
+    "glyph_version": 1,
+    "temperature": 1.25,
+    "recipe": {"name": "dense-128", "hidden": [128]},
+    "risk_coverage": [[0.9, 0.01, 0.8]],
+    "data": {"letters": "a" * 64},
+    "scores": {
+        "letters/test/accuracy": 0.9,
+        "letters/test/ece": 0.05,
+        "letters/test/calibrated_ece": 0.02,
+    },
+    "created": "2026-01-01T00:00:00+00:00",
+    "digitry": "0.1.0",
+    "source": "runs/mine/model.onnx",
+    "bytes": 400_000,
+    "sha256": "b" * 64,
+    "calibration": None,
+}
+
+
+def test_a_card_has_its_six_parts_filled_for_a_model_of_ones_own() -> None:
+    card = card_text(FACTS)
+    parts = {
+        part.partition("\n")[0]: part.partition("\n")[2].strip() for part in card.split("\n## ")[1:]
+    }
+    assert set(parts) == {"Data", "Scores", "Calibration", "Limits", "Recipe", "Licence"}
+    assert all(parts.values())
+    assert "letters" in parts["Data"] and "a" * 64 in parts["Data"]
+    assert "letters/test/accuracy: 0.9000" in parts["Scores"]
+    assert "1.250, fitted on held-out data" in parts["Calibration"]
+    assert "off by 2.00% on average, 5.00% before" in parts["Calibration"]
+    assert "hidden: [128]" in parts["Recipe"]
+    # What somebody trains is theirs.
+    assert "Apache" not in parts["Licence"] and "its maker's" in parts["Licence"]
+    assert "Apache-2.0" in card_text({**FACTS, "source": "reader"})
+
+
+def test_a_card_says_what_is_not_known() -> None:
+    bare = {**FACTS, "data": {}, "scores": {}, "recipe": {}, "risk_coverage": [], "temperature": 1}
+    card = card_text(bare)
+    for heading, text in (
+        ("Data", "unknown"),
+        ("Scores", "none stated"),
+        ("Calibration", "not fitted"),
+        ("Recipe", "unknown"),
+    ):
+        after = card[card.index(f"## {heading}") :]
+        assert text in after[: after.index("\n\n")]

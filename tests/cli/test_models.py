@@ -1,0 +1,123 @@
+"""The verbs on the models at hand, as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitry import artifact, shelf
+
+SHIPPED = artifact.load("reader@shipped")
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DIGITRY_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def add(*, passed: bool = True, reason: str = "a trial") -> None:
+    shelf.add(
+        "reader", SHIPPED.onnx, created="2026-01-01T00:00:00+00:00", reason=reason, passed=passed,
+        scores={"frozen MNIST": 0.9951}, gate={}, parent_sha256=SHIPPED.sha256,
+    )  # fmt: skip
+
+
+def say(*words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "digitry", "models", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rows() -> list[dict[str, Any]]:
+    done = say("list", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def refused(code: int, *words: str) -> str:
+    done = say(*words)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("digitry: ")
+    return line
+
+
+def test_without_a_verb_it_lists_and_shows_cards() -> None:
+    add()
+    text = say().stdout
+    assert text == say("list").stdout
+    assert "reader@shipped" in text and "reader@1" in text and "0.9951" in text
+    assert say("--format", "json").stdout == say("list", "--format", "json").stdout
+    card = say("--card", "reader").stdout
+    assert card == say("--card", "reader@shipped").stdout
+    assert card.startswith("# reader\n")
+    assert say("--card", "reader@1").stdout.startswith("# reader@1\n")
+    assert "--card" in refused(2, "--card", "reader", "list")
+
+
+def test_the_list_says_which_one_reads_and_why() -> None:
+    add()
+    add(passed=False, reason="frozen MNIST is 0.10 points lower, at most 0.05 points may be")
+    assert [(row["reference"], row["state"]) for row in rows()] == [
+        ("reader@shipped", "default"), ("reader@1", "candidate"), ("reader@2", "candidate"),
+    ]  # fmt: skip
+    assert say("promote", "reader@1").stdout == "reader now reads with reader@1\n"
+    first, second, third = rows()
+    assert (first["state"], second["state"]) == ("shipped", "default")
+    assert second["reason"] == "promoted by hand"
+    assert second["parent_sha256"] == SHIPPED.sha256
+    assert third["reason"].startswith("frozen MNIST is 0.10 points lower")
+    assert second["gate_scores"] == {"frozen MNIST": 0.9951}
+
+
+def test_what_the_gate_kept_back_is_promoted_only_when_said_so() -> None:
+    add(passed=False, reason="recall of 7 there is 0.90 points lower")
+    line = refused(2, "promote", "reader@1")
+    assert "recall of 7" in line and "--despite-gate" in line
+    assert artifact.load("reader").reference == "reader@shipped"
+    assert say("promote", "reader@1", "--despite-gate").returncode == 0
+    assert artifact.load("reader").reference == "reader@1"
+
+
+def test_rolling_back_goes_step_by_step_to_the_shipped_model() -> None:
+    for number in (1, 2):
+        add()
+        assert say("promote", f"reader@{number}").returncode == 0
+    assert say("rollback").stdout == "reader now reads with reader@1\n"
+    assert say("rollback", "reader").stdout == "reader now reads with reader@shipped\n"
+    assert "nothing to go back to" in refused(2, "rollback")
+    assert [row["state"] for row in rows()] == ["default", "rolled back", "rolled back"]
+
+
+def test_the_shipped_model_can_be_promoted_again() -> None:
+    add()
+    say("promote", "reader@1")
+    assert say("promote", "reader@shipped").stdout == "reader now reads with reader@shipped\n"
+    assert artifact.load("reader").reference == "reader@shipped"
+
+
+def test_what_makes_no_sense_is_one_line(models: Path) -> None:
+    assert "names no version" in refused(2, "promote", "reader")
+    assert "names no version" in refused(2, "promote", "other@1")
+    assert "no such version" in refused(3, "promote", "reader@7")
+    assert "is no version" in refused(3, "promote", "reader@x")
+    assert "no model is called" in refused(2, "rollback", "other")
+    assert "xml" in refused(2, "list", "--format", "xml")
+    assert not models.exists()
+
+
+def test_damaged_versions_are_named_and_the_others_listed(models: Path) -> None:
+    for _ in range(3):
+        add()
+    (models / "reader" / "1" / "version.json").write_text("{")
+    (models / "reader" / "3" / "model.onnx").write_bytes(b"junk")
+    done = say("list", "--format", "json")
+    assert done.returncode == 1
+    assert [row["reference"] for row in json.loads(done.stdout)] == ["reader@shipped", "reader@2"]
+    first, second = done.stderr.splitlines()
+    assert first.startswith("digitry: reader@1: ") and second.startswith("digitry: reader@3: ")
+    assert "reader@3" in refused(3, "promote", "reader@3")

@@ -1,0 +1,136 @@
+"""Standard output that is full, closed or left alone: one line at most, a code that tells, no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitry.serving.corrections import Correction, Corrections
+from digitry.serving.examine import png
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+FIVE = str(SAMPLES / "digit-5.png")
+FULL = Path("/dev/full")
+
+pytestmark = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+def digitry(words: list[str], output: int, *, buffered: bool = True) -> tuple[int, str]:
+    """Run the command with its standard output on a descriptor; give the code and stderr."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    if not buffered:
+        environment["PYTHONUNBUFFERED"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-m", "digitry", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    return done.returncode, done.stderr
+
+
+def full(words: list[str], **options: bool) -> tuple[int, str]:
+    with FULL.open("w") as stream:
+        return digitry(words, stream.fileno(), **options)
+
+
+LINE = (
+    "digitry: standard output: cannot be written (No space left on device); "
+    "free space, or send it elsewhere\n"
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with one correction."""
+    path = tmp_path_factory.mktemp("store") / "corrections.db"
+    picture = png(np.zeros((28, 28), np.uint8))
+    corrections = Corrections(str(path))
+    corrections.add(
+        Correction(
+            label="5", glyph=picture, crop=picture, read_value=3, best_guess=3, confidence=0.6,
+            reason=None, model="reader", author="",
+        )
+    )  # fmt: skip
+    corrections.close()
+    return str(path)
+
+
+@pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv", "hocr"])
+def test_a_full_disk_is_one_line_for_every_format_of_read(format: str) -> None:
+    assert full(["read", FIVE, "--format", format]) == (3, LINE)
+
+
+def test_a_full_disk_is_told_while_it_fills_and_at_the_end() -> None:
+    # Without a buffer the first word fails, in the midst of the verb; with one, the last flush.
+    assert full(["read", FIVE], buffered=False) == (3, LINE)
+    assert full(["read", *[FIVE] * 3, "--format", "json"]) == (3, LINE)
+    for words in (
+        ["--help"],
+        ["--version"],
+        ["recipes"],
+        ["models"],
+        ["recipes", "--format", "json"],
+    ):
+        for buffered in (True, False):
+            assert full(words, buffered=buffered) == (3, LINE), words
+
+
+def test_a_full_disk_is_one_line_for_verbs_that_work_long(tmp_path: Path, store: str) -> None:
+    out = tmp_path / "out"
+    assert full(["evaluate", "reader", "--data", "uci", "--quiet"]) == (3, LINE)
+    code, told = full(["bulk", FIVE, "--out", str(out), "--format", "jsonl", "--workers", "1"])
+    assert (code, told) == (3, LINE)
+    # Only the telling failed; the work is done and kept.
+    assert (out / "summary.json").is_file()
+    assert full(["corrections", "export", str(tmp_path / "export"), "--db", store]) == (3, LINE)
+    assert (tmp_path / "export" / "corrections.jsonl").is_file()
+    assert full(["corrections", "list", "--db", store, "--format", "json"]) == (3, LINE)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["read", FIVE],
+        ["read", FIVE, FIVE, "--format", "jsonl"],
+        ["read", FIVE, "--format", "hocr"],
+        ["recipes"],
+        ["--help"],
+    ],
+)
+def test_a_reader_who_has_gone_is_no_error_to_speak_of(words: list[str], buffered: bool) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        assert digitry(words, theirs, buffered=buffered) == (1, "")
+    finally:
+        os.close(theirs)
+
+
+def test_a_closed_output_is_told_and_never_mistaken_for_a_file() -> None:
+    words = f'"{sys.executable}" -m digitry read "{FIVE}"'
+    done = subprocess.run(["sh", "-c", f"{words} >&-"], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "standard output: cannot be written" in done.stderr
+
+
+def test_without_a_place_for_errors_the_output_holds_readings_alone() -> None:
+    words = f'"{sys.executable}" -m digitry read "{FIVE}" absent.png'
+    done = subprocess.run(["sh", "-c", f"{words} 2>&-"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["5"]
+
+
+def test_errors_of_other_files_are_not_taken_for_those_of_the_output(tmp_path: Path) -> None:
+    code, told = digitry(["read", FIVE, "--annotate", "/dev/full/x"], subprocess.DEVNULL)
+    assert code != 0
+    assert "standard output" not in told
+    assert "Traceback" not in told
