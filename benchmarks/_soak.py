@@ -1,6 +1,6 @@
 """Hours of mixed reading in one process: memory, open files and threads must not grow.
 
-    python benchmarks/_soak.py [--minutes 60] [--record records/soak.json]
+    python benchmarks/_soak.py [--minutes 60] [--record]
 
 Sample pages, small digits and, one in a hundred, broken files are read in turn. Memory is what the
 process holds after each minute; the slope is fitted after a tenth of the time, as warm-up. Bar: under
@@ -11,7 +11,6 @@ import argparse
 import io
 import itertools
 import json
-import platform
 import threading
 import time
 from pathlib import Path
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import digitry
-from digitry import files
+import _record
+from digitry import artifact
 from digitry.errors import ImageError
 from digitry.reading.reader import Reader
 from digitry.training import strokes
@@ -62,7 +61,7 @@ def main() -> None:
     """Read for so many minutes and print one JSON object."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--minutes", type=float, default=60)
-    options.add_argument("--record", type=Path, default=None)
+    options.add_argument("--record", action="store_true", help="save a record")
     given = options.parse_args()
     reader = Reader()
     end = time.monotonic() + 60 * given.minutes
@@ -93,13 +92,26 @@ def main() -> None:
         "mb_an_hour": round(slope, 3),
         "open_files_first_last": [warm[0][2], warm[-1][2]],
         "threads_first_last": [warm[0][3], warm[-1][3]],
-        "digitry": digitry.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
     }
     print(json.dumps(result, indent=2))
-    if given.record is not None:
-        files.write_json(given.record, result)
+    if given.record:
+        record(result)
+
+
+def record(result: dict[str, object]) -> None:
+    """Save what was measured."""
+    _record.write(
+        "soak",
+        table="Bulk",
+        what=f"{result['minutes']:g} minutes of mixed reading in one process, "
+        f"{result['images']:,} images, 1% of them broken",
+        metric="growth of memory an hour, after the warm-up",
+        unit="MB",
+        values=[float(result["mb_an_hour"])],  # type: ignore[arg-type]
+        data={"model reader": artifact.load("reader").sha256},
+        versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+        extra=result,
+    )
 
 
 if __name__ == "__main__":
