@@ -167,15 +167,6 @@ def _complaint(error: Any) -> str:
 
 
 # The verbs register themselves with `app`, in the order in which `--help` shows them.
-from digitry.cli import (
-    read,
-    calibrate,
-    train,
-    sweep,
-    evaluate,
-    models,
-    data,
-    serve,
-    corrections,
-    bulk,
-)  # noqa: E402, F401, I001
+# ruff: isort: off
+from digitry.cli import read, calibrate, train, sweep, evaluate, models  # noqa: E402, F401
+from digitry.cli import data, serve, corrections, bulk  # noqa: E402, F401
