@@ -100,6 +100,7 @@ def load(path: Path) -> Checkpoint:
         TypeError,
         AttributeError,
         NotImplementedError,
+        RecursionError,
         UsageError,
         zipfile.BadZipFile,
         zlib.error,

@@ -267,7 +267,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             where=path,
             remedy="name a run folder that `digitry train` wrote",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", where=path, remedy="train again") from error
     if not isinstance(content, dict):
         raise DataError("is not a JSON object", where=path, remedy="train again")
