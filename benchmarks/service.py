@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -196,6 +197,7 @@ def main() -> None:
     counts: list[int | None] = [int(part) for part in arguments.workers.split(",")]
     rates: dict[tuple[int | None, str], float] = {}
     facts: dict[str, object] = {}
+    goodput = 0.0
     for workers in [*counts, *([None] if arguments.plain else [])]:
         title = "plain" if workers is None else f"{workers} worker{'s' if workers > 1 else ''}"
 
@@ -233,10 +235,11 @@ def main() -> None:
             good = [seconds for status, seconds in answers if status == 200]
             busy = [seconds for status, seconds in answers if status == 503]
             other = len(answers) - len(good) - len(busy)
-            share = len(good) / (ended - started) / rate
+            nonlocal goodput
+            goodput = len(good) / (ended - started) / rate
             lines = {
                 "asked": f"{len(answers)} in {ended - started:.1f} s",
-                "goodput": f"{100 * share:.0f}% of capacity",
+                "goodput": f"{100 * goodput:.0f}% of capacity",
                 "accepted": f"p50 {percentile(good, 0.5):.0f} ms, p99 {percentile(good, 0.99):.0f} ms"
                 f" (at half capacity {percentile([s for _, s in calm], 0.99):.0f} ms)",
                 "told to come again": f"{len(busy)}, p50 {percentile(busy, 0.5):.0f} ms, "
@@ -252,17 +255,32 @@ def main() -> None:
         print(f"overload, {most} workers, 28x28", flush=True)
         measured(most, overload)
     if arguments.record:
-        _record.write(
-            "service-capacity",
-            table="Speed",
-            what=f"the service, 28x28 images, {most} workers, client on the same machine",
-            metric="answers a second",
-            unit="",
-            values=[rates[most, "28x28"]],
-            data={},
-            versions=("digitry", "fastapi", "uvicorn", "onnxruntime"),
-            extra={"facts": facts, "cores": os.cpu_count(), "seconds": arguments.seconds},
-        )
+        shared: dict[str, Any] = {
+            "table": "The service, with its client on the same machine",
+            "data": {},
+            "versions": ("digitry", "fastapi", "uvicorn", "onnxruntime"),
+            "extra": {"facts": facts, "cores": os.cpu_count(), "seconds": arguments.seconds},
+        }
+        for name in sent:
+            beside = [rates[None, name]] if arguments.plain else []
+            plain = "".join(f"; a plain FastAPI + Keras service {rate:.0f}" for rate in beside)
+            _record.write(
+                f"service-capacity-{name}",
+                what=f"{name}, {most} workers",
+                metric=f"answers a second{plain}",
+                unit="",
+                values=[rates[most, name]],
+                **shared,
+            )
+        if arguments.overload:
+            _record.write(
+                "service-goodput",
+                what=f"asked {arguments.overload:g} times as often as it can answer",
+                metric="answers in time, as a share of capacity",
+                unit="%",
+                values=[100 * goodput],
+                **shared,
+            )
 
 
 if __name__ == "__main__":
