@@ -1,6 +1,7 @@
 """Readers in killable processes: what they answer, when they are full, when an image kills one."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -55,14 +56,19 @@ def test_errors_come_back_as_they_are(pool: WorkerPool) -> None:
 def test_who_waits_too_long_for_a_free_process_is_told_so(pool: WorkerPool) -> None:
     async def crowd() -> list[Any]:
         readers = PoolReaders(pool, workers=1, wait_s=0.05)
-        await readers._free.acquire()
         content = png(drawn("4"))
         wanted = {**PLAIN, "glyphs": False, "crops": False}
         return await asyncio.gather(
             *[readers.examine(content, **wanted) for _ in range(3)], return_exceptions=True
         )
 
-    assert [type(one) for one in asyncio.run(crowd())] == [UnavailableError] * 3
+    loan = pool.lend()
+    assert loan is not None
+    try:
+        answers = asyncio.run(crowd())
+    finally:
+        loan.give_back()
+    assert [type(one) for one in answers] == [UnavailableError] * 3
 
 
 def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
@@ -76,3 +82,32 @@ def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
         except ImageError:
             answers.append("error")
     assert answers[-1] == "4"
+
+
+def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one(pool: WorkerPool) -> None:
+    wanted = {**PLAIN, "glyphs": False, "crops": False}
+
+    async def impatient() -> None:
+        readers = PoolReaders(pool, workers=1)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await readers.examine(png(drawn("1234567890")), **wanted)
+        assert (await readers.examine(png(drawn("4")), **wanted)).reading.text == "4"
+        # The loop ends here while a worker reads: the next loop must not hear its answer.
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+        await readers.examine(png(drawn("1234567890")), **wanted)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(impatient())
+    assert asked(PoolReaders(pool, workers=1), png(drawn("7"))).reading.text == "7"
+
+
+def test_each_of_a_crowd_gets_its_own_answer(pool: WorkerPool) -> None:
+    texts = [str(number) for number in range(10, 40)]
+
+    async def crowd() -> list[Examined]:
+        readers = PoolReaders(pool, workers=1)
+        wanted = {**PLAIN, "glyphs": False, "crops": False}
+        return await asyncio.gather(*[readers.examine(png(drawn(t)), **wanted) for t in texts])
+
+    assert [one.reading.text for one in asyncio.run(crowd())] == texts

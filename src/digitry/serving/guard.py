@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, fields
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digitry.errors import UsageError
@@ -44,7 +44,14 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
 }
+"""Of every answer, but for those that a route has set itself."""
+
+_BUSY = busy().response()
+"""Made once: under overload it is most of what is answered."""
+
+_RAW = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +178,8 @@ class Guard:
         works = scope["method"] == "POST"
         # A small body is here by now; taking it in keeps the connection, and a new one costs more.
         if works and self.working >= self.limits.at_once and not _is_small(headers):
-            raise busy()
+            await _BUSY(scope, receive, answer)
+            return
         held = 0
         try:
             parts: list[bytes] = []
@@ -186,7 +194,8 @@ class Guard:
                 return
             # Asked again: others may have come while this body was on its way.
             if self.working >= self.limits.at_once:
-                raise busy()
+                await _BUSY(scope, receive, answer)
+                return
             self.working += 1
             self.metrics.working.set(self.working)
             try:
@@ -269,10 +278,10 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            own = list(message.get("headers", ()))
+            set_already = {name.lower() for name, _ in own}
+            more = (header for header in _RAW if header[0] not in set_already)
+            message = {**message, "headers": [*own, *more]}
         await self._send(message)
 
 

@@ -1,5 +1,7 @@
 """What is counted, for Prometheus. Labels are bounded: routes, statuses and kinds, never paths or ids."""
 
+import functools
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
@@ -47,6 +49,13 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        # Looking a label up takes as long as all else about a request that is refused at once.
+        self._counted = functools.cache(
+            lambda method, route, status: (
+                self.requests.labels(method, route, str(status)),
+                self.request_seconds.labels(route),
+            )
+        )
         self.corrections = Counter(
             "digitry_corrections", "Corrections that were kept or undone.", ("what",),
             registry=self.registry,
@@ -57,8 +66,9 @@ class Metrics:
         # The route as it is written in the code; what matches none shares one label.
         route = getattr(scope.get("route"), "path", None) or "other"
         method = scope["method"] if scope["method"] in VERBS else "other"
-        self.requests.labels(method, route, str(status)).inc()
-        self.request_seconds.labels(route).observe(seconds)
+        count, timed = self._counted(method, route, status)
+        count.inc()
+        timed.observe(seconds)
 
     def reading(self, reading: Reading) -> None:
         """Count one image that was read."""

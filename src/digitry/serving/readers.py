@@ -1,7 +1,9 @@
 """Those who read for the service: a pool of processes that may be killed, or threads of this one."""
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -73,11 +75,9 @@ class PoolReaders:
     """
 
     def __init__(self, pool: WorkerPool, *, workers: int, wait_s: float = 5.0) -> None:
-        self._pool = pool
-        self._wait_s = wait_s
-        # What waits, waits here, where it can be told after a while that nobody has become free.
-        self._free = asyncio.Semaphore(workers)
-        self._threads = ThreadPoolExecutor(workers, "reader")
+        self._pool, self._workers, self._wait_s = pool, workers, wait_s
+        self._jobs: asyncio.Queue[_Job] | None = None
+        self._runners: list[asyncio.Task[None]] = []
         self._closed = False
 
     def ready(self) -> bool:
@@ -86,17 +86,16 @@ class PoolReaders:
 
     async def examine(self, content: bytes, **options: Any) -> Examined:
         """Read one image; see `digitry.serving.examine.examine`."""
-        name = options.pop("name") or "<bytes>"
-        work = partial(self._pool.examine, content, name, wait_s=self._wait_s, **options)
+        job = _Job(content, options, asyncio.get_running_loop().create_future())
+        self._queue().put_nowait(job)
         try:
-            async with asyncio.timeout(self._wait_s):
-                await self._free.acquire()
-        except TimeoutError:
-            raise UnavailableError("all readers are busy", remedy="try again later") from None
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            await asyncio.wait([job.answer], timeout=self._wait_s)
+            # One that has begun has a limit of its own.
+            if not job.answer.done() and not job.begun:
+                raise UnavailableError("all readers are busy", remedy="try again later")
+            found = await job.answer
         finally:
-            self._free.release()
+            job.answer.cancel()
         if isinstance(found, DigitryError):
             raise found
         return found
@@ -104,5 +103,46 @@ class PoolReaders:
     def close(self) -> None:
         """End the workers."""
         self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for runner in self._runners:
+            runner.cancel()
         self._pool.close()
+
+    def _queue(self) -> "asyncio.Queue[_Job]":
+        """Give the queue of this event loop, with those who serve it."""
+        if self._jobs is None or all(runner.done() for runner in self._runners):
+            self._jobs = asyncio.Queue()
+            self._runners = [
+                asyncio.create_task(self._serve(self._jobs)) for _ in range(self._workers)
+            ]
+        return self._jobs
+
+    async def _serve(self, jobs: "asyncio.Queue[_Job]") -> None:
+        """Let one worker read what waits, one after the other, for as long as the loop runs."""
+        while (loan := self._pool.lend()) is None:
+            await asyncio.sleep(0.05)
+        try:
+            while True:
+                job = await jobs.get()
+                if job.answer.done():
+                    continue
+                job.begun = True
+                options = dict(job.options)
+                name = options.pop("name") or "<bytes>"
+                try:
+                    found: Any = await loan.examine(job.content, name, **options)
+                except Exception as error:  # noqa: BLE001 (the next image is to be read all the same)
+                    if not job.answer.done():
+                        job.answer.set_exception(error)
+                else:
+                    if not job.answer.done():
+                        job.answer.set_result(found)
+        finally:
+            loan.give_back()
+
+
+@dataclass
+class _Job:
+    content: bytes
+    options: Mapping[str, Any]
+    answer: "asyncio.Future[Examined | DigitryError]"
+    begun: bool = False

@@ -7,6 +7,7 @@ late is replaced, and the image that did it gets an error of its own. A worker g
 with JSON: it never sees a path, and the parent never unpickles what it says.
 """
 
+import asyncio
 import json
 import os
 import queue
@@ -19,7 +20,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,6 +44,7 @@ SMALL_BYTES = 32 << 10
 
 START_S = 60.0
 MAX_ANSWER = 64 << 20
+MAX_REQUEST = 1 << 32
 _OUT_OF_MEMORY = 3
 _TICK_S = 0.05
 
@@ -187,25 +188,12 @@ class WorkerPool:
             return Reading.from_dict(row)
         return ImageError(row["reason"], where=name, remedy=row.get("remedy"))
 
-    def examine(
-        self,
-        content: bytes,
-        name: str = "<bytes>",
-        *,
-        layout: "Layout | None" = None,
-        wait_s: float | None = None,
-        **wanted: Any,
-    ) -> "Examined | DigitryError":
-        """Read one image as `read` does, and give pictures of its digits.
-
-        Args:
-            content, name, layout, wait_s: as for `read`.
-            wanted: max_error, glyphs, crops of `digitry.serving.examine`.
-        """
-        from digitry.serving.examine import answered
-
-        row = self._one(content, name, layout, wait_s, full=wanted)
-        return row if isinstance(row, DigitryError) else answered(row, name)
+    def lend(self) -> "Loan | None":
+        """Lend a free worker to an event loop, if there is one."""
+        try:
+            return Loan(self, self._idle.get_nowait())
+        except queue.Empty:
+            return None
 
     def rows(self, items: Sequence[Item], *, layout: "Layout | None" = None) -> Rows:
         """Read some images to the rows of a table; the same images always give the same bytes.
@@ -243,7 +231,7 @@ class WorkerPool:
         try:
             answer = self._ask([Item(name, content)], layout, wait_s, full=full)
         except _DiedError as death:
-            return ImageError(str(death), where=name, remedy="open it elsewhere and save it again")
+            return _culprit(death, name)
         except UnavailableError as error:
             return error
         row: dict[str, Any] = json.loads(answer[-1])
@@ -275,22 +263,32 @@ class WorkerPool:
         except queue.Empty:
             raise UnavailableError("all readers are busy", remedy="try again later") from None
         try:
-            if self._closed.is_set():
-                raise UnavailableError("the readers were stopped", remedy="start them again")
-            answer = worker.ask(request, self.wall_s).split(b"\n")
-            if len(answer) != len(items) + 1:
-                raise _DiedError("cannot be read together with others")
-            return answer
+            self.check_open()
+            return _split(worker.ask(request, self.wall_s), len(items))
         except (_DiedError, DigitryError) as error:
-            # An answer of one line alone asks for the items one by one; that worker is well.
-            if not worker.alive():
-                worker = self._replaced(worker)
-            if isinstance(error, DigitryError):
-                raise
-            reason = str(error).format(wall_s=f"{self.wall_s:g}", cpu_s=f"{self.cpu_s:g}")
-            raise _DiedError(reason) from None
+            worker, reason = self.after(worker, error)
+            raise reason from None
         finally:
             self._idle.put(worker)
+
+    def check_open(self) -> None:
+        """Raise UnavailableError if the pool was closed."""
+        if self._closed.is_set():
+            raise UnavailableError("the readers were stopped", remedy="start them again")
+
+    def after(self, worker: "_Worker", error: Exception) -> tuple["_Worker", Exception]:
+        """Give the worker to go on with after a failed request, and what is to be said of it."""
+        # An answer of one line alone asks for the items one by one; that worker is well.
+        if not worker.alive():
+            worker = self._replaced(worker)
+        if isinstance(error, DigitryError):
+            return worker, error
+        reason = str(error).format(wall_s=f"{self.wall_s:g}", cpu_s=f"{self.cpu_s:g}")
+        return worker, _DiedError(reason)
+
+    def take_back(self, worker: "_Worker") -> None:
+        """Put a worker that was lent among the free ones."""
+        self._idle.put(worker)
 
     def _failed(self, item: Item, reason: str) -> list[bytes]:
         row = _failed_row(item.name, item.offset, reason, self.artifact.metadata.name)
@@ -314,6 +312,55 @@ class WorkerPool:
                 workers = list(self._workers)
             for worker in workers:
                 worker.kill_if_late()
+
+
+class Loan:
+    """A worker of a pool in the hands of an event loop, which waits for it without a thread.
+
+    Threads that wait for workers beside a busy event loop get their turn late, and workers stand idle
+    meanwhile: the service answered two thirds as often with them.
+
+    Args:
+        pool: whose it is.
+        worker: one of its free ones.
+    """
+
+    def __init__(self, pool: WorkerPool, worker: "_Worker") -> None:
+        self._pool, self._worker = pool, worker
+        self._asked = False
+
+    async def examine(
+        self, content: bytes, name: str, *, layout: "Layout", **wanted: Any
+    ) -> "Examined | DigitryError":
+        """Read one image as `WorkerPool.read` does, and give pictures of its digits.
+
+        Args:
+            content, name, layout: as for `WorkerPool.read`.
+            wanted: max_error, glyphs, crops of `digitry.serving.examine`.
+        """
+        from digitry.serving.examine import answered
+
+        request = _packed([Item(name, content)], layout, wanted)
+        self._asked = True
+        try:
+            self._pool.check_open()
+            answer = _split(await self._worker.ask_soon(request, self._pool.wall_s), 1)
+        except (_DiedError, DigitryError) as error:
+            self._worker, reason = await asyncio.to_thread(self._pool.after, self._worker, error)
+            self._asked = False
+            found = _culprit(reason, name) if isinstance(reason, _DiedError) else reason
+            if not isinstance(found, DigitryError):
+                raise found from None
+            return found
+        self._asked = False
+        return answered(json.loads(answer[-1]), name)
+
+    def give_back(self) -> None:
+        """End the loan. A worker that still owes an answer, which nobody waits for, is replaced."""
+        if self._asked:
+            self._worker.kill()
+            self._worker, _ = self._pool.after(self._worker, _DiedError())
+        self._pool.take_back(self._worker)
 
 
 def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -343,6 +390,18 @@ class _DiedError(Exception):
     """A worker is gone, or could not answer; the text says why, for `str.format` with the limits."""
 
 
+def _culprit(death: _DiedError, name: str) -> ImageError:
+    return ImageError(str(death), where=name, remedy="open it elsewhere and save it again")
+
+
+def _split(answer: bytes, items: int) -> list[bytes]:
+    """Give the lines of an answer: one of notes, and one for each item."""
+    lines = answer.split(b"\n")
+    if len(lines) != items + 1:
+        raise _DiedError("cannot be read together with others")
+    return lines
+
+
 class _Worker:
     """One process and our end of the line to it; used by one thread at a time."""
 
@@ -354,7 +413,8 @@ class _Worker:
         self._ready = False
         self._sha256 = config["sha256"]
         self._source = config["model"]
-        with ours, theirs:
+        self._line = ours
+        with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -370,9 +430,8 @@ class _Worker:
                     "OPENBLAS_NUM_THREADS": "1",
                 },
             )
-            self._line = Connection(ours.detach())
         with suppress(OSError):
-            self._line.send_bytes(json.dumps(config).encode())
+            self._line.sendall(wire.framed(json.dumps(config).encode()))
 
     def alive(self) -> bool:
         return self.process.poll() is None and not self.late
@@ -382,7 +441,8 @@ class _Worker:
             return
         self._limit(START_S)
         try:
-            answer = json.loads(self._line.recv_bytes(MAX_ANSWER))
+            self._line.setblocking(True)
+            answer = json.loads(wire.receive(self._line, MAX_ANSWER))
         except (EOFError, OSError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(1.0)
@@ -402,25 +462,48 @@ class _Worker:
     def ask(self, request: bytes, wall_s: float) -> bytes:
         try:
             self.wait_until_ready()
+            self._line.setblocking(True)
             self._limit(wall_s)
-            self._line.send_bytes(request)
-            answer = self._line.recv_bytes(MAX_ANSWER)
+            self._line.sendall(wire.framed(request))
+            answer = wire.receive(self._line, MAX_ANSWER)
         except (EOFError, OSError) as error:
-            self._limit(None)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(1.0)
-            raise _DiedError(self._death()) from error
+            raise self._gone() from error
+        return self._in_time(answer)
+
+    async def ask_soon(self, request: bytes, wall_s: float) -> bytes:
+        """Do as `ask` does in an event loop."""
+        try:
+            if not self._ready:
+                await asyncio.to_thread(self.wait_until_ready)
+            self._line.setblocking(False)
+            self._limit(wall_s)
+            await asyncio.get_running_loop().sock_sendall(self._line, wire.framed(request))
+            answer = await wire.receive_soon(self._line, MAX_ANSWER)
+        except (EOFError, OSError) as error:
+            raise await asyncio.to_thread(self._gone) from error
+        return self._in_time(answer)
+
+    def _in_time(self, answer: bytes) -> bytes:
         self._limit(None)
         if self.late:
             raise _DiedError(self._death())
         return answer
 
+    def _gone(self) -> _DiedError:
+        self._limit(None)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
+        return _DiedError(self._death())
+
+    def kill(self) -> None:
+        self.late = True
+        self.process.kill()
+
     def kill_if_late(self) -> None:
         # Under one lock with the end of a request: never is a worker killed for one that has ended.
         with self._clock:
             if self._deadline < time.monotonic():
-                self.late = True
-                self.process.kill()
+                self.kill()
 
     def _limit(self, seconds: float | None) -> None:
         with self._clock:
@@ -452,25 +535,29 @@ _START = "import sys; from digitry.serving.workers import serve; serve(int(sys.a
 
 def serve(line: int) -> None:
     """Be a worker on the file descriptor `line` until the other end hangs up."""
-    connection = Connection(line)
+    connection = socket.socket(fileno=line)
+
+    def say(answer: bytes) -> None:
+        connection.sendall(wire.framed(answer))
+
     try:
-        config = json.loads(connection.recv_bytes())
+        config = json.loads(wire.receive(connection, MAX_REQUEST))
         try:
             reader = _loaded(config)
         except DigitryError as error:
-            connection.send_bytes(_json({"error": f"{error.what}; {error.remedy}"}))
+            say(_json({"error": f"{error.what}; {error.remedy}"}))
             return
         confine(config["memory_bytes"])
-        connection.send_bytes(_json({"sha256": config["sha256"]}))
+        say(_json({"sha256": config["sha256"]}))
         while True:
-            request = connection.recv_bytes()
+            request = wire.receive(connection, MAX_REQUEST)
             # Processor time of the whole process; at its end the system ends us, whatever we do.
             signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
             asked = _unpacked(request)
             del request
             answer = _answer(reader, *asked)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.send_bytes(answer)
+            say(answer)
             # What the next request may take must not depend on what this one was.
             del asked, answer
     except MemoryError:
