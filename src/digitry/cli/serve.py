@@ -131,7 +131,6 @@ def serve(
     # no failure, so by then it has nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-
     uvicorn.Server(config).run(sockets=[listening])
 
 
