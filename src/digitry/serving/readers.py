@@ -10,7 +10,10 @@ from typing import Any, Protocol
 from digitry.errors import DigitryError, UnavailableError
 from digitry.reading.reader import Layout, Reader
 from digitry.serving.examine import Examined, examine
-from digitry.serving.workers import WorkerPool
+from digitry.serving.workers import Loan, WorkerPool
+
+_AHEAD = 2
+"""Images that a worker has before it: the one that it reads, and the next."""
 
 
 class Readers(Protocol):
@@ -121,23 +124,26 @@ class PoolReaders:
         while (loan := self._pool.lend()) is None:
             await asyncio.sleep(0.05)
         try:
-            while True:
-                job = await jobs.get()
-                if job.answer.done():
-                    continue
-                job.begun = True
-                options = dict(job.options)
-                name = options.pop("name") or "<bytes>"
-                try:
-                    found: Any = await loan.examine(job.content, name, **options)
-                except Exception as error:  # noqa: BLE001 (the next image is to be read all the same)
-                    if not job.answer.done():
-                        job.answer.set_exception(error)
-                else:
-                    if not job.answer.done():
-                        job.answer.set_result(found)
+            await asyncio.gather(*[self._lane(loan, jobs) for _ in range(_AHEAD)])
         finally:
             loan.give_back()
+
+    async def _lane(self, loan: Loan, jobs: "asyncio.Queue[_Job]") -> None:
+        while True:
+            job = await jobs.get()
+            if job.answer.done():
+                continue
+            job.begun = True
+            options = dict(job.options)
+            name = options.pop("name") or "<bytes>"
+            try:
+                found: Any = await loan.examine(job.content, name, **options)
+            except Exception as error:  # noqa: BLE001 (the next image is to be read all the same)
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+            else:
+                if not job.answer.done():
+                    job.answer.set_result(found)
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """How a request travels to a worker: some JSON and some bytes in one message, nothing that is run."""
 
-import asyncio
 import json
 import socket
 import struct
@@ -33,46 +32,45 @@ def framed(message: bytes) -> bytes:
     return _LENGTH.pack(len(message)) + message
 
 
-def receive(line: socket.socket, limit: int) -> bytes:
+def receive(line: socket.socket, received: bytearray, limit: int) -> bytes:
     """Wait for one message.
+
+    Args:
+        line: where it comes from.
+        received: what has come beyond the message before; what comes beyond this one stays there.
+        limit: bytes of a message.
 
     Raises:
         EOFError: the other end has hung up.
         OSError: the line is broken, or the message longer than the limit.
     """
-    received = bytearray()
-    while not (whole := _whole(received, limit)):
-        received += _some(line.recv(max(_PART, _missing(received))))
-    return whole[0]
+    while (message := first(received, limit)) is None:
+        part = line.recv(max(_PART, _missing(received)))
+        if not part:
+            raise EOFError
+        received += part
+    return message
 
 
-async def receive_soon(line: socket.socket, limit: int) -> bytes:
-    """Do as `receive` does in an event loop; the line must not block."""
-    loop = asyncio.get_running_loop()
-    received = bytearray()
-    while not (whole := _whole(received, limit)):
-        received += _some(await loop.sock_recv(line, max(_PART, _missing(received))))
-    return whole[0]
+def first(received: bytearray, limit: int) -> bytes | None:
+    """Take the first message out of what was received; None if it is not whole.
 
-
-def _some(part: bytes) -> bytes:
-    if not part:
-        raise EOFError
-    return part
+    Raises:
+        OSError: it is longer than the limit.
+    """
+    if len(received) < _LENGTH.size:
+        return None
+    end = _LENGTH.size + int(_LENGTH.unpack_from(received)[0])
+    if end - _LENGTH.size > limit:
+        raise OSError("the message is too long")
+    if len(received) < end:
+        return None
+    message = bytes(memoryview(received)[_LENGTH.size : end])
+    del received[:end]
+    return message
 
 
 def _missing(received: bytearray) -> int:
     if len(received) < _LENGTH.size:
         return 0
     return _LENGTH.size + int(_LENGTH.unpack_from(received)[0]) - len(received)
-
-
-def _whole(received: bytearray, limit: int) -> tuple[bytes] | None:
-    # Each end waits for an answer before it sends again: never does a second message follow.
-    if len(received) < _LENGTH.size:
-        return None
-    if _LENGTH.unpack_from(received)[0] > limit:
-        raise OSError("the message is too long")
-    if _missing(received) > 0:
-        return None
-    return (bytes(memoryview(received)[_LENGTH.size :]),)

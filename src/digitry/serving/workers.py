@@ -8,6 +8,7 @@ with JSON: it never sees a path, and the parent never unpickles what it says.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import queue
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,9 +267,15 @@ class WorkerPool:
         try:
             self.check_open()
             return _split(worker.ask(request, self.wall_s), len(items))
-        except (_DiedError, DigitryError) as error:
-            worker, reason = self.after(worker, error)
-            raise reason from None
+        except _DiedError as death:
+            # An answer of one line alone asks for the items one by one; that worker is well.
+            if not worker.alive():
+                worker = self.replaced(worker)
+            raise self.explained(death) from None
+        except DigitryError:
+            if not worker.alive():
+                worker = self.replaced(worker)
+            raise
         finally:
             self._idle.put(worker)
 
@@ -276,15 +284,16 @@ class WorkerPool:
         if self._closed.is_set():
             raise UnavailableError("the readers were stopped", remedy="start them again")
 
-    def after(self, worker: "_Worker", error: Exception) -> tuple["_Worker", Exception]:
-        """Give the worker to go on with after a failed request, and what is to be said of it."""
-        # An answer of one line alone asks for the items one by one; that worker is well.
-        if not worker.alive():
-            worker = self._replaced(worker)
-        if isinstance(error, DigitryError):
-            return worker, error
-        reason = str(error).format(wall_s=f"{self.wall_s:g}", cpu_s=f"{self.cpu_s:g}")
-        return worker, _DiedError(reason)
+    def explained(self, death: "_DiedError") -> "_DiedError":
+        """Give the same with our limits in its words."""
+        return _DiedError(str(death).format(wall_s=f"{self.wall_s:g}", cpu_s=f"{self.cpu_s:g}"))
+
+    def replaced(self, worker: "_Worker") -> "_Worker":
+        """Give the worker to go on with in place of one that is gone."""
+        worker.stop()
+        with self._lock:
+            self._workers.discard(worker)
+        return worker if self._closed.is_set() else self._started()
 
     def take_back(self, worker: "_Worker") -> None:
         """Put a worker that was lent among the free ones."""
@@ -300,12 +309,6 @@ class WorkerPool:
             self._workers.add(worker)
         return worker
 
-    def _replaced(self, worker: "_Worker") -> "_Worker":
-        worker.stop()
-        with self._lock:
-            self._workers.discard(worker)
-        return worker if self._closed.is_set() else self._started()
-
     def _watch(self) -> None:
         while not self._closed.wait(_TICK_S):
             with self._lock:
@@ -317,8 +320,9 @@ class WorkerPool:
 class Loan:
     """A worker of a pool in the hands of an event loop, which waits for it without a thread.
 
-    Threads that wait for workers beside a busy event loop get their turn late, and workers stand idle
-    meanwhile: the service answered two thirds as often with them.
+    Threads that wait for workers beside a busy event loop get their turn late, and an event loop that
+    hears of an answer late is late with the next request; workers stood idle for a third of the time.
+    So one request may be sent ahead: answers come in the order of requests.
 
     Args:
         pool: whose it is.
@@ -327,7 +331,10 @@ class Loan:
 
     def __init__(self, pool: WorkerPool, worker: "_Worker") -> None:
         self._pool, self._worker = pool, worker
-        self._asked = False
+        self._pending: deque[asyncio.Future[bytes]] = deque()
+        self._line: asyncio.WriteTransport | None = None
+        self._opening = asyncio.Lock()
+        self._gone = self._ended = False
 
     async def examine(
         self, content: bytes, name: str, *, layout: "Layout", **wanted: Any
@@ -340,27 +347,98 @@ class Loan:
         """
         from digitry.serving.examine import answered
 
-        request = _packed([Item(name, content)], layout, wanted)
-        self._asked = True
-        try:
-            self._pool.check_open()
-            answer = _split(await self._worker.ask_soon(request, self._pool.wall_s), 1)
-        except (_DiedError, DigitryError) as error:
-            self._worker, reason = await asyncio.to_thread(self._pool.after, self._worker, error)
-            self._asked = False
-            found = _culprit(reason, name) if isinstance(reason, _DiedError) else reason
-            if not isinstance(found, DigitryError):
-                raise found from None
-            return found
-        self._asked = False
-        return answered(json.loads(answer[-1]), name)
+        request = wire.framed(_packed([Item(name, content)], layout, wanted))
+        while True:
+            try:
+                self._pool.check_open()
+                line = self._line or await self._opened()
+                worker = self._worker
+                answer = _split(await self._answer(line, request), 1)
+                return answered(json.loads(answer[-1]), name)
+            except _BystanderError:
+                continue
+            except _DiedError as death:
+                found = death if str(death) else await asyncio.to_thread(worker.death)
+                return _culprit(self._pool.explained(found), name)
+            except DigitryError as error:
+                return error
 
     def give_back(self) -> None:
         """End the loan. A worker that still owes an answer, which nobody waits for, is replaced."""
-        if self._asked:
-            self._worker.kill()
-            self._worker, _ = self._pool.after(self._worker, _DiedError())
+        self._ended = True
+        if self._line is not None:
+            self._line.abort()
+        if self._pending or self._gone:
+            self._worker = self._pool.replaced(self._worker)
         self._pool.take_back(self._worker)
+
+    async def _opened(self) -> asyncio.WriteTransport:
+        async with self._opening:
+            if self._line is None:
+                if self._gone:
+                    self._worker = await asyncio.to_thread(self._pool.replaced, self._worker)
+                    self._gone = False
+                await asyncio.to_thread(self._worker.wait_until_ready)
+                self._line, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: _Exchange(self._hear, self._lose), sock=self._worker.end()
+                )
+            return self._line
+
+    def _answer(self, line: asyncio.WriteTransport, request: bytes) -> "asyncio.Future[bytes]":
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._pending.append(answer)
+        if len(self._pending) == 1:
+            self._worker.limit(self._pool.wall_s)
+        line.write(request)
+        return answer
+
+    def _hear(self, message: bytes) -> None:
+        answer = self._pending.popleft()
+        # The clock of the next one starts when the worker turns to it.
+        self._worker.limit(self._pool.wall_s if self._pending else None)
+        if not answer.done():
+            answer.set_result(message)
+
+    def _lose(self) -> None:
+        if self._ended:
+            return
+        self._line, self._gone = None, True
+        self._worker.limit(None)
+        errors: Iterator[Exception] = itertools.chain(
+            [_DiedError()], itertools.repeat(_BystanderError())
+        )
+        for answer, error in zip(self._pending, errors, strict=False):
+            if not answer.done():
+                answer.set_exception(error)
+        self._pending.clear()
+
+
+class _BystanderError(Exception):
+    """The worker is gone, but for another image's sake."""
+
+
+class _Exchange(asyncio.Protocol):
+    """Takes answers from a line as they come."""
+
+    def __init__(self, hear: Callable[[bytes], None], lose: Callable[[], None]) -> None:
+        self._hear, self._lose = hear, lose
+        self._received = bytearray()
+        self._line: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._line = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            while (message := wire.first(self._received, MAX_ANSWER)) is not None:
+                self._hear(message)
+        except OSError:
+            if self._line is not None:
+                self._line.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose()
 
 
 def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -439,10 +517,10 @@ class _Worker:
     def wait_until_ready(self) -> None:
         if self._ready:
             return
-        self._limit(START_S)
+        self.limit(START_S)
         try:
             self._line.setblocking(True)
-            answer = json.loads(wire.receive(self._line, MAX_ANSWER))
+            answer = json.loads(wire.receive(self._line, bytearray(), MAX_ANSWER))
         except (EOFError, OSError) as error:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(1.0)
@@ -450,7 +528,7 @@ class _Worker:
                 "a worker process could not be started", remedy="look whether memory is short"
             ) from error
         finally:
-            self._limit(None)
+            self.limit(None)
         if answer.get("error"):
             raise ModelError(answer["error"], where=self._source)
         if answer["sha256"] != self._sha256:
@@ -463,49 +541,31 @@ class _Worker:
         try:
             self.wait_until_ready()
             self._line.setblocking(True)
-            self._limit(wall_s)
+            self.limit(wall_s)
             self._line.sendall(wire.framed(request))
-            answer = wire.receive(self._line, MAX_ANSWER)
+            answer = wire.receive(self._line, bytearray(), MAX_ANSWER)
         except (EOFError, OSError) as error:
-            raise self._gone() from error
-        return self._in_time(answer)
-
-    async def ask_soon(self, request: bytes, wall_s: float) -> bytes:
-        """Do as `ask` does in an event loop."""
-        try:
-            if not self._ready:
-                await asyncio.to_thread(self.wait_until_ready)
-            self._line.setblocking(False)
-            self._limit(wall_s)
-            await asyncio.get_running_loop().sock_sendall(self._line, wire.framed(request))
-            answer = await wire.receive_soon(self._line, MAX_ANSWER)
-        except (EOFError, OSError) as error:
-            raise await asyncio.to_thread(self._gone) from error
-        return self._in_time(answer)
-
-    def _in_time(self, answer: bytes) -> bytes:
-        self._limit(None)
+            self.limit(None)
+            raise self.death() from error
+        self.limit(None)
         if self.late:
-            raise _DiedError(self._death())
+            raise self.death()
         return answer
 
-    def _gone(self) -> _DiedError:
-        self._limit(None)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(1.0)
-        return _DiedError(self._death())
-
-    def kill(self) -> None:
-        self.late = True
-        self.process.kill()
+    def end(self) -> socket.socket:
+        """Give our end of the line to an event loop, which closes it when it is done."""
+        line = self._line.dup()
+        line.setblocking(False)
+        return line
 
     def kill_if_late(self) -> None:
         # Under one lock with the end of a request: never is a worker killed for one that has ended.
         with self._clock:
             if self._deadline < time.monotonic():
-                self.kill()
+                self.late = True
+                self.process.kill()
 
-    def _limit(self, seconds: float | None) -> None:
+    def limit(self, seconds: float | None) -> None:
         with self._clock:
             self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
 
@@ -515,17 +575,20 @@ class _Worker:
             self.process.wait(5.0)
         self._line.close()
 
-    def _death(self) -> str:
+    def death(self) -> _DiedError:
+        """Say why the process has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
         status = self.process.poll()
         if self.late:
-            return "takes longer than {wall_s} s to read"
+            return _DiedError("takes longer than {wall_s} s to read")
         if status in (-signal.SIGPROF, -signal.SIGXCPU):
-            return "takes more than {cpu_s} s of computing to read"
+            return _DiedError("takes more than {cpu_s} s of computing to read")
         if status == _OUT_OF_MEMORY:
-            return NO_MEMORY
+            return _DiedError(NO_MEMORY)
         if status is not None and status < 0:
-            return f"crashed its reader ({signal.Signals(-status).name})"
-        return "crashed its reader"
+            return _DiedError(f"crashed its reader ({signal.Signals(-status).name})")
+        return _DiedError("crashed its reader")
 
 
 # --- the worker's side -----------------------------------------------------------------------------
@@ -536,12 +599,13 @@ _START = "import sys; from digitry.serving.workers import serve; serve(int(sys.a
 def serve(line: int) -> None:
     """Be a worker on the file descriptor `line` until the other end hangs up."""
     connection = socket.socket(fileno=line)
+    received = bytearray()
 
     def say(answer: bytes) -> None:
         connection.sendall(wire.framed(answer))
 
     try:
-        config = json.loads(wire.receive(connection, MAX_REQUEST))
+        config = json.loads(wire.receive(connection, received, MAX_REQUEST))
         try:
             reader = _loaded(config)
         except DigitryError as error:
@@ -550,7 +614,7 @@ def serve(line: int) -> None:
         confine(config["memory_bytes"])
         say(_json({"sha256": config["sha256"]}))
         while True:
-            request = wire.receive(connection, MAX_REQUEST)
+            request = wire.receive(connection, received, MAX_REQUEST)
             # Processor time of the whole process; at its end the system ends us, whatever we do.
             signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
             asked = _unpacked(request)
