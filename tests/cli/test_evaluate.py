@@ -2,48 +2,20 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import digitry.cli
 from digitry.cli.model_text import card_text
 from digitry.training import robustness
 from digitry.training.corruptions import CORRUPTIONS
 from digitry.training.datasets import Dataset
 from digitry.training.parsers import Split
 
+from .conftest import Say
+
 pytest.importorskip("sklearn")
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Say = Callable[..., Answer]
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Say:
-    """Run `digitry …` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["digitry", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            digitry.cli.main()
-        seen = capfd.readouterr()
-        return Answer(int(end.value.code or 0), seen.out, seen.err)
-
-    return run
 
 
 @pytest.fixture

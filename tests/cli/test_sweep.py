@@ -1,46 +1,19 @@
 """`sweep`, as a user types it."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import digitry.cli
+from .conftest import Say
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Say = Callable[..., Answer]
-
 SMALL = ("sweep", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=4|8,4")
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Say:
-    """Run `digitry …` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["digitry", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            digitry.cli.main()
-        seen = capfd.readouterr()
-        return Answer(int(end.value.code or 0), seen.out, seen.err)
-
-    return run
 
 
 def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
