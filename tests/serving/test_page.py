@@ -118,7 +118,7 @@ class Visit:
                 [...line.querySelectorAll(".digit")].map(digit => digit.textContent).join("")
             ).join("\\n") === text""",
             arg=text,
-            timeout=8000,
+            timeout=30_000,
         )
 
     def send(self, *files: Path | dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **options
         )
-        context.set_default_timeout(8000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         visits.append(Visit(context.new_page(), running))
         return visits[-1]
