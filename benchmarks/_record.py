@@ -30,9 +30,10 @@ def write(
     """Save records/<name>.json; the command is the one that is running."""
     root = RECORDS.parent
     script = Path(sys.argv[0]).resolve().relative_to(root)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    ).stdout.strip()
+    commit = _git("rev-parse", "--short", "HEAD")
+    # Records themselves do not count: each one that is written changes the tree for the next.
+    if _git("status", "--porcelain", "--", "src", "benchmarks", "pyproject.toml", "requirements"):
+        commit += "-dirty"
     path = RECORDS / f"{name}.json"
     files.write_json(
         path,
@@ -70,6 +71,13 @@ def hardware() -> str:
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
     return f"{model}, {os.cpu_count()} cores"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=RECORDS.parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def _shown(argument: str) -> str:

@@ -30,7 +30,13 @@ def main() -> None:
     classic, reader = Classifier(artifact.load(sys.argv[1])), Reader()
     with (HERE / "truth.csv").open(encoding="utf-8") as lines:
         cases = [row for row in csv.DictReader(lines) if row["layout"] == "single"]
-    rows = ("a photo of a digit", "the classic way sees", "and reads", "digitry sees", "and reads")
+    rows = (
+        "a picture of a digit",
+        "the classic way sees",
+        "and reads",
+        "digitry sees",
+        "and reads",
+    )
     heights = (CELL, CELL, 44, CELL, 44)
     tops = [GAP + sum(heights[:row]) + row * GAP for row in range(len(rows))]
     size = (LABELS + len(cases) * (CELL + GAP) + GAP, tops[-1] + heights[-1] + GAP)

@@ -19,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # What lives for the whole session is made before any test is isolated; it is to read with the
     # shipped models, not with versions that somebody has on the shelf.
     os.environ["DIGITRY_MODELS"] = os.devnull
+    # Some tests run ONNX Runtime by themselves.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -318,25 +318,14 @@ _CONV_SMALL = Recipe(
     averaging=0.998,
 )
 
-_FLAGSHIP = Recipe(
+_FLAGSHIP = dataclasses.replace(
+    _CONV_SMALL,
     name="flagship",
-    summary="the most accurate: ten convolutions without a pool, sized for a GPU",
-    architecture="conv",
-    # The 3x3 network of An et al. 2020, An Ensemble of Simple Convolutional Neural Network Models for
-    # MNIST Digit Recognition: without a pool no pixel's place is lost before the last layer.
-    hidden=(32, 48, 64, 80, 96, 112, 128, 144, 160, 176),
-    padding="valid",
-    pools=(),
-    head="flatten",
-    dropout=0.2,
-    learning_rate=3e-3,
-    schedule="one-cycle",
-    warmup=0.2,
-    batch_size=125,
+    summary="the most accurate: conv-small four times as wide, an hour on two cores",
+    hidden=(64, 64, 64, 128, 128),
+    # What is wide wants smaller steps.
+    learning_rate=5e-3,
     epochs=60,
-    label_smoothing=0.02,
-    augment="light",
-    precision="bfloat16",
     averaging=0.999,
 )
 
