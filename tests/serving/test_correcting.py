@@ -133,7 +133,7 @@ def test_what_is_not_there_is_not_found(path: str, client: TestClient) -> None:
     assert client.get(f"/v1/corrections/{path}").status_code == 404
     assert client.delete(f"/v1/corrections/{MISSING}").status_code == 404
     assert client.get("/v1/corrections/../../etc/passwd").status_code == 404
-    assert client.get("/v1/corrections/1").status_code == 422
+    assert client.get("/v1/corrections/1").status_code == 404
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreError, 503), (StoreFullError, 507)])

@@ -317,7 +317,8 @@ def test_check_tells_good_bad_and_absent_files_apart(
     assert [state.state for state in states] == ["absent", "ok", "bad", "ok"]
     assert "more than" in states[2].detail
     assert datasets.check("uci")[0].state == "ok"
-    assert datasets.check(str(tmp_path / "nothing"))[0].state == "absent"
+    with pytest.raises(DataError, match="there is no such data set"):
+        datasets.check(str(tmp_path / "nothing"))
     assert datasets.check(str(tmp_path))[0].state == "bad"
 
 

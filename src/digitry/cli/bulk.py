@@ -12,6 +12,7 @@ import typer
 
 from digitry.cli import app
 from digitry.cli.read import Layout
+from digitry.errors import DataError
 
 if TYPE_CHECKING:
     from digitry.serving.bulk import Progress
@@ -101,7 +102,13 @@ def bulk(
     if not quiet:
         print(
             f"{report.images} images, {report.rejected} rejected, {report.failed} failed, "
-            f"{report.images_per_second:.0f}/s: {report.out}"
+            f"{_pace(report.images_per_second)}: {report.out}"
+        )
+    if report.images == 0:
+        raise DataError(
+            "holds no image",
+            where=", ".join(inputs)[:80],
+            remedy="give images, or archives of them",
         )
     if report.failed:
         if not quiet:
@@ -143,8 +150,12 @@ def _watched(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
         yield show
 
 
+def _pace(rate: float) -> str:
+    return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
 def _line(progress: "Progress") -> str:
-    text = f"{progress.images} images, {progress.failed} failed, {progress.rate:.0f}/s"
+    text = f"{progress.images} images, {progress.failed} failed, {_pace(progress.rate)}"
     if progress.done:
         minutes, seconds = divmod(round(progress.seconds * (1 / progress.done - 1)), 60)
         text += f", {minutes}:{seconds:02d} left"

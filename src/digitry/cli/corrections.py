@@ -105,7 +105,7 @@ def import_(
     """Add what was exported elsewhere; what is there already stays as it is."""
     from digitry.serving import exchange
 
-    with _Open(db) as store:
+    with _Open(db, create=True) as store:
         moved = exchange.load(store, source)
     print(f"{moved.count} added, {moved.known} known before")
 
@@ -119,8 +119,12 @@ def delete(
     with _Open(db) as store:
         count = store.delete(ids)
     print(f"{count} removed")
-    if count < len(set(ids)):
-        raise typer.Exit(1)
+    if missing := len(set(ids)) - count:
+        raise DataError(
+            f"{missing} of these corrections {'is' if missing == 1 else 'are'} not there",
+            where=" ".join(ids)[:80],
+            remedy="see corrections list",
+        )
 
 
 @group.command()
@@ -281,10 +285,11 @@ def _corrected(db: str, console: "Console | None") -> "Corrected":
 class _Open:
     """A store that is closed at the end."""
 
-    def __init__(self, db: str | None) -> None:
+    def __init__(self, db: str | None, *, create: bool = False) -> None:
         from digitry.serving.corrections import Corrections
 
-        self.store: Corrections = Corrections(db)
+        # A name that was mistyped must not become a new, empty store; the usual place is never that.
+        self.store: Corrections = Corrections(db, create=create or db is None)
 
     def __enter__(self) -> "Corrections":
         return self.store

@@ -1,8 +1,7 @@
 """Glyphs to calibrated probabilities, through ONNX Runtime, from a checked artifact; when to refuse."""
 
-from collections.abc import Sequence
-
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +128,9 @@ def threshold_for(metadata: Metadata, max_error: float | None) -> float:
         return DEFAULT_THRESHOLD
     if not 0 < max_error < 1:
         raise UsageError(
-            f"a share of errors of {max_error} makes no sense", remedy="give e.g. 0.001"
+            f"a share of errors of {max_error} makes no sense",
+            where="max_error",
+            remedy="give a share above 0 and below 1, such as 0.001",
         )
     if not metadata.risk_coverage:
         raise UsageError(

@@ -139,7 +139,7 @@ def _bars(
         draw.rectangle((left + 40, y + 2, left + 40 + length, y + step - 2), fill=colour)
         if share >= 0.005:
             place = (left + 46 + length, y + step / 2)
-            draw.text(place, f"{100 * share:.0f}%", fill=(60, 66, 74), font=small, anchor="lm")
+            draw.text(place, f"{100 * share:.1f}%", fill=(60, 66, 74), font=small, anchor="lm")
     if digit.reason:
         # The refusal stands where nothing else can be: beside the short bars at the bottom.
         draw.text((left + 236, top + CELL), digit.reason, fill=REFUSED, font=small, anchor="rb")

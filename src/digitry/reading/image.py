@@ -7,6 +7,7 @@ fraction of the time and memory of decoding it whole.
 
 import io
 import math
+import re
 import stat
 import sys
 import warnings
@@ -132,6 +133,13 @@ def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
     return bool(vote > 0), float(min(1.0, abs(vote)))
 
 
+def _remedy(path: Path) -> str:
+    # A path has lost one of the two slashes.
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.I):
+        return "reading takes files: fetch it first, or see digitry bulk"
+    return "check the path"
+
+
 def _from_path(path: Path, name: str, max_pixels: int) -> Page:
     try:
         status = path.stat()
@@ -141,7 +149,7 @@ def _from_path(path: Path, name: str, max_pixels: int) -> Page:
         stream = path.open("rb")
     except OSError as error:
         raise ImageError(
-            f"cannot be opened ({error.strerror})", where=path, remedy="check the path"
+            f"cannot be opened ({error.strerror})", where=path, remedy=_remedy(path)
         ) from error
     except ValueError as error:
         raise ImageError("is not a path", where=repr(str(path)), remedy="check the path") from error

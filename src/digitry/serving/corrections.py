@@ -114,13 +114,14 @@ class Corrections:
     Args:
         url: an SQLAlchemy URL, `sqlite:///file` or `postgresql+psycopg://user@host/name`; the plain
             path of a file is taken for SQLite; None is the file in the user's data folder.
+        create: make the file if it is not there; else its absence is a StoreError.
 
     Raises:
         StoreError: it cannot be reached or is not ours.
         UnavailableError: SQLAlchemy or the driver is missing.
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, create: bool = True) -> None:
         try:
             import sqlalchemy
         except ModuleNotFoundError as error:
@@ -130,7 +131,7 @@ class Corrections:
         self.url = _full(url)
         try:
             parsed = sqlalchemy.make_url(self.url)
-            self._engine = _engine(parsed)
+            self._engine = _engine(parsed, create)
         except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
             raise UsageError(
                 "is no address of a database",
@@ -442,7 +443,7 @@ def _table() -> "Table":
     return table
 
 
-def _engine(url: Any) -> "Engine":
+def _engine(url: Any, create: bool) -> "Engine":
     import sqlalchemy
     from sqlalchemy import event
 
@@ -465,6 +466,12 @@ def _engine(url: Any) -> "Engine":
     if url.database in (None, "", ":memory:"):
         raise UsageError("corrections in memory would be lost", remedy="name a file")
     folder = Path(url.database).parent
+    if not create and not Path(url.database).exists():
+        raise StoreError(
+            "there is no such store of corrections",
+            where=url.database,
+            remedy="check --db; digitry serve and corrections import make one",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

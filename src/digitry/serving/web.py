@@ -472,7 +472,10 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    return await _on_problem(request, Problem("invalid-option", _first_fault(error.errors())))
+    faults = error.errors()
+    if faults[0]["loc"][:1] == ("path",):
+        return await _on_problem(request, Problem("not-found", "there is no such address"))
+    return await _on_problem(request, Problem("invalid-option", _first_fault(faults)))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -157,6 +157,9 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
     Args:
         name: as for `load_dataset`.
         data_dir: as for `load_dataset`.
+
+    Raises:
+        DataError: there is no such data set, and nothing lies at a path of that name.
     """
     if name != "mnist":
         try:
@@ -164,8 +167,9 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
         except UnavailableError as error:
             return (FileState(name, None, "absent", str(error)),)
         except DataError as error:
-            absent = name not in NAMED and not Path(name).expanduser().exists()
-            return (FileState(name, error.where, "absent" if absent else "bad", str(error)),)
+            if name not in NAMED and not Path(name).expanduser().exists():
+                raise
+            return (FileState(name, error.where, "bad", str(error)),)
         return (FileState(name, data.source, "ok", data.sha256),)
     for folder in _places(data_dir):
         found = [mirrors.locate(folder, file) for file in MNIST]

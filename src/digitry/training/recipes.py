@@ -213,7 +213,13 @@ def _parse(name: str, text: str) -> Any:
             return float(text)
         return int(text) if int in kinds else text
     except (KeyError, ValueError) as error:
-        raise _wrong(name, text, " or ".join(kind.__name__ for kind in kinds)) from error
+        raise _wrong(name, text, " or ".join(_WORDS[kind] for kind in kinds)) from error
+
+
+_WORDS = {
+    tuple: "whole numbers by comma, such as 256,64", int: "a whole number", float: "a number",
+    bool: "true or false", str: "a word", type(None): "none",
+}  # fmt: skip
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

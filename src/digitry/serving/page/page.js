@@ -79,7 +79,7 @@ function newItem(name, blob) {
 }
 
 function wordsFor(error) {
-  if (error.kind === "unreadable-image") return `This image ${error.message}`;
+  if (error.kind === "unreadable-image") return `This file ${error.message}`;
   return error.message[0].toUpperCase() + error.message.slice(1);
 }
 
@@ -384,7 +384,7 @@ function toast(text, action, run) {
   }
   $("toast").replaceChildren(...parts);
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => $("toast").replaceChildren(), 8000);
+  toastTimer = setTimeout(() => $("toast").replaceChildren(), 5000);
 }
 
 let spoken = 0;
