@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib import error, request
@@ -203,3 +203,45 @@ def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:
     assert answers.count("read") >= 2
     lost = [answer for answer in answers if answer.startswith("lost")]
     assert not lost, lost
+
+
+@pytest.mark.parametrize("stops", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_stop_under_load_loses_no_request_that_was_taken(stops: int, tmp_path: Path) -> None:
+    content = (SAMPLES / "digit-3.png").read_bytes()
+    answered = 0
+    for stop in range(stops):
+        service = Service(tmp_path / str(stop))
+        port = int(service.url.rpartition(":")[2])
+        sent: list[tuple[float, int | None]] = []
+
+        def ask(port: int = port, sent: list[tuple[float, int | None]] = sent) -> None:
+            connection = HTTPConnection("127.0.0.1", port, timeout=20)
+            while True:
+                try:
+                    connection.request("POST", "/v1/read", content, {"Content-Type": "image/png"})
+                except OSError:
+                    return  # It listens no more.
+                at = time.monotonic()
+                try:
+                    answer = connection.getresponse()
+                    answer.read()
+                    sent.append((at, answer.status))
+                except (OSError, HTTPException):
+                    sent.append((at, None))
+                    return
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        # Stopped at another moment of a request each time.
+        time.sleep(0.5 + 0.013 * stop)
+        stopped = time.monotonic()
+        code, seconds = service.stop()
+        for thread in threads:
+            thread.join()
+        assert (code, seconds < 10) == (0, True)
+        # On the way for a moment, a request is not yet one that was taken.
+        before = [status for at, status in sent if at < stopped - 0.05]
+        assert set(before) <= {200, 503}, before
+        answered += len(before)
+    assert answered > stops
