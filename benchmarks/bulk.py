@@ -20,6 +20,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def packed(path: Path, images: list[bytes], count: int, broken: bool = False) ->
 def children() -> Iterator[int]:
     """Give the process ids of the workers."""
     for task in Path("/proc/self/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
+        # A thread may end while one looks.
+        with suppress(OSError):
+            yield from map(int, (task / "children").read_text().split())
 
 
 def resident(pid: int | str, what: str = "VmRSS") -> float:
