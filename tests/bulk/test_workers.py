@@ -15,7 +15,8 @@ from PIL import Image
 from digitry.errors import ImageError, ModelError, UnavailableError, UsageError
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.serving.workers import BATCH, Item, WorkerPool, groups
+from digitry.serving.process import Item
+from digitry.serving.workers import BATCH, WorkerPool, groups
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are proved on Linux")
 

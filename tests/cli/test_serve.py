@@ -1,5 +1,6 @@
 """`digitry serve` and `digitry corrections`: what they listen on, what they refuse, how they stop."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 SAMPLES = Path(__file__).parents[2] / "samples"
+PNG = {"Content-Type": "image/png"}
 PROGRAM = [sys.executable, "-m", "digitry"]
 
 
@@ -215,20 +217,20 @@ def test_a_stop_under_load_loses_no_request_that_was_taken(stops: int, tmp_path:
         sent: list[tuple[float, int | None]] = []
 
         def ask(port: int = port, sent: list[tuple[float, int | None]] = sent) -> None:
-            connection = HTTPConnection("127.0.0.1", port, timeout=20)
-            while True:
-                try:
-                    connection.request("POST", "/v1/read", content, {"Content-Type": "image/png"})
-                except OSError:
-                    return  # It listens no more.
-                at = time.monotonic()
-                try:
-                    answer = connection.getresponse()
-                    answer.read()
+            with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+                while True:
+                    try:
+                        connection.request("POST", "/v1/read", content, PNG)
+                    except OSError:
+                        return  # It listens no more.
+                    at = time.monotonic()
+                    try:
+                        answer = connection.getresponse()
+                        answer.read()
+                    except (OSError, HTTPException):
+                        sent.append((at, None))
+                        return
                     sent.append((at, answer.status))
-                except (OSError, HTTPException):
-                    sent.append((at, None))
-                    return
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from digitry.errors import DigitryError, UnavailableError, UsageError
 from digitry.serving import shards, sources
+from digitry.serving.process import Item
 from digitry.serving.shards import Output, Written
 from digitry.serving.sources import Entry, Shard
-from digitry.serving.workers import BATCH, Item, Rows, WorkerPool, failed_line
+from digitry.serving.workers import BATCH, Rows, WorkerPool, failed_line
 
 if TYPE_CHECKING:
     from digitry.reading.reader import Layout

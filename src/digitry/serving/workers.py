@@ -30,10 +30,10 @@ from digitry.errors import DigitryError, ImageError, ModelError, UnavailableErro
 from digitry.reading.image import NO_MEMORY
 from digitry.reading.result import Reading
 from digitry.serving import wire
-from digitry.serving.confine import confine
+from digitry.serving.process import OUT_OF_MEMORY, Full, Item, as_line, failed_row, packed
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout, Reader
+    from digitry.reading.reader import Layout
     from digitry.serving.examine import Examined
 
 WALL_S, CPU_S = 2.0, 2.0
@@ -46,28 +46,8 @@ SMALL_BYTES = 32 << 10
 
 START_S = 60.0
 MAX_ANSWER = 64 << 20
-MAX_REQUEST = 1 << 32
-_OUT_OF_MEMORY = 3
 _TICK_S = 0.05
-
-
-Full = bool | dict[str, Any]
-"""Whether times and remedies are answered, too; a dict asks for pictures, see `digitry.serving.examine`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image on its way to a worker.
-
-    Attributes:
-        name: what its reading calls the source.
-        content: the bytes of an image file.
-        offset: where it lies in its archive, in bytes, or its row in a table; None for a file.
-    """
-
-    name: str
-    content: bytes
-    offset: int | None = None
+_START = "import sys; from digitry.serving.process import serve; serve(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +239,7 @@ class WorkerPool:
         full: Full = False,
     ) -> list[bytes]:
         """Put one request to the next free worker: a line of notes, then one for each item."""
-        request = _packed(items, layout, full)
+        request = packed(items, layout, full)
         try:
             worker = self._idle.get(timeout=wait_s)
         except queue.Empty:
@@ -300,8 +280,8 @@ class WorkerPool:
         self._idle.put(worker)
 
     def _failed(self, item: Item, reason: str) -> list[bytes]:
-        row = _failed_row(item.name, item.offset, reason, self.artifact.metadata.name)
-        return [_json({"rejected": 0, "failed": [[0, reason]]}), _json(row)]
+        row = failed_row(item.name, item.offset, reason, self.artifact.metadata.name)
+        return [as_line({"rejected": 0, "failed": [[0, reason]]}), as_line(row)]
 
     def _started(self) -> "_Worker":
         worker = _Worker(self._config)
@@ -347,7 +327,7 @@ class Loan:
         """
         from digitry.serving.examine import answered
 
-        request = wire.framed(_packed([Item(name, content)], layout, wanted))
+        request = wire.framed(packed([Item(name, content)], layout, wanted))
         while True:
             try:
                 self._pool.check_open()
@@ -461,7 +441,7 @@ def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
     """Give the row of an input that never reached a worker."""
-    return _json(_failed_row(name, offset, reason, model))
+    return as_line(failed_row(name, offset, reason, model))
 
 
 class _DiedError(Exception):
@@ -584,168 +564,8 @@ class _Worker:
             return _DiedError("takes longer than {wall_s} s to read")
         if status in (-signal.SIGPROF, -signal.SIGXCPU):
             return _DiedError("takes more than {cpu_s} s of computing to read")
-        if status == _OUT_OF_MEMORY:
+        if status == OUT_OF_MEMORY:
             return _DiedError(NO_MEMORY)
         if status is not None and status < 0:
             return _DiedError(f"crashed its reader ({signal.Signals(-status).name})")
         return _DiedError("crashed its reader")
-
-
-# --- the worker's side -----------------------------------------------------------------------------
-
-_START = "import sys; from digitry.serving.workers import serve; serve(int(sys.argv[1]))"
-
-
-def serve(line: int) -> None:
-    """Be a worker on the file descriptor `line` until the other end hangs up."""
-    connection = socket.socket(fileno=line)
-    received = bytearray()
-
-    def say(answer: bytes) -> None:
-        connection.sendall(wire.framed(answer))
-
-    try:
-        config = json.loads(wire.receive(connection, received, MAX_REQUEST))
-        try:
-            reader = _loaded(config)
-        except DigitryError as error:
-            say(_json({"error": f"{error.what}; {error.remedy}"}))
-            return
-        confine(config["memory_bytes"])
-        say(_json({"sha256": config["sha256"]}))
-        while True:
-            request = wire.receive(connection, received, MAX_REQUEST)
-            # Processor time of the whole process; at its end the system ends us, whatever we do.
-            signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
-            asked = _unpacked(request)
-            del request
-            answer = _answer(reader, *asked)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            say(answer)
-            # What the next request may take must not depend on what this one was.
-            del asked, answer
-    except MemoryError:
-        sys.exit(_OUT_OF_MEMORY)
-    except (EOFError, OSError):
-        # The parent is gone: nothing is left to do.
-        return
-
-
-def _loaded(config: Mapping[str, Any]) -> "Reader":
-    """Load the model, and all code that a request may need: afterwards no file is opened."""
-    import io
-
-    import cv2
-    import numpy as np
-    from PIL import Image
-
-    from digitry.reading import image
-    from digitry.reading.reader import Reader
-    from digitry.serving import examine  # noqa: F401 (afterwards no file is opened)
-
-    cv2.setNumThreads(1)
-    found = artifact.load(config["model"])
-    if found.fingerprint != config["sha256"]:
-        raise ModelError("was changed while it was in use", remedy="start again")
-    reader = Reader(
-        found,
-        config["layout"],
-        max_error=config["max_error"],
-        max_pixels=config["max_pixels"] or image.MAX_PIXELS,
-    )
-    Image.init()
-    sample = np.full((64, 64, 3), 255, np.uint8)
-    sample[20:40, 30:34] = 0
-    for form in image.FORMATS:
-        stream = io.BytesIO()
-        Image.fromarray(sample).save(stream, form)
-        reader.read(stream.getvalue())
-    return reader
-
-
-def _answer(reader: "Reader", items: list[Item], layout: "Layout | None", full: Full) -> bytes:
-    """Answer one request: a line of notes, then one line for each item."""
-    if isinstance(full, dict):
-        from digitry.serving.examine import answer
-
-        layout = layout or reader.layout
-        row = answer(reader, items[0].content, name=items[0].name, layout=layout, **full)
-        return b"{}\n" + _json(row)
-    rows: list[dict[str, Any]] = []
-    failed: list[tuple[int, str]] = []
-    rejected = 0
-    try:
-        results = _results(reader, items, layout)
-    except _DiedError:
-        return b"{}"
-    for index, (item, result) in enumerate(zip(items, results, strict=True)):
-        if isinstance(result, DigitryError):
-            row = _failed_row(item.name, item.offset, result.what, reader.name)
-            if full:
-                row["remedy"] = result.remedy
-            failed.append((index, result.what))
-        else:
-            values = result.to_dict()
-            if not full:
-                del values["ms"]
-            rejected += result.rejected
-            row = {"source": item.name, "offset": item.offset, "status": "ok"}
-            row.update((key, value) for key, value in values.items() if key != "source")
-        rows.append(row)
-    notes = {"rejected": rejected, "failed": failed}
-    return b"\n".join([_json(notes), *map(_json, rows)])
-
-
-def _results(
-    reader: "Reader", items: list[Item], layout: "Layout | None"
-) -> list[Reading | ImageError]:
-    try:
-        if len(items) == 1:
-            return [reader.read(items[0].content, layout=layout, name=items[0].name)]
-        results = list(reader.read_many([item.content for item in items], layout=layout))
-    except ImageError as error:
-        return [error]
-    except Exception as error:
-        # Beyond the decoder nothing should fail; if it does, or memory ends, it is this image's fault.
-        if len(items) > 1:
-            raise _DiedError from error
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            return [ImageError(NO_MEMORY, remedy="shrink it")]
-        return [ImageError(f"cannot be read ({type(error).__name__})", remedy="please report it")]
-    if any(isinstance(r, ImageError) and r.what == NO_MEMORY for r in results):
-        # Together they needed too much; alone each may well be read.
-        raise _DiedError
-    return results
-
-
-def _failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
-    return {
-        "source": name,
-        "offset": offset,
-        "status": "failed",
-        "text": "",
-        "confidence": 0.0,
-        "rejected": True,
-        "reason": reason,
-        "width": 0,
-        "height": 0,
-        "inverted": False,
-        "lines": [],
-        "digits": [],
-        "model": model,
-    }
-
-
-def _packed(items: Sequence[Item], layout: "Layout | None", full: Full) -> bytes:
-    names = [[item.name, item.offset] for item in items]
-    return wire.pack([names, layout, full], [item.content for item in items])
-
-
-def _unpacked(request: bytes) -> tuple[list[Item], "Layout | None", Full]:
-    (names, layout, full), contents = wire.unpack(request)
-    pairs = zip(names, contents, strict=True)
-    return [Item(name, content, offset) for (name, offset), content in pairs], layout, full
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
