@@ -247,14 +247,12 @@ class WorkerPool:
         try:
             self.check_open()
             return _split(worker.ask(request, self.wall_s), len(items))
-        except _DiedError as death:
+        except (_DiedError, DigitryError) as error:
             # An answer of one line alone asks for the items one by one; that worker is well.
             if not worker.alive():
                 worker = self.replaced(worker)
-            raise self.explained(death) from None
-        except DigitryError:
-            if not worker.alive():
-                worker = self.replaced(worker)
+            if isinstance(error, _DiedError):
+                raise self.explained(error) from None
             raise
         finally:
             self._idle.put(worker)

@@ -14,7 +14,22 @@ INTERVAL = 0.2
 """Seconds between two looks at the loss; a look makes a GPU wait."""
 
 
-class Display:
+class _Bar:
+    """A bar on a terminal, which stands still from the end of its context on."""
+
+    _progress: "Progress | None" = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+class Display(_Bar):
     """Shows how far a training run is; a context manager.
 
     Args:
@@ -25,7 +40,6 @@ class Display:
 
     def __init__(self, console: "Console | None", epochs: int, images: int) -> None:
         self.console, self.epochs, self.images = console, epochs, images
-        self._progress: Progress | None = None
         self._last = 0.0
         self._pace: tuple[float, int] | None = None
 
@@ -45,15 +59,6 @@ class Display:
             self._task = self._progress.add_task("preparing", total=total, pace="")
             self._progress.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
     def due(self) -> bool:
         """Tell whether it is time to look at the loss and show it."""
@@ -92,7 +97,7 @@ class Display:
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
-class Steps:
+class Steps(_Bar):
     """Shows how much of a list of things is done; a context manager.
 
     Args:
@@ -102,7 +107,6 @@ class Steps:
 
     def __init__(self, console: "Console | None", total: int) -> None:
         self.console, self.total = console, total
-        self._progress: Progress | None = None
 
     def __enter__(self) -> "Steps":
         if self.console is not None and self.console.is_terminal:
@@ -121,15 +125,6 @@ class Steps:
             self._task = self._progress.add_task("", total=self.total)
             self._progress.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
     def at(self, done: int, text: str) -> None:
         """Move the bar on a terminal: things done, and what is at hand."""
