@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from digitry.training.batches import SHIFT, Batches, light
+from digitry.training.batches import BEND, SHIFT, Batches, light
 
 CPU = torch.device("cpu")
 
@@ -78,3 +78,38 @@ def test_light_augmentation_moves_little_and_without_bias() -> None:
     assert (ink / 32).min() > 0.6
     assert (ink / 32).max() < 1.6
     assert len({round(value, 3) for value in ink.tolist()}) > 100
+
+
+def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
+    bars = torch.zeros(200, 28, 28)
+    bars[:, 4:24, 13:15] = 1.0
+    columns = torch.arange(28.0)
+
+    def bow(glyphs: torch.Tensor) -> float:
+        """Tell how far the middles of a bar's rows lie from one straight line, in pixels."""
+        rows = glyphs[:, 8:20]
+        middles = (rows * columns).sum(2) / rows.sum(2)
+        # The second difference over eight rows: zero on any line, however it leans.
+        return float((middles[:, 2] + middles[:, 10] - 2 * middles[:, 6]).abs().mean())
+
+    torch.manual_seed(2)
+    straight, bent = light(bars), light(bars, BEND)
+    assert bow(straight) < 0.1
+    assert bow(bent) > 0.5
+    assert bent.min() >= 0
+    assert bent.max() <= 1
+
+
+def test_the_name_of_an_augmentation_chooses_it() -> None:
+    glyphs = {}
+    for name in ("none", "light", "elastic"):
+        torch.manual_seed(3)
+        batches = Batches(some().images.numpy(), np.arange(50) % 10, CPU, augment=name)
+        stretch = batches.stretch(50, 1, torch.eye(10))
+        stretch.fill(torch.arange(50))
+        glyphs[name] = stretch.glyphs[0].clone()
+    as_they_are = some().images / 255
+    assert torch.equal(glyphs["none"], as_they_are)
+    assert not torch.equal(glyphs["light"], as_they_are)
+    torch.manual_seed(3)
+    assert torch.equal(glyphs["elastic"], light(as_they_are, BEND))

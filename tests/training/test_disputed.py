@@ -46,7 +46,7 @@ def test_where_nothing_is_disputed_nothing_is_said_of_it() -> None:
 
 def test_an_older_evaluation_is_still_read() -> None:
     facts = evaluation.score(logits([1]), np.array([1], np.uint8)).to_dict()
-    for name in ("disputed", "accuracy_undisputed", "interval_undisputed"):
+    for name in ("disputed", "accuracy_undisputed", "interval_undisputed", "refused"):
         del facts[name]
     assert Evaluation.from_dict(facts).accuracy_undisputed is None
 

@@ -223,3 +223,20 @@ def test_a_fingerprint_sees_images_and_labels() -> None:
     prints = {evaluation.fingerprint(one) for one in (split, other, third)}
     assert len(prints) == 3
     assert evaluation.fingerprint(split) in prints
+
+
+def test_refusals_are_wrong_answers_and_the_likeliest_digit_stands_beside_them() -> None:
+    labels = np.array([1, 2, 3, 10], np.uint8)
+    logits = np.zeros((4, 11), np.float32)
+    logits[0, 1] = 5
+    # Refused, though it leans to the right digit; refused, leaning to a wrong one.
+    logits[1, [2, 10]] = 3, 5
+    logits[2, [7, 10]] = 3, 5
+    logits[3, 10] = 5
+    found = evaluation.score(logits, labels)
+    assert found.accuracy == 0.5
+    assert found.refused == pytest.approx(2 / 3)
+    assert found.accuracy_forced == pytest.approx(2 / 3)
+    assert evaluation.Evaluation.from_dict(found.to_dict()) == found
+    plain = evaluation.score(logits[:3, :10], labels[:3])
+    assert (plain.refused, plain.accuracy_forced) == (0.0, None)

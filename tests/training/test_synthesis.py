@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.ink import lift
-from digitry.training import scenes, synthesis
+from digitry.training import scenes, spoilt, synthesis
 from digitry.training.datasets import Dataset, load_dataset
 from digitry.training.parsers import Split
 
@@ -89,10 +89,60 @@ def test_what_the_reader_takes_for_ink_on_an_empty_page_is_never_an_upright_stro
     assert np.mean(np.array(widths) >= 7) > 0.9
 
 
+def test_a_spoilt_digit_is_another_picture_of_the_same_digit_and_the_same_again(
+    digits: Split,
+) -> None:
+    changed = 0.0
+    for index in range(60):
+        one, again = (
+            spoilt.spoilt(digits.images[index], np.random.default_rng(index)) for _ in "ab"
+        )
+        assert np.array_equal(one[0], again[0])
+        picture, digit = one
+        assert picture.shape == digit.shape == (28, 28)
+        assert picture.dtype == np.float32
+        assert 0 <= picture.min() <= picture.max() <= 1
+        # Moved, perhaps, but still there.
+        assert digit.sum() > 0.1 * digits.images[index].sum() / 255
+        changed += float(np.abs(picture - digits.images[index] / 255).mean())
+    assert changed / 60 > 0.03
+
+
+def test_each_harm_changes_the_picture(digits: Split) -> None:
+    clean = digits.images[0].astype(np.float32) / 255
+    for harm in spoilt._HARMS:
+        rng = np.random.default_rng(9)
+        means = [float(np.abs(harm(clean, rng) - clean).mean()) for _ in range(20)]
+        assert np.mean(means) > 0.01, harm.__name__
+
+
+def test_a_spoilt_picture_is_taught_only_where_the_reader_finds_its_digit(digits: Split) -> None:
+    few = Split(digits.images[:40], digits.labels[:40])
+    mix = synthesis.Mix(spoilt=1.0, spoilt_nothing=0.0)
+    pairs = list(synthesis._spoilt(few, mix, np.random.default_rng(11)))
+    assert [label for _, label in pairs[::2]] == few.labels.tolist()
+    found = [glyph for glyph, _ in pairs[1::2] if glyph is not None]
+    assert 30 <= len(found) <= 40
+    blank, elsewhere = np.zeros((28, 28), np.float32), np.zeros((28, 28), np.float32)
+    digit = few.images[0].astype(np.float32) / 255
+    elsewhere[:6, :6] = 1
+    assert synthesis._found(blank, digit) is None
+    assert synthesis._found(elsewhere, np.eye(28, dtype=np.float32)[::-1]) is None
+    assert synthesis._found(digit, digit) is not None
+
+
+def test_spoilt_letters_and_empty_pictures_are_no_digit(digits: Split) -> None:
+    few = Split(digits.images[:60], digits.labels[:60])
+    mix = synthesis.Mix(spoilt=0.0, spoilt_nothing=1.0)
+    pairs = list(synthesis._spoilt(few, mix, np.random.default_rng(12)))
+    assert len(pairs) == 120
+    assert {label for _, label in pairs} == {scenes.NOTHING}
+
+
 def test_pages_keep_the_order_of_their_digits_and_repeat(digits: Split, tmp_path: Path) -> None:
     few = Split(digits.images[:30], digits.labels[:30])
     source = Dataset("mnist", few, few, "0" * 64, "licence", "here")
-    mix = synthesis.Mix(variants=1, strokes=0.2, nothing=0.2, strings=0.1)
+    mix = synthesis.Mix(variants=1, strokes=0.2, nothing=0.2, strings=0.1, spoilt=0.2)
     one, two = (synthesis.pages(source, mix=mix, seed=1, workers=1) for _ in range(2))
     assert one.sha256 == two.sha256
     # The digits as they are come first, in order; what was made of them follows.

@@ -57,6 +57,9 @@ def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
     print(f"  accuracy    {_with_interval(result.accuracy, result.interval)}")
     if result.accuracy_undisputed is not None:
         print(f"  undisputed  {_undisputed(result)}")
+    if result.accuracy_forced is not None:
+        print(f"  refused     {_percent(result.refused)} of the digits, as no digit")
+        print(f"  likeliest   {_percent(result.accuracy_forced)} right, were it not to refuse")
     print(f"  loss        {result.loss:.4f}")
     print(
         f"  ECE         {result.ece:.4f}, {result.calibrated_ece:.4f} calibrated at temperature "
@@ -247,6 +250,7 @@ def card_text(facts: dict[str, Any]) -> str:
 _SCORES = {
     "accuracy": "read right",
     "accuracy_undisputed": "read right, without labels that people dispute",
+    "accuracy_forced": "digits whose likeliest digit is right, refused or not",
     "loss": "cross-entropy in nats",
     "ece": "expected calibration error, as trained",
     "calibrated_ece": "expected calibration error, calibrated",

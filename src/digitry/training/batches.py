@@ -16,7 +16,7 @@ class Batches:
         images: (n, 28, 28) uint8, ink = 255.
         labels: (n,) integers.
         device: where they live.
-        augment: `none` or `light`, see `light`.
+        augment: `none`, `light` or `elastic`, see `light`.
         targets: (n, classes) float32, what is to be learned of each image in place of its label.
     """
 
@@ -90,22 +90,27 @@ class Stretch:
         rows = picked.view(-1, size, self._table.shape[1])
         self.rows[: n // size].copy_(rows.transpose(1, 2))
         glyphs.copy_(gathered).div_(255)
-        if self._batches.augment == "light":
+        if self._batches.augment != "none":
+            bend = BEND if self._batches.augment == "elastic" else 0.0
             for batch in glyphs.split(size):
-                batch.copy_(light(batch))
+                batch.copy_(light(batch, bend))
 
 
 TURN, ZOOM, SHEAR, SHIFT = 12.0, 0.12, 0.15, 2.0
 """Limits of `light`: degrees, share, share, pixels. Past them, 4 and 9 or 1 and 7 begin to meet."""
 
+BEND = 0.9
+"""How far `elastic` moves the knots of a 5x5 net, in pixels: the spread in each direction."""
 
-def light(glyphs: torch.Tensor) -> torch.Tensor:
-    """Turn, zoom, shear and shift each glyph a little, at random (Simard et al. 2003, affine part).
+
+def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
+    """Turn, zoom, shear and shift each glyph a little, at random, and bend it (Simard et al. 2003).
 
     The random numbers come from PyTorch's global generator of the device, which a run seeds.
 
     Args:
         glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
+        bend: spread of the knots of an elastic net, in pixels; 0 keeps straight what is straight.
 
     Returns:
         The same shape and range.
@@ -119,5 +124,9 @@ def light(glyphs: torch.Tensor) -> torch.Tensor:
     rows = [wide * cos, wide * (shear * cos - sin), across, high * sin, high * (shear * sin + cos)]
     matrix = torch.stack([*rows, down], dim=-1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, [len(glyphs), 1, 28, 28], align_corners=False)
+    if bend:
+        knots = torch.randn((len(glyphs), 2, 5, 5), device=glyphs.device).mul_(bend / 14)
+        net = F.interpolate(knots, size=(28, 28), mode="bicubic", align_corners=True)
+        grid = grid + net.permute(0, 2, 3, 1)
     moved = F.grid_sample(glyphs.unsqueeze(1), grid, mode="bilinear", align_corners=False)
     return moved.squeeze(1).clamp_(0, 1)

@@ -66,6 +66,9 @@ class Evaluation:
         disputed: how many of the images have labels that are known to be in dispute.
         accuracy_undisputed: the accuracy without those; None where there are none.
         interval_undisputed: of it, (low, high): Wilson's, 95%; None likewise.
+        refused: the share of the digits that is called no digit, in [0, 1].
+        accuracy_forced: the share of the digits whose likeliest digit is the true one, refused or not:
+            what models that cannot refuse are measured by; None for those.
     """
 
     count: int
@@ -83,6 +86,8 @@ class Evaluation:
     disputed: int = 0
     accuracy_undisputed: float | None = None
     interval_undisputed: tuple[float, float] | None = None
+    refused: float = 0.0
+    accuracy_forced: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -95,6 +100,8 @@ class Evaluation:
             "disputed": self.disputed,
             "accuracy_undisputed": self.accuracy_undisputed,
             "interval_undisputed": self.interval_undisputed and list(self.interval_undisputed),
+            "refused": self.refused,
+            "accuracy_forced": self.accuracy_forced,
             "temperature": self.temperature,
             "calibrated_loss": self.calibrated_loss,
             "calibrated_ece": self.calibrated_ece,
@@ -112,13 +119,15 @@ class Evaluation:
             KeyError, TypeError, ValueError: `data` has another form.
         """
         low, high = data["interval"]
-        # Older runs say nothing of disputed labels.
+        # Older runs say nothing of disputed labels, nor of refusals.
         undisputed = data.get("interval_undisputed")
         return cls(
             **{name: data[name] for name in _PLAIN},
             interval=(low, high),
             disputed=data.get("disputed", 0),
             accuracy_undisputed=data.get("accuracy_undisputed"),
+            refused=data.get("refused", 0.0),
+            accuracy_forced=data.get("accuracy_forced"),
             interval_undisputed=None if undisputed is None else (undisputed[0], undisputed[1]),
             classes=tuple(ClassScore(**one) for one in data["classes"]),
             confusion=tuple(tuple(row) for row in data["confusion"]),
@@ -215,6 +224,9 @@ def score(
     raw_bins = calibration.reliability(raw, labels)
     bins = raw_bins if calibrated is raw else calibration.reliability(calibrated, labels)
     confusion = _confusion(logits.argmax(axis=1), labels, logits.shape[1])
+    digits = labels < DIGITS
+    refuses = logits.shape[1] > DIGITS and bool(digits.any())
+    forced = logits[digits, :DIGITS].argmax(axis=1) == labels[digits]
     return Evaluation(
         count=len(labels),
         loss=_cross_entropy(logits, labels, 1.0),
@@ -231,6 +243,8 @@ def score(
         disputed=len(disputed),
         accuracy_undisputed=float(kept.mean()) if disputed else None,
         interval_undisputed=wilson(int(kept.sum()), len(kept)) if disputed else None,
+        refused=float((logits[digits].argmax(axis=1) >= DIGITS).mean()) if refuses else 0.0,
+        accuracy_forced=float(forced.mean()) if refuses else None,
     )
 
 

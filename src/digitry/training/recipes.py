@@ -10,7 +10,7 @@ from digitry.errors import UsageError
 ARCHITECTURES = ("dense", "conv")
 OPTIMIZERS = ("adam", "rmsprop")
 SCHEDULES = ("constant", "one-cycle")
-AUGMENTATIONS = ("none", "light")
+AUGMENTATIONS = ("none", "light", "elastic")
 HEADS = ("average", "flatten")
 PADDINGS = ("same", "valid")
 PRECISIONS = ("float32", "bfloat16")
@@ -48,7 +48,8 @@ class Recipe:
         distil: share of the loss that a teacher's probabilities give in place of the labels, in [0, 1):
             what else an image might have been teaches a small model more than the label. 0 = no teacher.
         validation: share of the training images, from its end, that is held out. Keras' rule.
-        augment: `none`, or `light`: a random shift, rotation, zoom and shear a batch.
+        augment: `none`; `light`: a random shift, rotation, zoom and shear of each image; or
+            `elastic`: the same, and a smooth bending.
         precision: of the factors of matrix products and convolutions in training: `float32`, or
             `bfloat16`, which is twice as fast on processors that have it. All else stays float32.
         averaging: decay a step of the exponential average of the weights that is saved; 0 = off.

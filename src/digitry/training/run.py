@@ -214,7 +214,14 @@ def _finish(
         risk_coverage=curve,
         scores={
             f"{dataset.name}/test/{name}": getattr(test, name)
-            for name in ("accuracy", "accuracy_undisputed", "loss", "ece", "calibrated_ece")
+            for name in (
+                "accuracy",
+                "accuracy_undisputed",
+                "accuracy_forced",
+                "loss",
+                "ece",
+                "calibrated_ece",
+            )
             if getattr(test, name) is not None
         },
     )

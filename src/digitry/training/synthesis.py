@@ -23,7 +23,7 @@ from digitry import files
 from digitry.artifact import GLYPH_VERSION
 from digitry.reading import glyph, segment
 from digitry.reading.ink import lift
-from digitry.training import scenes, strokes
+from digitry.training import scenes, spoilt, strokes
 from digitry.training.datasets import Dataset, Split, dataset_of
 from digitry.training.mirrors import cache_dir
 from digitry.training.scenes import NOTHING as NOTHING
@@ -32,7 +32,7 @@ from digitry.training.scenes import Bytes, Floats, Random
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCENES_VERSION = 3
+SCENES_VERSION = 4
 """Raised whenever other scenes are drawn, so that no cache gives the old ones."""
 
 
@@ -203,6 +203,9 @@ class Mix:
         words: letters and signs, cut up, as a share of the digits.
         empty: pages with nothing on them, as a share of the digits.
         mirrored: digits as in a mirror, as a share of the digits.
+        spoilt: the digit in a bad state, as it is and as the reader finds it, each as a share of the
+            digits.
+        spoilt_nothing: letters and empty pictures in a bad state, likewise.
     """
 
     variants: int = 5
@@ -213,6 +216,8 @@ class Mix:
     words: float = 0.3
     empty: float = 0.15
     mirrored: float = 0.1
+    spoilt: float = 1.0
+    spoilt_nothing: float = 0.25
 
 
 def pages(
@@ -336,6 +341,8 @@ def _part(split: Split, mix: Mix, seed: tuple[int, int]) -> tuple[Bytes, Bytes]:
                 add(piece, piece_label)
     for image, label in _refused(split, mix, np.random.default_rng((*seed, 1))):
         add(image, label)
+    for image, label in _spoilt(split, mix, np.random.default_rng((*seed, 2))):
+        add(image, label)
     return np.rint(np.stack(images) * 255).astype(np.uint8), np.array(labels, np.uint8)
 
 
@@ -348,3 +355,52 @@ def _refused(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | Non
         if rng.random() < mix.mirrored:
             scene = scenes.mirrored_scene(split, rng)
             yield (None if scene is None else glyph_of(scene)), NOTHING
+
+
+def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None, int]]:
+    for digit, label in zip(split.images, split.labels, strict=True):
+        # Whoever hands over glyphs himself gets no paper taken away, so those are shown, too.
+        if rng.random() < mix.spoilt:
+            yield spoilt.spoilt(digit, rng)[0], int(label)
+        if rng.random() < mix.spoilt:
+            yield _found(*spoilt.spoilt(digit, rng)), int(label)
+        if rng.random() < mix.spoilt_nothing:
+            yield _spoilt_nothing(rng), NOTHING
+        if rng.random() < mix.spoilt_nothing:
+            yield _no_digit(_pixels(_spoilt_nothing(rng))), NOTHING
+
+
+def _spoilt_nothing(rng: Random) -> Floats:
+    return spoilt.nothing(rng) if rng.random() < 0.5 else spoilt.spoilt(_letter(rng), rng)[0]
+
+
+def _found(picture: Floats, digit: Floats) -> Floats | None:
+    """Give what the reader makes of a spoilt picture, or None where it loses the digit."""
+    piece = segment.single(lift(_pixels(picture)))
+    if piece is None:
+        return None
+    box = piece.box
+    if digit[box.y : box.bottom, box.x : box.right].sum() < 0.6 * digit.sum():
+        return None
+    result: Floats = glyph.normalise([piece.ink])[0]
+    return result
+
+
+def _pixels(ink: Floats) -> Bytes:
+    """Give a picture as dark ink on white paper."""
+    result: Bytes = np.rint(255 * (1 - ink)).astype(np.uint8)
+    return result
+
+
+def _letter(rng: Random) -> Bytes:
+    """Draw a letter as MNIST has its digits: (28, 28) uint8, ink = 255, in a box of about 20."""
+    ink = scenes.trim(scenes.drawn(str(rng.choice(strokes.LETTERS)), rng, 20.0))
+    while ink.shape[1] < 0.4 * ink.shape[0]:
+        # An upright stroke is a 1 to everybody.
+        ink = scenes.trim(scenes.drawn(str(rng.choice(strokes.LETTERS)), rng, 20.0))
+    height, width = min(ink.shape[0], 28), min(ink.shape[1], 28)
+    top, left = (28 - height) // 2, (28 - width) // 2
+    page = np.zeros((28, 28), np.float32)
+    page[top : top + height, left : left + width] = ink[:height, :width]
+    result: Bytes = np.rint(255 * page).astype(np.uint8)
+    return result
