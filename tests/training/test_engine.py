@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.training import progress
 from digitry.training import session as sessions
 from digitry.training.architectures import build, keras
 from digitry.training.engine import Trained, find_device, train
@@ -478,6 +479,21 @@ def test_without_a_terminal_each_epoch_is_a_line(capsys: pytest.CaptureFixture[s
     assert lines[0].startswith("epoch 1/3  loss ")
     assert "  val_accuracy " in lines[2]
     assert lines[2].endswith(" s")
+
+
+def test_without_a_terminal_a_long_epoch_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
+    console = Console(force_terminal=False, width=60)
+    recipe = dataclasses.replace(TINY, epochs=1, batch_size=16)
+    train(recipe, digits(64), device="cpu", console=console)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    for line, share in zip(lines, (25, 50, 75, 100), strict=False):
+        assert line.startswith(f"epoch 1/1, {share}%  loss ")
+    assert all(line.endswith(" images/s") for line in lines[1:-1])
+    assert lines[-1].startswith("epoch 1/1  loss ")
 
 
 def test_a_terminal_shows_one_moving_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 INTERVAL = 0.2
 """Seconds between two looks at the loss; a look makes a GPU wait."""
 
+PLAIN_INTERVAL = 30.0
+"""Seconds without a word after which a long epoch says how far it is, where there is no terminal."""
+
 
 class _Bar:
     """A bar on a terminal, which stands still from the end of its context on."""
@@ -44,6 +47,7 @@ class Display(_Bar):
         self._pace: tuple[float, int] | None = None
 
     def __enter__(self) -> "Display":
+        self._last = time.perf_counter()
         if self.console is not None and self.console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -62,11 +66,12 @@ class Display(_Bar):
 
     def due(self) -> bool:
         """Tell whether it is time to look at the loss and show it."""
-        return self._progress is not None and time.perf_counter() - self._last > INTERVAL
+        interval = INTERVAL if self._progress is not None else PLAIN_INTERVAL
+        return self.console is not None and time.perf_counter() - self._last > interval
 
     def show(self, number: int, seen: int, loss: float, accuracy: float) -> None:
         """Show a point within an epoch: its number from 1, images seen in it, means so far."""
-        if self._progress is None:
+        if self.console is None:
             return
         now, done = time.perf_counter(), (number - 1) * self.images + seen
         pace = ""
@@ -77,7 +82,11 @@ class Display(_Bar):
             self._pace = (now, done)
         self._last = now
         text = f"epoch {number}/{self.epochs}  loss {loss:.4f}  accuracy {accuracy:.4f}"
-        self._progress.update(self._task, completed=done, description=text, pace=pace)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, description=text, pace=pace)
+        else:
+            text = text.replace("  ", f", {100 * seen // self.images}%  ", 1)
+            self.console.print(f"{text}  {pace}".rstrip(), highlight=False, soft_wrap=True)
 
     def epoch(self, epoch: "Epoch") -> None:
         """Show a whole epoch."""
@@ -94,6 +103,7 @@ class Display(_Bar):
         if epoch.val_loss is not None and epoch.val_accuracy is not None:
             parts += [f"val_loss {epoch.val_loss:.4f}", f"val_accuracy {epoch.val_accuracy:.4f}"]
         parts.append(f"{epoch.seconds:.2f} s")
+        self._last = time.perf_counter()
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
