@@ -112,7 +112,7 @@ def main() -> None:
             _record.write(
                 f"speed-read-{name}",
                 table="Speed",
-                what=f"reading a {name} image with {found} digits, one core",
+                what=f"reading a {name} image with {found} digit{'s' * (found > 1)}, one core",
                 metric=f"median; decode and network alone: {limit:.3g} ms",
                 unit="ms",
                 values=[whole],

@@ -7,7 +7,8 @@ Each recipe is trained from nothing with seeds 0, 1, ... on its own data set, fo
 record holds the test accuracy of each seed and, as `extra`, the seconds to fit, the accuracy without the
 disputed labels, and that of the mean of all seeds' probabilities. With more than one process, several
 seeds train at a time, each on its share of the processors. Nothing is chosen by these numbers: the last
-epoch counts.
+epoch counts. What --keep names holds each seed's model and what it said; a seed that it holds already,
+trained by the same recipe, is not trained again.
 """
 
 import argparse
@@ -69,8 +70,13 @@ def work(recipe: Recipe, dataset: Dataset, keep: Path) -> None:
     said = np.asarray(trained.model.predict(glyphs, batch_size=1000, verbose=0))
     trained.model.save(keep / f"{recipe.name}-{recipe.seed}.keras")
     np.save(keep / f"{recipe.name}-{recipe.seed}.npy", said)
-    facts = {"fit_s": trained.fit_seconds, "parameters": trained.model.count_params()}
-    print(json.dumps(facts))
+    facts = {
+        "fit_s": trained.fit_seconds,
+        "parameters": trained.model.count_params(),
+        "recipe": recipe.to_dict(),
+    }
+    # Last of the three: what has it is whole.
+    (keep / f"{recipe.name}-{recipe.seed}.json").write_text(json.dumps(facts))
 
 
 def measure(
@@ -85,12 +91,15 @@ def measure(
         words += ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
 
         def one(seed: int) -> dict[str, Any]:
-            done = subprocess.run(
-                [*words, "--seed", str(seed)],
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                check=True, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
-            facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            written = keep / f"{recipe.name}-{seed}.json"
+            wanted = dataclasses.replace(recipe, seed=seed).to_dict()
+            if not written.exists() or json.loads(written.read_text())["recipe"] != wanted:
+                subprocess.run(
+                    [*words, "--seed", str(seed)],
+                    env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                    check=True, stdout=subprocess.DEVNULL,
+                )  # fmt: skip
+            facts: dict[str, Any] = json.loads(written.read_text())
             said = np.load(keep / f"{recipe.name}-{seed}.npy")
             facts |= {"accuracy": right(said, dataset).mean(), "said": said}
             print(

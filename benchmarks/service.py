@@ -328,7 +328,7 @@ def main() -> None:
                 what=f"asked {arguments.overload:g} times as often as it can answer",
                 metric="answers in time, as a share of capacity",
                 unit="%",
-                values=[100 * goodput],
+                values=[goodput],
                 **shared,
             )
 

@@ -171,6 +171,8 @@ def amount(record: dict[str, Any]) -> str:
     """Show a record's number: two decimals of a percentage, three figures of anything else."""
     mean, std, unit = record["mean"], record["std"], record["unit"]
     if unit == "%":
+        if not -1 <= mean <= 1:
+            raise ValueError(f"{record['name']}: {mean} is no share")
         text = f"{100 * mean:.2f}" + (f" ± {100 * std:.2f}" if record["n"] > 1 else "")
     else:
         text = plain(mean) + (f" ± {plain(std)}" if record["n"] > 1 else "")

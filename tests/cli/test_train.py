@@ -326,6 +326,27 @@ def test_a_teacher_is_named_learned_from_and_remembered(trained: Path, say: Say)
     one_line(say("train", "--resume", "taught", "--teacher", trained), 2, "--resume", "--teacher")
 
 
+def test_a_parent_is_gone_on_from_and_remembered(trained: Path, say: Say) -> None:
+    quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet"]
+    answer = say("train", "dense-128", *quick, "--from", trained, "--out", "further")
+    assert answer.out == "further\n", answer.err
+    sha256 = json.loads(Path("further/run.json").read_text())["parent_sha256"]
+    card = say("models", "--card", "further").out
+    assert f"a model whose weights it went on from\n  sha256 {sha256}" in card
+    one_line(say("train", "dense-128", "--from", "none.onnx"), 3, "none.onnx", "no such model")
+    one_line(
+        say("train", "dense-512", *quick, "--from", f"{trained}/model.onnx"),
+        3, "hidden is [128] in it, and [512] here", "take its own recipe",
+    )  # fmt: skip
+    one_line(say("train", "--resume", "further", "--from", trained), 2, "--resume", "--from")
+
+
+def test_the_learning_rate_has_a_short_name(say: Say) -> None:
+    quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet", "--out", "short"]
+    assert say("train", "dense-128", "--set", "lr=0.002", *quick).code == 0
+    assert json.loads(Path("short/recipe.json").read_text())["learning_rate"] == 0.002
+
+
 def test_report_draws_again_from_the_folder_alone(trained: Path, say: Say, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(trained, moved)

@@ -110,6 +110,7 @@ def test_the_name_of_an_augmentation_chooses_it() -> None:
         glyphs[name] = stretch.glyphs[0].clone()
     as_they_are = some().images / 255
     assert torch.equal(glyphs["none"], as_they_are)
-    assert not torch.equal(glyphs["light"], as_they_are)
+    torch.manual_seed(3)
+    assert torch.equal(glyphs["light"], light(as_they_are))
     torch.manual_seed(3)
     assert torch.equal(glyphs["elastic"], light(as_they_are, BEND))

@@ -151,6 +151,21 @@ def test_a_parameter_out_of_range_is_named(digits: Dataset) -> None:
             DigitClassifier(**wrong).fit(*few)
 
 
+@pytest.mark.parametrize("hidden", [32, "32", (32.7,), [16, "8"]])
+def test_layers_that_are_no_whole_numbers_are_refused_not_changed(
+    digits: Dataset, hidden: Any
+) -> None:
+    with pytest.raises(UsageError, match=r"hidden.*whole numbers"):
+        DigitClassifier(hidden=hidden).fit(digits.train.images[:20], np.arange(20) % 2)
+
+
+def test_layers_may_come_as_a_list_or_an_array(digits: Dataset) -> None:
+    for hidden in ([8, 4], np.array([8, 4])):
+        few = DigitClassifier(hidden=hidden, epochs=1)
+        few.fit(digits.train.images[:40].tolist(), digits.train.labels[:40])
+        assert few.artifact_.metadata.recipe["hidden"] == [8, 4]
+
+
 def test_labels_may_be_words(digits: Dataset) -> None:
     chosen = np.flatnonzero(digits.train.labels < 2)
     names = np.array(["zero", "one"])[digits.train.labels[chosen]]

@@ -94,6 +94,8 @@ def test_ranges_are_drawn_from_evenly_a_learning_rate_by_its_logarithm() -> None
         (["dropout=0.5..0.1"], "lower end"),
         (["dropout=0..inf"], "lower end"),
         (["learning_rate=0..1"], "above 0"),
+        (["lr=0.1,"], "'lr=0.1,' has an empty value"),
+        (["lr=0.1,,0.2"], "has an empty value"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(settings: list[str], words: str) -> None:
@@ -114,7 +116,13 @@ def test_what_makes_no_sense_is_refused_in_words(settings: list[str], words: str
         (["dropout=0.1"], {"seeds": 0}, "1 or more"),
         (["dropout=0.1"], {"draws": 0}, "1 or more"),
         (["dropout=0.1"], {"epochs": 0}, "epochs"),
-        (["dropout=0.1,0.2"], {"seeds": 6000}, "12,000 trainings"),
+        (
+            ["dropout=0.1,0.2"],
+            {"seeds": 6000},
+            "12,000 trainings; 10,000 are the most; give --random",
+        ),
+        (["dropout=0.1"], {"seeds": 20_000}, "give fewer --seeds"),
+        (["distil=0,0.5"], {}, "no teacher"),
     ],
 )
 def test_a_plan_that_cannot_be_trained_is_refused_before_anything_is(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,13 @@ def test_another_sweep_in_the_same_folder_is_refused(
         run_sweep(done.plan, data, tmp_path / "letter.txt")
 
 
+def with_first(column: str, value: str, text: str) -> str:
+    """Give the table with another value in a column of its first line."""
+    rows = list(csv.reader(io.StringIO(text)))
+    rows[1][rows[0].index(column)] = value
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -157,6 +165,13 @@ def test_another_sweep_in_the_same_folder_is_refused(
         lambda text: text + "9,0.1,0,0.9,0.1,2,100,1.0,\n",
         lambda text: text.replace(",2,", ",two,"),
         lambda text: text + '"',
+        # Numbers that no training gives: they would win, or break the arithmetic.
+        *(partial(with_first, "accuracy", value) for value in ("1.7", "-0.1", "nan", "inf", "")),
+        partial(with_first, "loss", "nan"),
+        partial(with_first, "parameters", "-5"),
+        partial(with_first, "seconds", "-1"),
+        partial(with_first, "failure", "failed: by hand"),
+        lambda text: text + text.splitlines()[1] + "\n",
     ],
 )
 def test_a_damaged_table_is_named_and_left_alone(
@@ -170,6 +185,18 @@ def test_a_damaged_table_is_named_and_left_alone(
         run_sweep(done.plan, data, tmp_path)
     assert TABLE in str(caught.value) and "line" in str(caught.value)
     assert (tmp_path / TABLE).read_bytes() == before
+
+
+def test_a_table_that_is_no_text_or_has_lost_its_plan_is_named(
+    done: Sweep, data: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / TABLE).write_bytes((done.folder / TABLE).read_bytes())
+    with pytest.raises(DataError, match=r"sweep\.json: is missing beside runs\.csv; put it back"):
+        run_sweep(done.plan, data, tmp_path)
+    (tmp_path / "sweep.json").write_bytes((done.folder / "sweep.json").read_bytes())
+    (tmp_path / TABLE).write_bytes(b"\xb7\x00\xff")
+    with pytest.raises(DataError, match=r"runs\.csv: is no text; name a new folder"):
+        run_sweep(done.plan, data, tmp_path)
 
 
 def test_a_damaged_plan_is_named(done: Sweep, data: Dataset, tmp_path: Path) -> None:

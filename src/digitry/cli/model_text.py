@@ -274,13 +274,19 @@ def _calibration_lines(scores: dict[str, float]) -> list[str]:
     return lines
 
 
+_MODELS = {
+    "teacher": "a model whose probabilities were learned, too",
+    "parent": "a model whose weights it went on from",
+}
+
+
 def _data_lines(data: dict[str, str]) -> list[str]:
     from digitry.training.datasets import LICENCES, ORIGINS, OWN
 
     lines = []
     for name, digest in data.items():
-        if name == "teacher":
-            lines += ["- a model whose probabilities were learned, too", f"  sha256 {digest}"]
+        if name in _MODELS:
+            lines += [f"- {_MODELS[name]}", f"  sha256 {digest}"]
             continue
         lines += [
             f"- {name}: {ORIGINS.get(name, 'a data set of the trainer')}",

@@ -1,5 +1,7 @@
 """The verb that compares many settings of a recipe."""
 
+import dataclasses
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +34,8 @@ def sweep(
         typer.Option(
             "--set",
             metavar="FIELD=VALUES",
-            help="Values of a field, by comma or bar: learning_rate=1e-3,3e-3 or hidden=128|256,128; "
-            "with --random also a range, learning_rate=1e-4..1e-2. Repeatable.",
+            help="Values of a field, by comma or bar: lr=1e-3,3e-3; those that are lists themselves "
+            "by bar alone: hidden=128|256,128; with --random also a range: lr=1e-4..1e-2. Repeatable.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each setting.")] = 1,
@@ -70,9 +72,11 @@ def sweep(
     from digitry.training import sweep as sweeping
 
     chosen = recipes.find(recipe)
-    axes = grid.parse_axes(set_ or [])
-    plan = grid.plan_of(chosen, axes, seeds=seeds, epochs=epochs, draws=random)
     source = data or chosen.data
+    axes = grid.parse_axes(set_ or [])
+    plan = grid.plan_of(
+        dataclasses.replace(chosen, data=source), axes, seeds=seeds, epochs=epochs, draws=random
+    )
     require_training(*modules_for_data(source))
     from digitry.training import engine
 
@@ -99,7 +103,9 @@ def sweep(
             }
         )
     else:
-        _print(found, ranking, plot, data)
+        wanted = {"--data": data, "--data-dir": data_dir}
+        options = [f"{name} {shlex.quote(str(value))}" for name, value in wanted.items() if value]
+        _print(found, ranking, plot, [f"--epochs {plan.recipe.epochs}", *options])
     if found.interrupted:
         print(
             f"digitry: interrupted; the same command with --out {folder} goes on", file=sys.stderr
@@ -116,7 +122,7 @@ def _new_folder(name: str) -> Path:
 
 
 def _print(
-    found: "Sweep", ranking: "tuple[Ranked, ...]", plot: Path | None, data: str | None
+    found: "Sweep", ranking: "tuple[Ranked, ...]", plot: Path | None, options: list[str]
 ) -> None:
     from digitry.training.sweep import TABLE
 
@@ -148,6 +154,6 @@ def _print(
     print(found.folder / TABLE)
     if plot is not None:
         print(plot)
-        words = [f"--set {name}={value}" for name, value in ranking[0].setting.items()]
-        words += [f"--epochs {plan.recipe.epochs}", *([] if data is None else [f"--data {data}"])]
-        print(f"the best, for the test images: digitry train {plan.recipe.name} {' '.join(words)}")
+        chosen = [f"--set {name}={value}" for name, value in ranking[0].setting.items()]
+        words = " ".join([*chosen, *options])
+        print(f"the best, for the test images: digitry train {plan.recipe.name} {words}")

@@ -20,6 +20,7 @@ from digitry.errors import UnavailableError, UsageError
 if TYPE_CHECKING:
     from digitry.artifact import Artifact
     from digitry.training.evaluation import Comparison
+    from digitry.training.parent import Parent
     from digitry.training.recipes import Recipe
     from digitry.training.run_folder import Run
 
@@ -109,6 +110,14 @@ def train(
             "model's name. Its share of the loss is the recipe's distil; where that is 0, 0.5."
         ),
     ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Model whose weights it goes on from: a run folder, a .keras, .h5 or .onnx file, or a "
+            "shipped model's name. Its layers are the recipe's. Default: it begins anew.",
+        ),
+    ] = None,
     log: Annotated[
         list[str] | None,
         typer.Option(help="Follow it in tensorboard or mlflow, if installed. Repeatable."),
@@ -125,11 +134,11 @@ def train(
     wanted = None if only is None else run_folder.select(_parts(only))
     check_device(device)
     if corrections is not None:
-        if data is not None or resume is not None or log or teacher is not None:
+        if log or any(option is not None for option in (data, resume, teacher, from_)):
             raise UsageError(
                 "stands in place of --data, and is neither resumed, logged nor taught",
                 where="--corrections",
-                remedy="leave --data, --resume, --log and --teacher away",
+                remedy="leave --data, --resume, --log, --teacher and --from away",
             )
         from digitry.cli.corrections import retrain
 
@@ -156,7 +165,7 @@ def train(
             raise typer.Exit(130)
         return
     if resume is not None:
-        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher))
+        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_))
         folder, chosen = resume, begun.recipe
         wanted = begun.only if only is None else wanted
         require_training(*_drawing(wanted))
@@ -186,6 +195,7 @@ def train(
                     only=wanted,
                     console=console,
                     teacher=_taught_by(begun.teacher),
+                    parent=_going_on_from(begun.parent, chosen),
                 )
     else:
         if recipe is None:
@@ -212,6 +222,7 @@ def train(
         # Before any data is loaded, or fetched.
         tracking.check(log or [])
         engine.find_device(device)
+        parent = _going_on_from(from_, chosen)
         dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
         if dataset.name != chosen.data:
             chosen = chosen.override({"data": dataset.name})
@@ -229,6 +240,7 @@ def train(
                 data=source if known else str(Path(source).expanduser().absolute()),
                 data_dir=data_dir,
                 teacher=taught_by,
+                parent=parent,
             )
     finished = run_folder.load_run(folder)
     page = _write_report(finished, wanted)
@@ -395,7 +407,7 @@ def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> An
         raise UsageError(
             "a run goes on with the recipe and data that it began with",
             where="--resume",
-            remedy="leave --data, --data-dir, --set, --epochs, --seed, --out and --teacher away",
+            remedy="leave --data, --data-dir, --set, --epochs, --seed, --out, --teacher and --from away",
         )
     begun = run_folder.load_start(folder)
     if begun.data == CORRECTIONS:
@@ -417,6 +429,12 @@ def _taught_by(teacher: str | None) -> "Artifact | None":
     from digitry import artifact
 
     return None if teacher is None else artifact.load(teacher)
+
+
+def _going_on_from(model: str | None, recipe: "Recipe") -> "Parent | None":
+    from digitry.training.parent import parent_of
+
+    return None if model is None else parent_of(model, recipe)
 
 
 def check_device(name: str) -> str:

@@ -114,14 +114,14 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         loaded = load_artifact(model)
         files.write_bytes(target, loaded.onnx)
         return target
-    keras_file = _keras_file(source)
-    if shipped or keras_file is None:
+    file = keras_file(source)
+    if shipped or file is None:
         raise UsageError(
             "a model file cannot become a Keras model again: its layers are folded together",
             where=model,
             remedy="name the run folder that it came from, or its model.keras",
         )
-    loaded_model = load_keras(keras_file)
+    loaded_model = load_keras(file)
     if target.suffix != f".{to}":
         # Keras chooses the format by the ending, and so does whoever opens the file.
         raise UsageError(
@@ -130,6 +130,20 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
     with files.replacing(target) as temporary, without_advice():
         loaded_model.save(temporary)
     return target
+
+
+def keras_file(source: Path) -> Path | None:
+    """Give the Keras file that a path means: itself, or that of a run folder; None for other files."""
+    if source.is_dir():
+        found = [
+            source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
+        ]
+        if not found:
+            raise ModelError(
+                "holds neither model.keras nor model.h5", where=source, remedy="train it again"
+            )
+        return found[0]
+    return source if source.suffix in KERAS else None
 
 
 @contextlib.contextmanager
@@ -145,19 +159,6 @@ def without_advice() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_news)
-
-
-def _keras_file(source: Path) -> Path | None:
-    if source.is_dir():
-        found = [
-            source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
-        ]
-        if not found:
-            raise ModelError(
-                "holds neither model.keras nor model.h5", where=source, remedy="train it again"
-            )
-        return found[0]
-    return source if source.suffix in KERAS else None
 
 
 def _from_keras(path: Path) -> Artifact:

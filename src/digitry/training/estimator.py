@@ -7,6 +7,7 @@
 After scikit-learn's own rules for estimators (scikit-learn.org/stable/developers/develop.html).
 """
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -56,7 +57,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hidden, dropout, optimizer, learning_rate, batch_size, epochs, validation, augment: as in the
             recipe; None = the recipe's own. `validation` is the share of X, from its end, that
             `history_` is scored on and that is not trained on.
-        random_state: a seed, or a generator that gives one; None = the recipe's own seed.
+        random_state: a seed, or a `RandomState` that gives one; None = the recipe's own seed.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Attributes:
@@ -115,7 +116,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.unique(y)
         if len(classes) < 2:
             raise InputError(
-                f"y has the one class {classes[0]!r}", remedy="give examples of two or more classes"
+                f"y has the one class {classes[0]}", remedy="give examples of two or more classes"
             )
         if len(classes) > DIGITS:
             raise InputError(
@@ -191,7 +192,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not _are_digits(self.classes_):
             raise UsageError(
                 f"the classes are {self.classes_.tolist()}",
-                remedy="only a model of the digits 0 to 9 can be read with",
+                remedy="only a model of the digits 0 to 9 can be read with: fit it with y.astype(int)",
             )
         files.write_bytes(Path(path), self.artifact_.onnx)
         return Path(path)
@@ -208,11 +209,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.random_state is not None:
             values["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
         # Searches hand over numpy's numbers, and lists for tuples.
-        plain: dict[str, Any] = {
-            name: tuple(map(int, value)) if name == "hidden" else _plain(value)
-            for name, value in values.items()
-        }
-        return replace(chosen, **plain)
+        return replace(chosen, **{name: _plain(value) for name, value in values.items()})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -267,6 +264,10 @@ def _within(X: npt.NDArray[Any], most: int, kind: str) -> None:  # noqa: N803
 
 def _rows(X: Any) -> Any:  # noqa: N803
     """Lay pictures of (28, 28) flat, as scikit-learn counts features; leave all else to its checks."""
+    if isinstance(X, list | tuple):
+        # What has no one shape is scikit-learn's to name.
+        with contextlib.suppress(ValueError):
+            X = np.asarray(X)  # noqa: N806
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) == 3:
         if tuple(shape[1:]) != (SIDE, SIDE):
@@ -288,4 +289,6 @@ def _codes(classes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(_plain(part) for part in value)
     return value.item() if isinstance(value, np.generic) else value

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from digitry.errors import UsageError
-from digitry.training.recipes import Recipe
+from digitry.training.recipes import SHORT, Recipe
 
 HELD_OUT = 1 / 6
 """Share of the training images that is held out where the recipe holds out none: MNIST's 10,000."""
@@ -24,8 +24,6 @@ FIXED = ("name", "summary", "seed", "data", "validation", "epochs")
 
 LISTS = ("hidden", "kernels", "pools")
 """Fields whose values are lists of numbers, and so have commas of their own."""
-
-SHORT = {"lr": "learning_rate"}
 
 LOGARITHMIC = ("learning_rate", "batch_size")
 """Fields whose ranges are drawn from evenly by their logarithm."""
@@ -104,7 +102,12 @@ def parse_axes(settings: Sequence[str]) -> dict[str, tuple[str, ...] | Range]:
             axes[name] = _range(name, low, high)
         else:
             listed = values.split("|" if "|" in values or name in LISTS else ",")
-            axes[name] = tuple(value.strip() for value in listed)
+            found = tuple(value.strip() for value in listed)
+            if "" in found:
+                raise UsageError(
+                    f"{text!r} has an empty value", where="--set", remedy="write field=value,value"
+                )
+            axes[name] = found
     return axes
 
 
@@ -149,15 +152,19 @@ def plan_of(
     total = math.prod(1 if isinstance(values, Range) else len(values) for values in axes.values())
     count = total if draws is None else draws if ranges else min(draws, total)
     if count * seeds > MOST:
+        fewer = "fewer --seeds" if draws is not None or count == 1 else "--random, or fewer --seeds"
         raise UsageError(
-            f"that makes {count * seeds:,} trainings",
-            remedy=f"{MOST:,} are the most; draw some of them with --random",
+            f"that makes {count * seeds:,} trainings", remedy=f"{MOST:,} are the most; give {fewer}"
         )
     # Each setting goes through the recipe: what it refuses is refused now, and 1e-3 becomes 0.001.
     settings = []
     for setting in _combinations(axes, count, total, random.Random(recipe.seed)):
         made = base.override(setting)
         settings.append({name: text_of(getattr(made, name)) for name in axes})
+        if made.distil:
+            raise UsageError(
+                "a sweep has no teacher to learn from", where="--set", remedy="leave distil at 0"
+            )
     distinct = [setting for n, setting in enumerate(settings) if setting not in settings[:n]]
     return Plan(
         recipe=base,

@@ -458,9 +458,12 @@ def _comparison(runs: Sequence[Run]) -> Sheet:
     tests: list[Evaluation] = [run.test for run in runs]
     best = max(range(len(runs)), key=lambda number: tests[number].accuracy)
     names = _names(runs)
+    top = percent(tests[best].accuracy)
+    even = sum(test.accuracy == tests[best].accuracy for test in tests) > 1
     figure = new_sheet(
         1.5 + 0.42 * len(runs),
-        f"{names[best]} reads most test images right: {percent(tests[best].accuracy)}",
+        f"{top} of the test images are read right at best"
+        + (", by more than one" if even else f", by {names[best]}"),
         "Test accuracy with its 95% interval, and seconds of training",
         width=9.0,
     )

@@ -24,6 +24,7 @@ from digitry.errors import DataError, ModelError, UsageError
 from digitry.reading.classifier import softmax
 from digitry.training import calibration, convert, distillation, evaluation, history
 from digitry.training.disputed import disputed_in
+from digitry.training.parent import Parent, place_of
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import (
     CHECKPOINT,
@@ -65,6 +66,7 @@ def train_run(
     start: "Callable[[], keras.Model] | None" = None,
     temper: "Callable[[keras.Model], object] | None" = None,
     teacher: Artifact | None = None,
+    parent: Parent | None = None,
 ) -> Run:
     """Train a recipe, save the model in its three formats, measure it, and write it all down.
 
@@ -86,6 +88,7 @@ def train_run(
         start: builds the model to go on from; None = the recipe's own, untrained.
         temper: what is done to the trained model, in place, before it is saved.
         teacher: whose probabilities are learned, as far as the recipe's `distil` says; None = none.
+        parent: the model to go on from, and to name in the files; None = what `start` says.
 
     Raises:
         UsageError: the folder holds something else, or another recipe's run.
@@ -103,8 +106,10 @@ def train_run(
         data_sha256=dataset.sha256,
         device=device,
         only=only,
-        teacher=None if teacher is None else _place_of(teacher),
+        teacher=None if teacher is None else place_of(teacher),
         teacher_sha256=None if teacher is None else teacher.sha256,
+        parent=None if parent is None else parent.place,
+        parent_sha256=None if parent is None else parent.sha256,
     )
     _begin(folder, asked, resume=resume)
     checkpoint = folder / CHECKPOINT
@@ -116,7 +121,7 @@ def train_run(
         checkpoint=checkpoint,
         resume=resume and checkpoint.exists(),
         console=console,
-        start=start,
+        start=start if parent is None else parent.build,
         targets=None
         if teacher is None
         else distillation.targets(teacher, dataset.train, recipe.distil),
@@ -139,12 +144,16 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
                 where=folder,
                 remedy="resume it with its own recipe, or begin a new run",
             )
-        if before.teacher_sha256 != start.teacher_sha256:
-            raise ModelError(
-                "is not the teacher that the run began with",
-                where=start.teacher or folder,
-                remedy="bring the same model back, or begin a new run",
-            )
+        for kind, place, then, now in (
+            ("teacher", start.teacher, before.teacher_sha256, start.teacher_sha256),
+            ("parent", start.parent, before.parent_sha256, start.parent_sha256),
+        ):
+            if then != now:
+                raise ModelError(
+                    f"is not the {kind} that the run began with",
+                    where=place or folder,
+                    remedy="bring the same model back, or begin a new run",
+                )
         if before.data_sha256 != start.data_sha256:
             raise DataError(
                 f"began with other images than {start.data} holds now",
@@ -164,6 +173,8 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
             "only": None if start.only is None else sorted(start.only),
             "teacher": start.teacher,
             "teacher_sha256": start.teacher_sha256,
+            "parent": start.parent,
+            "parent_sha256": start.parent_sha256,
             "started": _now(),
         },
     )
@@ -182,6 +193,8 @@ def _finish(
     data = {dataset.name: dataset.sha256}
     if start.teacher_sha256 is not None:
         data["teacher"] = start.teacher_sha256
+    if start.parent_sha256 is not None:
+        data["parent"] = start.parent_sha256
     draft = Metadata(
         name=recipe.name,
         labels=labels,
@@ -264,12 +277,6 @@ def _finish(
     }
     files.write_json(folder / "metrics.json", metrics)
     return Run(folder, recipe, metrics, epochs)
-
-
-def _place_of(teacher: Artifact) -> str:
-    """Say what a later resume loads the teacher by."""
-    known_by_name = teacher.version is not None
-    return teacher.reference if known_by_name else str(Path(teacher.source).resolve())
 
 
 def versions() -> dict[str, str]:

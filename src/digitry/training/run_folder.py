@@ -79,6 +79,8 @@ class Start:
         teacher: the model whose probabilities are learned, a shipped one's name or an absolute path;
             None = none.
         teacher_sha256: of its file.
+        parent: the model that it goes on from, likewise; None = it began anew.
+        parent_sha256: of its file.
     """
 
     recipe: Recipe
@@ -89,6 +91,8 @@ class Start:
     only: frozenset[str] | None
     teacher: str | None = None
     teacher_sha256: str | None = None
+    parent: str | None = None
+    parent_sha256: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +213,8 @@ def load_start(folder: Path) -> Start:
             # Older runs had none.
             teacher=facts.get("teacher"),
             teacher_sha256=facts.get("teacher_sha256"),
+            parent=facts.get("parent"),
+            parent_sha256=facts.get("parent_sha256"),
         )
     except (KeyError, TypeError) as error:
         raise DataError(

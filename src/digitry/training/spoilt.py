@@ -41,10 +41,13 @@ def spoilt(digit: npt.NDArray[np.uint8], rng: Random) -> tuple[Floats, Floats]:
 
 
 def nothing(rng: Random) -> Floats:
-    """Spoil an empty picture: lines, spots, haze and grain around no digit."""
+    """Spoil an empty picture: lines, spots, haze and bands around no digit, with grain or without."""
     picture = np.zeros((SIZE, SIZE), np.float32)
-    harms = rng.choice([_grainy, _hazy, _crossed, _banded, _dirty], 2, replace=False)
-    for harm in harms if rng.random() < 0.7 else harms[:1]:
+    # First what is no upright stroke by itself; a band alone would be one, and so a 1.
+    harms = [(_hazy, _crossed, _dirty)[rng.integers(3)]]
+    if rng.random() < 0.7:
+        harms.append((_grainy, _banded, _crossed, _dirty)[rng.integers(4)])
+    for harm in harms:
         picture = np.clip(harm(picture, rng), 0, 1).astype(np.float32)
     return picture
 
@@ -153,11 +156,10 @@ def _banded(ink: Floats, rng: Random) -> Floats:
     """Turn dark and light around in bands along the edges, as hard shadows and table edges do."""
     banded = ink.copy()
     light = np.float32(rng.uniform(0.6, 1))
-    sides = rng.permutation(4)[: rng.integers(1, 4)]
-    if rng.random() < 0.35:
-        sides = np.array([0, 1])
-    for side in sides:
-        turned = np.rot90(banded, side if len(sides) != 2 or side > 1 else 2 * side)
+    # Quarter turns to each edge; quite often two that lie opposite.
+    edges = rng.permutation(4)[: rng.integers(1, 4)] if rng.random() < 0.65 else (0, 2)
+    for edge in edges:
+        turned = np.rot90(banded, edge)
         width = int(rng.integers(2, 9))
         turned[:, :width] = np.abs(light - turned[:, :width])
     return banded
@@ -183,7 +185,8 @@ def _hollow(ink: Floats, rng: Random) -> Floats:
     rim = grown - cv2.erode(grown, disc, iterations=int(rng.integers(1, 3)))
     small = cv2.resize(rim.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     small = np.clip(small * np.float32(rng.uniform(1, 2)), 0, 1)
-    return np.maximum(small, np.float32(rng.uniform(0, 0.8) * (rng.random() < 0.6)) * ink)
+    inside = np.float32(rng.uniform(0, 0.8) * (rng.random() < 0.6))
+    return np.asarray(np.maximum(small, inside * ink), np.float32)
 
 
 _HARMS: tuple[Callable[[Floats, Random], Floats], ...] = (

@@ -285,6 +285,10 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file", where=folder, remedy="name a new folder")
     if not path.exists():
+        if (folder / TABLE).exists():
+            raise DataError(
+                "is missing beside runs.csv", where=path, remedy="put it back, or name a new folder"
+            )
         if folder.is_dir() and any(folder.iterdir()):
             raise UsageError("is not empty", where=folder, remedy="name a new folder")
         files.write_json(path, facts)
@@ -293,7 +297,7 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot be read ({type(error).__name__})", where=path, remedy="name a new folder"
+            "is not what a sweep wrote", where=path, remedy="put it back, or name a new folder"
         ) from error
     if before != facts:
         other = [
@@ -336,31 +340,54 @@ def read_table(path: Path, plan: Plan) -> tuple[Trial, ...]:
     """
     if not path.exists():
         return ()
-    trials: dict[tuple[int, int], Trial] = {}
-    line = 1
     try:
-        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError("is no text", where=path, remedy="name a new folder") from error
+    trials: dict[tuple[int, int], Trial] = {}
+    rows = csv.DictReader(io.StringIO(text), strict=True)
+    try:
         for row in rows:
-            line = rows.line_num
-            place, seed = int(row["setting"]) - 1, int(row["seed"])
-            if (place, seed) not in plan.trainings or any(
-                row[name] != value for name, value in plan.settings[place].items()
-            ):
-                raise ValueError("a training that is not planned")
-            trials[place, seed] = Trial(
-                setting=place,
-                seed=seed,
-                accuracy=float(row["accuracy"]) if row["accuracy"] else None,
-                loss=float(row["loss"]) if row["loss"] else None,
-                epochs=int(row["epochs"]),
-                parameters=int(row["parameters"]),
-                seconds=float(row["seconds"]),
-                failure=row["failure"],
-            )
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            trial = _trial_of(row, plan)
+            if (trial.setting, trial.seed) in trials:
+                raise ValueError("a training that stands there twice")
+            trials[trial.setting, trial.seed] = trial
+    except (ValueError, csv.Error) as error:
         raise DataError(
             f"is not what the sweep wrote ({error})",
-            where=f"{path}, line {line}",
+            where=f"{path}, line {rows.line_num}",
             remedy="take the line out, and its training is done again; or name a new folder",
         ) from error
     return tuple(trials.values())
+
+
+def _trial_of(row: dict[str, Any], plan: Plan) -> Trial:
+    """Read a line of runs.csv; a ValueError says what is wrong with it."""
+
+    def number(name: str, low: float, high: float = math.inf) -> float:
+        try:
+            value = float(row[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{name} is no number") from error
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"{name} is {row[name]}")
+        return value
+
+    place, seed = int(number("setting", 1)) - 1, int(number("seed", 0))
+    if (place, seed) not in plan.trainings or any(
+        row.get(name) != value for name, value in plan.settings[place].items()
+    ):
+        raise ValueError("a training that is not planned")
+    failure = row.get("failure") or ""
+    if failure and (row.get("accuracy") or row.get("loss")):
+        raise ValueError("a failure with a score")
+    return Trial(
+        setting=place,
+        seed=seed,
+        accuracy=None if failure else number("accuracy", 0, 1),
+        loss=None if failure else number("loss", 0),
+        epochs=int(number("epochs", 0)),
+        parameters=int(number("parameters", 0)),
+        seconds=number("seconds", 0),
+        failure=failure,
+    )

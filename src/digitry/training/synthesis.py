@@ -32,7 +32,7 @@ from digitry.training.scenes import Bytes, Floats, Random
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCENES_VERSION = 4
+SCENES_VERSION = 5
 """Raised whenever other scenes are drawn, so that no cache gives the old ones."""
 
 
