@@ -135,7 +135,7 @@ def test_bands_lie_along_edges_and_never_twice_on_one() -> None:
 
 def test_a_spoilt_picture_is_taught_only_where_the_reader_finds_its_digit(digits: Split) -> None:
     few = Split(digits.images[:40], digits.labels[:40])
-    mix = synthesis.Mix(spoilt=1.0, spoilt_nothing=0.0)
+    mix = synthesis.Mix(plain=0, spoilt=1.0, spoilt_plain=1.0, spoilt_nothing=0.0)
     pairs = list(synthesis._spoilt(few, mix, np.random.default_rng(11)))
     assert [label for _, label in pairs[::2]] == few.labels.tolist()
     found = [glyph for glyph, _ in pairs[1::2] if glyph is not None]
@@ -150,7 +150,7 @@ def test_a_spoilt_picture_is_taught_only_where_the_reader_finds_its_digit(digits
 
 def test_what_is_spoilt_and_no_digit_is_hardly_ever_an_upright_stroke(digits: Split) -> None:
     few = Split(digits.images[:100], digits.labels[:100])
-    mix = synthesis.Mix(spoilt=0.0, spoilt_nothing=1.0)
+    mix = synthesis.Mix(plain=0, spoilt=0.0, spoilt_plain=0.0, spoilt_nothing=1.0)
     pairs = list(synthesis._spoilt(few, mix, np.random.default_rng(12)))
     assert {label for _, label in pairs} == {scenes.NOTHING}
     found = [glyph for glyph, _ in pairs[1::2] if glyph is not None]

@@ -203,8 +203,9 @@ class Mix:
         words: letters and signs, cut up, as a share of the digits.
         empty: pages with nothing on them, as a share of the digits.
         mirrored: digits as in a mirror, as a share of the digits.
-        spoilt: the digit in a bad state, as it is and as the reader finds it, each as a share of the
-            digits.
+        plain: the digit just as MNIST has it, so many times: that is what glyphs of others look like.
+        spoilt: the digit in a bad state, as the reader finds it, as a share of the digits.
+        spoilt_plain: likewise, just as it is.
         spoilt_nothing: letters and empty pictures in a bad state, likewise.
     """
 
@@ -216,7 +217,9 @@ class Mix:
     words: float = 0.3
     empty: float = 0.15
     mirrored: float = 0.1
+    plain: int = 2
     spoilt: float = 1.0
+    spoilt_plain: float = 0.3
     spoilt_nothing: float = 0.25
 
 
@@ -360,7 +363,9 @@ def _refused(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | Non
 def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None, int]]:
     for digit, label in zip(split.images, split.labels, strict=True):
         # Whoever hands over glyphs himself gets no paper taken away, so those are shown, too.
-        if rng.random() < mix.spoilt:
+        for _ in range(mix.plain):
+            yield digit / np.float32(255), int(label)
+        if rng.random() < mix.spoilt_plain:
             yield spoilt.spoilt(digit, rng)[0], int(label)
         if rng.random() < mix.spoilt:
             yield _found(*spoilt.spoilt(digit, rng)), int(label)
