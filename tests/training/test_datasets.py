@@ -190,7 +190,7 @@ def serve(
 ) -> Iterator[Callable[..., list[Mirror]]]:
     """Start one server for each behaviour, in order, and make them the mirrors."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(mirrors, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(mirrors, "SILENCE_SECONDS", 0.8)
     monkeypatch.setattr(mirrors, "SLOWEST", 5_000)
     monkeypatch.setattr(mirrors, "WAITS", (0.0, 0.0))
     packed = {f"{name}.gz": gzip.compress(content) for name, content in contents.items()}

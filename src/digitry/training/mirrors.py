@@ -129,7 +129,7 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
 
     Args:
         folder: where to; made if it is not there.
-        console: shows a line of progress.
+        console: shows a bar on a terminal, else a line for each file.
 
     Raises:
         UnavailableError: no mirror gave a file; each is named with its reason.
@@ -155,6 +155,8 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
                         continue
                     except DataError:
                         found.unlink()
+                if console is not None and not console.is_terminal:
+                    console.print(f"fetching {target.name}", highlight=False)
                 reasons = []
                 for mirror in tuple(mirrors):
                     reason = _bring(f"{mirror}/{target.name}", file, target, bar)
@@ -378,7 +380,8 @@ def _progress(console: "Console | None") -> "Iterator[Progress]":
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=console or Console(stderr=True),
-        disable=console is None,
+        # Elsewhere than on a terminal a transient bar would leave an empty line.
+        disable=console is None or not console.is_terminal,
         transient=True,
     ) as bar:
         yield bar

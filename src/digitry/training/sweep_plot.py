@@ -85,7 +85,17 @@ def _picture(sweep: Sweep) -> Sheet:
     scores = [t.accuracy for one in shown for t in one.trials if t.accuracy is not None]
     low, high = min(scores), max(scores)
     room = 0.12 * (high - low) or 0.002
-    axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
+    left_end, right_end = max(0.0, low - room), min(1.0, high + room)
+    axes.set_xlim(left_end, right_end)
+    for place, one in enumerate(shown):
+        first, last = one.interval or (left_end, right_end)
+        for end, cut, mark in (
+            (left_end, first < left_end, "<"),
+            (right_end, last > right_end, ">"),
+        ):
+            if cut:
+                # The interval goes on past the axis.
+                axes.plot(end, place, mark, color=MUTED, markersize=5, clip_on=False, zorder=5)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_yticks(range(len(shown)), labels)
     axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
