@@ -85,6 +85,7 @@ def test_a_finished_run_resumes_to_itself(trained: Path, say: Say) -> None:
     before = (trained / "model.onnx").read_bytes()
     (trained / "report.html").unlink()
     answer = say("train", "--resume", trained)
+    assert answer.err.endswith("is finished; nothing is left to train\n")
     assert answer.code == 0
     assert "test accuracy" in answer.out
     assert (trained / "model.onnx").read_bytes() == before
@@ -124,6 +125,7 @@ def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> 
     one_line(say("train", "dense-128", "--out", trained), 2, "is not empty", "--resume")
     one_line(say("train", "--resume", trained, "--epochs", 5), 2, "--resume")
     one_line(say("train", "--resume", trained, "--device", "xyz"), 2, "'xyz' is no device")
+    one_line(say("train", "--resume", trained, "--log", "mlflow"), 2, "is finished", "leave --log")
     one_line(say("train", "dense-512", "--resume", trained), 2, "dense-128, not of dense-512")
     one_line(say("evaluate", trained, "--format", "xml"), 2, "xml")
     one_line(say("compare", trained), 2, "two or more")

@@ -169,7 +169,15 @@ def train(
         folder, chosen = resume, begun.recipe
         wanted = begun.only if only is None else wanted
         require_training(*_drawing(wanted))
-        if not run_folder.is_finished(folder):
+        if run_folder.is_finished(folder):
+            if log:
+                raise UsageError(
+                    "is finished; there is nothing left to follow", where=folder,
+                    remedy="leave --log away",
+                )  # fmt: skip
+            if console is not None:
+                console.print(f"{folder} is finished; nothing is left to train", highlight=False)
+        else:
             require_training(*modules_for_data(begun.data))
             from digitry.training import lean
 
