@@ -168,6 +168,21 @@ def test_a_model_is_drawn_back_to_the_least_step_that_keeps_what_it_learnt(
     assert np.allclose(probabilities(model, images), probabilities(revive(SHIPPED), images))
 
 
+def test_where_every_step_unlearns_corrections_the_one_that_unlearns_least_is_taken(
+    little: Dataset,
+) -> None:
+    from digitry.training.revive import revive
+
+    rng = np.random.default_rng(8)
+    images, labels = little.train.images[:40], little.train.labels[:40]
+    model = revive(SHIPPED)
+    model.set_weights([w + 3 * rng.normal(size=w.shape) for w in model.get_weights()])
+    # Nothing to forget: these labels are wrong, and nobody reads them.
+    unknown = Split(images, (labels + 1) % 10)
+    step = finetune._temper(model, SHIPPED, Split(images, labels), unknown)
+    assert step in finetune.STEPS
+
+
 def test_what_cannot_be_learnt_from_is_refused_in_a_line(little: Dataset, tmp_path: Path) -> None:
     none = Corrected(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8), ())
     with pytest.raises(DataError, match="none is left to learn from"):

@@ -342,7 +342,9 @@ def _temper(model: "keras.Model", parent: Artifact, learnt: Split, proving: Spli
             for kind, split in kinds.items()
         )
     sound = [step for step in STEPS if excess[step] == min(excess.values())]
-    wanted = ENOUGH * max(gained[step] for step in sound)
+    best = max(gained[step] for step in sound)
+    # A best that loses is not to be undercut either.
+    wanted = min(best, ENOUGH * best)
     chosen = min(step for step in sound if gained[step] >= wanted)
     at(chosen)
     return chosen
