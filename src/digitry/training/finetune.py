@@ -26,7 +26,7 @@ from digitry.reading.classifier import Classifier, softmax
 from digitry.training import promotion, recipes, synthesis
 from digitry.training.datasets import Dataset, Split, dataset_of, hold_out
 from digitry.training.promotion import Exam, Verdict
-from digitry.training.recipes import Recipe
+from digitry.training.recipes import SHORT, Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ FORGIVEN = {"digits": 0.001, "nothing": 0.006}
 
 CHANGES: Mapping[str, Any] = {
     "summary": "a shipped model, taught what people corrected",
-    "learning_rate": 1e-4,
+    "learning_rate": 3e-4,
     "schedule": "one-cycle",
     "warmup": 0.1,
     "epochs": 2,
@@ -144,7 +144,7 @@ def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
         UsageError: a field is unknown, or decided by the model; or a value does not do.
     """
     for field in settings:
-        if field not in TUNABLE:
+        if SHORT.get(field, field) not in TUNABLE:
             raise UsageError(
                 f"{field} is decided by the model that goes on learning",
                 where="--set",
