@@ -16,6 +16,7 @@ from digitry.training import datasets, finetune, promotion, run_folder, strokes,
 from digitry.training.datasets import Dataset, dataset_of
 from digitry.training.finetune import Corrected
 from digitry.training.parsers import Split
+from digitry.training.recipes import RECIPES
 
 from .crossed import corrected, glyphs, page
 
@@ -79,7 +80,9 @@ def test_a_model_goes_on_with_what_it_was_made_by_but_more_slowly() -> None:
     made_by = SHIPPED.metadata.recipe
     recipe = finetune.recipe_for(SHIPPED, {"epochs": "3", "seed": "5"})
     assert recipe.name == "reader"
-    assert recipe.learning_rate is not None and recipe.learning_rate < made_by["learning_rate"] / 4
+    # Than the recipe: the shipped one was finished in smaller steps than it began with.
+    pace = RECIPES["reader"].learning_rate
+    assert recipe.learning_rate is not None and recipe.learning_rate < pace / 10
     assert list(recipe.hidden) == list(made_by["hidden"])
     assert (recipe.epochs, recipe.seed) == (3, 5)
 
