@@ -165,8 +165,10 @@ def measure(goal: str, arguments: argparse.Namespace) -> None:
         _record.write(
             f"conv-{goal}-ratio",
             table="Time to an accuracy on MNIST, from nothing",
-            what=f"{goal}%: the same, as a share of the fastest published program's",
-            metric="training, on the same cores in turns",
+            what=f"{goal}%: {what}, as a share of the published 99% in 0.76 s on a GPU, rewritten "
+            "here in plain PyTorch",
+            metric="training, on the same cores in turns; "
+            f"that one reads {100 * statistics.fmean(row['accuracy'] for row in rivals):.2f}% here",
             unit="x",
             values=[ratio],
             extra=extra,

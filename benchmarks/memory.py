@@ -25,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import _record
+from digitry import artifact
 
 BAR_MB = 300
 MAX_BYTES = 128 << 20
@@ -311,7 +312,7 @@ def main() -> None:
             metric="VmHWM, worst of the kinds",
             unit="MB",
             values=[worst],
-            data={},
+            data={"model reader": artifact.load("reader").sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"kinds": rows},
         )

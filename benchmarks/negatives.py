@@ -292,7 +292,8 @@ def record(
             f"refused-{layout}",
             table="Knowing when not to know",
             what=f"{every.images} drawn images of no digit, layout `{layout}`",
-            metric="refused",
+            metric="refused, all or in part; "
+            f"no digit accepted at all: {100 * every.silent / every.images:.1f}%",
             unit="%",
             values=[every.refused / every.images],
             data=data,

@@ -32,6 +32,7 @@ import uvloop
 from PIL import Image
 
 import _record
+from digitry import artifact
 from digitry.training import strokes
 
 PLAIN = """
@@ -307,13 +308,16 @@ def main() -> None:
     if arguments.record:
         shared: dict[str, Any] = {
             "table": "The service, with its client on the same machine",
-            "data": {},
+            "data": {"model reader": artifact.load("reader").sha256},
             "versions": ("digitry", "fastapi", "uvicorn", "onnxruntime"),
             "extra": {"facts": facts, "cores": os.cpu_count(), "seconds": arguments.seconds},
         }
         for name in sent:
             beside = [rates[None, name]] if arguments.plain else []
-            plain = "".join(f"; a plain FastAPI + Keras service {rate:.0f}" for rate in beside)
+            plain = "".join(
+                f"; a plain FastAPI + Keras service {rate:.0f}, which shrinks each image to one glyph"
+                for rate in beside
+            )
             _record.write(
                 f"service-capacity-{name}",
                 what=f"{name}, {most} workers",

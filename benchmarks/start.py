@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import _record
+from digitry import artifact
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "digit-5.png"
 COMMANDS = {
@@ -53,7 +54,7 @@ def main() -> None:
             metric="median of alternating runs",
             unit="x",
             values=[medians["read"] / medians["imports"]],
-            data={},
+            data={"model reader": artifact.load("reader").sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"seconds": medians, "runs": arguments.runs},
         )

@@ -1,13 +1,13 @@
 """A race: the classic dense recipes, and one convolution, by digitry and by what else could train them.
 
     python benchmarks/training.py [RECIPE...] [--data-dir MNIST] [--rounds 3] [--epochs 10] [--only NAME...]
-        [--tensorflow PYTHON --peer plain_keras.py] [--jax PYTHON] [--record]
+        [--tensorflow PYTHON] [--jax PYTHON] [--record]
 
 Contestants, each a process of its own:
 
     digitry      `digitry train RECIPE`: the whole run folder with models, evaluation, plots and report
-    tensorflow   the classic program in plain Keras on TensorFlow (FILE of --peer, which ends with a
-                 line of JSON), with its plots and its one model file
+    tensorflow   the classic program in plain Keras on TensorFlow (peers/plain_keras.py), with its
+                 plots and its one model file
     keras-torch, keras-jax, keras-jax-steps
                  Keras' own `fit` with evaluation; the last with 100 steps an execution
     torch        a plain PyTorch loop with the fused Adam, all images in memory, with evaluation
@@ -44,6 +44,16 @@ CONVOLUTION = "convolution"
 CONTESTANTS = (
     "digitry", "tensorflow", "keras-torch", "keras-jax", "keras-jax-steps", "torch", "sklearn", "limit",
 )  # fmt: skip
+
+SPOKEN = {
+    "tensorflow": "Keras on TensorFlow",
+    "keras-torch": "Keras on torch",
+    "keras-jax": "Keras on JAX",
+    "keras-jax-steps": "Keras on JAX with 100 steps an execution",
+    "torch": "plain torch",
+    "sklearn": "scikit-learn",
+}
+"""The others, as the records' tables have them."""
 
 Run = dict[str, float]
 """What one run gave: fit_s, whole_s, peak_mb, test_accuracy; of the limit limit_s, rate, flop."""
@@ -96,7 +106,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter that has TensorFlow")
     parser.add_argument("--jax", metavar="PYTHON", help="interpreter that has Keras and JAX")
-    parser.add_argument("--peer", type=Path, metavar="FILE", help="the classic programs")
     parser.add_argument("--record", action="store_true", help="save records")
     arguments = parser.parse_args()
     unknown = {*arguments.recipes} - {*ANCESTORS, CONVOLUTION}
@@ -117,8 +126,8 @@ def write_mnist(dataset: Dataset, folder: Path) -> None:
 def left_out(arguments: argparse.Namespace) -> dict[str, str]:
     """Say which contestants cannot run, and what they want."""
     wanted = {}
-    if arguments.tensorflow is None or arguments.peer is None:
-        wanted["tensorflow"] = "it wants --tensorflow PYTHON and --peer FILE"
+    if arguments.tensorflow is None:
+        wanted["tensorflow"] = "it wants --tensorflow PYTHON"
     if arguments.jax is None:
         wanted |= dict.fromkeys(("keras-jax", "keras-jax-steps"), "it wants --jax PYTHON")
     return wanted
@@ -140,10 +149,12 @@ def entry(
         words = ["train", label, "--epochs", str(recipe.epochs), "--data-dir", folder]
         return [sys.executable, "-m", "digitry", *words, "--out", "run", "--quiet"], {}
     if name == "tensorflow":
-        program = [arguments.tensorflow, str(arguments.peer.resolve())]
-        number = f"{ANCESTORS.index(label):03}"
-        words = [*program, number, folder, "run", str(recipe.epochs)]
-        return words, {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        words, settings = own(
+            ["plain_keras.py", label, folder, "run", str(recipe.epochs)],
+            KERAS_BACKEND="tensorflow",
+            TF_CPP_MIN_LOG_LEVEL="2",
+        )
+        return [arguments.tensorflow, *words[1:]], settings
     if name == "keras-torch":
         return own(["keras_fit.py", folder, text], KERAS_BACKEND="torch")
     if name.startswith("keras-jax"):
@@ -226,9 +237,7 @@ def record(
     """Save the race of one recipe: digitry's seconds, and everybody's medians."""
     fact = "epoch_s" if label == CONVOLUTION else "fit_s"
     others = {name: run[fact] for name, run in medians.items() if name not in ("digitry", "limit")}
-    parts = [
-        f"{name} {seconds:.3g} s" for name, seconds in sorted(others.items(), key=lambda o: o[1])
-    ]
+    parts = [told(others)] if others else []
     if "limit" in medians:
         parts.append(f"its matrix products alone {medians['limit']['limit_s']:.3g} s")
     epochs = arguments.epochs or 10
@@ -236,14 +245,20 @@ def record(
     _record.write(
         f"training-{label}",
         table="Training",
-        what=convolution if label == CONVOLUTION else f"`{label}`, {epochs} epochs: to fit",
-        metric="; ".join(parts) or "seconds",
+        what=convolution if label == CONVOLUTION else f"`{label}`, {epochs} epochs",
+        metric="; ".join(["to fit" if fact == "fit_s" else "an epoch", ", ".join(parts)]),
         unit="s",
         values=[run[fact] for run in runs],
         data={dataset.name: dataset.sha256},
         versions=("digitry", "torch", "keras", "numpy", "scikit-learn"),
         extra={"medians": medians, "peers": peer_versions(arguments)},
     )
+
+
+def told(seconds: Mapping[str, float]) -> str:
+    """Say what the others take, the fastest first."""
+    fastest = sorted(seconds, key=lambda name: seconds[name])
+    return ", ".join(f"{SPOKEN[name]} {seconds[name]:.3g} s" for name in fastest)
 
 
 def together(
@@ -262,7 +277,9 @@ def together(
             "training-all-five",
             table="Training",
             what="all five dense recipes, whole processes with evaluation, plots and files",
-            metric=f"plain Keras on TensorFlow {wholes['tensorflow']:.3g} s",
+            metric="in all; "
+            + told({name: seconds for name, seconds in wholes.items() if name != "digitry"})
+            + " (of these, TensorFlow's alone writes plots and a model)",
             unit="s",
             values=[wholes["digitry"]],
             data={dataset.name: dataset.sha256},

@@ -1,4 +1,4 @@
-"""Writes what the documents say about the code from the code: docs/cli.md, and README's numbers.
+"""Writes what the documents say about the code from the code: docs/cli.md, and every number.
 
     python docs/generate.py            # write
     python docs/generate.py --check    # write nothing; fail with one line if something has changed
@@ -8,7 +8,8 @@ A number that we claim is a record, one file each in records/:
     name      that of the file, without `.json`
     table     the table that it stands in, e.g. "Reading"; tables and rows are sorted by `name`
     what      what was measured, in the words of a table's cell
-    metric    e.g. "test accuracy"; with `unit`: "%" (the values are then shares), "s", "MB", "x", ""
+    metric    e.g. "test accuracy"; after a semicolon what stands beside it, such as rivals' numbers
+    unit      "%" (the values are then shares), "s", "MB", "x", ""
     command   the line that measures it again
     commit    of the code that was measured; `date`: ISO 8601
     hardware  in words
@@ -18,6 +19,9 @@ A number that we claim is a record, one file each in records/:
     extra     anything else, by name
 
 Every field is needed; `extra` may be {}. What the records say of themselves is checked.
+
+docs/measured.md holds all of them, README the recipes and HEADLINES. A single number within README's
+prose stands between `<!-- NAME -->` and `<!-- / -->`, with NAME that of the record.
 """
 
 import json
@@ -30,11 +34,42 @@ from typing import Any
 
 import typer.main
 
+from digitry import artifact
 from digitry.cli import app
 from digitry.files import write_text
+from digitry.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-START, END = "<!-- records:start -->", "<!-- records:end -->"
+PLACES = ("recipes", "headlines")
+"""Of README: what is written between `<!-- recipes:start -->` and `<!-- recipes:end -->`, and so on."""
+
+HEADLINES = (
+    "baseline-0",
+    "baseline-1",
+    "baseline-2",
+    "reading-mnist-text",
+    "reading-scans-one-digit",
+    "reading-strings-ink",
+    "refused-auto",
+    "robustness-dense-128-128",
+    "robustness-reader",
+    "speed-read-28x28",
+    "speed-read-640x480",
+    "start-read",
+    "conv-99.0-seconds",
+    "training-all-five",
+    "service-capacity-28x28",
+    "service-capacity-640x480",
+    "bulk-memory",
+)
+"""The records that README shows; what is missing among them is left out."""
+
+ELSEWHERE = {"reader": "reading-mnist-text"}
+"""Recipes whose accuracy is that of reading whole images, in another record than recipe-NAME."""
+
+CURRENT = {f"model {name}": artifact.load(name).sha256 for name in artifact.SHIPPED}
+"""How records name what is shipped now."""
+
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "table": str, "what": str, "metric": str, "unit": str, "command": str,
     "commit": str, "date": str, "hardware": str, "versions": dict, "data": dict, "n": int,
@@ -49,6 +84,13 @@ Results go to standard output; progress and complaints go to standard error. Exi
 0 done, 1 some inputs failed or whoever reads the output has gone (a broken pipe), 2 usage, 3 bad data
 or model, 4 nothing to do it with (a missing extra, no network), 130 interrupted by Ctrl-C.
 """
+
+MEASURED = """\
+# Measured
+
+Written by `make docs` from [`records/`](../records/), where the command, the commit, the versions and
+all single values of each stand. Of several runs the mean is shown, the spread is one standard
+deviation, and the number of runs stands in brackets."""
 
 
 def cli_page() -> str:
@@ -148,23 +190,49 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def record_tables(records: list[dict[str, Any]]) -> str:
-    """Give the tables, one for each `table`, that stand between the marks in README.md."""
-    parts = [
-        "Measured; the number of runs in brackets, the spread is one standard deviation. "
-        "How, on what and when: [`records/`](records/)."
-    ]
-    for table in dict.fromkeys(record["table"] for record in records):
-        chosen = [record for record in records if record["table"] == table]
-        rows = "\n".join(
-            f"| {r['what']} | {r['metric']} | {amount(r)} | [{r['date'][:10]}](records/{r['name']}.json) |"
-            for r in chosen
-        )
+def measured_page(records: list[dict[str, Any]]) -> str:
+    """Give docs/measured.md: all records, a table for each `table`."""
+    parts = [MEASURED]
+    for name in dict.fromkeys(record["table"] for record in records):
+        chosen = [record for record in records if record["table"] == name]
         machines = "; ".join(dict.fromkeys(record["hardware"] for record in chosen))
-        parts.append(
-            f"**{table}** ({machines})\n\n| | | | measured |\n| --- | --- | ---: | --- |\n{rows}"
-        )
-    return "\n\n".join(parts)
+        parts.append(f"## {name}\n\nOn {machines}.\n\n{table(chosen, '../records')}")
+    return "\n\n".join(parts) + "\n"
+
+
+def table(records: list[dict[str, Any]], folder: str) -> str:
+    """Give the rows of a table with their heading; what is measured, and what stands beside it."""
+    rows = [
+        "| what | measure | value | beside it | date |",
+        "| --- | --- | ---: | --- | --- |",
+    ]
+    for record in records:
+        metric, _, beside = record["metric"].partition("; ")
+        date = f"[{record['date'][:10]}]({folder}/{record['name']}.json)"
+        if earlier(record):
+            date += ", with an earlier reader"
+        rows.append(f"| {record['what']} | {metric} | {amount(record)} | {beside} | {date} |")
+    return "\n".join(rows)
+
+
+def earlier(record: dict[str, Any]) -> bool:
+    """Tell whether a record is of a shipped model that is shipped no more."""
+    return any(CURRENT.get(name, digest) != digest for name, digest in record["data"].items())
+
+
+def recipe_table(records: dict[str, dict[str, Any]]) -> str:
+    """Give README's table of recipes, each with its measured accuracy."""
+    rows = ["| recipe | what it is | MNIST test accuracy |", "| --- | --- | --- |"]
+    for name, recipe in RECIPES.items():
+        found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
+        shown = f"[{amount(found)}](records/{found['name']}.json)" if found else ""
+        if found and name in ELSEWHERE:
+            shown += " of PNG files"
+        as_one = records.get(f"recipe-{name}-ensemble")
+        if as_one:
+            shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"
+        rows.append(f"| `{name}` | {recipe.summary} | {shown} |")
+    return "\n".join(rows)
 
 
 def amount(record: dict[str, Any]) -> str:
@@ -191,18 +259,38 @@ def pages() -> dict[Path, str]:
     """Give what every generated file ought to hold.
 
     Raises:
-        ValueError: a record is wrong, or there are records and README.md has no place for them.
+        ValueError: a record is wrong, or README.md has no place for what is written there.
     """
     records = [read_record(path) for path in sorted((ROOT / "records").glob("*.json"))]
-    wanted = {ROOT / "docs" / "cli.md": cli_page()}
+    named = {record["name"]: record for record in records}
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    if text.count(START) == 1 == text.count(END) and text.index(START) < text.index(END):
-        before, after = text.split(START)[0], text.split(END)[1]
-        wanted[readme] = f"{before}{START}\n{record_tables(records)}\n{END}{after}"
-    elif records:
-        raise ValueError(f"README.md: has no single {START} before a single {END}")
-    return wanted
+    headlines = table([named[name] for name in HEADLINES if name in named], "records")
+    for place, content in zip(PLACES, (recipe_table(named), headlines), strict=True):
+        start, end = f"<!-- {place}:start -->", f"<!-- {place}:end -->"
+        if not (text.count(start) == 1 == text.count(end) and text.index(start) < text.index(end)):
+            raise ValueError(f"README.md: has no single {start} before a single {end}")
+        before, after = text.split(start)[0], text.split(end)[1]
+        text = f"{before}{start}\n{content}\n{end}{after}"
+    marks = len(re.findall(r"<!-- [\w.-]+ -->", text)), text.count("<!-- / -->")
+    if marks[0] != marks[1]:
+        raise ValueError(f"README.md: has {marks[0]} `<!-- NAME -->` and {marks[1]} `<!-- / -->`")
+    return {
+        ROOT / "docs" / "cli.md": cli_page(),
+        ROOT / "docs" / "measured.md": measured_page(records),
+        readme: re.sub(r"(<!-- ([\w.-]+) -->)[^<]*(<!-- / -->)", lambda m: inline(m, named), text),
+    }
+
+
+def inline(mark: re.Match[str], named: dict[str, dict[str, Any]]) -> str:
+    """Put a record's number between its marks.
+
+    Raises:
+        ValueError: there is no such record.
+    """
+    if mark[2] not in named:
+        raise ValueError(f"README.md: {mark[2]} is no record")
+    return f"{mark[1]}{amount(named[mark[2]])}{mark[3]}"
 
 
 def main() -> None:

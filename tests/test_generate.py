@@ -8,12 +8,21 @@ from typing import Any
 
 import pytest
 
+README = """\
+# One
+<!-- recipes:start -->
+<!-- recipes:end -->
+<!-- headlines:start -->
+old
+<!-- headlines:end -->
+All of <!-- one -->nothing<!-- / --> of them.
+"""
 SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
 
 
 @pytest.fixture
 def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script, at work in a checkout of its own: one record, a README with room for it."""
+    """The script, at work in a checkout of its own: one record, a README with room for numbers."""
     spec = importlib.util.spec_from_file_location("generate", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -22,14 +31,16 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "ROOT", tmp_path)
     for folder in ("docs", "records"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "README.md").write_text(f"# One\n{module.START}\nold\n{module.END}\nafter\n")
+    (tmp_path / "README.md").write_text(README)
+    monkeypatch.setattr(module, "HEADLINES", ("one", "never measured"))
     write(tmp_path)
     return module
 
 
 def write(root: Path, text: str | None = None, **changes: Any) -> None:
     record = {
-        "name": "one", "table": "Reading", "what": "drawings", "metric": "accuracy", "unit": "%",
+        "name": "one", "table": "Reading", "what": "drawings",
+        "metric": "accuracy; half of them twice", "unit": "%",
         "command": "make bench", "commit": "0" * 40, "date": "2026-01-02T03:04:05+00:00",
         "hardware": "2 cores", "versions": {}, "data": {}, "n": 2, "mean": 0.95, "std": 0.05 / 2**0.5,
         "values": [0.925, 0.975], "extra": {},
@@ -58,12 +69,19 @@ def test_what_is_written_is_up_to_date_until_something_changes(
     assert run(generate, monkeypatch) == ""
     assert run(generate, monkeypatch, "--check") == ""
     readme = (tmp_path / "README.md").read_text()
-    assert "| drawings | accuracy | 95.00 ± 3.54% (2) | [2026-01-02](records/one.json) |" in readme
+    row = "| drawings | accuracy | 95.00 ± 3.54% (2) | half of them twice | [2026-01-02]"
+    assert f"{row}(records/one.json) |" in readme
+    assert f"{row}(../records/one.json) |" in (tmp_path / "docs" / "measured.md").read_text()
+    assert "| `dense-512` | one wide layer of 512, trained by RMSprop |  |" in readme
+    assert "old" not in readme
     assert readme.startswith("# One\n")
-    assert readme.endswith(f"{generate.END}\nafter\n")
+    assert readme.endswith(
+        "<!-- headlines:end -->\nAll of <!-- one -->95.00 ± 3.54% (2)<!-- / --> of them.\n"
+    )
     write(tmp_path, n=1, values=[0.5], mean=0.5, std=0.0)
     assert (
-        run(generate, monkeypatch, "--check") == "docs: README.md is out of date; run `make docs`"
+        run(generate, monkeypatch, "--check")
+        == "docs: docs/measured.md is out of date; run `make docs`"
     )
     assert (tmp_path / "README.md").read_text() == readme
     assert run(generate, monkeypatch) == ""
@@ -106,11 +124,31 @@ def test_a_wrong_record_is_refused_in_one_line_and_nothing_is_written(
     assert not (tmp_path / "docs" / "cli.md").exists()
 
 
-def test_records_need_a_place_in_the_readme(
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "has no single <!-- recipes:start --> before a single <!-- recipes:end -->"),
+        (README.replace("headlines:end", "headlines"), "has no single <!-- headlines:start --> "),
+        (README.replace("-- one --", "-- two --"), "two is no record"),
+        (README.replace("<!-- / -->", ""), "has 1 `<!-- NAME -->` and 0 `<!-- / -->`"),
+    ],
+)
+def test_a_readme_without_the_places_of_numbers_is_refused(
+    generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "README.md").write_text(text)
+    assert run(generate, monkeypatch).startswith(f"docs: README.md: {told}")
+
+
+def test_a_record_of_an_earlier_model_is_shown_as_one(
     generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "README.md").write_text(f"{generate.END} {generate.START}")
-    assert run(generate, monkeypatch).startswith("docs: README.md: has no single ")
+    write(tmp_path, data={"model reader": generate.CURRENT["model reader"], "model other": "1"})
+    assert run(generate, monkeypatch) == ""
+    assert "earlier" not in (tmp_path / "README.md").read_text()
+    write(tmp_path, data={"model reader": "0" * 64})
+    assert run(generate, monkeypatch) == ""
+    assert "records/one.json), with an earlier reader |" in (tmp_path / "README.md").read_text()
 
 
 def test_the_page_shows_the_values_of_a_choice_and_names_without_underscores(generate: Any) -> None:

@@ -1,5 +1,6 @@
 """README's code does what README says, as it stands there."""
 
+import json
 import re
 import subprocess
 import sys
@@ -30,12 +31,15 @@ def test_the_five_lines_of_python_read_a_phone_number(checkout: Path) -> None:
 
 
 def test_reading_from_the_shell(checkout: Path) -> None:
-    first, second = SHELL[0].splitlines()[:2]
+    first, second, third = SHELL[0].splitlines()
     program = f"{sys.executable} -m digitry"
     assert run(["bash", "-c", first.replace("digitry", program)], checkout).strip() == "030901820"
     table = run(["bash", "-c", second.replace("digitry", program)], checkout)
     assert len(table.splitlines()) > 13
     assert len(list((checkout / "out").iterdir())) == 13
+    said = json.loads(run(["bash", "-c", third.replace("digitry", program)], checkout))
+    assert said["text"] == "4"
+    assert (checkout / "out" / "digit-4.explained.png").exists()
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -377,6 +377,9 @@ def test_compare_shows_runs_side_by_side(trained: Path, say: Say, tmp_path: Path
     assert second["comparison"]["difference"] == pytest.approx(
         second["accuracy"] - first["accuracy"]
     )
+    answer = say("compare", trained, other, trained)
+    assert answer.code == 2
+    assert answer.err.endswith("is named twice; name each run once\n")
 
 
 def test_help_is_instant_and_loads_nothing_heavy() -> None:

@@ -53,7 +53,10 @@ def bulk(
         int | None, typer.Option(help="Processes; without it, one for each processor.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that lies in OUT.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run that lies in OUT; where none lies, begin one."
+        ),
     ] = False,
     layout: Annotated[
         Layout, typer.Option(help="One digit, one line, a page of lines, or find out.")

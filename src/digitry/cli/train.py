@@ -1,6 +1,7 @@
 """Verbs on models."""
 
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -367,6 +368,9 @@ def compare(
 
     if len(runs) < 2:
         raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+    twice = [one for one, times in Counter(one.resolve() for one in runs).items() if times > 1]
+    if twice:
+        raise UsageError("is named twice", where=str(twice[0]), remedy="name each run once")
     loaded = [load_run(folder) for folder in runs]
     first, *others = [load_predictions(one) for one in loaded]
     tests = [None, *(evaluation.compare(first, other) for other in others)]

@@ -53,7 +53,7 @@ class BulkJob:
         engine: `local`, processes on this machine, or `ray`, a cluster.
         address: of the cluster: `host:6379`, `ray://host:10001`; None = one on this machine.
         workers: processes; None = one for each processor.
-        resume: go on with what lies in `out`.
+        resume: go on with what lies in `out`; where nothing lies, begin.
         model: the name of a shipped model, a .onnx file, or a run folder.
         layout: `auto`, `single`, `line` or `page`.
         max_error: as for `Reader`.

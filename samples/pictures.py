@@ -1,9 +1,10 @@
-"""Draws docs/before-after.png: the ten sample digits, read the classic way and by digitry.
+"""Draws README's pictures: docs/reading.png, a page as read; docs/before-after.png, two ways to read.
 
-    python samples/compare.py MODEL
+    python samples/pictures.py MODEL
 
-MODEL is a run folder or .onnx file trained on plain MNIST, such as that of `dense-128-128`. The classic
-way is what the first programs do with a photo: make it grey, resize it to 28x28, divide by 255.
+The second shows the ten sample digits, read the classic way and by digitry. MODEL is a run folder or
+.onnx file trained on plain MNIST, such as that of `dense-128-128`. The classic way is what the first
+programs do with a photo: make it grey, resize it to 28x28, divide by 255.
 """
 
 import csv
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from digitry import artifact, files
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import Reader
+from digitry.reading.render import annotate
 
 HERE = Path(__file__).parent
 CELL, GAP, LABELS = 112, 12, 190
@@ -24,10 +26,17 @@ RIGHT, WRONG = (18, 124, 66), (190, 36, 36)
 
 
 def main() -> None:
-    """Read the sample digits in both ways, and draw what came of it."""
+    """Read the samples, and draw what came of it."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    classic, reader = Classifier(artifact.load(sys.argv[1])), Reader()
+    reader = Reader()
+    page = HERE / "sheet.jpg"
+    save(annotate(page, reader.read(page)), "reading.png")
+    save(both_ways(Classifier(artifact.load(sys.argv[1])), reader), "before-after.png")
+
+
+def both_ways(classic: Classifier, reader: Reader) -> Image.Image:
+    """Show the sample digits, what either way makes of them, and as what it reads them."""
     with (HERE / "truth.csv").open(encoding="utf-8") as lines:
         cases = [row for row in csv.DictReader(lines) if row["layout"] == "single"]
     rows = (
@@ -64,8 +73,13 @@ def main() -> None:
             colour = RIGHT if text == case["label"] else WRONG
             middle = (x + CELL / 2, tops[row] + heights[row] / 2)
             draw.text(middle, text, colour, answer, "mm")
-    with files.replacing(HERE.parent / "docs" / "before-after.png") as temporary:
-        sheet.save(temporary, "PNG", optimize=True)
+    return sheet
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Save a picture among the documents."""
+    with files.replacing(HERE.parent / "docs" / name) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
 
 
 if __name__ == "__main__":
