@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -26,8 +27,16 @@ def write(
     data: Mapping[str, str],
     versions: Sequence[str],
     extra: Mapping[str, object] | None = None,
+    device: str = "cpu",
 ) -> Path:
-    """Save records/<name>.json; the command is the one that is running."""
+    """Save records/<name>.json; the command is the one that is running.
+
+    What a GPU measured has a record of its own, <name>-<that GPU>.
+    """
+    machine = hardware()
+    if device != "cpu":
+        machine, gpu = f"{gpu_name()}; {machine}", re.sub(r"\W+", "-", gpu_name().lower())
+        name, what = f"{name}-{gpu}", f"{what}, on {gpu_name()}"
     root = RECORDS.parent
     script = Path(sys.argv[0]).resolve().relative_to(root)
     commit = _git("rev-parse", "--short", "HEAD")
@@ -47,7 +56,7 @@ def write(
             "command": " ".join(["python", str(script), *map(_shown, sys.argv[1:])]),
             "commit": commit,
             "date": datetime.date.today().isoformat(),
-            "hardware": hardware(),
+            "hardware": machine,
             "versions": {
                 "python": platform.python_version(),
                 **{package: importlib.metadata.version(package) for package in versions},
@@ -71,6 +80,13 @@ def hardware() -> str:
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
     return f"{model}, {os.cpu_count()} cores"
+
+
+def gpu_name() -> str:
+    """Name the GPU that PyTorch computes on."""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _git(*words: str) -> str:

@@ -1,7 +1,7 @@
 # ruff: noqa: E402
 """How long it takes to read MNIST at 99.0%, 99.5% and 99.7%: the convolutional recipes, as records.
 
-    python benchmarks/conv.py [99.0] [99.5] [99.7] [--data-dir MNIST]
+    python benchmarks/conv.py [99.0] [99.5] [99.7] [--data-dir MNIST] [--device cpu]
 
 For each goal the setting below is trained from nothing, with seeds 0, 1, ..., a few to a process; its
 record holds the seconds of training (building, tracing and every step; not loading the images) and,
@@ -66,6 +66,7 @@ def main() -> None:
     )
     parser.add_argument("goals", nargs="*", default=list(GOALS), metavar="GOAL")
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU has records of its own")
     parser.add_argument("--seeds", type=int, help="in place of each goal's own number")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--work", nargs=2, type=int, metavar=("FROM", "TO"), help=argparse.SUPPRESS)
@@ -73,13 +74,14 @@ def main() -> None:
     if unknown := set(arguments.goals) - set(GOALS):
         parser.error(f"no goal {', '.join(unknown)}; there are {', '.join(GOALS)}")
     if arguments.work:
-        work(GOALS[arguments.goals[0]].built(), range(*arguments.work), arguments.data_dir)
+        seeds = range(*arguments.work)
+        work(GOALS[arguments.goals[0]].built(), seeds, arguments.data_dir, arguments.device)
         return
     for goal in arguments.goals:
         measure(goal, arguments)
 
 
-def work(recipe: Recipe, seeds: range, data_dir: Path | None) -> None:
+def work(recipe: Recipe, seeds: range, data_dir: Path | None, device: str) -> None:
     """Train in this process; print one JSON line a seed."""
     import dataclasses
 
@@ -92,7 +94,7 @@ def work(recipe: Recipe, seeds: range, data_dir: Path | None) -> None:
     dataset = load_dataset(recipe.data, data_dir=data_dir)
     ready = time.perf_counter() - START
     for seed in seeds:
-        trained = train(dataclasses.replace(recipe, seed=seed), dataset.train)
+        trained = train(dataclasses.replace(recipe, seed=seed), dataset.train, device=device)
         said = probabilities(trained.model, dataset.test.images / np.float32(255)).argmax(-1)
         row = {
             "accuracy": float((said == dataset.test.labels).mean()),
@@ -114,6 +116,7 @@ def measure(goal: str, arguments: argparse.Namespace) -> None:
     halves = ((0, (seeds + 1) // 2), ((seeds + 1) // 2, seeds))
     for first, last in (half for half in halves if half[0] < half[1]):
         own = [str(HERE / "conv.py"), goal, "--work", str(first), str(last)]
+        own += ["--device", arguments.device]
         place = [] if arguments.data_dir is None else ["--data-dir", str(arguments.data_dir)]
         rows += lines(own + place)
         if goal == "99.0" and arguments.data_dir is not None:
@@ -137,7 +140,9 @@ def measure(goal: str, arguments: argparse.Namespace) -> None:
         "parameters": rows[0]["parameters"],
         "recipe": chosen.built().to_dict(),
     }
-    shared: dict[str, Any] = {"data": rows[0]["data"], "versions": VERSIONS}
+    shared: dict[str, Any] = {
+        "data": rows[0]["data"], "versions": VERSIONS, "device": arguments.device,
+    }  # fmt: skip
     if rivals:
         theirs = [row["train_s"] for row in rivals]
         ratio = statistics.fmean(seconds) / statistics.fmean(theirs)

@@ -1,7 +1,7 @@
 """Test accuracy and training time of recipes over several seeds, as records.
 
     python benchmarks/recipes.py [RECIPE...] [--seeds 10] [--set FIELD=VALUE...] [--processes 1]
-        [--data-dir MNIST]
+        [--data-dir MNIST] [--device cpu]
 
 Each recipe is trained from nothing with seeds 0, 1, ... on its own data set, for its own epochs; the
 record holds the test accuracy of each seed and, as `extra`, the seconds to fit, the accuracy without the
@@ -45,7 +45,8 @@ def main() -> None:
         if arguments.seed is None:
             measure(recipe, settings, dataset, arguments)
         else:
-            work(dataclasses.replace(recipe, seed=arguments.seed), dataset, arguments.keep)
+            chosen = dataclasses.replace(recipe, seed=arguments.seed)
+            work(chosen, dataset, arguments.keep, arguments.device)
 
 
 def parsed() -> argparse.Namespace:
@@ -57,15 +58,16 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--processes", type=int, default=1, help="seeds at one time")
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU has records of its own")
     parser.add_argument("--keep", type=Path, help="folder for the models and what they said")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def work(recipe: Recipe, dataset: Dataset, keep: Path) -> None:
+def work(recipe: Recipe, dataset: Dataset, keep: Path, device: str) -> None:
     """Train one seed in this process; leave what it says of the test images in a file."""
-    trained = train(recipe, dataset.train)
+    trained = train(recipe, dataset.train, device=device)
     glyphs = dataset.test.images.astype(np.float32) / 255
     said = np.asarray(trained.model.predict(glyphs, batch_size=1000, verbose=0))
     trained.model.save(keep / f"{recipe.name}-{recipe.seed}.keras")
@@ -89,6 +91,7 @@ def measure(
         words = [sys.executable, __file__, recipe.name, "--keep", str(keep)]
         words += [f"--set={field}={value}" for field, value in settings.items()]
         words += ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
+        words += ["--device", arguments.device]
 
         def one(seed: int) -> dict[str, Any]:
             written = keep / f"{recipe.name}-{seed}.json"
@@ -127,10 +130,10 @@ def measure(
     what = f"`{recipe.name}`, {recipe.epochs} epochs"
     shared: dict[str, Any] = {
         "table": "Recipes",
-        "metric": "MNIST test accuracy",
         "unit": "%",
         "data": {dataset.name: dataset.sha256},
         "versions": ("digitry", "torch", "keras", "numpy"),
+        "device": arguments.device,
     }
     extra = {
         "fit_seconds": [run["fit_s"] for run in runs],
@@ -140,15 +143,26 @@ def measure(
         "without the disputed labels": undisputed,
         "recipe": recipe.to_dict(),
     }
-    _record.write(f"recipe-{recipe.name}", what=what, values=accuracies, extra=extra, **shared)
+    # The seeds' trainings one after the other, where they were trained so.
+    spent = sum(run["fit_s"] for run in runs)
+    metric = f"MNIST test accuracy; {plain(spent / len(runs))} to fit"
+    _record.write(
+        f"recipe-{recipe.name}", what=what, metric=metric, values=accuracies, extra=extra, **shared
+    )
     if recipe.architecture == "conv" and len(runs) > 1:
         _record.write(
             f"recipe-{recipe.name}-ensemble",
             what=f"`{recipe.name}`, the mean of {len(runs)} seeds as one",
+            metric=f"MNIST test accuracy; {plain(spent)} to fit all",
             values=[float(together.mean())],
             extra={**extra, "without the disputed labels": float(together[agreed].mean())},
             **shared,
         )
+
+
+def plain(seconds: float) -> str:
+    """Say a time as people do."""
+    return f"{seconds:.3g} s" if seconds < 180 else f"{seconds / 60:.3g} minutes"
 
 
 def right(said: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[np.bool_]:

@@ -66,6 +66,39 @@ def test_without_corrupt_nothing_is_written(say: Say, tmp_path: Path) -> None:
     )
 
 
+def test_labels_that_a_model_cannot_say_are_refused_in_a_line(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.training import datasets
+
+    part = Split(np.zeros((11, 28, 28), np.uint8), np.arange(11, dtype=np.uint8))
+    data = Dataset("pages", part, part, "0" * 64, "a licence", "here")
+    trained = say("train", "dense-128", "--data", "uci", "--epochs", 1, "--only", "loss", "--quiet")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
+    answer = say("evaluate", trained.out.strip(), "--data", "pages")
+    assert answer.code == 3
+    assert answer.err == (
+        "digitry: the test images: tell 11 labels apart, and the model 10; "
+        "take other data, or a model that was trained on such\n"
+    )
+
+
+def test_a_run_that_learnt_from_corrections_is_measured_on_what_it_was_taught_beside(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.cli import train
+    from digitry.training import datasets
+
+    folder = say("train", "dense-128", "--data", "uci", "--epochs", 1, "--quiet").out.strip()
+    start = tmp_path / folder / "run.json"
+    start.write_text(start.read_text().replace('"data": "uci"', f'"data": "{train.CORRECTIONS}"'))
+    asked = []
+    uci = datasets.load_dataset("uci")
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, **__: asked.append(name) or uci)
+    assert say("evaluate", folder).code == 0
+    assert asked == ["mnist"]
+
+
 def test_pictures_are_not_begun_without_what_draws_them(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,7 +183,7 @@ def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
     [
         ("evaluate RUN/model.onnx --quiet", "keras,torch,h5py,onnx,matplotlib,jinja2,pooch"),
         ("export RUN --to onnx --out copy.onnx", "keras,torch,h5py,onnx,matplotlib,scipy,sklearn"),
-        ("compare RUN RUN --out side", "keras,torch,h5py,onnx,jinja2,sklearn,pooch"),
+        ("compare RUN twin --out side", "keras,torch,h5py,onnx,jinja2,sklearn,pooch"),
         ("report RUN --only loss", "keras,torch,h5py,onnx,jinja2,sklearn,scipy,pooch"),
         ("models --card RUN", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
         ("recipes", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
@@ -192,6 +192,7 @@ def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
 def test_no_verb_wants_more_than_it_uses(
     trained: Path, tmp_path: Path, verb: str, absent: str
 ) -> None:
+    shutil.copytree(trained, tmp_path / "twin")
     code = (
         "import sys\n"
         "class Absent:\n"
@@ -294,7 +295,24 @@ def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path)
     answer = say("export", trained, "--to", "keras", "--out", "mine.keras")
     assert (answer.code, answer.out) == (0, "mine.keras\n")
     assert say("evaluate", "mine.keras", "--data", "uci").code == 0
-    one_line(say("export", trained / "model.onnx", "--to", "h5"), 2, "cannot become")
+    other = ["--to", "h5", "--out", "mine.h5"]
+    one_line(say("export", trained / "model.onnx", *other), 2, "cannot become")
+
+
+def test_export_never_puts_a_lesser_file_in_the_place_of_a_runs_own(
+    trained: Path, say: Say
+) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    one_line(
+        say("export", trained / "model.keras", "--to", "onnx"), 2,
+        "model.onnx: is the run's own file", "--out my.onnx",
+    )  # fmt: skip
+    one_line(say("export", trained / "model.onnx", "--to", "h5"), 2, "is the run's own file")
+    for to in ("keras", "h5", "onnx"):
+        answer = say("export", trained, "--to", to)
+        assert answer.code == 0
+        assert answer.out.strip().endswith(f"model.{to}")
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
 
 
 def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
@@ -306,6 +324,9 @@ def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
     assert (answer.code, answer.out, answer.err) == (0, "both.onnx\n", "")
     facts = json.loads(say("models", "--card", "both.onnx", "--format", "json").out)
     assert facts["risk_coverage"]
+    card = say("models", "--card", "both.onnx").out
+    assert "- temperature 1.000: the mean of its members, each calibrated for itself" in card
+    assert "- member 2: dense-128, sha256 " in card
     assert "uci/test/accuracy" in facts["scores"]
     assert say("evaluate", "both.onnx", "--data", "uci").code == 0
     answer = say("export", trained, "second/model.onnx", "--to", "onnx", "--out", "other.onnx")

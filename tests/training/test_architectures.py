@@ -41,6 +41,28 @@ def test_the_ancestors_are_flatten_relu_layers_and_a_softmax(name: str) -> None:
         assert not bias.any()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "least"),
+    [
+        # A hundred gigabytes, were they made.
+        (Recipe(name="d", hidden=(65_536,) * 7), 784 * 65_536 + 6 * 65_536**2 + 65_536 * 10),
+        (Recipe(name="c", architecture="conv", hidden=(2_000, 2_000)), 9 * 2_000 + 9 * 2_000**2),
+        # Nearly all of them in the last product.
+        (
+            Recipe(name="f", architecture="conv", hidden=(2_048,), head="flatten"),
+            9 * 2_048 + 4 * 2_048 + 28 * 28 * 2_048 * 10 + 10,
+        ),
+    ],
+)
+def test_a_network_too_large_for_a_model_file_is_refused_before_it_is_trained(
+    recipe: Recipe, least: int
+) -> None:
+    with pytest.raises(
+        UsageError, match=f"recipe field hidden: makes {least:,} parameters or more"
+    ):
+        build(recipe, 10)
+
+
 def test_a_convolution_pools_where_channels_grow() -> None:
     model = build(dataclasses.replace(CONV, dropout=0.2), 11)
     kinds = [type(layer).__name__ for layer in model.layers]

@@ -24,7 +24,7 @@ from digitry.training.optimizer import Adam, RMSprop, keras_twin, schedule
 from digitry.training.parsers import Split
 from digitry.training.recipes import RECIPES, Recipe
 from digitry.training.session import Session
-from digitry.training.step import unchanged
+from digitry.training.step import Flat, unchanged
 
 CONV = Recipe(name="conv", architecture="conv", hidden=(3, 4), batch_size=8)
 TINY = Recipe(name="tiny", hidden=(16,), batch_size=32, epochs=3)
@@ -528,6 +528,107 @@ def test_a_diverged_run_says_so() -> None:
 
     with pytest.raises(DigitryError, match=r"tiny, epoch 2: the loss is nan; lower learning_rate"):
         train(TINY, digits(64), device="cpu", callbacks=[Spoil()])
+
+
+class LastStepSpoilt(keras.callbacks.Callback):
+    """Weights that a last step spoils: its own loss, taken before, is still a number."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.layers[1].kernel.assign(np.full((784, 16), np.nan))
+        self.model.stop_training = True
+
+
+class SpoiltAndStopped(LastStepSpoilt):
+    """Somebody sees `loss nan`, and presses Ctrl-C."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0:
+            super().on_train_batch_end(batch, logs)
+            self.model.stop_training = False
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("callback", "validation", "told"),
+    [
+        (LastStepSpoilt, 0.0, "the sum of the weights is nan"),
+        (LastStepSpoilt, 0.5, "the loss on held-out images is nan"),
+        (SpoiltAndStopped, 0.0, "the loss is nan"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_never_handed_over(
+    callback: type[keras.callbacks.Callback], validation: float, told: str
+) -> None:
+    recipe = dataclasses.replace(TINY, validation=validation)
+    with pytest.raises(DigitryError, match=f"tiny, epoch 1: {told}; lower learning_rate"):
+        train(recipe, digits(200), device="cpu", callbacks=[callback()])
+
+
+def test_weights_that_a_callback_puts_back_at_the_end_are_kept() -> None:
+    best = keras.callbacks.EarlyStopping(
+        monitor="val_loss", mode="max", patience=9, restore_best_weights=True
+    )
+    recipe = dataclasses.replace(TINY, averaging=0.9, validation=0.25)
+    split = digits(200)
+    trained = train(recipe, split, device="cpu", callbacks=[best])
+    losses = [epoch.val_loss for epoch in trained.history]
+    assert losses[0] == max(losses)
+    held = split.images[150:] / np.float32(255)
+    loss = trained.model.evaluate(held, split.labels[150:], verbose=0)[0]
+    assert loss == pytest.approx(losses[0], abs=1e-5)
+
+
+def test_labels_that_the_model_has_no_output_for_are_refused() -> None:
+    split = digits(64)
+    eleven = Split(split.images, np.where(split.labels == 3, 10, split.labels).astype(np.uint8))
+    with pytest.raises(DataError, match="the training images: tell 11 labels apart, and the model"):
+        train(TINY, eleven, device="cpu", start=lambda: build(TINY, 10))
+
+
+def test_targets_of_ten_digits_teach_a_model_of_eleven_labels() -> None:
+    split = digits(64)
+    recipe = dataclasses.replace(TINY, distil=0.5)
+    eleven = [
+        train(
+            recipe, split, device="cpu", start=lambda: build(recipe, 11), targets=targets
+        ).model.get_weights()
+        for targets in (np.eye(10, dtype=np.float32), np.eye(11, dtype=np.float32))
+        for targets in (targets[split.labels],)
+    ]
+    for a, b in zip(*eleven, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:132] DefaultCPUAllocator: can't allocate"),
+    ],
+)
+def test_a_training_that_does_not_fit_into_memory_says_so(error: Exception) -> None:
+    def start() -> keras.Model:
+        raise error
+
+    with pytest.raises(DigitryError, match="recipe tiny: takes more memory than cpu has; lower"):
+        train(TINY, digits(64), device="cpu", start=start)
+
+
+def test_the_buffer_of_no_variables_lies_where_the_others_do() -> None:
+    assert Flat.of([], torch.device("meta")).buffer.device.type == "meta"
+
+
+def test_ctrl_c_after_the_last_step_is_told_and_ends_nothing() -> None:
+    class Late(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trained = train(TINY, digits(64), device="cpu", callbacks=[Late()])
+    assert trained.told_to_stop
+    assert not trained.interrupted
+    assert not train(TINY, digits(64), device="cpu").told_to_stop
 
 
 def test_ctrl_c_ends_after_the_step_with_a_valid_model() -> None:

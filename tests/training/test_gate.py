@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from digitry.errors import ModelError
 from digitry.training import allowed, convert, gate
 from digitry.training.architectures import build, keras
-from digitry.training.recipes import RECIPES
+from digitry.training.recipes import RECIPES, Recipe
 
 Config = dict[str, Any]
 layers = keras.layers
@@ -62,6 +62,19 @@ def never(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("Keras was called")
 
     monkeypatch.setattr(keras.saving, "load_model", refuse)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.usefixtures("apart")
+def test_a_large_network_passes_with_the_state_of_its_optimizer(tmp_path: Path, name: str) -> None:
+    model = build(Recipe(name="wide", hidden=(2_048, 2_048)), 10)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    with convert.without_advice():
+        model.save(tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 64 << 20
+    (tmp_path / "copy").mkdir()
+    assert gate.checked_copy(tmp_path / name, tmp_path / "copy").stat().st_size > 64 << 20
 
 
 @pytest.mark.parametrize("name", ["chain.keras", "chain.h5", "graph.keras", "graph.h5"])

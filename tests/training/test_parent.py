@@ -80,13 +80,30 @@ def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_that_kept_its_model_file_alone_can_be_gone_on_from(
+    first: Run, tmp_path: Path
+) -> None:
+    for name in ("recipe.json", "run.json", "model.onnx"):
+        (tmp_path / name).write_bytes((first.folder / name).read_bytes())
+    assert parent_of(str(tmp_path), AGAIN).place == str((tmp_path / "model.onnx").resolve())
+
+
 def test_a_model_with_other_layers_is_refused_in_words(first: Run, tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, hidden=(4, 16))
     with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in it, and \[4, 16\] here; take its"):
         parent_of(str(first.folder / "model.onnx"), other)
     parent = parent_of(str(first.folder / "model.keras"), other)
-    with pytest.raises(ModelError, match=r"model\.keras: the layers of small have other shapes"):
+    with pytest.raises(
+        ModelError, match=r"model\.keras: has other layers than small; take its own"
+    ):
         parent.build()
+    # All weights have the shapes of the trained ones, but the function is another.
+    moved = dataclasses.replace(AGAIN, head="average", pools=(1,))
+    elsewhere = run.train_run(
+        dataclasses.replace(moved, pools=(2,), epochs=1), DATA, tmp_path / "moved", device="cpu"
+    )
+    with pytest.raises(ModelError, match="has other layers than small"):
+        parent_of(str(elsewhere.folder), moved).build()
     with pytest.raises(ModelError, match="no such model"):
         parent_of(str(tmp_path / "none.onnx"), AGAIN)
 

@@ -119,10 +119,17 @@ def test_interrupted_it_keeps_what_is_finished_and_goes_on_where_it_was(
         run_sweep(plan, data, tmp_path)
     assert len(rows(tmp_path)) == 2
 
+    # Ctrl-C when nothing of a training is left to end: it counts, and is the last.
+    monkeypatch.setattr(
+        engine, "train", lambda *given, **named: replace(real(*given, **named), told_to_stop=True)
+    )
+    assert run_sweep(plan, data, tmp_path).interrupted
+    assert len(rows(tmp_path)) == 3
+
     monkeypatch.setattr(engine, "train", real)
     text = io.StringIO()
     whole = run_sweep(plan, data, tmp_path, console=Console(file=text, width=120))
-    assert "2 of 4 trainings are done already" in text.getvalue()
+    assert "3 of 4 trainings are done already" in text.getvalue()
     assert not whole.interrupted
     scores = [(trial.setting, trial.seed, trial.accuracy) for trial in whole.trials]
     assert scores == [(trial.setting, trial.seed, trial.accuracy) for trial in done.trials]
@@ -206,6 +213,36 @@ def test_a_damaged_plan_is_named(done: Sweep, data: Dataset, tmp_path: Path) -> 
     (tmp_path / "sweep.json").write_text(json.dumps([1]))
     with pytest.raises(UsageError, match="another sweep"):
         run_sweep(done.plan, data, tmp_path)
+
+
+def test_each_training_is_told_to_the_trackers(
+    plan: Plan, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    real = engine.train
+    cut = iter([False, True])
+
+    def train(*given: Any, **named: Any) -> Any:
+        trained = real(*given, **named)
+        return replace(trained, interrupted=next(cut))
+
+    # The second is cut short, and begins anew when the sweep goes on: no epoch is there twice.
+    monkeypatch.setattr(engine, "train", train)
+    run_sweep(plan, data, tmp_path, log=["tensorboard"])
+    monkeypatch.setattr(engine, "train", real)
+    done = run_sweep(plan, data, tmp_path, log=["tensorboard"])
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert len(folders) == len(done.trials) == 4
+    for trial in done.trials:
+        (name,) = [
+            f"{key}={value}-seed-{trial.seed}"
+            for key, value in plan.settings[trial.setting].items()
+        ]
+        found = events.EventAccumulator(str(tmp_path / name / "tensorboard/validation")).Reload()
+        accuracies = [event.value for event in found.Scalars("epoch_accuracy")]
+        assert len(accuracies) == trial.epochs
+        assert accuracies[-1] == pytest.approx(trial.accuracy)
 
 
 def test_a_training_that_fails_is_noted_and_the_others_go_on(data: Dataset, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 from digitry.cli import app
 from digitry.cli.model_text import console_for, print_evaluation, print_json, print_robustness
 from digitry.cli.train import (
+    CORRECTIONS,
     DATA_DIR_HELP,
     DATA_HELP,
     FORMAT_HELP,
@@ -117,6 +118,6 @@ def _data_of(
     if model not in SHIPPED and (home / run_folder.START).exists():
         begun = run_folder.load_start(home)
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
-        return begun.data, folder
+        return ("mnist" if begun.data == CORRECTIONS else begun.data), folder
     known = recipe.get("data", "mnist")
     return (known if known in datasets.NAMED else "mnist"), data_dir

@@ -186,6 +186,7 @@ def card_text(facts: dict[str, Any]) -> str:
     curve = facts["risk_coverage"]
     rows = [row for row in curve if row[1] <= 0.01]
     calibrated = facts["temperature"] != 1 or bool(curve)
+    joined = "members" in recipe
     lines = [
         f"# {facts['name']}",
         "",
@@ -209,6 +210,8 @@ def card_text(facts: dict[str, Any]) -> str:
         + (
             f", fitted to your own images: {calibration_text(facts['calibration'])}"
             if facts["calibration"]
+            else ": the mean of its members, each calibrated for itself"
+            if joined
             else ", fitted on held-out data"
             if calibrated
             else ": not fitted, confidences are as the network gives them"
@@ -236,7 +239,7 @@ def card_text(facts: dict[str, Any]) -> str:
         else "- it has no label for what is not a digit: whatever it is shown, it reads as one",
         "",
         "## Recipe",
-        *([f"- {name}: {value}" for name, value in recipe.items()] or ["- unknown"]),
+        *(_recipe_lines(recipe) or ["- unknown"]),
         "",
         "## Licence",
         "- the model: Apache-2.0, as digitry"
@@ -245,6 +248,22 @@ def card_text(facts: dict[str, Any]) -> str:
         "- the data: as named above, each under its own",
     ]
     return "\n".join(lines)
+
+
+def _recipe_lines(recipe: dict[str, Any]) -> list[str]:
+    """Give a line a field, and one for each member of an ensemble: what it is called and its sha256."""
+    lines = []
+    for name, value in recipe.items():
+        # A file of anyone's may say anything here.
+        if name == "members" and isinstance(value, list):
+            members = [one for one in value if isinstance(one, dict)]
+            lines += [
+                f"- member {number}: {one.get('name')}, sha256 {one.get('sha256')}"
+                for number, one in enumerate(members, 1)
+            ]
+        else:
+            lines.append(f"- {name}: {value}")
+    return lines
 
 
 _SCORES = {

@@ -61,6 +61,10 @@ def sweep(
             "Default: `runs/sweep-<recipe>-<time>`."
         ),
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Follow each in tensorboard or mlflow, if installed. Repeatable."),
+    ] = None,
     format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -78,13 +82,14 @@ def sweep(
         dataclasses.replace(chosen, data=source), axes, seeds=seeds, epochs=epochs, draws=random
     )
     require_training(*modules_for_data(source))
-    from digitry.training import engine
+    from digitry.training import engine, tracking
 
+    tracking.check(log or [])
     engine.find_device(device)
     console = None if quiet else console_for(stderr=True)
     dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
     folder = out or _new_folder(chosen.name)
-    found = sweeping.run_sweep(plan, dataset, folder, device=device, console=console)
+    found = sweeping.run_sweep(plan, dataset, folder, device=device, console=console, log=log or ())
     ranking = found.ranking()
     plot = None
     if any(one.mean is not None for one in ranking):

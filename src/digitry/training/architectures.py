@@ -4,6 +4,7 @@ Only standard layers are used, so that the saved files load in plain Keras on an
 """
 
 import os
+from itertools import pairwise
 
 # Keras reads this once, at its first import, and then keeps its backend for good. Ours is PyTorch:
 # the training step is traced through it. A choice that a user has made already is respected, and
@@ -14,6 +15,7 @@ import keras as keras  # the modules that need Keras take it from here
 import numpy as np
 
 from digitry.errors import UnavailableError, UsageError
+from digitry.training.allowed import MAX_PARAMETERS
 from digitry.training.recipes import Recipe
 
 if keras.backend.backend() != "torch":
@@ -37,8 +39,11 @@ def build(recipe: Recipe, classes: int) -> keras.Model:
         A model from (n, 28, 28) float32 in [0, 1], ink = 1, to (n, classes) softmax probabilities.
 
     Raises:
-        UsageError: the recipe asks for more pooling than an image of 28 pixels can bear.
+        UsageError: the recipe asks for more pooling than an image of 28 pixels can bear, or for more
+            parameters than a model file may have.
     """
+    # Before they are made: hundreds of gigabytes can be asked for in one line.
+    _check_count(_least(recipe, classes))
     layers = {"dense": _dense, "conv": _conv}[recipe.architecture](recipe)
     # Each layer with its own stream of one seed: the same recipe gives the same weights, and two
     # seeds share none.
@@ -49,7 +54,28 @@ def build(recipe: Recipe, classes: int) -> keras.Model:
             # Keras' own default, Glorot & Bengio 2010, said aloud for the sake of the seed.
             layer.kernel_initializer = keras.initializers.GlorotUniform(seed=int(seed))
     name = recipe.name.replace("/", "-") or "digits"
-    return keras.Sequential([keras.layers.Input((SIZE, SIZE)), *layers, output], name=name)
+    model = keras.Sequential([keras.layers.Input((SIZE, SIZE)), *layers, output], name=name)
+    _check_count(model.count_params())
+    return model
+
+
+def _least(recipe: Recipe, classes: int) -> int:
+    """Count the weights between hidden layers: nearly all, but for those of a flattened image."""
+    if recipe.architecture == "dense":
+        widths = (SIZE * SIZE, *recipe.hidden, classes)
+        return sum(before * after for before, after in pairwise(widths))
+    sides = (*recipe.kernels, *[recipe.kernels[-1]] * len(recipe.hidden))
+    channels = pairwise((1, *recipe.hidden))
+    return sum(k * k * before * after for k, (before, after) in zip(sides, channels, strict=False))
+
+
+def _check_count(parameters: int) -> None:
+    if parameters > MAX_PARAMETERS:
+        raise UsageError(
+            f"makes {parameters:,} parameters or more, and a model file may have {MAX_PARAMETERS:,}",
+            where="recipe field hidden",
+            remedy="take narrower layers",
+        )
 
 
 def _dense(recipe: Recipe) -> list[keras.Layer]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from digitry import artifact, files
 from digitry.artifact import NOT_A_DIGIT, SHIPPED, Artifact, Metadata
 from digitry.errors import ModelError, UsageError
+from digitry.training import run_folder
 
 if TYPE_CHECKING:
     import keras
@@ -88,13 +89,14 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         model: a run folder, a .keras, .h5 or .onnx file, or the name of a shipped model.
         to: `keras`, `h5` or `onnx`.
         out: the file to write; None = beside the source, with the format's ending; what is there is
-            replaced once the new file is whole.
+            replaced once the new file is whole. A run folder keeps its own files as they are.
 
     Returns:
-        The file written.
+        The file written; of a run folder that holds the format and without `out`, that one.
 
     Raises:
-        UsageError: the format is unknown, or a .onnx file is to become a Keras model.
+        UsageError: the format is unknown, a .onnx file is to become a Keras model, or a run's own file
+            would be replaced by one that knows less.
         ModelError: the model is missing or damaged.
     """
     if to not in FORMATS:
@@ -110,6 +112,18 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         if source.is_dir()
         else source.with_suffix(f".{to}")
     )
+    home = source if source.is_dir() else source.parent
+    kept = home / f"model.{to}"
+    is_run = not shipped and (home / run_folder.START).exists() and kept.exists()
+    if is_run and target.resolve() == kept.resolve() and source.resolve() != kept.resolve():
+        if not source.is_dir():
+            # It has the recipe, the calibration and the scores, or the optimizer's state.
+            raise UsageError(
+                "is the run's own file, which knows more than this one would",
+                where=kept,
+                remedy=f"take that, or name another file: --out my.{to}",
+            )
+        return kept
     if to == "onnx":
         loaded = load_artifact(model)
         files.write_bytes(target, loaded.onnx)
@@ -133,16 +147,14 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
 
 
 def keras_file(source: Path) -> Path | None:
-    """Give the Keras file that a path means: itself, or that of a run folder; None for other files."""
+    """Give the Keras file that a path means: itself, or that of a run folder; None where there is none."""
     if source.is_dir():
         found = [
             source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
         ]
-        if not found:
-            raise ModelError(
-                "holds neither model.keras nor model.h5", where=source, remedy="train it again"
-            )
-        return found[0]
+        if not found and not (source / "model.onnx").exists():
+            raise ModelError("holds no model", where=source, remedy="train it again")
+        return found[0] if found else None
     return source if source.suffix in KERAS else None
 
 

@@ -8,8 +8,7 @@ a Neural Network).
 import numpy as np
 import numpy.typing as npt
 
-from digitry.artifact import NOT_A_DIGIT, Artifact
-from digitry.errors import ModelError
+from digitry.artifact import Artifact
 from digitry.reading.classifier import softmax
 from digitry.training import evaluation
 from digitry.training.parsers import Split
@@ -24,24 +23,19 @@ def targets(teacher: Artifact, split: Split, share: float) -> npt.NDArray[np.flo
 
     Args:
         teacher: a checked model file. One that knows `not a digit` teaches data without it what it
-            thinks of an image if that is a digit.
+            thinks of an image if that is a digit. One that knows digits alone has nothing to say of
+            what is none: there the label stands.
         split: training images and labels.
         share: of the teacher in the mixture, in [0, 1).
 
     Returns:
         (n, classes) float32, rows sum to 1; 10 classes, or 11 where a label is `not a digit`.
-
-    Raises:
-        ModelError: the labels tell something apart that the teacher does not know.
     """
-    known, classes = teacher.metadata.labels, max(10, int(split.labels.max(initial=0)) + 1)
-    if classes > len(known):
-        raise ModelError(
-            f"knows {len(known)} labels, the data {classes}, with {NOT_A_DIGIT!r}",
-            where=teacher.source,
-            remedy="take a teacher that was trained on such data",
-        )
+    classes = max(10, int(split.labels.max(initial=0)) + 1)
     logits = evaluation.infer(teacher, split.images)[:, :classes]
-    taught = softmax(logits, teacher.metadata.temperature)
-    mixed = (1 - share) * np.eye(classes)[split.labels] + share * taught
-    return mixed.astype(np.float32)
+    taught = np.zeros((len(split), classes))
+    taught[:, : logits.shape[1]] = softmax(logits, teacher.metadata.temperature)
+    told = np.eye(classes)[split.labels]
+    unknown = split.labels >= logits.shape[1]
+    taught[unknown] = told[unknown]
+    return ((1 - share) * told + share * taught).astype(np.float32)

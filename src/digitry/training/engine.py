@@ -48,6 +48,7 @@ class Trained:
         fit_seconds: of the call, and of the calls that it resumed: building, tracing, training,
             validation, checkpoints.
         interrupted: whether Ctrl-C ended it early. The model is that of the last step then.
+        told_to_stop: whether Ctrl-C came at all, also when nothing was left to end.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Trained:
     history: tuple[Epoch, ...]
     fit_seconds: float
     interrupted: bool
+    told_to_stop: bool = False
 
 
 def train(
@@ -93,10 +95,12 @@ def train(
     Raises:
         UsageError: `resume` without a checkpoint, or with one of another recipe; `distil` without
             `targets`, or the reverse.
-        DataError: no training images are left, or the checkpoint was made on others.
+        DataError: no training images are left, they have labels that the model has no output for, or
+            the checkpoint was made on others.
         ModelError: the checkpoint is damaged.
         UnavailableError: the device is not here.
-        DigitryError: the loss is no longer a finite number, or the checkpoint cannot be written.
+        DigitryError: loss or weights are no longer finite numbers, it takes more memory than there is, or
+            the checkpoint cannot be written.
         KeyboardInterrupt: at a second Ctrl-C.
     """
     began = time.perf_counter()
@@ -118,17 +122,23 @@ def train(
     found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
     keep_memory()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_in_memory(recipe, chosen))
         interrupt = stack.enter_context(_interruptible())
         # The run seeds PyTorch's generators for itself; the caller's stay as they are.
         stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
+        if chosen.type == "cuda":
+            # Streams and graphs are made on PyTorch's device of the moment, whatever Keras' is.
+            stack.enter_context(torch.cuda.device(chosen))
         stack.enter_context(keras.device(_keras_name(chosen)))
         torch.manual_seed(recipe.seed)
         # Built here, whichever it is, so that its weights come to life on the device.
-        model = build(recipe, max(10, int(split.labels.max()) + 1)) if start is None else start()
+        classes = max(10, int(split.labels.max()) + 1)
+        model = build(recipe, classes) if start is None else start()
         _compile(model, recipe)
+        taught = _fitting(targets, classes, model)
         session = Session(
             recipe, model, training, held, chosen,
-            None if targets is None else targets[: len(training)],
+            None if taught is None else taught[: len(training)],
         )  # fmt: skip
         if found is not None and checkpoint is not None:
             session.restore(found, checkpoint)
@@ -142,9 +152,43 @@ def train(
         display = stack.enter_context(Display(console, recipe.epochs, len(training)))
         _run(session, list(callbacks), interrupt, display, keep)
         session.finish()
-        interrupted = interrupt.is_set() and not session.ended
     seconds = before + time.perf_counter() - began
-    return Trained(recipe, model, tuple(session.history), seconds, interrupted)
+    told = interrupt.is_set()
+    history = tuple(session.history)
+    return Trained(recipe, model, history, seconds, told and not session.ended, told)
+
+
+def _fitting(
+    targets: npt.NDArray[np.float32] | None, classes: int, model: keras.Model
+) -> npt.NDArray[np.float32] | None:
+    """See that a model has an output for each label; give the targets a column for each output."""
+    outputs = model.output_shape[-1]
+    if classes > outputs:
+        raise DataError(
+            f"tell {classes} labels apart, and the model {outputs}",
+            where="the training images",
+            remedy="take other data, or begin with a model that was trained on such",
+        )
+    if targets is None:
+        return None
+    return np.pad(targets, ((0, 0), (0, outputs - targets.shape[1])))
+
+
+@contextlib.contextmanager
+def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say in one line that a training asks for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has a class of its own for a GPU's memory alone; of the processor's it says so.
+        told = isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error)
+        if not told:
+            raise
+        raise DigitryError(
+            f"takes more memory than {device.type} has",
+            where=f"recipe {recipe.name}",
+            remedy="lower hidden or batch_size",
+        ) from error
 
 
 def find_device(name: str) -> torch.device:
@@ -183,6 +227,7 @@ def _run(
     batch_hooks = any(_hears_batches(callback) for callback in callbacks)
     model.stop_training = False
     logs: dict[str, float] = {}
+    number = len(session.history)
     listeners.on_train_begin()
     while not (session.ended or interrupt.is_set() or model.stop_training):
         number = len(session.history) + 1
@@ -190,21 +235,19 @@ def _run(
         listeners.on_epoch_begin(number - 1)
         seen = _epoch(session, number, listeners if batch_hooks else None, interrupt, display)
         whole = seen == len(session.batches)
-        if not (whole or model.stop_training):
+        if seen == 0:
             break
         loss, accuracy = session.mean(seen)
-        if not math.isfinite(loss):
-            raise DigitryError(
-                f"the loss is {loss}",
-                where=f"{recipe.name}, epoch {number}",
-                remedy="lower learning_rate",
-            )
+        _check_finite("loss", loss, recipe, number)
+        if not (whole or model.stop_training):
+            break
         # What is validated, shown to callbacks and kept as the best is what would be saved.
         with session.averaged():
             listeners.on_test_begin()
             val_loss, val_accuracy = session.score()
             logs = {"accuracy": accuracy, "loss": loss}
             if val_loss is not None and val_accuracy is not None:
+                _check_finite("loss on held-out images", val_loss, recipe, number)
                 validation = {"accuracy": val_accuracy, "loss": val_loss}
                 logs |= {f"val_{name}": value for name, value in validation.items()}
                 listeners.on_test_end(validation)
@@ -217,7 +260,21 @@ def _run(
         if whole:
             keep()
         display.epoch(epoch)
+    session.settle()
+    # The last step may have spoilt what its loss does not show yet.
+    for buffer in session.buffers():
+        _check_finite("sum of the weights", float(buffer.sum()), recipe, number)
+    # Callbacks come last: those that put weights back mean what is to be kept.
     listeners.on_train_end(logs)
+
+
+def _check_finite(what: str, value: float, recipe: Recipe, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise DigitryError(
+            f"the {what} is {value}",
+            where=f"{recipe.name}, epoch {epoch}",
+            remedy="lower learning_rate",
+        )
 
 
 def _epoch(

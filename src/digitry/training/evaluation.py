@@ -208,13 +208,20 @@ def score(
         disputed: places of images without which the accuracy is given once more; see `disputed`.
 
     Raises:
-        DataError: there are no images, or as many labels as images are missing.
+        DataError: there are no images, as many labels as images are missing, or a label is none that the
+            model can say.
     """
     if len(logits) == 0:
         raise DataError("there are no images to score", remedy="give at least one")
     if len(logits) != len(labels):
         raise DataError(
             f"{len(logits)} images but {len(labels)} labels", remedy="give a label an image"
+        )
+    if labels.max() >= logits.shape[1]:
+        raise DataError(
+            f"tell {int(labels.max()) + 1} labels apart, and the model {logits.shape[1]}",
+            where="the test images",
+            remedy="take other data, or a model that was trained on such",
         )
     hits = logits.argmax(axis=1) == labels
     right = int(hits.sum())

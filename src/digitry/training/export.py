@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from digitry import artifact, files
-from digitry.artifact import Artifact, Metadata
+from digitry.artifact import Metadata
 from digitry.errors import ModelError
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.architectures import keras
@@ -25,7 +25,10 @@ from digitry.training.convert import without_advice
 
 OPSET = 17
 TOLERANCE = 1e-5
-"""The largest difference of a probability between the formats."""
+"""The largest difference of a probability between the formats, as long as logits are within `USUAL`."""
+
+USUAL = 100.0
+"""Larger logits, those of trainings gone astray, carry larger roundings: in proportion more is allowed."""
 
 NAMES = ("model.keras", "model.h5", "model.onnx")
 
@@ -60,10 +63,12 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
         with without_advice():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
+        logits = Classifier(artifact.load(graph), threads=2).logits(glyphs)
+        tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max(initial=0)) / USUAL)
         for name, path in (("model.keras", native), ("model.h5", legacy)):
             loaded = keras.saving.load_model(path, compile=False)
-            _agree(reference, probabilities(loaded, glyphs), folder / name)
-        _agree(reference, _run_onnx(artifact.load(graph), glyphs), folder / "model.onnx")
+            _agree(reference, probabilities(loaded, glyphs), folder / name, tolerance)
+        _agree(reference, softmax(logits).astype(np.float32), folder / "model.onnx", tolerance)
 
 
 def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
@@ -80,7 +85,10 @@ def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
     # Keras sends inputs to its own idea of the device; the model knows where it was trained.
     device = model.weights[0].value.device if model.weights else torch.device("cpu")
     name = f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
-    with torch.no_grad(), keras.device(name):
+    # A GPU's convolutions round to ten bits unless they are told not to: enough to train with, but
+    # half of all probabilities would differ from the other formats' by more than `TOLERANCE`.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.no_grad(), keras.device(name), exact:
         for at in range(0, len(glyphs), 1000):
             part = torch.from_numpy(np.ascontiguousarray(glyphs[at : at + 1000])).to(device)
             parts.append(model(part, training=False).numpy(force=True))
@@ -88,17 +96,13 @@ def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
     return joined
 
 
-def _run_onnx(found: Artifact, glyphs: Floats) -> Floats:
-    return softmax(Classifier(found, threads=2).logits(glyphs)).astype(np.float32)
-
-
-def _agree(reference: Floats, found: Floats, path: Path) -> None:
+def _agree(reference: Floats, found: Floats, path: Path, tolerance: float) -> None:
     if found.shape != reference.shape:
         difference = np.inf
     else:
         difference = float(np.abs(found - reference).max(initial=0))
     # Written so that NaN fails, too.
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         what = f"gives probabilities that differ by {difference:.1e} from the trained model's"
     elif (found.argmax(-1) != reference.argmax(-1)).any():
         what = "gives other labels than the trained model"

@@ -30,9 +30,11 @@ import h5py
 
 from digitry import files
 from digitry.errors import ModelError
-from digitry.training.allowed import check_model, refused
+from digitry.training.allowed import MAX_PARAMETERS, check_model, refused
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 3 * 4 * MAX_PARAMETERS + (4 << 20)
+"""Four bytes a weight, with Adam's two numbers beside each, as a trained model's file has them."""
+
 MAX_CONFIG = 1 << 20
 MAX_OBJECTS = 10_000
 CPU_S, WALL_S = 3, 120

@@ -19,6 +19,10 @@ LAYERS = ("architecture", "hidden", "kernels", "stride", "padding", "pools", "he
 """The fields of a recipe that its layers follow from, but for dropout, which has no weights."""
 
 
+SETTINGS = ("activation", "kernel_size", "strides", "padding", "pool_size", "epsilon")
+"""The settings of a layer that change what it computes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Parent:
     """A model to go on from.
@@ -73,11 +77,26 @@ def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Mo
     from digitry.training.architectures import build
 
     model = build(recipe, trained.output_shape[-1])
-    weights = trained.get_weights()
-    if [one.shape for one in weights] != [one.shape for one in model.get_weights()]:
-        raise _other_layers(f"the layers of {recipe.name} have other shapes", file)
-    model.set_weights(weights)
+    if _layers(trained) != _layers(model):
+        raise _other_layers(f"has other layers than {recipe.name}", file)
+    model.set_weights(trained.get_weights())
     return model
+
+
+def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
+    """Give what a model computes, but for its weights, and for layers that do nothing but in training.
+
+    Weights alone do not tell: another stride or another place of a pool leaves their shapes as they are.
+    """
+    found = []
+    for layer in model.layers:
+        config = layer.get_config()
+        settings = [config.get(name) for name in SETTINGS]
+        kind = type(layer).__name__
+        if kind not in ("Dropout", "InputLayer"):
+            shapes = [tuple(weight.shape) for weight in layer.weights]
+            found.append((kind, settings, shapes))
+    return found
 
 
 def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> None:

@@ -55,9 +55,9 @@ class Session:
             training.images, training.labels, device, augment=recipe.augment, targets=targets
         )
         self.held = Batches(held.images, held.labels, device) if held is not None else None
-        self.weights = Flat.of(model.trainable_variables)
+        self.weights = Flat.of(model.trainable_variables, device)
         self.gradient = self.weights.like()
-        self.state = Flat.of(state_variables(model))
+        self.state = Flat.of(state_variables(model), device)
         self.optimizer = optimizer_for(recipe, self.weights.buffer, self.gradient.buffer)
         # Of each image, as of when it was last trained on. Summed when somebody asks, in an order that
         # does not depend on when that is.
@@ -206,10 +206,16 @@ class Session:
         else:
             self.waited += 1
 
-    def finish(self) -> None:
+    def settle(self) -> None:
         """Give the model the weights that the recipe promises."""
         if self.best or self.average:
             self.put(self.best or self.average)
+
+    def finish(self) -> None:
+        """Give Keras' optimizer its state, and let go of the traced steps."""
+        # They know this session, and it knows them: a circle that would hold their memory for long.
+        self._made.clear()
+        self._steps = None
         state = {
             name: [_like(view, values) for view in self.weights.views]
             for name, values in self.optimizer.as_keras().items()

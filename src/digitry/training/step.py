@@ -62,14 +62,14 @@ class Flat:
     views: tuple[torch.Tensor, ...]
 
     @classmethod
-    def of(cls, variables: Sequence[Any]) -> "Flat":
-        """Move Keras variables into a new flat buffer; afterwards they live there."""
+    def of(cls, variables: Sequence[Any], device: torch.device) -> "Flat":
+        """Move Keras variables, all on the device, into a new flat buffer; they live there afterwards."""
         tensors = [variable.value.detach() for variable in variables]
         offsets, end = [], 0
         for tensor in tensors:
             offsets.append(end)
             end += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
-        buffer = tensors[0].new_zeros(end) if tensors else torch.zeros(0)
+        buffer = tensors[0].new_zeros(end) if tensors else torch.zeros(0, device=device)
         views = tuple(
             _within(buffer, offset, tensor.shape)
             for offset, tensor in zip(offsets, tensors, strict=True)

@@ -4,13 +4,16 @@ The settings are those of a `grid.Plan`. The test images are never looked at: th
 setting that is chosen in the end.
 
 The folder of a sweep holds `sweep.json`, what it is, and `runs.csv`, a line for each finished training,
-replaced after each. So it may be stopped at any time, and goes on where it was.
+replaced after each. So it may be stopped at any time, and goes on where it was. What trackers keep of a
+training lies beneath, in a folder named after its setting and seed.
 """
 
 import csv
 import io
 import json
 import math
+import re
+import shutil
 import statistics
 import time
 from collections.abc import Sequence
@@ -143,6 +146,7 @@ def run_sweep(
     *,
     device: str = "auto",
     console: "Console | None" = None,
+    log: Sequence[str] = (),
 ) -> Sweep:
     """Train every setting with every seed, or what of it is left to do in the folder.
 
@@ -155,9 +159,11 @@ def run_sweep(
         folder: new or empty, or that of the same plan on the same data.
         device: `auto`, `cpu`, `cuda` or `mps`.
         console: where progress goes; None = nowhere.
+        log: what each training is told to, among `tracking.TRACKERS`.
 
     Raises:
         UsageError: the folder holds another sweep, or something else.
+        UnavailableError: a tracker is not here, or does not answer.
         DataError: a file in it is damaged, or there are too few images.
         DigitryError: the folder cannot be written.
     """
@@ -180,7 +186,9 @@ def run_sweep(
         for place, seed in plan.trainings:
             if (place, seed) in done:
                 continue
-            trial = _train(plan, place, seed, dataset, device, steps, len(trials))
+            trial, stop = _train(
+                plan, place, seed, dataset, folder, device, steps, len(trials), log
+            )
             if trial is None:
                 interrupted = True
                 break
@@ -191,6 +199,9 @@ def run_sweep(
                 f"{len(trials)}/{len(plan.trainings)}  {words(plan.settings[place])}  seed {seed}  "
                 f"{score}  {trial.seconds:.1f} s"
             )
+            if stop:
+                interrupted = len(trials) < len(plan.trainings)
+                break
     return Sweep(
         folder=folder,
         plan=plan,
@@ -206,12 +217,14 @@ def _train(
     place: int,
     seed: int,
     dataset: "Dataset",
+    folder: Path,
     device: str,
     steps: Steps,
     done: int,
-) -> Trial | None:
-    """Make one training; None if it was interrupted."""
-    from digitry.training import engine
+    log: Sequence[str],
+) -> tuple[Trial | None, bool]:
+    """Make one training: what came of it, None if it was not ended, and whether to stop here."""
+    from digitry.training import engine, tracking
     from digitry.training.architectures import keras
 
     recipe = replace(plan.recipe.override(plan.settings[place]), seed=seed)
@@ -223,15 +236,31 @@ def _train(
             steps.at(done, f"{text}  epoch {epoch + 1}/{recipe.epochs}")
 
     began = time.perf_counter()
+    name = re.sub(r"[^\w.,=-]+", "-", words(plan.settings[place]))
+    kept = folder / f"{name}-seed-{seed}"
+    if log:
+        # Of a training that was cut short, and now begins anew.
+        shutil.rmtree(kept / tracking.EVENTS, ignore_errors=True)
     try:
-        trained = engine.train(recipe, dataset.train, device=device, callbacks=[Watch()])
+        with tracking.follow(log, recipe, kept, scored=False) as trackers:
+            trained = engine.train(
+                recipe, dataset.train, device=device, callbacks=[Watch(), *trackers]
+            )
+            if trained.interrupted:
+                raise _CutShortError
+    except _CutShortError:
+        return None, True
     except (DataError, UnavailableError):
         # These are none of the setting's fault, and every other training would meet them, too.
         raise
     except DigitryError as error:
         spent = time.perf_counter() - began
-        return Trial(place, seed, None, None, 0, 0, round(spent, 2), f"failed: {error.what}")
-    return None if trained.interrupted else _trial(place, seed, trained)
+        return Trial(place, seed, None, None, 0, 0, round(spent, 2), f"failed: {error.what}"), False
+    return _trial(place, seed, trained), trained.told_to_stop
+
+
+class _CutShortError(Exception):
+    """A training that was interrupted: to its trackers it came to nothing."""
 
 
 def _trial(place: int, seed: int, trained: "Trained") -> Trial:

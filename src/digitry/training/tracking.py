@@ -1,8 +1,8 @@
 """A training told to TensorBoard or MLflow while it goes on, through Keras' callbacks.
 
-TensorBoard's files lie in the run folder, laid out as Keras' own callback does (which wants
-TensorFlow): `tensorboard --logdir runs`. MLflow's run goes where MLFLOW_TRACKING_URI says, by default
-to a file `mlflow.db` in the working folder: `mlflow ui`.
+TensorBoard's files lie in the run folder, or in that of a sweep's training, laid out as Keras' own
+callback does (which wants TensorFlow): `tensorboard --logdir runs`. MLflow's run goes where
+MLFLOW_TRACKING_URI says, by default to a file `mlflow.db` in the working folder: `mlflow ui`.
 """
 
 import contextlib
@@ -52,7 +52,12 @@ def check(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def follow(
-    names: Sequence[str], recipe: Recipe, folder: Path, *, console: "Console | None" = None
+    names: Sequence[str],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    console: "Console | None" = None,
+    scored: bool = True,
 ) -> Iterator[list[Any]]:
     """Follow a training; give the callbacks that it is to have.
 
@@ -61,6 +66,7 @@ def follow(
         recipe: what is trained.
         folder: of the run; the scores are read from it when the block ends well.
         console: where it is said that a tracker no longer answers; None = nowhere.
+        scored: whether it is a run folder, with scores; a training of a sweep has none.
 
     Raises:
         UsageError: a tracker is not known.
@@ -75,10 +81,11 @@ def follow(
         for tracker in trackers:
             tracker.fail()
         raise
-    if trackers:
-        run = run_folder.load_run(folder)
-        for tracker in trackers:
-            tracker.finish(run)
+    run = run_folder.load_run(folder) if trackers and scored else None
+    for tracker in trackers:
+        if run is not None:
+            tracker.tell_scores(run)
+        tracker.finish(killed=run is not None and run.metrics["interrupted"])
 
 
 class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
@@ -107,11 +114,14 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Let go of the files."""
         self._close()
 
-    def finish(self, run: Run) -> None:
+    def tell_scores(self, run: Run) -> None:
         """Write the test scores, at the last epoch."""
         test, last = run.test, max(len(run.history) - 1, 0)
         for name in ("loss", "accuracy", "ece"):
             self._writer("test").add_scalar(f"epoch_{name}", getattr(test, name), last)
+
+    def finish(self, *, killed: bool) -> None:
+        """Let go of the files."""
         self._close()
 
     def fail(self) -> None:
@@ -200,14 +210,17 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Tell an epoch's losses and accuracies."""
         self._tell(lambda: self._log(logs or {}, epoch))
 
-    def finish(self, run: Run) -> None:
-        """Tell the test scores, and that it is over."""
+    def tell_scores(self, run: Run) -> None:
+        """Tell the test scores."""
         test, last = run.test, max(len(run.history) - 1, 0)
         names = ("loss", "accuracy", "accuracy_undisputed", "ece", "calibrated_ece")
         scores = {f"test_{name}": getattr(test, name) for name in names}
         scores["fit_seconds"] = run.metrics["fit_seconds"]
-        status = "KILLED" if run.metrics["interrupted"] else "FINISHED"
         self._tell(lambda: self._log(scores, last))
+
+    def finish(self, *, killed: bool) -> None:
+        """Tell that it is over."""
+        status = "KILLED" if killed else "FINISHED"
         self._tell(lambda: self.client.set_terminated(self._run, status=status))
 
     def fail(self) -> None:
