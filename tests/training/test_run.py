@@ -291,7 +291,7 @@ def test_formats_are_converted_with_the_same_answers(
 def test_what_cannot_be_converted_is_refused(trained: Run, tmp_path: Path) -> None:
     model = str(trained.folder / "model.onnx")
     with pytest.raises(UsageError, match="cannot become a Keras model"):
-        convert.convert(model, "keras")
+        convert.convert(model, "keras", tmp_path / "model.keras")
     with pytest.raises(UsageError, match="no format"):
         convert.convert(model, "pmml")
     with pytest.raises(UsageError, match=r"does not end in \.h5"):
