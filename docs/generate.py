@@ -48,6 +48,7 @@ HEADLINES = (
     "baseline-1",
     "baseline-2",
     "reading-mnist-text",
+    "reading-photo-several-digits",
     "reading-scans-one-digit",
     "reading-strings-ink",
     "refused-auto",
@@ -200,13 +201,15 @@ def measured_page(records: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(records: list[dict[str, Any]], folder: str) -> str:
-    """Give the rows of a table with their heading; what is measured, and what stands beside it."""
+def table(records: list[dict[str, Any]], folder: str, *, grouped: bool = False) -> str:
+    """Give the rows of a table with their heading; where grouped, each `table` begins with its name."""
     rows = [
         "| what | measure | value | beside it | date |",
         "| --- | --- | ---: | --- | --- |",
     ]
-    for record in records:
+    for number, record in enumerate(records):
+        if grouped and (number == 0 or records[number - 1]["table"] != record["table"]):
+            rows.append(f"| **{record['table']}** | | | | |")
         metric, _, beside = record["metric"].partition("; ")
         date = f"[{record['date'][:10]}]({folder}/{record['name']}.json)"
         if earlier(record):
@@ -265,7 +268,7 @@ def pages() -> dict[Path, str]:
     named = {record["name"]: record for record in records}
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    headlines = table([named[name] for name in HEADLINES if name in named], "records")
+    headlines = table([named[name] for name in HEADLINES if name in named], "records", grouped=True)
     for place, content in zip(PLACES, (recipe_table(named), headlines), strict=True):
         start, end = f"<!-- {place}:start -->", f"<!-- {place}:end -->"
         if not (text.count(start) == 1 == text.count(end) and text.index(start) < text.index(end)):

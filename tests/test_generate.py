@@ -70,7 +70,7 @@ def test_what_is_written_is_up_to_date_until_something_changes(
     assert run(generate, monkeypatch, "--check") == ""
     readme = (tmp_path / "README.md").read_text()
     row = "| drawings | accuracy | 95.00 ± 3.54% (2) | half of them twice | [2026-01-02]"
-    assert f"{row}(records/one.json) |" in readme
+    assert f"| **Reading** | | | | |\n{row}(records/one.json) |" in readme
     assert f"{row}(../records/one.json) |" in (tmp_path / "docs" / "measured.md").read_text()
     assert "| `dense-512` | one wide layer of 512, trained by RMSprop |  |" in readme
     assert "old" not in readme
