@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,8 +10,9 @@ from digitry import artifact
 from digitry.training import run
 from digitry.training.datasets import Dataset
 from digitry.training.engine import train
-from digitry.training.parsers import Split
 from digitry.training.recipes import RECIPES, Recipe
+
+from .test_engine import digits
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,17 +25,6 @@ CONV = dataclasses.replace(RECIPES["conv-fast"], batch_size=50, epochs=4)
 BENT = dataclasses.replace(
     RECIPES["conv-small"], batch_size=64, epochs=8, augment="elastic", averaging=0.8
 )
-
-
-def digits(count: int, seed: int) -> Split:
-    """A bright square at a place of its own for each of ten digits, in noise."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 10, count).astype(np.uint8)
-    images = rng.integers(0, 120, (count, 28, 28)).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 4)
-        image[2 + 9 * row : 8 + 9 * row, 1 + 7 * column : 6 + 7 * column] += 130
-    return Split(images, labels)
 
 
 DATA = Dataset("digits", digits(520, 1), digits(200, 2), "6" * 64, "free", "drawn here")
