@@ -299,6 +299,13 @@ def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path)
     one_line(say("export", trained / "model.onnx", *other), 2, "cannot become")
 
 
+def test_a_training_that_never_began_leaves_its_folders_name_free(say: Say, tmp_path: Path) -> None:
+    words = ["train", "dense-128", "--data", "uci", "--epochs", 1, "--out", "mine"]
+    one_line(say(*words, "--quiet", "--set", "hidden=4096,4096"), 2, "recipe field hidden: makes")
+    assert list(tmp_path.iterdir()) == []
+    assert say(*words, "--quiet").code == 0
+
+
 def test_export_never_puts_a_lesser_file_in_the_place_of_a_runs_own(
     trained: Path, say: Say
 ) -> None:

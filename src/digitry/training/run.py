@@ -5,6 +5,7 @@ written first, `metrics.json` last: a folder that holds it is whole, but for the
 `report` draws from this folder alone. What the folder holds is told by `run_folder`.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import digitry
 from digitry import files
 from digitry.artifact import NOT_A_DIGIT, Artifact, Metadata
-from digitry.errors import DataError, ModelError, UsageError
+from digitry.errors import DataError, DigitryError, ModelError, UsageError
 from digitry.reading.classifier import softmax
 from digitry.training import calibration, convert, distillation, evaluation, history
 from digitry.training.disputed import disputed_in
@@ -113,19 +114,24 @@ def train_run(
     )
     _begin(folder, asked, resume=resume)
     checkpoint = folder / CHECKPOINT
-    trained = engine.train(
-        recipe,
-        dataset.train,
-        device=device,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        resume=resume and checkpoint.exists(),
-        console=console,
-        start=start if parent is None else parent.build,
-        targets=None
-        if teacher is None
-        else distillation.targets(teacher, dataset.train, recipe.distil),
-    )
+    try:
+        trained = engine.train(
+            recipe,
+            dataset.train,
+            device=device,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            resume=resume and checkpoint.exists(),
+            console=console,
+            start=start if parent is None else parent.build,
+            targets=None
+            if teacher is None
+            else distillation.targets(teacher, dataset.train, recipe.distil),
+        )
+    except DigitryError:
+        if not (resume or checkpoint.exists()):
+            _forget(folder)
+        raise
     if temper is not None:
         temper(trained.model)
     run = _finish(trained, dataset, folder, asked, began)
@@ -178,6 +184,15 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
             "started": _now(),
         },
     )
+
+
+def _forget(folder: Path) -> None:
+    """Take back what `_begin` wrote: there is nothing to go on with, and the name is free again."""
+    for name in ("recipe.json", START):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        # A tracker's notes stay, and with them the folder.
+        folder.rmdir()
 
 
 def _finish(
