@@ -205,7 +205,7 @@ def test_not_a_number_is_no_agreement(tmp_path: Path) -> None:
 def test_labels_within_the_tolerance_must_be_the_same(tmp_path: Path) -> None:
     a = np.array([[0.500001, 0.499999]], np.float32)
     with pytest.raises(ModelError, match="other labels"):
-        export._agree(a, a[:, ::-1], tmp_path / "model.h5", export.TOLERANCE)
+        export._agree(a, a[:, ::-1], tmp_path / "model.h5")
 
 
 def test_a_folder_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:

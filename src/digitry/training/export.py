@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from digitry import artifact, files
-from digitry.artifact import Metadata
+from digitry.artifact import Artifact, Metadata
 from digitry.errors import ModelError
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.architectures import keras
@@ -25,10 +25,7 @@ from digitry.training.convert import without_advice
 
 OPSET = 17
 TOLERANCE = 1e-5
-"""The largest difference of a probability between the formats, as long as logits are within `USUAL`."""
-
-USUAL = 100.0
-"""Larger logits, those of trainings gone astray, carry larger roundings: in proportion more is allowed."""
+"""The largest difference of a probability between the formats."""
 
 NAMES = ("model.keras", "model.h5", "model.onnx")
 
@@ -63,12 +60,10 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
         with without_advice():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
-        logits = Classifier(artifact.load(graph), threads=2).logits(glyphs)
-        tolerance = TOLERANCE * max(1.0, float(np.abs(logits).max(initial=0)) / USUAL)
         for name, path in (("model.keras", native), ("model.h5", legacy)):
             loaded = keras.saving.load_model(path, compile=False)
-            _agree(reference, probabilities(loaded, glyphs), folder / name, tolerance)
-        _agree(reference, softmax(logits).astype(np.float32), folder / "model.onnx", tolerance)
+            _agree(reference, probabilities(loaded, glyphs), folder / name)
+        _agree(reference, _run_onnx(artifact.load(graph), glyphs), folder / "model.onnx")
 
 
 def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
@@ -96,13 +91,17 @@ def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
     return joined
 
 
-def _agree(reference: Floats, found: Floats, path: Path, tolerance: float) -> None:
+def _run_onnx(found: Artifact, glyphs: Floats) -> Floats:
+    return softmax(Classifier(found, threads=2).logits(glyphs)).astype(np.float32)
+
+
+def _agree(reference: Floats, found: Floats, path: Path) -> None:
     if found.shape != reference.shape:
         difference = np.inf
     else:
         difference = float(np.abs(found - reference).max(initial=0))
     # Written so that NaN fails, too.
-    if not difference <= tolerance:
+    if not difference <= TOLERANCE:
         what = f"gives probabilities that differ by {difference:.1e} from the trained model's"
     elif (found.argmax(-1) != reference.argmax(-1)).any():
         what = "gives other labels than the trained model"
