@@ -1,0 +1,1 @@
+"""Labelled images: files and folders to arrays."""
