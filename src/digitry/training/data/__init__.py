@@ -1,0 +1,1 @@
+"""Data sets: found, checked, and brought into the form that training takes."""
