@@ -102,7 +102,8 @@ class Images:
         if (self.heights != height).any() or (self.widths != width).any():
             raise UsageError("the images are of several sizes", remedy="take them one by one")
         pixels = self.pixels[self.starts[:, None] + np.arange(height * width)]
-        return (255 - pixels if self.dark_ink else pixels).reshape(-1, height, width)
+        stacked: Bytes = pixels.reshape(-1, height, width)
+        return 255 - stacked if self.dark_ink else stacked
 
     def take(self, index: Array) -> "Images":
         """Return the pictures of these indices; no pixel is copied."""
