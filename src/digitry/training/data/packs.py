@@ -29,8 +29,8 @@ MANIFEST = "packs.json"
 
 MAX_FILE = 64 << 20
 """Bytes of one pack as it lies on the disk."""
-MAX_ARRAY = 256 << 20
-"""Bytes of one array, decompressed."""
+MAX_BYTES = 512 << 20
+"""Bytes of all its arrays, decompressed."""
 
 _REMEDY = (
     "build the packs with `digitry data build handwriting`, and name their folder by --data-dir or "
@@ -330,7 +330,8 @@ def read(name: str, data_dir: Path | None = None) -> dict[str, Array]:
 
 def _check_built(digest: str, pack: Pack, path: Path) -> None:
     """Raise unless the builder wrote a file of this sha256."""
-    built = _manifest(path.parent / MANIFEST).get(pack.file)
+    entry = manifest(path.parent / MANIFEST).get(pack.file)
+    built = None if entry is None else str(entry["sha256"])
     if digest != built:
         wanted = pack.sha256 if built is None else f"{pack.sha256} or, as built here, {built}"
         raise DataError(
@@ -340,8 +341,12 @@ def _check_built(digest: str, pack: Pack, path: Path) -> None:
         )
 
 
-def _manifest(path: Path) -> dict[str, str]:
-    """Return the sha256 by file name that a manifest claims; nothing if there is none."""
+def manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a `packs.json` says of each file, its `sha256` at least; nothing if there is none.
+
+    Raises:
+        DataError: it is no such list.
+    """
     try:
         content = read_bytes(path, 1 << 20)
     except FileNotFoundError:
@@ -349,8 +354,10 @@ def _manifest(path: Path) -> dict[str, str]:
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})", where=path) from error
     try:
-        entries = json.loads(content)
-        return {str(file): str(entry["sha256"]) for file, entry in entries.items()}
+        return {
+            str(file): {**entry, "sha256": str(entry["sha256"])}
+            for file, entry in json.loads(content).items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             "is no list of packs with their sha256",
@@ -362,17 +369,17 @@ def _manifest(path: Path) -> dict[str, str]:
 def _arrays(content: bytes, where: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for info in archive.infolist():
-                if info.file_size > MAX_ARRAY:
-                    raise DataError(
-                        f"{info.filename} claims {info.file_size:,} bytes",
-                        where=where,
-                        remedy=f"{MAX_ARRAY:,} are the limit",
-                    )
+            claimed = sum(info.file_size for info in archive.infolist())
+            if claimed > MAX_BYTES:
+                raise DataError(
+                    f"claims {claimed:,} bytes, decompressed",
+                    where=where,
+                    remedy=f"{MAX_BYTES:,} are the limit",
+                )
             arrays = {}
             for info in archive.infolist():
                 with archive.open(info) as stream:
-                    array = _array(stream.read(MAX_ARRAY + 1))
+                    array = _array(stream.read(info.file_size + 1))
                 arrays[info.filename.removesuffix(".npy")] = array
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
