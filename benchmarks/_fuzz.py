@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["digitry", "PIL"]):
 
     import _targets
     from digitry.errors import DigitryError
-    from digitry.training import allowed, gate, parsers  # noqa: F401
+    from digitry.training.data import formats  # noqa: F401
 
 LONGEST = 20_000
 """Bytes of an input."""

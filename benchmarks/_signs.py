@@ -2,7 +2,7 @@
 
 A sign is text: strokes apart by `/`, points in percent; a stroke that begins with `~` is a curve through
 its points, any other one is straight from point to point. Everything that turns it into a picture is
-this file's own, too: another pen, other paper and other light than in `digitry.training.synthesis`.
+this file's own, too: another pen, other paper and other light than in `digitry.training.synthetic.glyphs`.
 
 Left out, since in some hand they are a digit, and no reader could know:
     Latin     B D G I J O Q S U Y Z a b g i j l o q r s t y z, as in training; they are, or pass for,

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 import _record
-from digitry import artifact
 from digitry.errors import ImageError
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.training import strokes
+from digitry.training.synthetic import pen
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -47,7 +47,7 @@ def contents() -> list[bytes]:
         if index % 10 == 0:
             made.append(pages[index // 10 % len(pages)])
             continue
-        ink = strokes.draw(strokes.strokes_of(str(index % 10), 1), 20, 2.4, rng)[:26, :26]
+        ink = pen.draw(pen.strokes_of(str(index % 10), 1), 20, 2.4, rng)[:26, :26]
         page = np.zeros((28, 28), np.float32)
         page[1 : 1 + ink.shape[0], 1 : 1 + ink.shape[1]] = ink
         stream = io.BytesIO()
@@ -108,7 +108,7 @@ def record(result: dict[str, object]) -> None:
         metric="growth of memory an hour, after the warm-up",
         unit="MB",
         values=[float(result["mb_an_hour"])],  # type: ignore[arg-type]
-        data={"model reader": artifact.load("reader").sha256},
+        data={"model reader": load_model("reader").sha256},
         versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
         extra=result,
     )

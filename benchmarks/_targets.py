@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from digitry import artifact
+from digitry.bulk import archives
+from digitry.model import artifact
 from digitry.reading import image
-from digitry.serving import archives
 
 MAX_PIXELS = 1_000_000
 """So that the fuzzer spends its time on parsing, not on filling memory."""
@@ -48,35 +48,35 @@ def read_archive(content: bytes) -> None:
 
 def read_keras(content: bytes) -> None:
     """Check a .keras file."""
-    from digitry.training import gate
+    from digitry.training.network import keras_check
 
-    gate.checked(content, ".keras")
+    keras_check.checked(content, ".keras")
 
 
 def read_h5(content: bytes) -> None:
     """Check a .h5 file."""
-    from digitry.training import gate
+    from digitry.training.network import keras_check
 
-    gate.checked(content, ".h5")
+    keras_check.checked(content, ".h5")
 
 
 def read_config(content: bytes) -> None:
     """Check the configuration of a Keras model."""
-    from digitry.training import allowed, gate
+    from digitry.training.network import keras_check, keras_layers
 
-    allowed.check_model(gate._json(content))
+    keras_layers.check_model(keras_check._json(content))
 
 
 def read_data(content: bytes) -> None:
     """Read a data set: IDX, .npz or CSV, by its beginning."""
-    from digitry.training import parsers
+    from digitry.training.data import formats
 
     if content.startswith(b"\0\0"):
-        parsers.parse_idx(io.BytesIO(content), where="fuzz")
+        formats.parse_idx(io.BytesIO(content), where="fuzz")
     elif content.startswith(b"PK"):
-        parsers.parse_npz(io.BytesIO(content), where="fuzz")
+        formats.parse_npz(io.BytesIO(content), where="fuzz")
     else:
-        parsers.parse_csv(io.BytesIO(content), where="fuzz")
+        formats.parse_csv(io.BytesIO(content), where="fuzz")
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -178,8 +178,8 @@ def _archives() -> list[bytes]:
 
 @functools.cache
 def _model_files() -> dict[str, bytes]:
-    from digitry.training import convert
-    from digitry.training.architectures import keras
+    from digitry.training.network import keras_files
+    from digitry.training.network.build import keras
 
     model = keras.Sequential(
         [
@@ -191,7 +191,7 @@ def _model_files() -> dict[str, bytes]:
         ]
     )
     found = {}
-    with tempfile.TemporaryDirectory() as folder, convert.without_advice():
+    with tempfile.TemporaryDirectory() as folder, keras_files.without_advice():
         for name in ("model.keras", "model.h5"):
             model.save(Path(folder) / name)
             found[name] = (Path(folder) / name).read_bytes()

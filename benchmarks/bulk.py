@@ -27,11 +27,12 @@ import numpy as np
 from PIL import Image
 
 import _record
-from digitry import artifact
+from digitry.bulk import inputs
+from digitry.bulk.job import BulkJob, Progress
+from digitry.bulk.run import run
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.serving import sources
-from digitry.serving.bulk import BulkJob, Progress, run
-from digitry.training import strokes
+from digitry.training.synthetic import pen
 
 DIFFERENT = 2000
 
@@ -42,8 +43,8 @@ def pictures() -> list[bytes]:
     made = []
     for index in range(DIFFERENT):
         symbol = str(index % 10)
-        lines = strokes.wobble(strokes.strokes_of(symbol, strokes.pick_hand(symbol, rng)), rng, 0.5)
-        ink = strokes.draw(lines, 19, 2.2, rng)[:26, :26]
+        lines = pen.wobble(pen.strokes_of(symbol, pen.pick_hand(symbol, rng)), rng, 0.5)
+        ink = pen.draw(lines, 19, 2.2, rng)[:26, :26]
         page = np.zeros((28, 28), np.float32)
         page[1 : 1 + ink.shape[0], 1 : 1 + ink.shape[1]] = ink
         stream = io.BytesIO()
@@ -152,7 +153,7 @@ def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     images = pictures()
     archive = packed(folder / "in.tar", images, given.images)
     started = time.perf_counter()
-    shards = sum(1 for _ in sources.plan([str(archive)], 2048))
+    shards = sum(1 for _ in inputs.plan([str(archive)], 2048))
     result: dict[str, object] = {
         "images": given.images,
         "workers": given.workers,
@@ -264,7 +265,7 @@ def record(result: dict[str, object], given: argparse.Namespace) -> None:
             metric=metric,
             unit=unit,
             values=[float(value)],  # type: ignore[arg-type]
-            data={f"model {given.model}": artifact.load(given.model).sha256},
+            data={f"model {given.model}": load_model(given.model).sha256},
             versions=("digitry", "numpy", "pyarrow", "onnxruntime"),
             extra=result,
         )

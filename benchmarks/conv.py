@@ -88,8 +88,8 @@ def work(recipe: Recipe, seeds: range, data_dir: Path | None, device: str) -> No
     import numpy as np
 
     from digitry.training.datasets import load_dataset
-    from digitry.training.engine import train
-    from digitry.training.export import probabilities
+    from digitry.training.loop.train import train
+    from digitry.training.network.keras_files import probabilities
 
     dataset = load_dataset(recipe.data, data_dir=data_dir)
     ready = time.perf_counter() - START

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import _record
-from digitry import artifact
+from digitry.model.load import load_model
 
 BAR_MB = 300
 MAX_BYTES = 128 << 20
@@ -312,7 +312,7 @@ def main() -> None:
             metric="VmHWM, worst of the kinds",
             unit="MB",
             values=[worst],
-            data={"model reader": artifact.load("reader").sha256},
+            data={"model reader": load_model("reader").sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"kinds": rows},
         )

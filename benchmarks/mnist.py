@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 import _record
-from digitry import artifact
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training import calibration
 from digitry.training.datasets import load_dataset
+from digitry.training.evaluation import calibration
 
 
 def packed(image: np.ndarray) -> bytes:
@@ -83,7 +83,7 @@ def main() -> None:
                 values=[value],
                 data={
                     "mnist": dataset.sha256,
-                    f"model {reader.name}": artifact.load(arguments.model).sha256,
+                    f"model {reader.name}": load_model(arguments.model).sha256,
                 },
                 versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
                 extra={"refused": refused, "expected calibration error": off, "auto": auto},

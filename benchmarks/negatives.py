@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 import _record
 import _sights
 import _signs
-from digitry import artifact
+from digitry.model.load import load_model
 from digitry.reading.reader import Layout, Reader
 from digitry.reading.result import Reading
 
@@ -285,7 +285,7 @@ def record(
     digits: dict[str, Digits],
 ) -> None:
     versions = ("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime")
-    data = {f"model {reader.name}": artifact.load(model).sha256}
+    data = {f"model {reader.name}": load_model(model).sha256}
     for layout, by_kind in tallies.items():
         every = total(by_kind)
         _record.write(

@@ -36,13 +36,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import _record
-from digitry import artifact
 from digitry.errors import ImageError
+from digitry.model.load import load_model
 from digitry.reading import image
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training.calibration import binned, gap
+from digitry.training.evaluation.calibration import binned, gap
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ WAYS = ("resized to 28x28, divided by 255", "the same, polarity set right", "dig
 
 def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> None:
     """Print how many single digits the classic way gets right, beside digitry's."""
-    trained = artifact.load(model)
+    trained = load_model(model)
     classifier = Classifier(trained)
     total, right = 0, [0] * len(WAYS)
     groups: dict[str, list[int]] = defaultdict(lambda: [0] * (1 + len(WAYS)))
@@ -150,7 +150,7 @@ def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> 
                 values=[right[index] / total],
                 data={
                     f"model {trained.metadata.name}": trained.sha256,
-                    f"model {reader.name}": artifact.load("reader").sha256,
+                    f"model {reader.name}": load_model("reader").sha256,
                 },
                 versions=("digitry", "numpy", "pillow", "onnxruntime"),
                 extra=dict(sorted(groups.items())),
@@ -327,7 +327,7 @@ def main() -> None:
     data = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
     }
-    data[f"model {reader.name}"] = artifact.load(arguments.model).sha256
+    data[f"model {reader.name}"] = load_model(arguments.model).sha256
     if arguments.authors:
         by_author(authored, data=data if arguments.record else None)
     if arguments.record:

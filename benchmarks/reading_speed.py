@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 import _record
-from digitry import artifact
+from digitry.model.load import load_model
 from digitry.reading import glyph, image, segment
 from digitry.reading.classifier import Classifier
 from digitry.reading.ink import lift
 from digitry.reading.reader import Reader
-from digitry.training import strokes
+from digitry.training.synthetic import pen
 
 
 def page(height: int, width: int, rows: int, columns: int, size: int) -> np.ndarray:
@@ -35,8 +35,8 @@ def page(height: int, width: int, rows: int, columns: int, size: int) -> np.ndar
     for row in range(rows):
         for column in range(columns):
             symbol = str(int(rng.integers(10)))
-            lines = strokes.wobble(strokes.strokes_of(symbol, int(rng.integers(4))), rng, 0.6)
-            ink = strokes.draw(lines, size, max(1.5, 0.08 * size), rng)
+            lines = pen.wobble(pen.strokes_of(symbol, int(rng.integers(4))), rng, 0.6)
+            ink = pen.draw(lines, size, max(1.5, 0.08 * size), rng)
             y = round((row + 0.5) * height / rows - ink.shape[0] / 2)
             x = round((column + 0.5) * width / columns - ink.shape[1] / 2)
             place = paper[y : y + ink.shape[0], x : x + ink.shape[1]]
@@ -91,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     reader = Reader()
-    model = artifact.load("reader")
+    model = load_model("reader")
     classifier = Classifier(model)
     cases = {
         "28x28": (encoded(255 - page(28, 28, 1, 1, 20), "PNG"), "single", 1, 200),

@@ -27,10 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 import _record
-from digitry.training.datasets import Dataset, load_dataset
-from digitry.training.disputed import disputed_in
-from digitry.training.engine import train
-from digitry.training.evaluation import fingerprint, wilson
+from digitry.training.data.dataset import Dataset
+from digitry.training.datasets import load_dataset
+from digitry.training.evaluation.disputed import disputed_in
+from digitry.training.evaluation.scores import fingerprint, wilson
+from digitry.training.loop.train import train
 from digitry.training.recipes import RECIPES, Recipe
 
 ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")

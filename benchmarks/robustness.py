@@ -3,7 +3,7 @@
     python benchmarks/robustness.py [--data-dir MNIST] [--seeds 5] [--pages 1000]
 
 MNIST's 10,000 test digits under fifteen corruptions in five severities each, in the manner of MNIST-C
-(`digitry.training.corruptions`). An error is a digit that is not read right; what `reader` refuses as
+(`training.evaluation.corruptions`). An error is a digit that is not read right; what `reader` refuses as
 no digit counts as one. The error of its likeliest digit, had it to name one, is in `extra`, as are the
 errors of each corruption. `dense-128-128` is trained from nothing with seeds 0, 1, ...; `reader` is
 the model that is shipped. Both see the 28x28 glyphs as they are. Then the same pictures, of every
@@ -19,16 +19,16 @@ import numpy.typing as npt
 from rich.console import Console
 
 import _record
-from digitry import artifact
-from digitry.artifact import Metadata
+from digitry.model.artifact import Metadata
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training import convert
+from digitry.training.data.dataset import Split
 from digitry.training.datasets import load_dataset
-from digitry.training.engine import train
-from digitry.training.parsers import Split
+from digitry.training.evaluation.robustness import Robustness, measure, robustness
+from digitry.training.loop.train import train
+from digitry.training.network import convert
 from digitry.training.recipes import RECIPES
-from digitry.training.robustness import Robustness, measure, robustness
 
 CLASSIC = "dense-128-128"
 REFUSED = 10
@@ -110,7 +110,7 @@ def main() -> None:
     dataset = load_dataset("mnist", data_dir=arguments.data_dir)
     test, console = dataset.test, Console(stderr=True)
     data = {dataset.name: dataset.sha256}
-    shipped = {**data, "model reader": artifact.load("reader@shipped").sha256}
+    shipped = {**data, "model reader": load_model("reader@shipped").sha256}
 
     old = []
     for seed in range(arguments.seeds):

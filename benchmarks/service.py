@@ -32,8 +32,8 @@ import uvloop
 from PIL import Image
 
 import _record
-from digitry import artifact
-from digitry.training import strokes
+from digitry.model.load import load_model
+from digitry.training.synthetic import pen as strokes
 
 PLAIN = """
 import io, os, sys
@@ -308,7 +308,7 @@ def main() -> None:
     if arguments.record:
         shared: dict[str, Any] = {
             "table": "The service, with its client on the same machine",
-            "data": {"model reader": artifact.load("reader").sha256},
+            "data": {"model reader": load_model("reader").sha256},
             "versions": ("digitry", "fastapi", "uvicorn", "onnxruntime"),
             "extra": {"facts": facts, "cores": os.cpu_count(), "seconds": arguments.seconds},
         }

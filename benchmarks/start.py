@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import _record
-from digitry import artifact
+from digitry.model.load import load_model
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "digit-5.png"
 COMMANDS = {
@@ -54,7 +54,7 @@ def main() -> None:
             metric="median of alternating runs",
             unit="x",
             values=[medians["read"] / medians["imports"]],
-            data={"model reader": artifact.load("reader").sha256},
+            data={"model reader": load_model("reader").sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"seconds": medians, "runs": arguments.runs},
         )

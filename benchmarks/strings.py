@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import _record
-from digitry import artifact
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
+from digitry.training.data.dataset import Split
 from digitry.training.datasets import load_dataset
-from digitry.training.parsers import Split
 
 MARGIN = 12
 
@@ -97,7 +97,7 @@ def main() -> None:
             values=[share],
             data={
                 "mnist": dataset.sha256,
-                f"model {reader.name}": artifact.load(arguments.model).sha256,
+                f"model {reader.name}": load_model(arguments.model).sha256,
             },
             versions=("digitry", "numpy", "opencv-python-headless", "onnxruntime"),
             extra={"seed": arguments.seed, "lengths off": {str(k): v for k, v in lengths.items()}},

@@ -35,7 +35,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import _record
-from digitry.training.datasets import Dataset, hold_out, load_dataset
+from digitry.training.data.dataset import Dataset, hold_out
+from digitry.training.datasets import load_dataset
 from digitry.training.recipes import RECIPES, Recipe
 
 PEERS = Path(__file__).parent / "peers"

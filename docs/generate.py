@@ -34,9 +34,9 @@ from typing import Any
 
 import typer.main
 
-from digitry import artifact
-from digitry.cli import app
+from digitry.cli.app import app
 from digitry.files import write_text
+from digitry.model.load import SHIPPED, load_model
 from digitry.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ HEADLINES = (
 ELSEWHERE = {"reader": "reading-mnist-text"}
 """Recipes whose accuracy is that of reading whole images, in another record than recipe-NAME."""
 
-CURRENT = {f"model {name}": artifact.load(name).sha256 for name in artifact.SHIPPED}
+CURRENT = {f"model {name}": load_model(name).sha256 for name in SHIPPED}
 """How records name what is shipped now."""
 
 FIELDS: dict[str, type | tuple[type, ...]] = {

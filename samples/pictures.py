@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from digitry import artifact, files
+from digitry import files
+from digitry.model.load import load_model
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import Reader
 from digitry.reading.render import annotate
@@ -32,7 +33,7 @@ def main() -> None:
     reader = Reader()
     page = HERE / "sheet.jpg"
     save(annotate(page, reader.read(page)), "reading.png")
-    save(both_ways(Classifier(artifact.load(sys.argv[1])), reader), "before-after.png")
+    save(both_ways(Classifier(load_model(sys.argv[1])), reader), "before-after.png")
 
 
 def both_ways(classic: Classifier, reader: Reader) -> Image.Image:

@@ -14,9 +14,10 @@ kind, folder = sys.argv[1], Path(sys.argv[2])
 
 
 def artifacts() -> Iterator[Callable[[], object]]:
-    from digitry import artifact
+    from digitry.model import artifact
+    from digitry.model.load import load_model
 
-    loaded = artifact.load("reader")
+    loaded = load_model("reader")
     for temperature in (1.0, 2.0):
         from dataclasses import replace
 
@@ -28,8 +29,8 @@ def formats() -> Iterator[Callable[[], object]]:
     import numpy as np
     import torch
 
-    from digitry.artifact import Metadata
-    from digitry.training import architectures, export
+    from digitry.model.artifact import Metadata
+    from digitry.training.network import build, keras_files
     from digitry.training.recipes import Recipe
 
     # A forked child has none of its parent's threads.
@@ -37,9 +38,9 @@ def formats() -> Iterator[Callable[[], object]]:
     labels = tuple("0123456789")
     glyphs = np.zeros((2, 28, 28), np.float32)
     for seed in (1, 2):
-        model = architectures.build(Recipe(name="small", hidden=(8,), seed=seed), 10)
+        model = build.build(Recipe(name="small", hidden=(8,), seed=seed), 10)
         metadata = Metadata(name=str(seed), labels=labels)
-        yield lambda model=model, metadata=metadata: export.save_formats(
+        yield lambda model=model, metadata=metadata: keras_files.save_formats(
             model, folder, metadata, glyphs
         )
 
@@ -47,7 +48,7 @@ def formats() -> Iterator[Callable[[], object]]:
 def checkpoints() -> Iterator[Callable[[], object]]:
     import numpy as np
 
-    from digitry.training import checkpoint
+    from digitry.training.loop import checkpoint
     from digitry.training.recipes import RECIPES
 
     for epoch in (1, 2):

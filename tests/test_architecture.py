@@ -2,11 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*") if path.is_dir()
+}
 MODULES = sorted((ROOT / "src").rglob("*.py"))
 HEAVY = ("torch", "keras", "matplotlib", "onnxruntime", "cv2", "sklearn", "scipy", "onnx", "jax")
 
@@ -36,6 +42,32 @@ def test_the_layers_hold() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def room_of(module: str) -> str:
+    """The folder that a module lies in; the package itself for those at its top."""
+    return module if module.replace(".", "/") in FOLDERS else module.rpartition(".")[0]
+
+
+def imports_between(names: Callable[[str], str]) -> dict[str, set[str]]:
+    """What each module imports of the others, by the names that `names` gives them."""
+    graph = grimp.build_graph("digitry", cache_dir=None)
+    found: dict[str, set[str]] = {}
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            a, b = names(module), names(imported)
+            # A folder and a folder within it are one room here; its modules are looked at one by one.
+            if a != b and not f"{a}.".startswith(f"{b}.") and not f"{b}.".startswith(f"{a}."):
+                found.setdefault(a, set()).add(b)
+    return found
+
+
+@pytest.mark.parametrize("names", [str, room_of], ids=["modules", "folders"])
+def test_nothing_imports_in_a_circle(names: Callable[[str], str]) -> None:
+    try:
+        list(TopologicalSorter(imports_between(names)).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
 def test_importing_digitry_loads_nothing_heavy() -> None:
     assert not loaded_by("import digitry; dir(digitry)") & {*HEAVY, "numpy", "PIL", "typer", "rich"}
 
@@ -47,7 +79,7 @@ def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) 
     code = f"""
 import sys
 sys.argv = ["digitry", *{words}]
-from digitry.cli import app
+from digitry.cli.main import app
 try:
     app()
 except SystemExit as end:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digitry.corrections import transfer
+from digitry.corrections.store import Correction, Corrections
 from digitry.errors import DigitryError
-from digitry.serving import exchange
-from digitry.serving.corrections import Correction, Corrections
-from digitry.serving.examine import png
 from digitry.training import run_folder
 from digitry.training.recipes import RECIPES, Recipe
+from digitry.workers.answer import png
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -68,9 +68,9 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             reason=None, model="reader", author="",
         )
     )  # fmt: skip
-    exchange.export(store, folder / "out")
+    transfer.export(store, folder / "out")
     store.close()
-    found: dict[str, Any] = json.loads((folder / "out" / exchange.ROWS).read_text())
+    found: dict[str, Any] = json.loads((folder / "out" / transfer.ROWS).read_text())
     return found
 
 
@@ -81,7 +81,7 @@ def test_any_row_of_corrections_is_one_or_is_named(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "rows.jsonl"
     path.write_text(json.dumps(changed(data, row)) + "\n")
-    refused_or_read(lambda: list(exchange._rows(path)))
+    refused_or_read(lambda: list(transfer._rows(path)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -111,6 +111,6 @@ def test_what_is_no_document_is_named(tmp_path: Path, content: bytes) -> None:
     for read in (
         lambda: run_folder.load_start(tmp_path),
         lambda: run_folder.load_run(tmp_path),
-        lambda: list(exchange._rows(tmp_path / "rows.jsonl")),
+        lambda: list(transfer._rows(tmp_path / "rows.jsonl")),
     ):
         refused_or_read(read)

@@ -12,29 +12,31 @@ from pathlib import Path
 
 import pytest
 
-from digitry import artifact, files
-from digitry.artifact import Metadata
+from digitry import files
 from digitry.errors import DigitryError
+from digitry.model import artifact
+from digitry.model.artifact import Metadata
+from digitry.model.load import load_model
 
 SCRIPT = Path(__file__).with_name("save_loops.py")
 FIRST_MS, LAST_MS = 1, 60
 
 
 def whole_artifact(folder: Path) -> None:
-    assert artifact.load(folder / "model.onnx").metadata.temperature in (1.0, 2.0)
+    assert load_model(folder / "model.onnx").metadata.temperature in (1.0, 2.0)
 
 
 def whole_formats(folder: Path) -> None:
-    from digitry.training import gate
+    from digitry.training.network import keras_check
 
-    assert artifact.load(folder / "model.onnx").metadata.name in ("1", "2")
+    assert load_model(folder / "model.onnx").metadata.name in ("1", "2")
     for name in ("model.keras", "model.h5"):
         # The gate walks the whole file: configuration, and every weight.
-        gate.checked((folder / name).read_bytes(), Path(name).suffix)
+        keras_check.checked((folder / name).read_bytes(), Path(name).suffix)
 
 
 def whole_checkpoint(folder: Path) -> None:
-    from digitry.training import checkpoint
+    from digitry.training.loop import checkpoint
 
     found = checkpoint.load(folder / "checkpoint.npz")
     assert set(found.arrays["weights"]) == {found.facts["epoch"]}
@@ -109,7 +111,7 @@ def test_a_failing_rename_leaves_the_old_file(
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     # A real limit of the system, in a process of its own: no file may grow beyond 100 kB.
     path = tmp_path / "model.onnx"
-    loaded = artifact.load("reader")
+    loaded = load_model("reader")
     artifact.save(path, loaded.onnx, Metadata(name="old", labels=loaded.metadata.labels))
     code = (
         "import resource, sys, signal; from pathlib import Path; from digitry import artifact, errors\n"
@@ -123,5 +125,5 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert "cannot be written (File too large)" in run.stdout
-    assert artifact.load(path).metadata.name == "old"
+    assert load_model(path).metadata.name == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

@@ -21,9 +21,9 @@ who, folder, epochs = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
 
 def by_digitry():
-    from digitry.training.architectures import keras
     from digitry.training.datasets import load_dataset
-    from digitry.training.engine import train
+    from digitry.training.loop.train import train
+    from digitry.training.network.build import keras
     from digitry.training.recipes import Recipe
 
     recipe = Recipe(

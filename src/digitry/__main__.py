@@ -1,5 +1,5 @@
 """`python -m digitry` is the command `digitry`."""
 
-from digitry.cli import main
+from digitry.cli.main import main
 
 main()

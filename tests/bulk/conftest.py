@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from digitry import artifact
-from digitry.artifact import NOT_A_DIGIT, Metadata
-from digitry.training import strokes
+from digitry.model import artifact
+from digitry.model.artifact import NOT_A_DIGIT, Metadata
+from digitry.training.synthetic import pen
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def digits() -> list[bytes]:
     rng = np.random.default_rng(3)
     made = []
     for index in range(40):
-        ink = strokes.draw(strokes.strokes_of(str(index % 10), 1), 20, 2.4, rng)
+        ink = pen.draw(pen.strokes_of(str(index % 10), 1), 20, 2.4, rng)
         page = np.zeros((28, 28), np.float32)
         part = ink[:26, :26]
         page[1 : 1 + part.shape[0], 1 : 1 + part.shape[1]] = part

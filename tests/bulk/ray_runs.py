@@ -4,7 +4,8 @@ import os
 import sys
 import threading
 
-from digitry.serving.bulk import BulkJob, Progress, run
+from digitry.bulk.job import BulkJob, Progress
+from digitry.bulk.run import run
 
 how, given, out, model = sys.argv[1:]
 job = BulkJob(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitry.serving import archives
-from digitry.serving.archives import Member, Unpacked
+from digitry.bulk import archives
+from digitry.bulk.archives import Member, Unpacked
 
 PNG = b"\x89PNG not really"
 

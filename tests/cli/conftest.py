@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import digitry.cli
+from digitry.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         monkeypatch.setattr(sys, "argv", ["digitry", *map(str, arguments)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
-            digitry.cli.main()
+            main()
         seen = capfd.readouterr()
         return Answer(int(end.value.code or 0), seen.out, seen.err)
 

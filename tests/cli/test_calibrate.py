@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitry import artifact
-from digitry.training import strokes
+from digitry.model import artifact
+from digitry.training.synthetic import pen
 
 SHIPPED = Path(artifact.__file__).parent / "models" / "reader.onnx"
 
@@ -23,8 +23,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(5)
     for index in range(60):
         symbol = str(index % 10)
-        lines = strokes.wobble(strokes.strokes_of(symbol, strokes.pick_hand(symbol, rng)), rng)
-        ink = np.pad(strokes.draw(lines, 24, 2.5, rng), 8)
+        lines = pen.wobble(pen.strokes_of(symbol, pen.pick_hand(symbol, rng)), rng)
+        ink = np.pad(pen.draw(lines, 24, 2.5, rng), 8)
         (folder / symbol).mkdir(parents=True, exist_ok=True)
         page = (230 - 190 * ink).astype(np.uint8)
         Image.fromarray(page).save(folder / symbol / f"{index}.png")

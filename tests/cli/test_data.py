@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitry import cli
-from digitry.cli import data
+from digitry.cli import data, main
 
 
 def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -21,7 +20,7 @@ def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, s
     arguments, sys.argv = sys.argv, ["digitry", *map(str, words)]
     try:
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
     finally:
         sys.argv = arguments
     printed = capsys.readouterr()

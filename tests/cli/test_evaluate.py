@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitry.cli.model_text import card_text
-from digitry.training import robustness
-from digitry.training.corruptions import CORRUPTIONS
-from digitry.training.datasets import Dataset
-from digitry.training.parsers import Split
+from digitry.cli.text import card_text
+from digitry.training.data.dataset import Dataset, Split
+from digitry.training.evaluation import robustness
+from digitry.training.evaluation.corruptions import CORRUPTIONS
 
 from .conftest import Say
 
@@ -113,13 +112,14 @@ def test_pictures_are_not_begun_without_what_draws_them(
 def test_disputed_labels_are_scored_beside_the_official_ones(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.training import datasets, disputed, evaluation
+    from digitry.training import datasets
+    from digitry.training.evaluation import disputed, scores
 
     rng = np.random.default_rng(0)
     part = Split(rng.integers(0, 256, (20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10)
     data = Dataset("mnist", part, part, "0" * 64, "a licence", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(disputed, "MNIST_TEST", evaluation.fingerprint(part))
+    monkeypatch.setattr(disputed, "MNIST_TEST", scores.fingerprint(part))
     monkeypatch.setattr(disputed, "DISPUTED", {3: "so", 5: "so"})
     text = say("evaluate", "reader", "--data", "mnist").out
     assert "without the 2 test images whose labels are disputed" in text

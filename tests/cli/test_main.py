@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
-from digitry import cli
+from digitry.cli import main
 from digitry.errors import DataError
 
 
@@ -14,7 +15,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, s
     arguments, sys.argv = sys.argv, ["digitry", *words]
     try:
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
     finally:
         sys.argv = arguments
     printed = capsys.readouterr()
@@ -72,9 +73,9 @@ def test_without_any_words_the_help_is_shown_and_the_code_is_2(
     ("raised", "code", "line"),
     [
         (KeyboardInterrupt(), 130, "digitry: interrupted; what was finished is kept\n"),
-        (cli.typer.Exit(130), 130, ""),
-        (cli.typer.Exit(1), 1, ""),
-        (cli.typer.Abort(), 1, "digitry: stopped\n"),
+        (typer.Exit(130), 130, ""),
+        (typer.Exit(1), 1, ""),
+        (typer.Abort(), 1, "digitry: stopped\n"),
         (DataError("is odd", where="x"), 3, "digitry: x: is odd\n"),
     ],
 )
@@ -99,7 +100,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("digitry.cli.data._examine", end)
     monkeypatch.setattr(sys, "argv", ["digitry", "doctor"])
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        main.main()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from digitry import artifact, shelf
+from digitry.model import versions
+from digitry.model.load import load_model
 
-SHIPPED = artifact.load("reader@shipped")
+SHIPPED = load_model("reader@shipped")
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add(*, passed: bool = True, reason: str = "a trial") -> None:
-    shelf.add(
+    versions.add(
         "reader", SHIPPED.onnx, created="2026-01-01T00:00:00+00:00", reason=reason, passed=passed,
         scores={"frozen MNIST": 0.9951}, gate={}, parent_sha256=SHIPPED.sha256,
     )  # fmt: skip
@@ -78,9 +79,9 @@ def test_what_the_gate_kept_back_is_promoted_only_when_said_so() -> None:
     add(passed=False, reason="recall of 7 there is 0.90 points lower")
     line = refused(2, "promote", "reader@1")
     assert "recall of 7" in line and "--despite-gate" in line
-    assert artifact.load("reader").reference == "reader@shipped"
+    assert load_model("reader").reference == "reader@shipped"
     assert say("promote", "reader@1", "--despite-gate").returncode == 0
-    assert artifact.load("reader").reference == "reader@1"
+    assert load_model("reader").reference == "reader@1"
 
 
 def test_rolling_back_goes_step_by_step_to_the_shipped_model() -> None:
@@ -97,7 +98,7 @@ def test_the_shipped_model_can_be_promoted_again() -> None:
     add()
     say("promote", "reader@1")
     assert say("promote", "reader@shipped").stdout == "reader now reads with reader@shipped\n"
-    assert artifact.load("reader").reference == "reader@shipped"
+    assert load_model("reader").reference == "reader@shipped"
 
 
 def test_what_makes_no_sense_is_one_line(models: Path) -> None:

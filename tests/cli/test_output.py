@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitry.serving.corrections import Correction, Corrections
-from digitry.serving.examine import png
+from digitry.corrections.store import Correction, Corrections
+from digitry.workers.answer import png
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FIVE = str(SAMPLES / "digit-5.png")

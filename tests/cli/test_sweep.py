@@ -52,18 +52,18 @@ def test_started_again_it_prints_the_same_and_refuses_another(say: Say) -> None:
 
 
 def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    from digitry.training import engine
+    from digitry.training.loop import train
 
-    real = engine.train
+    real = train.train
 
     def stopped(*given: Any, **named: Any) -> Any:
         return replace(real(*given, **named), interrupted=True)
 
-    monkeypatch.setattr(engine, "train", stopped)
+    monkeypatch.setattr(train, "train", stopped)
     answer = say(*SMALL, "--out", "found", "--quiet")
     assert answer.code == 130
     assert answer.err == ("digitry: interrupted; the same command with --out found goes on\n")
-    monkeypatch.setattr(engine, "train", real)
+    monkeypatch.setattr(train, "train", real)
     assert "2 of 2 trainings" in say(*SMALL, "--out", "found", "--quiet").out
 
 

@@ -104,9 +104,9 @@ def test_a_training_is_logged_where_it_is_asked_for(say: Say, tmp_path: Path) ->
 def test_a_tracker_that_is_not_here_is_said_before_anything_is_made(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.training import tracking
+    from digitry.training.loop import trackers
 
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     words = ("train", "dense-128", "--data", "uci", "--log")
     one_line(say(*words, "mlflow"), 4, "mlflow", "pip install 'digitry[mlflow]'")
     one_line(say(*words, "wandb"), 2, "wandb", "tensorboard, mlflow")
@@ -201,7 +201,7 @@ def test_no_verb_wants_more_than_it_uses(
         "        if name in self.names: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
         "sys.argv[:2] = ['digitry']\n"
-        "from digitry.cli import main; main()"
+        "from digitry.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, absent, *verb.replace("RUN", str(trained)).split()],
@@ -282,7 +282,7 @@ def test_the_shipped_models_card_names_mnist_and_its_licence(say: Say) -> None:
 
 
 def test_authors_are_spelt_as_in_the_notice() -> None:
-    from digitry.training.datasets import LICENCES
+    from digitry.training.data.dataset import LICENCES
 
     notice = (Path(__file__).parents[2] / "NOTICE").read_text()
     for licence in LICENCES.values():
@@ -431,7 +431,7 @@ def test_the_public_names_of_training_load_nothing_until_they_are_used() -> None
         "import sys, digitry.training\n"
         "assert not {'torch', 'keras', 'numpy'} & set(sys.modules)\n"
         "from digitry.training import RECIPES, evaluate, load_dataset, train\n"
-        "assert train.__module__ == 'digitry.training.engine'\n"
+        "assert train.__module__ == 'digitry.training.loop.train'\n"
         "assert 'dense-128' in RECIPES"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

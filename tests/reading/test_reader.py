@@ -15,7 +15,7 @@ from digitry.errors import ImageError, ModelError, UsageError
 from digitry.reading import reader
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training import strokes
+from digitry.training.synthetic import pen as strokes
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -197,7 +197,7 @@ def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
 def test_a_model_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
     import shutil
 
-    from digitry import artifact
+    from digitry.model import artifact
 
     path = tmp_path / "model.onnx"
     shutil.copy(Path(artifact.__file__).parent / "models" / "reader.onnx", path)

@@ -15,9 +15,9 @@ from PIL import Image
 
 from digitry.reading.reader import SMALLEST, Reader
 from digitry.reading.render import REFUSED, annotate
-from digitry.training import strokes
+from digitry.training.synthetic import pen
 
-AMPERSAND = strokes.strokes_of("ampersand", 0)
+AMPERSAND = pen.strokes_of("ampersand", 0)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def shipped() -> Reader:
 
 def sheet(lines: tuple[np.ndarray, ...], *, height: float = 60, margin: int = 24) -> np.ndarray:
     """Draw strokes in dark ink in the middle of light paper."""
-    ink = strokes.draw(lines, height, max(1.2, 0.08 * height), np.random.default_rng(0), taper=0)
+    ink = pen.draw(lines, height, max(1.2, 0.08 * height), np.random.default_rng(0), taper=0)
     return (235 - 200 * np.pad(ink, margin)).astype(np.uint8)
 
 
 def digit(symbol: str, height: float) -> np.ndarray:
     """Draw a digit large, and photograph it from so far that it is `height` pixels high."""
-    large = sheet(strokes.strokes_of(symbol, 1), height=200, margin=160)
+    large = sheet(pen.strokes_of(symbol, 1), height=200, margin=160)
     factor = height / 200
     return np.asarray(cv2.resize(large, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
 
@@ -49,7 +49,7 @@ def between_1_and_7(share: float) -> np.ndarray:
 
 
 def cut_off() -> np.ndarray:
-    page = sheet(strokes.strokes_of("hash", 0))
+    page = sheet(pen.strokes_of("hash", 0))
     return page[:, : page.shape[1] * 5 // 8]
 
 
@@ -75,7 +75,7 @@ def test_a_sign_that_runs_out_of_the_picture_is_cut_off(shipped: Reader) -> None
 
 
 def test_a_digit_at_the_edge_that_is_plain_is_read_all_the_same(shipped: Reader) -> None:
-    page = sheet(strokes.strokes_of("5", 1))
+    page = sheet(pen.strokes_of("5", 1))
     rows, columns = (
         np.flatnonzero((page < 150).any(axis=1)),
         np.flatnonzero((page < 150).any(axis=0)),
@@ -84,7 +84,7 @@ def test_a_digit_at_the_edge_that_is_plain_is_read_all_the_same(shipped: Reader)
     assert shipped.read(tight).text == "5"
 
 
-@pytest.mark.parametrize("symbol", strokes.DIGITS)
+@pytest.mark.parametrize("symbol", pen.DIGITS)
 def test_a_tiny_digit_that_is_refused_is_too_small(symbol: str, shipped: Reader) -> None:
     for height in (3, 4, 5, SMALLEST - 2):
         reading = shipped.read(digit(symbol, height))
@@ -115,7 +115,7 @@ def test_between_two_digits_the_doubt_names_both() -> None:
 
 
 def test_the_first_reason_of_a_page_is_the_pages(shipped: Reader) -> None:
-    two = np.concatenate([sheet(strokes.strokes_of("2", 1)), sheet(strokes.strokes_of("2", 1))], 1)
+    two = np.concatenate([sheet(pen.strokes_of("2", 1)), sheet(pen.strokes_of("2", 1))], 1)
     sign = sheet(AMPERSAND)
     rows = max(two.shape[0], sign.shape[0])
     parts = [

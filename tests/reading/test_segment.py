@@ -6,7 +6,7 @@ import pytest
 
 from digitry.reading import segment
 from digitry.reading.ink import lift
-from digitry.training import strokes
+from digitry.training.synthetic import pen as strokes
 
 
 def blank(height: int = 120, width: int = 400, level: int = 225) -> np.ndarray:

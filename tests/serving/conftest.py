@@ -17,14 +17,14 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from digitry import artifact
-from digitry.artifact import Artifact
+from digitry.corrections.store import Corrections
+from digitry.model.artifact import Artifact
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.serving.corrections import Corrections
+from digitry.serving.app import create_app
+from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
-from digitry.serving.readers import LocalReaders
-from digitry.serving.web import create_app
-from digitry.training import strokes
+from digitry.training.synthetic import pen
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 """Another model file than the shipped one can be put under the same tests."""
@@ -33,9 +33,7 @@ MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 def drawn(text: str, *, height: int = 56, hand: int = 1) -> np.ndarray:
     """Draw digits in our own strokes, dark on light."""
     rng = np.random.default_rng(7)
-    inks = [
-        strokes.draw(strokes.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text
-    ]
+    inks = [pen.draw(pen.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text]
     page = np.zeros((height + 50, sum(ink.shape[1] + 20 for ink in inks) + 60), np.float32)
     x = 30
     for ink in inks:
@@ -52,7 +50,7 @@ def png(array: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def model() -> Artifact:
-    return artifact.load(MODEL)
+    return load_model(MODEL)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
+from digitry.corrections.store import Corrections, StoreError, StoreFullError
 from digitry.reading.reader import Reader
-from digitry.serving.corrections import Corrections, StoreError, StoreFullError
 
 from .conftest import drawn, png
 

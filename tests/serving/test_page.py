@@ -14,14 +14,14 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from digitry.artifact import Artifact
+from digitry.corrections.store import Corrections
+from digitry.model.artifact import Artifact
 from digitry.reading import render
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.serving.corrections import Corrections
-from digitry.serving.readers import LocalReaders
-from digitry.serving.web import create_app
-from digitry.training import strokes
+from digitry.serving.app import create_app
+from digitry.serving.dispatch import LocalReaders
+from digitry.training.synthetic import pen
 
 from .conftest import Running, drawn, png
 
@@ -78,7 +78,7 @@ class Visit:
         area = self.page.locator("#pad").bounding_box()
         left, top = area["x"] + x, area["y"] + 60
         for symbol in text:
-            for stroke in strokes.strokes_of(symbol, 1):
+            for stroke in pen.strokes_of(symbol, 1):
                 # Percent of the symbol's height.
                 scale = height / 100 if np.max(stroke) > 2 else height
                 points = [(left + a * scale, top + b * scale) for a, b in stroke[::4]]

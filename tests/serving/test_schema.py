@@ -11,12 +11,12 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from digitry import artifact
+from digitry.corrections.store import Corrections
+from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.serving.corrections import Corrections
+from digitry.serving.app import create_app
+from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
-from digitry.serving.readers import LocalReaders
-from digitry.serving.web import create_app
 
 from .conftest import MODEL
 
@@ -40,7 +40,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, A
     app = create_app(
         Lasting(Reader(MODEL)),
         store,
-        model=artifact.load(MODEL),
+        model=load_model(MODEL),
         hosts=Hosts(["testserver"]),
         limits=Limits(at_once=100),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from test_engine import Recipe, digits, keras, train, weights
 
-from digitry.training import checkpoint
+from digitry.training.loop import checkpoint
 
 FULL = Recipe(
     name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,

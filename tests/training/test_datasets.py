@@ -16,8 +16,11 @@ import pytest
 from rich.console import Console
 
 from digitry.errors import DataError, DigitryError, UnavailableError
-from digitry.training import datasets, mirrors
-from digitry.training.datasets import Split, hold_out, load_dataset
+from digitry.places import cache_dir
+from digitry.training import datasets
+from digitry.training.data import mnist
+from digitry.training.data.dataset import Split, hold_out
+from digitry.training.datasets import load_dataset
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -37,17 +40,17 @@ def contents(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     }
     plain = {name: idx(array) for name, array in arrays.items()}
     table = tuple(
-        mirrors.MnistFile(name, len(content), hashlib.sha256(content).hexdigest())
+        mnist.MnistFile(name, len(content), hashlib.sha256(content).hexdigest())
         for name, content in plain.items()
     )
-    monkeypatch.setattr(mirrors, "MNIST", table)
+    monkeypatch.setattr(mnist, "MNIST", table)
     monkeypatch.setattr(datasets, "MNIST", table)
     return plain
 
 
 @pytest.fixture
 def cache() -> Path:
-    return mirrors.cache_dir() / "mnist"
+    return cache_dir() / "mnist"
 
 
 @dataclass
@@ -190,9 +193,9 @@ def serve(
 ) -> Iterator[Callable[..., list[Mirror]]]:
     """Start one server for each behaviour, in order, and make them the mirrors."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(mirrors, "SILENCE_SECONDS", 0.8)
-    monkeypatch.setattr(mirrors, "SLOWEST", 5_000)
-    monkeypatch.setattr(mirrors, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(mnist, "SILENCE_SECONDS", 0.8)
+    monkeypatch.setattr(mnist, "SLOWEST", 5_000)
+    monkeypatch.setattr(mnist, "WAITS", (0.0, 0.0))
     packed = {f"{name}.gz": gzip.compress(content) for name, content in contents.items()}
     servers = []
 
@@ -208,7 +211,7 @@ def serve(
             thread.start()
             servers.append((server, thread))
             made.append(mirror)
-        monkeypatch.setattr(mirrors, "MIRRORS", tuple(mirror.url for mirror in made))
+        monkeypatch.setattr(mnist, "MIRRORS", tuple(mirror.url for mirror in made))
         return made
 
     yield start
@@ -371,7 +374,7 @@ def test_a_mirror_that_is_not_there_leads_to_the_next(
     serve: Callable[..., list[Mirror]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (fine,) = serve(good)
-    monkeypatch.setattr(mirrors, "MIRRORS", ("http://127.0.0.1:9/mnist", fine.url))
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/mnist", fine.url))
     assert len(load_dataset().train) == 120
 
 

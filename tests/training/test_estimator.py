@@ -21,11 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from digitry import artifact
 from digitry.errors import DigitryError, UsageError
-from digitry.training import DigitClassifier, engine, evaluation
-from digitry.training.datasets import Dataset, load_dataset
+from digitry.model.load import load_model
+from digitry.training import DigitClassifier
+from digitry.training.data.dataset import Dataset
+from digitry.training.datasets import load_dataset
 from digitry.training.estimator import InputError, images_of
+from digitry.training.evaluation import scores
+from digitry.training.loop import train
 from digitry.training.recipes import RECIPES
 
 
@@ -80,9 +83,9 @@ def test_it_trains_as_the_engine_does(fitted: DigitClassifier, digits: Dataset) 
     recipe = RECIPES["dense-128"].override(
         {"epochs": "4", "seed": str(fitted.artifact_.metadata.recipe["seed"])}
     )
-    trained = engine.train(recipe, digits.train)
+    trained = train.train(recipe, digits.train)
     assert [epoch.loss for epoch in fitted.history_] == [epoch.loss for epoch in trained.history]
-    found, shares = evaluation.evaluate(fitted.artifact_, digits.test)
+    found, shares = scores.evaluate(fitted.artifact_, digits.test)
     assert found.accuracy == fitted.score(digits.test.images, digits.test.labels)
     np.testing.assert_allclose(fitted.predict_proba(digits.test.images), shares, atol=1e-6)
 
@@ -183,7 +186,7 @@ def test_some_digits_alone_keep_their_place_in_the_model_file(
     images, labels = digits.train.images[chosen], digits.train.labels[chosen]
     found = DigitClassifier(hidden=(16,), epochs=5).fit(images, labels)
     assert found.score(images, labels) > 0.95
-    logits = evaluation.infer(artifact.load(found.save(tmp_path / "model.onnx")), images)
+    logits = scores.infer(load_model(found.save(tmp_path / "model.onnx")), images)
     assert (logits.argmax(axis=1) == labels).mean() > 0.95
 
 
@@ -215,13 +218,13 @@ def test_it_searches_in_pipelines_and_over_settings(digits: Dataset) -> None:
 def test_an_interrupted_fit_raises_and_fits_nothing(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine.build
+    real = train.build
 
     def build(*given: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
         return real(*given)
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(train, "build", build)
     classifier = DigitClassifier(epochs=1)
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(digits.train.images[:50], digits.train.labels[:50])

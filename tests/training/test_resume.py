@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from digitry.errors import DataError, ModelError, UsageError
-from digitry.training import checkpoint
-from digitry.training.architectures import keras
-from digitry.training.datasets import Split
-from digitry.training.engine import train
+from digitry.training.data.dataset import Split
+from digitry.training.loop import checkpoint
+from digitry.training.loop.train import train
+from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 
 TINY = Recipe(name="tiny", hidden=(8,), batch_size=16, epochs=2)

@@ -13,12 +13,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from digitry import artifact
 from digitry.errors import DataError, ModelError, UsageError
-from digitry.training import convert, evaluation, run, run_folder
-from digitry.training.architectures import keras
-from digitry.training.datasets import Dataset, hold_out
-from digitry.training.parsers import Split
+from digitry.model.load import load_model
+from digitry.training import run, run_folder
+from digitry.training.data.dataset import Dataset, Split, hold_out
+from digitry.training.evaluation import scores
+from digitry.training.network import convert, keras_files
+from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import OUTPUTS, PLOTS, RECORDS, Run
 
@@ -98,21 +99,21 @@ def test_a_run_is_read_back_as_it_was_written(trained: Run) -> None:
 
 
 def test_the_numbers_are_those_of_the_file(trained: Run, dataset: Dataset) -> None:
-    found, probabilities = evaluation.evaluate(trained.folder, dataset.test)
+    found, probabilities = scores.evaluate(trained.folder, dataset.test)
     assert found.confusion == trained.test.confusion
     assert found.loss == pytest.approx(trained.test.loss)
     assert found.calibrated_ece == pytest.approx(trained.test.calibrated_ece)
     said = run_folder.load_predictions(trained)
     assert said.probabilities == pytest.approx(probabilities)
     assert np.array_equal(said.labels, dataset.test.labels)
-    assert said.test_sha256 == evaluation.fingerprint(dataset.test)
+    assert said.test_sha256 == scores.fingerprint(dataset.test)
     example = trained.metrics["example"]
     assert example["actual"] == dataset.test.labels[0]
     assert example["predicted"] == probabilities[0].argmax()
 
 
 def test_the_model_file_says_where_it_comes_from(trained: Run) -> None:
-    metadata = artifact.load(trained.folder).metadata
+    metadata = load_model(trained.folder).metadata
     assert metadata.name == "trial"
     assert Recipe.from_dict(metadata.recipe) == RECIPE
     assert metadata.data == {"squares": "5" * 64}
@@ -124,7 +125,7 @@ def test_the_model_file_says_where_it_comes_from(trained: Run) -> None:
 
 def test_calibration_never_sees_the_test_images(trained: Run, dataset: Dataset) -> None:
     held_out = hold_out(dataset.train, 0.2)[1]
-    found, _ = evaluation.evaluate(trained.folder, held_out)
+    found, _ = scores.evaluate(trained.folder, held_out)
     assert found.count == 40
     assert found.loss == pytest.approx(trained.metrics["validation"]["loss"])
 
@@ -135,7 +136,7 @@ def test_without_validation_nothing_is_calibrated(dataset: Dataset, tmp_path: Pa
     assert one.metrics["validation"] is None
     assert one.test.temperature == 1
     assert one.history[0].val_loss is None
-    metadata = artifact.load(tmp_path / "run").metadata
+    metadata = load_model(tmp_path / "run").metadata
     assert metadata.temperature == 1
     assert metadata.risk_coverage == ()
 
@@ -177,7 +178,7 @@ def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: P
     assert len(first.history) == 1
     assert (folder / run_folder.CHECKPOINT).exists()
     assert not run_folder.is_finished(folder)
-    assert evaluation.evaluate(folder, dataset.test)[0].accuracy == first.test.accuracy
+    assert scores.evaluate(folder, dataset.test)[0].accuracy == first.test.accuracy
 
     begun = run_folder.load_start(folder)
     assert begun.recipe == recipe
@@ -264,7 +265,7 @@ def test_the_summary_names_every_layer_and_counts_the_model_alone(trained: Run) 
 def test_the_summary_is_the_same_on_any_terminal(
     trained: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = convert.load_keras(trained.folder / "model.keras")
+    model = keras_files.load_keras(trained.folder / "model.keras")
     monkeypatch.setenv("COLUMNS", "40")
     narrow = run._summary(model)
     monkeypatch.setenv("COLUMNS", "200")
@@ -282,10 +283,10 @@ def test_formats_are_converted_with_the_same_answers(
     assert (native.name, legacy.name, graph.name) == ("a.keras", "a.h5", "a.onnx")
     for model in (native, legacy, graph):
         loaded = convert.load_artifact(str(model))
-        _, probabilities = evaluation.evaluate(loaded, dataset.test)
+        _, probabilities = scores.evaluate(loaded, dataset.test)
         assert probabilities == pytest.approx(said, abs=1e-5)
     whole = convert.convert(str(trained.folder), "onnx", tmp_path / "b.onnx")
-    assert artifact.load(whole).metadata.temperature == trained.test.temperature
+    assert load_model(whole).metadata.temperature == trained.test.temperature
 
 
 def test_what_cannot_be_converted_is_refused(trained: Run, tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from rich.console import Console
 pytest.importorskip("torch")
 
 from digitry.errors import DataError, UsageError
-from digitry.training import engine, evaluation
-from digitry.training.datasets import Dataset, hold_out, load_dataset
+from digitry.training.data.dataset import Dataset, hold_out
+from digitry.training.datasets import load_dataset
+from digitry.training.evaluation import scores as evaluation
 from digitry.training.grid import Plan, parse_axes, plan_of
+from digitry.training.loop import train as engine
 from digitry.training.recipes import RECIPES
 from digitry.training.sweep import TABLE, Sweep, Trial, read_table, run_sweep
 
@@ -278,7 +280,7 @@ def test_the_picture_is_drawn(done: Sweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 
-    from digitry.training.sweep_plot import write_sweep
+    from digitry.training.report.sweep_plot import write_sweep
 
     with Image.open(write_sweep(replace(done, folder=tmp_path))) as picture:
         assert min(picture.size) > 300

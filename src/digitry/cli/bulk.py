@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli import app
+from digitry.cli.app import app
 from digitry.cli.read import Layout
 from digitry.errors import DataError
 
 if TYPE_CHECKING:
-    from digitry.serving.bulk import Progress
+    from digitry.bulk.job import Progress
 
 
 class Rows(StrEnum):
@@ -84,7 +84,8 @@ def bulk(
     failed.jsonl, the others still come out, and the exit code is 1. The same input gives the same rows,
     however many workers there are and however often the run was killed and resumed.
     """
-    from digitry.serving.bulk import BulkJob, run
+    from digitry.bulk.job import BulkJob
+    from digitry.bulk.run import run
 
     job = BulkJob(
         inputs=inputs,

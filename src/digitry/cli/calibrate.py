@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli import app
+from digitry.cli.app import app
 from digitry.cli.read import Layout
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
-    from digitry.training.calibration import Quality
-    from digitry.training.own_source import Calibrated
+    from digitry.improve.calibrate import Calibrated, Quality
 
 
 @app.command()
@@ -50,8 +49,8 @@ def calibrate(
         return
     if folder is None:
         raise UsageError("no folder of labelled images is named", remedy="see digitry calibrate -h")
-    from digitry.cli.model_text import console_for
-    from digitry.training.own_source import calibrate as fit
+    from digitry.cli.text import console_for
+    from digitry.improve.calibrate import calibrate as fit
 
     console = None if quiet else console_for(stderr=True)
     done = fit(folder, model, layout=layout.value, console=console)
@@ -66,10 +65,11 @@ def calibrate(
 
 
 def _remove(model: str, quiet: bool) -> None:
-    from digitry import artifact, sidecar
+    from digitry.model import calibration_file
+    from digitry.model.load import calibration_path
 
-    path = artifact.calibration_path(model)
-    there = sidecar.remove(path)
+    path = calibration_path(model)
+    there = calibration_file.remove(path)
     if quiet:
         return
     if there:
@@ -79,7 +79,7 @@ def _remove(model: str, quiet: bool) -> None:
 
 
 def _print(done: "Calibrated") -> None:
-    from digitry.cli.model_text import console_for, table_of
+    from digitry.cli.text import console_for, table_of
 
     found = done.calibration
     print(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli import app
+from digitry.cli.app import app
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digitry.training.explore import Exploration
+    from digitry.training.data.explore import Exploration
 
 data_app = typer.Typer(help="Fetch and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -123,20 +123,20 @@ def explore(
             "pictures need the extra `train`",
             remedy="pip install 'digitry[train]', or add --no-pictures",
         )
+    from digitry.training.data.explore import explore as look_through
     from digitry.training.datasets import load_dataset
-    from digitry.training.explore import explore as look_through
 
     progress = _progress(quiet)
     dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=progress)
     if synthetic:
-        from digitry.training.gallery import write_scenes
+        from digitry.training.report.data_plot import write_scenes
 
         print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
         return
     found = look_through(dataset)
     written: list[Path] = []
     if pictures:
-        from digitry.training.gallery import write_gallery
+        from digitry.training.report.data_plot import write_gallery
 
         written = write_gallery(dataset, found, out or Path(f"explore-{dataset.name}"))
     if format is Format.json:
@@ -154,7 +154,7 @@ def _print_findings(found: "Exploration") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from digitry.training.explore import NEAR_CHECKED
+    from digitry.training.data.explore import NEAR_CHECKED
 
     console = Console(highlight=False)
     print(f"{found.name}, {found.source}")
@@ -306,7 +306,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, Any]:
-    from digitry.training.mirrors import cache_dir
+    from digitry.places import cache_dir
 
     folder = cache_dir()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

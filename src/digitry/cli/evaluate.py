@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from digitry.cli import app
-from digitry.cli.model_text import console_for, print_evaluation, print_json, print_robustness
-from digitry.cli.train import (
-    CORRECTIONS,
+from digitry.cli.app import app
+from digitry.cli.options import (
     DATA_DIR_HELP,
     DATA_HELP,
-    FORMAT_HELP,
-    check_format,
+    AsFormat,
+    Format,
     modules_for_data,
     modules_for_model,
     require_training,
 )
+from digitry.cli.text import console_for, print_evaluation, print_json, print_robustness
+from digitry.cli.train import FROM_CORRECTIONS
 from digitry.errors import UsageError
 
 
@@ -44,24 +44,25 @@ def evaluate(
             help="With --corrupt: folder for robustness.json, robustness.png and corruptions.png."
         ),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+    format_: AsFormat = Format.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Measure a model on the test images of a data set."""
-    check_format(format_)
     if out is not None and not corrupt:
         raise UsageError(
             "writes pictures of corruptions alone", where="--out", remedy="add --corrupt"
         )
     require_training(*modules_for_model(model), *(("matplotlib",) if out is not None else ()))
-    from digitry.training import convert, datasets, evaluation
+    from digitry.training import datasets
+    from digitry.training.evaluation import scores
+    from digitry.training.network import convert
 
     loaded = convert.load_artifact(model)
     source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
     require_training(*modules_for_data(source))
     console = None if quiet else console_for(stderr=True)
     dataset = datasets.load_dataset(source, data_dir=folder, console=console)
-    result, _ = evaluation.evaluate(loaded, dataset.test)
+    result, _ = scores.evaluate(loaded, dataset.test)
     facts: dict[str, Any] = {
         "model": {
             "name": loaded.metadata.name,
@@ -81,7 +82,7 @@ def evaluate(
     if format_ == "text":
         print_evaluation(name, dataset.name, result)
     if corrupt:
-        from digitry.training import robustness
+        from digitry.training.evaluation import robustness
 
         found = robustness.robustness(loaded, dataset.test, console=console)
         facts["robustness"] = found.to_dict()
@@ -89,7 +90,7 @@ def evaluate(
             print_robustness(found)
         if out is not None:
             from digitry import files
-            from digitry.training import robustness_plot
+            from digitry.training.report import robustness_plot
 
             written = out / "robustness.json"
             files.write_json(written, facts)
@@ -99,7 +100,7 @@ def evaluate(
             ]
             if format_ == "text":
                 print(*(written, *pictures), sep="\n")
-    if format_ == "json":
+    if format_ is Format.JSON:
         print_json(facts)
 
 
@@ -107,7 +108,7 @@ def _data_of(
     model: str, data: str | None, data_dir: Path | None, recipe: Any
 ) -> tuple[str, Path | None]:
     """Say which data set a model is measured on where the user does not: the one it knows."""
-    from digitry.artifact import SHIPPED
+    from digitry.model.load import SHIPPED
     from digitry.training import datasets, run_folder
 
     if data is not None:
@@ -118,6 +119,6 @@ def _data_of(
     if model not in SHIPPED and (home / run_folder.START).exists():
         begun = run_folder.load_start(home)
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
-        return ("mnist" if begun.data == CORRECTIONS else begun.data), folder
+        return ("mnist" if begun.data == FROM_CORRECTIONS else begun.data), folder
     known = recipe.get("data", "mnist")
     return (known if known in datasets.NAMED else "mnist"), data_dir

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli import app
-from digitry.cli.model_text import (
+from digitry.cli.app import app
+from digitry.cli.options import AsFormat, Format
+from digitry.cli.text import (
     calibration_text,
     card_text,
     console_for,
@@ -14,11 +15,10 @@ from digitry.cli.model_text import (
     print_json,
     table_of,
 )
-from digitry.cli.train import FORMAT_HELP, check_format
 from digitry.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from digitry.artifact import Artifact
+    from digitry.model.artifact import Artifact
 
 group = typer.Typer(
     name="models",
@@ -27,7 +27,6 @@ group = typer.Typer(
 )
 app.add_typer(group)
 
-Format = Annotated[str, typer.Option("--format", help=FORMAT_HELP)]
 BY_HAND = "promoted by hand"
 
 
@@ -38,7 +37,7 @@ def models(
         str | None,
         typer.Option(help="Model card of a model by name, of a .onnx file or a run folder."),
     ] = None,
-    format_: Format = "text",
+    format_: AsFormat = Format.TEXT,
 ) -> None:
     """List the models at hand, or print one's card."""
     if context.invoked_subcommand is not None:
@@ -49,23 +48,21 @@ def models(
                 remedy=f"digitry models --card {card}",
             )
         return
-    check_format(format_)
     if card is None:
         _list(format_)
         return
-    from digitry import artifact
+    from digitry.model.load import load_model
 
-    facts = model_facts(artifact.load(card))
-    if format_ == "json":
+    facts = model_facts(load_model(card))
+    if format_ is Format.JSON:
         print_json(facts)
     else:
         print(card_text(facts))
 
 
 @group.command("list")
-def list_(format_: Format = "text") -> None:
+def list_(format_: AsFormat = Format.TEXT) -> None:
     """List the models that came with digitry and your own versions of them, and say which one reads."""
-    check_format(format_)
     _list(format_)
 
 
@@ -78,25 +75,26 @@ def promote(
     ] = False,
 ) -> None:
     """Make a version the one that reads under the plain name; reader@shipped goes back to the package's."""
-    from digitry import artifact, shelf
+    from digitry.model import versions
+    from digitry.model.load import SHIPPED, load_model
 
     name, at, _ = model.partition("@")
-    if name not in artifact.SHIPPED or not at:
+    if name not in SHIPPED or not at:
         raise UsageError(
             f"{model!r} names no version", remedy="write e.g. reader@2; see `digitry models list`"
         )
     # Loaded whole: what could not read must not become what reads.
-    loaded = artifact.load(model)
-    number = None if loaded.version == shelf.SHIPPED else int(loaded.version or 0)
+    loaded = load_model(model)
+    number = None if loaded.version == versions.SHIPPED else int(loaded.version or 0)
     if number is not None:
-        version = shelf.find(name, number)
-        if version.state == shelf.CANDIDATE and not (version.passed or despite_gate):
+        version = versions.find(name, number)
+        if version.state == versions.CANDIDATE and not (version.passed or despite_gate):
             raise UsageError(
                 f"the gate kept it back: {version.reason}",
                 where=model,
                 remedy="correct more and train again, or add --despite-gate",
             )
-    shelf.promote(name, number, reason=BY_HAND)
+    versions.promote(name, number, reason=BY_HAND)
     print(f"{name} now reads with {model}")
 
 
@@ -105,45 +103,47 @@ def rollback(
     name: Annotated[str, typer.Argument(help="A shipped model's name.")] = "reader",
 ) -> None:
     """Go back to the version that read before this one, in the end to the shipped model."""
-    from digitry import artifact, shelf
+    from digitry.model import versions
+    from digitry.model.load import SHIPPED
 
-    if name not in artifact.SHIPPED:
+    if name not in SHIPPED:
         raise UsageError(
-            f"no model is called {name!r}", remedy=f"choose from: {', '.join(artifact.SHIPPED)}"
+            f"no model is called {name!r}", remedy=f"choose from: {', '.join(SHIPPED)}"
         )
-    number = shelf.roll_back(name, reason="rolled back by hand")
-    print(f"{name} now reads with {name}@{number or shelf.SHIPPED}")
+    number = versions.roll_back(name, reason="rolled back by hand")
+    print(f"{name} now reads with {name}@{number or versions.SHIPPED}")
 
 
 def _list(format_: str) -> None:
-    from digitry import artifact, shelf
+    from digitry.model import versions
+    from digitry.model.load import SHIPPED, load_model
 
     rows: list[dict[str, Any]] = []
     broken: list[ModelError] = []
-    for name in artifact.SHIPPED:
-        found, errors = shelf.versions(name)
+    for name in SHIPPED:
+        found, errors = versions.versions(name)
         broken += errors
         try:
-            default = shelf.default_number(name)
+            default = versions.default_number(name)
         except ModelError as error:
             default = None
             broken.append(error)
         try:
-            shipped = artifact.load(f"{name}@{shelf.SHIPPED}")
+            shipped = load_model(f"{name}@{versions.SHIPPED}")
         except OSError as error:
             raise ModelError(
                 "is not in this installation", where=name, remedy="install digitry again"
             ) from error
-        state = shelf.DEFAULT if default is None else shelf.SHIPPED
+        state = versions.DEFAULT if default is None else versions.SHIPPED
         rows.append(_row(shipped, state, "came with digitry", None))
         for version in found:
             try:
-                loaded = artifact.load(version.reference)
+                loaded = load_model(version.reference)
             except ModelError as error:
                 broken.append(error)
                 continue
             rows.append(_row(loaded, version.state, version.reason, version))
-    if format_ == "json":
+    if format_ is Format.JSON:
         print_json(rows)
     else:
         _print(rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from digitry.cli import app
+from digitry.cli.app import app
 from digitry.errors import ImageError, UsageError
 
 if TYPE_CHECKING:

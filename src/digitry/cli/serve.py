@@ -5,37 +5,17 @@ import os
 import signal
 import socket
 import sys
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from digitry.cli import app
+from digitry.cli.app import app
+from digitry.cli.options import require_serving
 from digitry.errors import UnavailableError, UsageError
 
 TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
 """Requests for each worker that may wait for it; more are told to come again."""
-
-
-def require_serving() -> None:
-    """See that the extra `serve` is installed, before anything is begun.
-
-    Raises:
-        UnavailableError: it is not.
-    """
-    needed = (
-        "fastapi",
-        "uvicorn",
-        "sqlalchemy",
-        "alembic",
-        "prometheus_client",
-        "python_multipart",
-    )
-    if any(find_spec(name) is None for name in needed):
-        raise UnavailableError(
-            "the service needs the extra `serve`", remedy="pip install 'digitry[serve]'"
-        )
 
 
 @app.command()
@@ -83,11 +63,11 @@ def serve(
         )
     import uvicorn
 
-    from digitry.serving.corrections import Corrections
+    from digitry.corrections.store import Corrections
+    from digitry.serving.app import create_app
+    from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
-    from digitry.serving.readers import PoolReaders
-    from digitry.serving.web import create_app
-    from digitry.serving.workers import WorkerPool
+    from digitry.workers.pool import WorkerPool
 
     count = workers or min(os.cpu_count() or 1, 8)
     listening = _listening(host, port)

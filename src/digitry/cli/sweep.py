@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli import app
-from digitry.cli.model_text import console_for, print_json, table_of
-from digitry.cli.train import (
+from digitry.cli.app import app
+from digitry.cli.options import (
     DATA_DIR_HELP,
     DATA_HELP,
-    FORMAT_HELP,
     KERAS,
+    AsFormat,
+    Format,
     check_device,
-    check_format,
     modules_for_data,
     require_training,
 )
+from digitry.cli.text import console_for, print_json, table_of
 
 if TYPE_CHECKING:
     from digitry.training.sweep import Ranked, Sweep
@@ -65,15 +65,15 @@ def sweep(
         list[str] | None,
         typer.Option(help="Follow each in tensorboard or mlflow, if installed. Repeatable."),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
+    format_: AsFormat = Format.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Compare settings of a recipe on held-out training images, the best first."""
-    check_format(format_)
     check_device(device)
     require_training(*KERAS, "scipy", "matplotlib")
-    from digitry.training import datasets, grid, recipes, sweep_plot
+    from digitry.training import datasets, grid, recipes
     from digitry.training import sweep as sweeping
+    from digitry.training.report import sweep_plot
 
     chosen = recipes.find(recipe)
     source = data or chosen.data
@@ -82,10 +82,10 @@ def sweep(
         dataclasses.replace(chosen, data=source), axes, seeds=seeds, epochs=epochs, draws=random
     )
     require_training(*modules_for_data(source))
-    from digitry.training import engine, tracking
+    from digitry.training.loop import trackers, train
 
-    tracking.check(log or [])
-    engine.find_device(device)
+    trackers.check(log or [])
+    train.find_device(device)
     console = None if quiet else console_for(stderr=True)
     dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
     folder = out or _new_folder(chosen.name)
@@ -94,7 +94,7 @@ def sweep(
     plot = None
     if any(one.mean is not None for one in ranking):
         plot = sweep_plot.write_sweep(found)
-    if format_ == "json":
+    if format_ is Format.JSON:
         print_json(
             {
                 "recipe": plan.recipe.to_dict(),

@@ -1,59 +1,54 @@
-"""Verbs on models."""
+"""The verb `train`: a recipe to a finished run folder, begun anew or resumed."""
 
 import sys
-from collections import Counter
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli import app
-from digitry.cli.model_text import (
-    console_for,
-    print_comparison,
-    print_json,
-    print_run,
-    table_of,
+from digitry.cli.app import app
+from digitry.cli.options import (
+    DATA_DIR_HELP,
+    DATA_HELP,
+    DEVICE_HELP,
+    EPOCHS_HELP,
+    KERAS,
+    ONLY_HELP,
+    OUT_HELP,
+    SEED_HELP,
+    SETTINGS_HELP,
+    check_device,
+    modules_for_data,
+    names_in,
+    recipe_settings,
+    require_training,
 )
-from digitry.errors import UnavailableError, UsageError
+from digitry.cli.runs import modules_for_pictures, write_report
+from digitry.cli.text import console_for, print_run
+from digitry.errors import UsageError
 
 if TYPE_CHECKING:
-    from digitry.artifact import Artifact
-    from digitry.training.evaluation import Comparison
-    from digitry.training.parent import Parent
+    from rich.console import Console
+
+    from digitry.model.artifact import Artifact
+    from digitry.training.loop.start_from import Parent
     from digitry.training.recipes import Recipe
-    from digitry.training.run_folder import Run
+    from digitry.training.run_folder import Start
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-DATA_HELP = "Data set: mnist, uci, or the path of your own (folder, IDX, .npz, .csv)."
-DATA_DIR_HELP = "Folder in which the files of mnist lie; before the cache and the network."
-FORMAT_HELP = "text or json."
+FROM_CORRECTIONS = "mnist+corrections"
+"""The data of a run that `digitry teach` made; see `digitry.improve.retrain`."""
 
 
-CORRECTIONS = "mnist+corrections"
-"""What a run that learnt from corrections calls its data; see `digitry.training.finetune`."""
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """How a training goes, whether it is begun or resumed."""
 
-KERAS = ("keras", "torch", "h5py")
-"""What it takes to load and save a Keras model."""
-
-
-def require_training(*modules: str) -> None:
-    """See that what a verb imports of the extra `train` is installed, before anything is begun.
-
-    Args:
-        modules: their names as they are imported.
-
-    Raises:
-        UnavailableError: one is missing.
-    """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UnavailableError(
-            f"this needs the extra `train`; not here: {', '.join(missing)}",
-            remedy="pip install 'digitry[train]'",
-        )
+    device: str
+    only: frozenset[str] | None
+    log: Sequence[str]
+    console: "Console | None"
 
 
 @app.command()
@@ -70,39 +65,25 @@ def train(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="field=value of the recipe, such as hidden=256,64. Repeatable.",
+            help=SETTINGS_HELP,
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images. Default: the recipe's.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of weights, order and augmentation. Default: the recipe's.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help=EPOCHS_HELP)] = None,
+    seed: Annotated[int | None, typer.Option(help=SEED_HELP)] = None,
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, cuda or mps; auto takes cuda where there is one, else cpu."),
+        typer.Option(help=DEVICE_HELP),
     ] = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder, new or empty. Default: `runs/<recipe>-<time>`."),
+        typer.Option(help=OUT_HELP),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder whose training is to go on where it stopped.")
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(
-            help="Outputs to write, by name and comma: loss,confusion,report. Default: all."
-        ),
-    ] = None,
-    corrections: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DB",
-            help="Teach a shipped model what people corrected: the store of serve --db, a file or "
-            "postgresql+psycopg://user@host/name. It takes the old one's place if it is better.",
-        ),
+        typer.Option(help=ONLY_HELP),
     ] = None,
     teacher: Annotated[
         str | None,
@@ -129,130 +110,29 @@ def train(
 ) -> None:
     """Train a recipe and write its run folder: models, numbers, pictures, report."""
     require_training(*KERAS, "onnx")
-    from digitry.training import datasets, run_folder
+    from digitry.training import run_folder
 
-    console = None if quiet else console_for(stderr=True)
-    wanted = None if only is None else run_folder.select(_parts(only))
     check_device(device)
-    if corrections is not None:
-        if log or any(option is not None for option in (data, resume, teacher, from_)):
-            raise UsageError(
-                "stands in place of --data, and is neither resumed, logged nor taught",
-                where="--corrections",
-                remedy="leave --data, --resume, --log, --teacher and --from away",
-            )
-        from digitry.cli.corrections import retrain
-
-        require_training(*KERAS, "onnx", "scipy", *_drawing(wanted))
-        settings = _values(set_, epochs, seed)
-        outcome = retrain(
-            recipe or "reader",
-            corrections,
-            settings,
-            data_dir=data_dir,
-            device=device,
-            out=out,
-            only=wanted,
-            console=console,
-        )
-        page = _write_report(outcome.run, wanted)
-        if quiet:
-            print(outcome.run.folder)
-        else:
-            print_run(outcome.run, page)
-            print(outcome.text)
-        if outcome.run.metrics["interrupted"]:
-            print("digitry: interrupted; nothing was put on the shelf", file=sys.stderr)
-            raise typer.Exit(130)
-        return
+    how = _How(
+        device=device,
+        only=None if only is None else run_folder.select(names_in(only)),
+        log=log or (),
+        console=None if quiet else console_for(stderr=True),
+    )
     if resume is not None:
-        begun = _begun(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_))
-        folder, chosen = resume, begun.recipe
-        wanted = begun.only if only is None else wanted
-        require_training(*_drawing(wanted))
-        if run_folder.is_finished(folder):
-            if log:
-                raise UsageError(
-                    "is finished; there is nothing left to follow", where=folder,
-                    remedy="leave --log away",
-                )  # fmt: skip
-            if console is not None:
-                console.print(f"{folder} is finished; nothing is left to train", highlight=False)
-        else:
-            require_training(*modules_for_data(begun.data))
-            from digitry.training import lean
-
-            lean.import_keras()
-            from digitry.training import engine, run, tracking
-
-            tracking.check(log or [])
-            device = begun.device if device == "auto" else device
-            engine.find_device(device)
-            dataset = datasets.load_dataset(
-                begun.data,
-                data_dir=None if begun.data_dir is None else Path(begun.data_dir),
-                console=console,
-            )
-            with tracking.follow(log or [], chosen, folder, console=console) as callbacks:
-                run.train_run(
-                    chosen,
-                    dataset,
-                    folder,
-                    device=device,
-                    callbacks=callbacks,
-                    resume=True,
-                    only=wanted,
-                    console=console,
-                    teacher=_taught_by(begun.teacher),
-                    parent=_going_on_from(begun.parent, chosen),
-                )
+        start = _start_of(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_))
+        folder, wanted = resume, start.only if only is None else how.only
+        _resume(folder, start, wanted, how)
     else:
         if recipe is None:
             raise UsageError("no recipe is named", remedy="digitry recipes lists them")
-        chosen = _chosen(recipe, set_, epochs, seed)
-        if teacher is not None and chosen.distil == 0:
-            chosen = chosen.override({"distil": "0.5"})
-        if teacher is None and chosen.distil > 0:
-            raise UsageError(
-                f"distil is {chosen.distil:g}, and there is no teacher",
-                where=f"recipe {chosen.name}",
-                remedy="add --teacher MODEL, or --set distil=0",
-            )
-        taught_by = _taught_by(teacher)
-        if out is not None:
-            run_folder.check_new(out)
-        source = data or chosen.data
-        require_training(*_drawing(wanted), *modules_for_data(source))
-        from digitry.training import lean
-
-        lean.import_keras()
-        from digitry.training import engine, run, tracking
-
-        # Before any data is loaded, or fetched.
-        tracking.check(log or [])
-        engine.find_device(device)
-        parent = _going_on_from(from_, chosen)
-        dataset = datasets.load_dataset(source, data_dir=data_dir, console=console)
-        if dataset.name != chosen.data:
-            chosen = chosen.override({"data": dataset.name})
-        folder = out or run_folder.default_folder(chosen)
-        known = source in datasets.NAMED
-        with tracking.follow(log or [], chosen, folder, console=console) as callbacks:
-            run.train_run(
-                chosen,
-                dataset,
-                folder,
-                device=device,
-                callbacks=callbacks,
-                only=wanted,
-                console=console,
-                data=source if known else str(Path(source).expanduser().absolute()),
-                data_dir=data_dir,
-                teacher=taught_by,
-                parent=parent,
-            )
+        chosen = _chosen(recipe, recipe_settings(set_, epochs, seed), teacher)
+        folder, wanted = (
+            _begin(chosen, data or chosen.data, data_dir, out, teacher, from_, how),
+            how.only,
+        )
     finished = run_folder.load_run(folder)
-    page = _write_report(finished, wanted)
+    page = write_report(finished, wanted)
     if quiet:
         print(folder)
     else:
@@ -262,157 +142,117 @@ def train(
         raise typer.Exit(130)
 
 
-@app.command()
-def recipes(
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
-) -> None:
-    """List the recipes."""
-    check_format(format_)
-    from digitry.training.recipes import RECIPES
+def _begin(
+    recipe: "Recipe",
+    data: str,
+    data_dir: Path | None,
+    out: Path | None,
+    teacher: str | None,
+    parent: str | None,
+    how: _How,
+) -> Path:
+    """Train a recipe into a new run folder; return the folder."""
+    from digitry.training import datasets, run_folder
 
-    if format_ == "json":
-        print_json([recipe.to_dict() for recipe in RECIPES.values()])
+    taught_by = _loaded(teacher)
+    if out is not None:
+        run_folder.check_new(out)
+    require_training(*modules_for_pictures(how.only), *modules_for_data(data))
+    from digitry.training.network.import_keras import import_keras
+
+    import_keras()
+    from digitry.training.loop import trackers
+    from digitry.training.loop.train import find_device
+    from digitry.training.run import train_run
+
+    # Before any data is loaded, or fetched.
+    trackers.check(how.log)
+    find_device(how.device)
+    goes_on_from = _parent(parent, recipe)
+    dataset = datasets.load_dataset(data, data_dir=data_dir, console=how.console)
+    if dataset.name != recipe.data:
+        recipe = recipe.override({"data": dataset.name})
+    folder = out or run_folder.default_folder(recipe)
+    with trackers.follow(how.log, recipe, folder, console=how.console) as callbacks:
+        train_run(
+            recipe,
+            dataset,
+            folder,
+            device=how.device,
+            callbacks=callbacks,
+            only=how.only,
+            console=how.console,
+            data=data if data in datasets.NAMED else str(Path(data).expanduser().absolute()),
+            data_dir=data_dir,
+            teacher=taught_by,
+            parent=goes_on_from,
+        )
+    return folder
+
+
+def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How) -> None:
+    """Go on with the training of a run folder; a finished one is left as it is."""
+    from digitry.training import datasets, run_folder
+
+    require_training(*modules_for_pictures(only))
+    if run_folder.is_finished(folder):
+        if how.log:
+            raise UsageError(
+                "is finished; there is nothing left to follow",
+                where=folder,
+                remedy="leave --log away",
+            )
+        if how.console is not None:
+            how.console.print(f"{folder} is finished; nothing is left to train", highlight=False)
         return
-    table = table_of(
-        "recipe", "hidden", "optimizer", "batch>", "epochs>", "held out>", "what it is"
+    require_training(*modules_for_data(start.data))
+    from digitry.training.network.import_keras import import_keras
+
+    import_keras()
+    from digitry.training.loop import trackers
+    from digitry.training.loop.train import find_device
+    from digitry.training.run import train_run
+
+    trackers.check(how.log)
+    device = start.device if how.device == "auto" else how.device
+    find_device(device)
+    dataset = datasets.load_dataset(
+        start.data,
+        data_dir=None if start.data_dir is None else Path(start.data_dir),
+        console=how.console,
     )
-    for recipe in RECIPES.values():
-        table.add_row(
-            f"[bold]{recipe.name}[/]",
-            ", ".join(str(units) for units in recipe.hidden),
-            recipe.optimizer,
-            str(recipe.batch_size),
-            str(recipe.epochs),
-            f"{100 * recipe.validation:.3g}%" if recipe.validation else "–",
-            recipe.summary,
+    with trackers.follow(how.log, start.recipe, folder, console=how.console) as callbacks:
+        train_run(
+            start.recipe,
+            dataset,
+            folder,
+            device=device,
+            callbacks=callbacks,
+            resume=True,
+            only=only,
+            console=how.console,
+            teacher=_loaded(start.teacher),
+            parent=_parent(start.parent, start.recipe),
         )
-    console_for().print(table)
 
 
-@app.command()
-def export(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name. "
-            "Several become one that averages them.",
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(help="keras, h5 or onnx; for several models, the .onnx file to write."),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="File to write. Default: beside the model.")
-    ] = None,
-) -> None:
-    """Write a model in another format, or several models as one."""
-    if len(models) > 1:
-        _export_together(models, to, out)
-        return
-    (model,) = models
-    require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
-    from digitry.training import convert
-
-    print(convert.convert(model, to, out))
-
-
-def _export_together(models: list[str], to: str, out: Path | None) -> None:
-    if (to == "onnx") == (out is None):
-        raise UsageError(
-            "several models become one file", where="--to", remedy="write --to ensemble.onnx"
-        )
-    require_training("onnx", *(name for model in models for name in modules_for_model(model)))
-    from digitry.training import ensemble
-
-    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True))
-    if written.why:
-        print(
-            f"digitry: {written.path}: carries no risk-coverage curve: {written.why}",
-            file=sys.stderr,
-        )
-    print(written.path)
-
-
-@app.command()
-def report(
-    run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    only: Annotated[
-        str | None, typer.Option(help="Pictures to draw, by name and comma. Default: all.")
-    ] = None,
-) -> None:
-    """Draw a run's pictures and its report.html again, from its folder alone."""
-    from digitry.training import run_folder
-
-    wanted = None if only is None else run_folder.select(_parts(only))
-    require_training(*_drawing(wanted))
-    page = _write_report(run_folder.load_run(run_), wanted)
-    print(run_ if page is None else page)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for comparison.png. Default: the one that holds the first run."),
-    ] = None,
-    format_: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "text",
-) -> None:
-    """Show runs side by side; p tells whether each differs from the first on the same images."""
-    check_format(format_)
-    require_training("scipy", "matplotlib")
-    from digitry.training import evaluation
-    from digitry.training.run_folder import load_predictions, load_run
-
-    if len(runs) < 2:
-        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
-    twice = [one for one, times in Counter(one.resolve() for one in runs).items() if times > 1]
-    if twice:
-        raise UsageError("is named twice", where=str(twice[0]), remedy="name each run once")
-    loaded = [load_run(folder) for folder in runs]
-    first, *others = [load_predictions(one) for one in loaded]
-    tests = [None, *(evaluation.compare(first, other) for other in others)]
-    # Only now, when the runs are known to be comparable, is matplotlib worth its time.
-    from digitry.training import report as reporting
-
-    (plot,) = reporting.write_comparison(loaded, out or runs[0].resolve().parent)
-    if format_ == "json":
-        rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
-        print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})
-        return
-    print_comparison(loaded, tests)
-    print(plot)
-
-
-# --- what train does -------------------------------------------------------------------------------
-
-
-def _chosen(
-    name: str, settings: list[str] | None, epochs: int | None, seed: int | None
-) -> "Recipe":
+def _chosen(name: str, settings: dict[str, str], teacher: str | None) -> "Recipe":
     from digitry.training import recipes
 
-    return recipes.find(name).override(_values(settings, epochs, seed))
+    recipe = recipes.find(name).override(settings)
+    if teacher is not None and recipe.distil == 0:
+        return recipe.override({"distil": "0.5"})
+    if teacher is None and recipe.distil > 0:
+        raise UsageError(
+            f"distil is {recipe.distil:g}, and there is no teacher",
+            where=f"recipe {recipe.name}",
+            remedy="add --teacher MODEL, or --set distil=0",
+        )
+    return recipe
 
 
-def _values(settings: list[str] | None, epochs: int | None, seed: int | None) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for setting in settings or []:
-        field, equals, value = setting.partition("=")
-        if not equals or not field.strip():
-            raise UsageError(
-                f"{setting!r} is no setting", where="--set", remedy="write field=value"
-            )
-        values[field.strip()] = value.strip()
-    for field, number in (("epochs", epochs), ("seed", seed)):
-        if number is not None:
-            values[field] = str(number)
-    return values
-
-
-def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> Any:
+def _start_of(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> "Start":
+    """Return how a run began, once it is clear that it can be resumed with these options."""
     from digitry.training import run_folder
 
     if any(setting not in (None, []) for setting in settings):
@@ -421,97 +261,29 @@ def _begun(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> An
             where="--resume",
             remedy="leave --data, --data-dir, --set, --epochs, --seed, --out, --teacher and --from away",
         )
-    begun = run_folder.load_start(folder)
-    if begun.data == CORRECTIONS:
+    start = run_folder.load_start(folder)
+    if start.data == FROM_CORRECTIONS:
         raise UsageError(
             "learnt from corrections, and such a run is not resumed",
             where=folder,
-            remedy="begin it again with --corrections",
+            remedy="begin it again with `digitry teach`",
         )
-    if recipe not in (None, begun.recipe.name):
+    if recipe not in (None, start.recipe.name):
         raise UsageError(
-            f"holds a run of {begun.recipe.name}, not of {recipe}",
+            f"holds a run of {start.recipe.name}, not of {recipe}",
             where=folder,
             remedy=f"digitry train --resume {folder}",
         )
-    return begun
+    return start
 
 
-def _taught_by(teacher: str | None) -> "Artifact | None":
-    from digitry import artifact
+def _loaded(model: str | None) -> "Artifact | None":
+    from digitry.model.load import load_model
 
-    return None if teacher is None else artifact.load(teacher)
+    return None if model is None else load_model(model)
 
 
-def _going_on_from(model: str | None, recipe: "Recipe") -> "Parent | None":
-    from digitry.training.parent import parent_of
+def _parent(model: str | None, recipe: "Recipe") -> "Parent | None":
+    from digitry.training.loop.start_from import parent_of
 
     return None if model is None else parent_of(model, recipe)
-
-
-def check_device(name: str) -> str:
-    """Give a device's name back, or say which there are."""
-    if name not in DEVICES:
-        raise UsageError(
-            f"{name!r} is no device", where="--device", remedy=f"choose from: {', '.join(DEVICES)}"
-        )
-    return name
-
-
-def _drawing(only: frozenset[str] | None) -> tuple[str, ...]:
-    """Say which modules it takes to draw what was asked for."""
-    from digitry.training.run_folder import PLOTS
-
-    if only is not None and not only & {*PLOTS, "report.html"}:
-        return ()
-    return ("matplotlib", "jinja2") if only is None or "report.html" in only else ("matplotlib",)
-
-
-def modules_for_data(data: str) -> tuple[str, ...]:
-    """Say which modules it takes to load a data set; only fetching wants more, and says so itself."""
-    return ("sklearn", "scipy") if data == "uci" else ()
-
-
-def modules_for_model(model: str) -> tuple[str, ...]:
-    """Say which modules it takes to run a model: none for a .onnx file or what holds one."""
-    return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
-
-
-def _write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
-    from digitry.training.run_folder import PLOTS
-
-    if only is not None and not only & {*PLOTS, "report.html"}:
-        return None
-    from digitry.training import report
-
-    report.write_plots(finished, only)
-    return report.write_html(finished) if only is None or "report.html" in only else None
-
-
-# --- what the others print -------------------------------------------------------------------------
-
-
-def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:
-    metrics = one.metrics
-    return {
-        "run": one.name,
-        "folder": str(one.folder),
-        "recipe": one.recipe.name,
-        "accuracy": metrics["test"]["accuracy"],
-        "interval": metrics["test"]["interval"],
-        "loss": metrics["test"]["loss"],
-        "ece": metrics["test"]["ece"],
-        "parameters": metrics["parameters"],
-        "fit_seconds": metrics["fit_seconds"],
-        "comparison": None if test is None else test.to_dict(),
-    }
-
-
-def _parts(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def check_format(name: str) -> None:
-    """Refuse a format that a verb on models does not print."""
-    if name not in ("text", "json"):
-        raise UsageError(f"{name!r} is no format", where="--format", remedy="choose text or json")

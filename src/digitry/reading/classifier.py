@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from digitry.artifact import NOT_A_DIGIT, Artifact, Metadata
 from digitry.errors import ModelError, UsageError
+from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
 
 BATCH = 16
 """Glyphs a call: so few that the activations stay in the cache. 64 run at half the speed."""

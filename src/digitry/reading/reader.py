@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from digitry import artifact, shelf
 from digitry.errors import ImageError, UsageError
+from digitry.model import artifact, versions
+from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, segment
 from digitry.reading.classifier import Classifier, threshold_for
 from digitry.reading.ink import lift
@@ -79,7 +80,7 @@ class Reader:
         self.layout = _checked(layout)
         self.pattern = None if pattern is None else compile_pattern(pattern)
         self.max_pixels = max_pixels
-        loaded = model if isinstance(model, artifact.Artifact) else artifact.load(model)
+        loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
         self.threshold = threshold_for(self._classifier.metadata, max_error)
@@ -365,13 +366,13 @@ def _reader(model: str, max_error: float | None) -> Reader:
 
 def _stamp(model: str) -> object:
     # Of a name: which of the user's versions it means may change under us.
-    means = shelf.stamp(model) if model in artifact.SHIPPED else None
-    return means, _file_stamp(_file_of(model)), _file_stamp(artifact.calibration_path(model))
+    means = versions.stamp(model) if model in SHIPPED else None
+    return means, _file_stamp(_file_of(model)), _file_stamp(calibration_path(model))
 
 
 def _file_of(model: str) -> Path | None:
     path = Path(model)
-    if model in artifact.SHIPPED:
+    if model in SHIPPED:
         return None
     return path / "model.onnx" if path.is_dir() else path
 

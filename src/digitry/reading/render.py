@@ -13,6 +13,7 @@ from digitry.reading import image
 from digitry.reading.result import Box, Digit, Reading
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
@@ -217,3 +218,16 @@ def _hocr_box(box: Box) -> str:
 
 def _corners(box: Box) -> str:
     return f"{box.x} {box.y} {box.right} {box.bottom}"
+
+
+def png(gray: "npt.NDArray[np.uint8]") -> bytes:
+    """Return grey pixels as a new PNG file: of a stranger's file only its pixels remain.
+
+    Args:
+        gray: (h, w) uint8.
+    """
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(gray).save(stream, "PNG", optimize=False)
+    return stream.getvalue()

@@ -24,9 +24,7 @@ from digitry.serving.problems import Problem, busy
 log = logging.getLogger("digitry.serving")
 
 READING = frozenset(["GET", "HEAD", "OPTIONS"])
-OPEN = frozenset(
-    ["/", "/healthz", "/readyz", "/docs", "/v2", "/v2/health/live", "/v2/health/ready"]
-)
+OPEN = frozenset(["/", "/healthz", "/readyz", "/docs"])
 """Addresses that need no token: the page itself and its files, and what watches over the service."""
 
 SMALL_BYTES = 64 << 10

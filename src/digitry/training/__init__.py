@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from digitry.training.datasets import load_dataset as load_dataset
-    from digitry.training.engine import train as train
     from digitry.training.estimator import DigitClassifier as DigitClassifier
-    from digitry.training.evaluation import evaluate as evaluate
+    from digitry.training.evaluation.scores import evaluate as evaluate
+    from digitry.training.loop.train import train as train
     from digitry.training.recipes import RECIPES as RECIPES
 
 __all__ = ["RECIPES", "DigitClassifier", "evaluate", "load_dataset", "train"]
@@ -19,9 +19,9 @@ __all__ = ["RECIPES", "DigitClassifier", "evaluate", "load_dataset", "train"]
 _HOMES = {
     "RECIPES": "digitry.training.recipes",
     "DigitClassifier": "digitry.training.estimator",
-    "evaluate": "digitry.training.evaluation",
+    "evaluate": "digitry.training.evaluation.scores",
     "load_dataset": "digitry.training.datasets",
-    "train": "digitry.training.engine",
+    "train": "digitry.training.loop.train",
 }
 
 

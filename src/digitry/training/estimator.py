@@ -20,11 +20,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from digitry import files
-from digitry.artifact import Metadata
 from digitry.errors import DataError, UsageError
+from digitry.model.artifact import Metadata
 from digitry.reading.classifier import Classifier
 from digitry.training import recipes
-from digitry.training.parsers import Split
+from digitry.training.data.dataset import Split
 from digitry.training.recipes import Recipe
 
 SIDE = 28
@@ -108,7 +108,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UnavailableError: the device is not here.
             KeyboardInterrupt: it was interrupted; nothing is fitted then.
         """
-        from digitry.training import convert, engine
+        from digitry.training.loop import train
+        from digitry.training.network import convert
 
         rows, y = validate_data(self, _rows(X), y)
         check_classification_targets(y)
@@ -125,7 +126,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe = self._chosen()
         labels = _codes(classes)[np.searchsorted(classes, y)]
         try:
-            trained = engine.train(recipe, Split(images, labels), device=self.device)
+            trained = train.train(recipe, Split(images, labels), device=self.device)
         except DataError as error:
             raise InputError(error.what, where=error.where, remedy=error.remedy) from error
         if trained.interrupted:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from digitry.training.engine import Epoch
+    from digitry.training.epochs import Epoch
 
 INTERVAL = 0.2
 """Seconds between two looks at the loss; a look makes a GPU wait."""

@@ -20,12 +20,16 @@ import numpy.typing as npt
 
 import digitry
 from digitry import files
-from digitry.artifact import NOT_A_DIGIT, Artifact, Metadata
 from digitry.errors import DataError, DigitryError, ModelError, UsageError
+from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
 from digitry.reading.classifier import softmax
-from digitry.training import calibration, convert, distillation, evaluation, history
-from digitry.training.disputed import disputed_in
-from digitry.training.parent import Parent, place_of
+from digitry.training import epochs as history
+from digitry.training.data.dataset import hold_out
+from digitry.training.evaluation import calibration, scores
+from digitry.training.evaluation.disputed import disputed_in
+from digitry.training.loop import teacher as distillation
+from digitry.training.loop.start_from import Parent, place_of
+from digitry.training.network import convert
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import (
     CHECKPOINT,
@@ -42,8 +46,8 @@ if TYPE_CHECKING:
     import keras
     from rich.console import Console
 
-    from digitry.training.datasets import Dataset, Split
-    from digitry.training.engine import Trained
+    from digitry.training.data.dataset import Dataset, Split
+    from digitry.training.loop.train import Trained
 
 MISTAKES = 60
 """Most mistakes whose pictures are kept."""
@@ -97,7 +101,7 @@ def train_run(
         ModelError: the three formats disagree.
         DigitryError: the training diverged, or the folder cannot be written.
     """
-    from digitry.training import engine
+    from digitry.training.loop import train as engine
 
     began = time.perf_counter()
     asked = Start(
@@ -198,7 +202,7 @@ def _forget(folder: Path) -> None:
 def _finish(
     trained: "Trained", dataset: "Dataset", folder: Path, start: Start, began: float
 ) -> Run:
-    from digitry.training import datasets, export
+    from digitry.training.network import keras_files
 
     recipe, model = trained.recipe, trained.model
     epochs = trained.history
@@ -221,16 +225,16 @@ def _finish(
     # The file is to carry its own scores, and the scores are to be the file's: so a draft of it is
     # measured, and then saved with the numbers. The graph is the same to the byte.
     graph = convert.as_artifact(model, draft)
-    test_logits = evaluation.infer(graph, dataset.test.images)
+    test_logits = scores.infer(graph, dataset.test.images)
     temperature, curve, validation = 1.0, draft.risk_coverage, None
     if recipe.validation > 0:
-        held_out: Split = datasets.hold_out(dataset.train, recipe.validation)[1]
-        logits = evaluation.infer(graph, held_out.images)
+        held_out: Split = hold_out(dataset.train, recipe.validation)[1]
+        logits = scores.infer(graph, held_out.images)
         temperature = calibration.fit_temperature(logits, held_out.labels)
         curve = calibration.risk_coverage(softmax(logits, temperature), held_out.labels)
-        validation = evaluation.score(logits, held_out.labels, temperature=temperature)
-    test_sha256 = evaluation.fingerprint(dataset.test)
-    test = evaluation.score(
+        validation = scores.score(logits, held_out.labels, temperature=temperature)
+    test_sha256 = scores.fingerprint(dataset.test)
+    test = scores.score(
         test_logits,
         dataset.test.labels,
         temperature=temperature,
@@ -254,7 +258,7 @@ def _finish(
         },
     )
     glyphs = dataset.test.images.astype(np.float32) / np.float32(255)
-    export.save_formats(model, folder, metadata, glyphs)
+    keras_files.save_formats(model, folder, metadata, glyphs)
     _drop_unwanted_models(folder, start.only)
 
     if start.only is None or "summary.txt" in start.only:

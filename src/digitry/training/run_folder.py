@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError, UsageError
-from digitry.training import history
-from digitry.training.evaluation import Evaluation, Predictions
-from digitry.training.history import Epoch
+from digitry.training import epochs as history
+from digitry.training.epochs import Epoch
+from digitry.training.evaluation.scores import Evaluation, Predictions
 from digitry.training.recipes import Recipe
 
 CHECKPOINT = "checkpoint.npz"

@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from digitry import files
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.training.data.dataset import hold_out
 from digitry.training.grid import Plan, Setting, words
 from digitry.training.progress import Steps
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digitry.training.datasets import Dataset
-    from digitry.training.engine import Trained
+    from digitry.training.data.dataset import Dataset
+    from digitry.training.loop.train import Trained
 
 PLAN, TABLE = "sweep.json", "runs.csv"
 
@@ -167,9 +168,8 @@ def run_sweep(
         DataError: a file in it is damaged, or there are too few images.
         DigitryError: the folder cannot be written.
     """
-    from digitry.training import datasets
 
-    held_out = len(datasets.hold_out(dataset.train, plan.recipe.validation)[1])
+    held_out = len(hold_out(dataset.train, plan.recipe.validation)[1])
     facts = {
         "recipe": plan.recipe.to_dict(),
         "settings": [dict(setting) for setting in plan.settings],
@@ -224,8 +224,9 @@ def _train(
     log: Sequence[str],
 ) -> tuple[Trial | None, bool]:
     """Make one training: what came of it, None if it was not ended, and whether to stop here."""
-    from digitry.training import engine, tracking
-    from digitry.training.architectures import keras
+    from digitry.training.loop import trackers as tracking
+    from digitry.training.loop import train
+    from digitry.training.network.build import keras
 
     recipe = replace(plan.recipe.override(plan.settings[place]), seed=seed)
     text = f"{words(plan.settings[place])}  seed {seed}"
@@ -243,7 +244,7 @@ def _train(
         shutil.rmtree(kept / tracking.EVENTS, ignore_errors=True)
     try:
         with tracking.follow(log, recipe, kept, scored=False) as trackers:
-            trained = engine.train(
+            trained = train.train(
                 recipe, dataset.train, device=device, callbacks=[Watch(), *trackers]
             )
             if trained.interrupted:

@@ -62,7 +62,7 @@ for (const [path, verbs] of Object.entries(schema.paths)) {
   }
 }
 place.replaceChildren(make("p", "", `${schema.info.description} Version ${schema.info.version}. ` +
-  "Errors are problem+json with a stable type. Beside this stands the Open Inference Protocol under /v2."),
+  "Errors are problem+json with a stable type."),
 make("h2", "", "Every route may answer"), make("div", "card", answers(
   Object.entries(every[0].responses).filter(([status]) => everywhere.has(status)))));
 for (const [tag, cards] of groups) {

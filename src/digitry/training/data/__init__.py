@@ -1,1 +1,1 @@
-"""Data sets: found, checked, and brought into the form that training takes."""
+"""Labelled images: files and folders to arrays."""

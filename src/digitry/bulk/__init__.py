@@ -1,0 +1,1 @@
+"""Many images to rows on disk."""

@@ -1,0 +1,67 @@
+"""Shards read by the worker processes of this machine."""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from digitry.bulk.inputs import Shard
+from digitry.bulk.output import Written
+from digitry.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    pass
+from digitry.bulk.job import BulkJob
+from digitry.bulk.shard import read_shard
+
+# --- on this machine -------------------------------------------------------------------------------
+
+
+def read_locally(
+    job: BulkJob, todo: Iterator[Shard], model: bytes
+) -> Iterator[tuple[float | None, Written]]:
+    """Give shards as they are read, by one thread and one process for each worker."""
+    workers = job.workers or os.cpu_count() or 1
+    pool = WorkerPool(
+        job.model, job.layout, workers, max_error=job.max_error, wall_s=job.wall_s, cpu_s=job.cpu_s
+    )
+    ready: queue.Queue[tuple[float | None, Written] | BaseException | None] = queue.Queue(workers)
+    turn = threading.Lock()
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stopped.is_set():
+                with turn:
+                    shard = next(todo, None)
+                if shard is None:
+                    break
+                ready.put((shard.done, read_shard(shard, pool, job.format)))
+        except BaseException as error:  # noqa: BLE001 (it is raised again in the calling thread)
+            ready.put(error)
+            return
+        ready.put(None)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        running = workers
+        while running:
+            result = ready.get()
+            if result is None:
+                running -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                yield result
+    finally:
+        # Whatever ended this, no thread and no process stays behind: what waits for a worker or for
+        # room to put its shard is let go.
+        stopped.set()
+        pool.close()
+        while any(thread.is_alive() for thread in threads):
+            with suppress(queue.Empty):
+                ready.get(timeout=0.05)

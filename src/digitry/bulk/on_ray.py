@@ -1,0 +1,163 @@
+"""Shards read on a Ray cluster."""
+
+import logging
+import os
+import pickle
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digitry.bulk.inputs import Shard
+from digitry.bulk.output import Written
+from digitry.errors import DigitryError, UnavailableError
+from digitry.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    pass
+from digitry.bulk.job import BulkJob
+from digitry.bulk.shard import read_shard
+
+WAVE_SHARDS, WAVE_BYTES = 4096, 64 << 20
+"""Shards that are handed to the cluster at once, and the bytes of their descriptions."""
+
+
+# --- on a cluster ----------------------------------------------------------------------------------
+
+
+def read_on_ray(
+    job: BulkJob, todo: Iterator[Shard], model: bytes
+) -> Iterator[tuple[float | None, Written]]:
+    """Give shards as the actors of Ray Data read them; rows travel back and are written here.
+
+    Sources: docs.ray.io/en/latest/data/performance-tips.html (block and batch sizes), and
+    docs.ray.io/en/latest/ray-security/token-auth.html.
+    """
+    if job.address is None and "ray" not in sys.modules:
+        # Ray reads these once, when it is imported. The token is known to this process tree alone.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UnavailableError(
+            "a cluster needs the extra `cluster`", remedy="pip install 'digitry[cluster]'"
+        ) from error
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, job)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        # Its reports of plans and progress are not ours to print.
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        workers = job.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for wave in _waves(todo):
+            # One shard in a block and in a batch: nothing of what a worker holds grows with the input.
+            dataset = ray.data.from_items(
+                [{"shard": content} for content in wave], override_num_blocks=len(wave)
+            ).map_batches(
+                _ShardReader,
+                batch_size=1,
+                batch_format="numpy",
+                # Actors restart and their tasks are tried again without end, as Ray Data has it: a
+                # shard that was on a lost node is read again on another, and gives the same rows.
+                compute=ray.data.ActorPoolStrategy(size=min(workers, len(wave))),
+                num_cpus=1,
+                fn_constructor_args=(model, _settings(job)),
+            )
+            for row in dataset.iter_rows():
+                yield pickle.loads(row["written"])
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, DigitryError):
+            raise cause from error
+        raise DigitryError(
+            f"the cluster gave up ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            remedy="look at its logs, then run again with --resume",
+        ) from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, job: BulkJob) -> None:
+    """Join the cluster, or start one on this machine that nobody else can use."""
+    local: dict[str, Any] = {}
+    if job.address is None:
+        local = {"num_cpus": job.workers, "include_dashboard": False}
+    try:
+        ray.init(
+            address=job.address or "local",
+            log_to_driver=False,
+            logging_level="error",
+            configure_logging=False,
+            **local,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UnavailableError(
+            f"the cluster cannot be reached ({' '.join(str(error).split())[:120]})",
+            where=job.address,
+            remedy="check the address, and RAY_AUTH_TOKEN if it wants a token",
+        ) from error
+
+
+def _settings(job: BulkJob) -> dict[str, Any]:
+    return {
+        "format": job.format,
+        "layout": job.layout,
+        "max_error": job.max_error,
+        "wall_s": job.wall_s,
+        "cpu_s": job.cpu_s,
+    }
+
+
+def _waves(todo: Iterator[Shard]) -> Iterator[list[bytes]]:
+    wave: list[bytes] = []
+    size = 0
+    for shard in todo:
+        # Pickled by us, and opened by our own actors alone.
+        wave.append(pickle.dumps(shard))
+        size += len(wave[-1])
+        if len(wave) == WAVE_SHARDS or size >= WAVE_BYTES:
+            yield wave
+            wave, size = [], 0
+    if wave:
+        yield wave
+
+
+class _ShardReader:
+    """An actor: one killable process with the session, and this one, which fetches and packs.
+
+    Args:
+        model: the bytes of the model file, so that no node needs to have it.
+        settings: of the job.
+    """
+
+    def __init__(self, model: bytes, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._folder = tempfile.TemporaryDirectory(prefix="digitry-")
+        path = Path(self._folder.name) / "model.onnx"
+        path.write_bytes(model)
+        self._pool = WorkerPool(
+            path,
+            settings["layout"],
+            1,
+            max_error=settings["max_error"],
+            wall_s=settings["wall_s"],
+            cpu_s=settings["cpu_s"],
+        )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        read = []
+        for content in batch["shard"]:
+            shard: Shard = pickle.loads(content)
+            written = read_shard(shard, self._pool, self._settings["format"])
+            read.append(pickle.dumps((shard.done, written)))
+        return {"written": read}

@@ -1,0 +1,344 @@
+"""Rows to files: one file for each shard, whole or not at all, and what is known of the whole run.
+
+OUT/rows/part-000000.parquet    rows of the first shard, in the order of the input
+OUT/failed.jsonl                source, offset and reason of each input that could not be read
+OUT/summary.json                counts, reasons, rate, the model
+OUT/_run/job.json               what was asked for; a run that goes on must ask for the same
+OUT/_run/000000.json            what is known of the first shard; written last, it marks the end
+"""
+
+import hashlib
+import io
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digitry import files
+from digitry.bulk.inputs import Shard
+from digitry.errors import DataError, UnavailableError, UsageError
+from digitry.workers.pool import Rows
+
+FORMATS = ("parquet", "jsonl")
+ROW_GROUP_BYTES = 4 << 20
+"""Of JSON, in one row group of Parquet; bounds the memory of a shard of dense pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The rows of one shard as they are saved.
+
+    Attributes:
+        number: of the shard.
+        plan: the shard's digest.
+        content: the file.
+        rows, rejected: counts.
+        failures: (source, offset, reason) of each input that could not be read.
+    """
+
+    number: int
+    plan: str
+    content: bytes
+    rows: int
+    rejected: int
+    failures: tuple[tuple[str, int | None, str], ...]
+
+
+class Table:
+    """The rows of one shard, as they grow.
+
+    Args:
+        format: `parquet` or `jsonl`.
+    """
+
+    def __init__(self, format: str) -> None:
+        self._format = format
+        self._stream = io.BytesIO()
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+        self._writer: Any = None
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Add rows, each a JSON object."""
+        if self._format == "jsonl":
+            self._stream.writelines(line + b"\n" for line in lines)
+            return
+        for line in lines:
+            self._waiting.append(line)
+            self._bytes += len(line)
+            if self._bytes >= ROW_GROUP_BYTES:
+                self._flush()
+
+    def finish(self) -> bytes:
+        """Give the file."""
+        if self._format == "parquet":
+            self._flush()
+            if self._writer is not None:
+                self._writer.close()
+        return self._stream.getvalue()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        import pyarrow.json as pj
+        import pyarrow.parquet as pq
+
+        schema = _schema()
+        text = b"\n".join(self._waiting)
+        table = pj.read_json(
+            io.BytesIO(text),
+            pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._stream, schema, compression="zstd")
+        self._writer.write_table(table.select(schema.names))
+        self._waiting, self._bytes = [], 0
+
+
+def require(format: str) -> None:
+    """Check that a format can be written here.
+
+    Raises:
+        UsageError: there is no such format.
+        UnavailableError: its package is missing.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"{format!r} is no format", remedy=f"choose: {', '.join(FORMATS)}")
+    if format == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise UnavailableError(
+                "writing Parquet needs the extra `cluster`",
+                remedy="pip install 'digitry[cluster]', or write --format jsonl",
+            ) from error
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    box = pa.list_(pa.int32())
+    line = pa.struct([("text", pa.string()), ("confidence", pa.float64()), ("box", box)])
+    digit = pa.struct(
+        [
+            ("value", pa.int8()),
+            ("confidence", pa.float64()),
+            ("box", box),
+            ("line", pa.int32()),
+            ("alternatives", pa.list_(pa.list_(pa.float64()))),
+            ("reason", pa.string()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("source", pa.string()),
+            ("offset", pa.int64()),
+            ("status", pa.string()),
+            ("text", pa.string()),
+            ("confidence", pa.float64()),
+            ("rejected", pa.bool_()),
+            ("reason", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("inverted", pa.bool_()),
+            ("lines", pa.list_(line)),
+            ("digits", pa.list_(digit)),
+            ("model", pa.string()),
+        ]
+    )
+
+
+class Output:
+    """The folder of a run.
+
+    Args:
+        folder: made if it is not there.
+        format: `parquet` or `jsonl`.
+        job: what was asked for, as far as it decides the rows.
+    """
+
+    def __init__(self, folder: Path, format: str, job: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._format = format
+        self._job = dict(job)
+        self._rows, self._notes = folder / "rows", folder / "_run"
+        self._total = 0
+
+    @contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
+        """Begin or continue; nobody else may write here meanwhile.
+
+        Raises:
+            UsageError: a run lies there already, of another job, or without leave to continue it.
+            DigitryError: the folder cannot be written.
+        """
+        # Not everywhere to be had; whoever has no such locks has no killable workers either.
+        import fcntl
+
+        marker = self._notes / "job.json"
+        if marker.exists():
+            self._check_same(marker, resume)
+        elif self.folder.is_dir() and any(self.folder.iterdir()):
+            raise UsageError(
+                "holds something else already", where=self.folder, remedy="choose an empty folder"
+            )
+        else:
+            files.write_json(marker, self._job)
+        with (self._notes / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    "another run is writing here", where=self.folder, remedy="wait for its end"
+                ) from error
+            self._clear_temporaries()
+            yield
+
+    def _check_same(self, marker: Path, resume: bool) -> None:
+        if not resume:
+            raise UsageError(
+                "holds a run already",
+                where=self.folder,
+                remedy="give --resume to go on with it, or another folder",
+            )
+        try:
+            before = json.loads(files.read_bytes(marker, 16 << 20))
+        except ValueError as error:
+            raise DataError("is damaged", where=marker, remedy="begin anew elsewhere") from error
+        differing = sorted(
+            key for key in {*before, *self._job} if before.get(key) != self._job.get(key)
+        )
+        if differing:
+            raise UsageError(
+                f"holds a run of another job (not the same: {', '.join(differing)})",
+                where=self.folder,
+                remedy="ask for the same again, or choose another folder",
+            )
+
+    def _clear_temporaries(self) -> None:
+        # A killed run may leave one half of a file for each worker, under the name that `files` gives.
+        for folder in (self.folder, self._rows, self._notes):
+            for path in folder.glob(".*-????????????.*"):
+                with suppress(OSError):
+                    path.unlink()
+
+    def is_done(self, shard: Shard) -> bool:
+        """Tell whether the rows of a shard are saved already."""
+        self._total = max(self._total, shard.number + 1)
+        notes = self._read_notes(shard.number)
+        if notes is None or notes.get("plan") != shard.digest:
+            return False
+        try:
+            return bool(self._part(shard.number).stat().st_size == notes["bytes"])
+        except OSError:
+            return False
+
+    def save(self, written: Written) -> None:
+        """Save the rows of a shard: first the file, then what marks it as whole."""
+        files.write_bytes(self._part(written.number), written.content)
+        notes = {
+            "plan": written.plan,
+            "rows": written.rows,
+            "rejected": written.rejected,
+            "bytes": len(written.content),
+            "sha256": hashlib.sha256(written.content).hexdigest(),
+            "failures": written.failures,
+        }
+        files.write_json(self._notes / f"{written.number:06d}.json", notes)
+
+    def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the list of failures and the summary, from what is saved of each shard.
+
+        Args:
+            facts: what else the summary is to say.
+        """
+        self._clear_strangers()
+        counts: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        whole = hashlib.sha256()
+        with (
+            files.replacing(self.folder / "failed.jsonl") as temporary,
+            temporary.open("wb") as out,
+        ):
+            for number in range(self._total):
+                notes = self._read_notes(number)
+                if notes is None:
+                    raise DataError(
+                        "lost a shard while it was written",
+                        where=self._part(number),
+                        remedy="run again with --resume",
+                    )
+                counts["images"] += notes["rows"]
+                counts["rejected"] += notes["rejected"]
+                whole.update(bytes.fromhex(notes["sha256"]))
+                for source, offset, reason in notes["failures"]:
+                    counts["failed"] += 1
+                    # What stands in brackets belongs to the one image, not to its kind of failure.
+                    reasons[re.sub(r" \(.*\)", "", reason)] += 1
+                    row = {"source": source, "offset": offset, "reason": reason}
+                    text = json.dumps(row, ensure_ascii=False) + "\n"
+                    out.write(text.encode(errors="backslashreplace"))
+        summary = {
+            "images": counts["images"],
+            "read": counts["images"] - counts["failed"],
+            "rejected": counts["rejected"],
+            "failed": counts["failed"],
+            "failed_by_reason": dict(sorted(reasons.items())),
+            "shards": self._total,
+            "format": self._format,
+            "rows_sha256": whole.hexdigest(),
+            **facts,
+        }
+        files.write_json(self.folder / "summary.json", summary)
+        return summary
+
+    def _clear_strangers(self) -> None:
+        # The input was longer when the run began: its last shards are no part of the result now.
+        for path in self._rows.glob(f"part-*.{self._format}"):
+            number = path.stem.removeprefix("part-")
+            if number.isdigit() and int(number) >= self._total:
+                path.unlink()
+
+    def _part(self, number: int) -> Path:
+        return self._rows / f"part-{number:06d}.{self._format}"
+
+    def _read_notes(self, number: int) -> dict[str, Any] | None:
+        try:
+            notes = json.loads(files.read_bytes(self._notes / f"{number:06d}.json", 256 << 20))
+        except (OSError, ValueError):
+            return None
+        return notes if isinstance(notes, dict) else None
+
+
+def written(shard: Shard, format: str, batches: Iterator[tuple[Sequence[str], Rows]]) -> Written:
+    """Gather the rows of a shard.
+
+    Args:
+        shard: which.
+        format: `parquet` or `jsonl`.
+        batches: names and rows, in order.
+    """
+    table = Table(format)
+    count = rejected = 0
+    failures: list[tuple[str, int | None, str]] = []
+    for names, rows in batches:
+        table.add(rows.lines)
+        count += len(rows.lines)
+        rejected += rows.rejected
+        for index, reason in rows.failed:
+            offset = json.loads(rows.lines[index])["offset"]
+            failures.append((names[index], offset, reason))
+    return Written(shard.number, shard.digest, table.finish(), count, rejected, tuple(failures))
+
+
+def environment() -> dict[str, str]:
+    """Give what a run was made with, for its summary."""
+    import digitry
+
+    return {"digitry": digitry.__version__, "python": platform.python_version()}

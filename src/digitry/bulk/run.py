@@ -1,0 +1,105 @@
+"""Many images: from folders, archives, tables and object stores to rows, on one machine or a cluster.
+
+The input is cut into shards (`sources.plan`); a worker reads one shard after another; each becomes one
+file (`shards.Output`). Both engines do just that with the same code, so the same input gives the same
+files, whatever the engine, the number of workers, and the interruptions.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digitry.bulk import inputs
+from digitry.bulk import output as shards
+from digitry.bulk.output import Output
+from digitry.errors import UnavailableError
+
+if TYPE_CHECKING:
+    pass
+from digitry.bulk.job import BulkJob, BulkReport, Progress
+from digitry.bulk.on_machine import read_locally
+from digitry.bulk.on_ray import read_on_ray
+
+
+def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:
+    """Read many images.
+
+    Args:
+        job: what, and how.
+        progress: is told how far the run is after each shard, from the calling thread.
+
+    Raises:
+        UsageError: an input is not there, or the folder holds another run.
+        ModelError: the model is missing, damaged, or not ours.
+        UnavailableError: a package is missing that the job needs.
+        DigitryError: the folder cannot be written.
+    """
+    from digitry.model.load import load_model
+
+    if os.name != "posix":
+        raise UnavailableError(
+            "bulk reading needs Linux or macOS", remedy="use WSL, or `digitry read`"
+        )
+    model = load_model(job.model)
+    if model.version is not None:
+        # A name, as it stands now: all of a job is read with one version.
+        job = replace(job, model=model.reference)
+    inputs.check(job.inputs)
+    output = Output(
+        Path(job.out),
+        job.format,
+        {
+            "inputs": list(job.inputs),
+            "model": model.fingerprint,
+            "layout": job.layout,
+            "max_error": job.max_error,
+            "column": job.column,
+            "format": job.format,
+            "shard_rows": job.shard_rows,
+        },
+    )
+    started = time.monotonic()
+    images = failed = 0
+    with output.opened(resume=job.resume):
+        todo = (
+            shard
+            for shard in inputs.plan(job.inputs, job.shard_rows, job.column)
+            if not output.is_done(shard)
+        )
+        engine = read_locally if job.engine == "local" else read_on_ray
+        for done, written in engine(job, todo, model.onnx):
+            output.save(written)
+            images += written.rows
+            failed += len(written.failures)
+            if progress is not None:
+                progress(Progress(images, failed, time.monotonic() - started, done))
+        seconds = time.monotonic() - started
+        summary = output.finish(
+            {
+                "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "layout": job.layout,
+                "engine": job.engine,
+                "images_now": images,
+                "seconds": round(seconds, 3),
+                "images_per_second": round(images / max(seconds, 1e-6), 1),
+                **shards.environment(),
+            }
+        )
+    return BulkReport(
+        out=Path(job.out),
+        **{
+            key: summary[key]
+            for key in (
+                "images",
+                "rejected",
+                "failed",
+                "failed_by_reason",
+                "images_now",
+                "seconds",
+                "images_per_second",
+            )
+        },
+    )

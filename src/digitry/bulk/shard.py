@@ -1,0 +1,109 @@
+"""One shard: its images to rows, in order."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from digitry.bulk import inputs, output
+from digitry.bulk.inputs import Entry, Shard
+from digitry.bulk.output import Written
+from digitry.workers.pool import BATCH, Rows, WorkerPool, failed_line
+from digitry.workers.worker import Item
+
+if TYPE_CHECKING:
+    pass
+
+
+T = TypeVar("T")
+
+REQUEST_BYTES = 1 << 20
+
+
+def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
+    """Read the images of one shard; the same shard gives the same bytes anywhere."""
+    model = pool.artifact.metadata.name
+
+    def batches() -> Iterator[tuple[Sequence[str], Rows]]:
+        for batch in _ahead(_batches(inputs.entries(shard))):
+            yield [entry.name for entry in batch], _rows(batch, pool, model)
+
+    return output.written(shard, format, batches())
+
+
+def _rows(batch: list[Entry], pool: WorkerPool, model: str) -> Rows:
+    """Read what can be read, and put the errors of the others in their places."""
+    items = [
+        Item(entry.name, entry.content, entry.offset)
+        for entry in batch
+        if entry.content is not None
+    ]
+    read = pool.rows(items)
+    if len(items) == len(batch):
+        return read
+    lines = iter(read.lines)
+    reasons = dict(read.failed)
+    merged: list[bytes] = []
+    failed: list[tuple[int, str]] = []
+    position = 0
+    for index, entry in enumerate(batch):
+        if entry.content is None:
+            reason = entry.error or "is missing"
+            merged.append(failed_line(entry.name, entry.offset, reason, model))
+            failed.append((index, reason))
+            continue
+        merged.append(next(lines))
+        if position in reasons:
+            failed.append((index, reasons[position]))
+        position += 1
+    return Rows(tuple(merged), read.rejected, tuple(failed))
+
+
+def _batches(found: Iterator[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    size = 0
+    for entry in found:
+        batch.append(entry)
+        size += len(entry.content or b"")
+        if len(batch) == BATCH or size >= REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _ahead(values: Iterator[T]) -> Iterator[T]:
+    """Take the next value while the last one is being worked on."""
+    ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(maxsize=1)
+    gone = threading.Event()
+
+    def put(value: tuple[T | None, BaseException | None, bool]) -> bool:
+        while not gone.is_set():
+            try:
+                ready.put(value, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def take() -> None:
+        try:
+            for value in values:
+                if not put((value, None, False)):
+                    return
+        except BaseException as error:  # noqa: BLE001 (it is raised again where it is waited for)
+            put((None, error, True))
+            return
+        put((None, None, True))
+
+    threading.Thread(target=take, daemon=True).start()
+    try:
+        while True:
+            value, error, ended = ready.get()
+            if error is not None:
+                raise error
+            if ended:
+                return
+            yield value  # type: ignore[misc]
+    finally:
+        gone.set()

@@ -1,0 +1,33 @@
+"""The Typer application to which the verbs add themselves."""
+
+from typing import Annotated
+
+import typer
+import typer.main
+
+app = typer.Typer(
+    name="digitry",
+    help="Reads handwritten digits from real images, and trains and evaluates the models that do it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from digitry import __version__
+
+        print(f"digitry {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,186 @@
+"""Verbs on recipes and finished runs: recipes, export, report, compare."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digitry.cli.app import app
+from digitry.cli.text import console_for, print_comparison, print_json, table_of
+from digitry.errors import UsageError
+
+if TYPE_CHECKING:
+    from digitry.training.evaluation.scores import Comparison
+    from digitry.training.run_folder import Run
+from digitry.cli.options import (
+    KERAS,
+    AsFormat,
+    Format,
+    modules_for_model,
+    names_in,
+    require_training,
+)
+
+
+@app.command()
+def recipes(
+    format_: AsFormat = Format.TEXT,
+) -> None:
+    """List the recipes."""
+    from digitry.training.recipes import RECIPES
+
+    if format_ is Format.JSON:
+        print_json([recipe.to_dict() for recipe in RECIPES.values()])
+        return
+    table = table_of(
+        "recipe", "hidden", "optimizer", "batch>", "epochs>", "held out>", "what it is"
+    )
+    for recipe in RECIPES.values():
+        table.add_row(
+            f"[bold]{recipe.name}[/]",
+            ", ".join(str(units) for units in recipe.hidden),
+            recipe.optimizer,
+            str(recipe.batch_size),
+            str(recipe.epochs),
+            f"{100 * recipe.validation:.3g}%" if recipe.validation else "–",
+            recipe.summary,
+        )
+    console_for().print(table)
+
+
+@app.command()
+def export(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name. "
+            "Several become one that averages them.",
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(help="keras, h5 or onnx; for several models, the .onnx file to write."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: beside the model.")
+    ] = None,
+) -> None:
+    """Write a model in another format, or several models as one."""
+    if len(models) > 1:
+        _export_together(models, to, out)
+        return
+    (model,) = models
+    require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
+    from digitry.training.network import convert
+
+    print(convert.convert(model, to, out))
+
+
+def _export_together(models: list[str], to: str, out: Path | None) -> None:
+    if (to == "onnx") == (out is None):
+        raise UsageError(
+            "several models become one file", where="--to", remedy="write --to ensemble.onnx"
+        )
+    require_training("onnx", *(name for model in models for name in modules_for_model(model)))
+    from digitry.training.network import ensemble
+
+    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True))
+    if written.why:
+        print(
+            f"digitry: {written.path}: carries no risk-coverage curve: {written.why}",
+            file=sys.stderr,
+        )
+    print(written.path)
+
+
+@app.command()
+def report(
+    run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    only: Annotated[
+        str | None, typer.Option(help="Pictures to draw, by name and comma. Default: all.")
+    ] = None,
+) -> None:
+    """Draw a run's pictures and its report.html again, from its folder alone."""
+    from digitry.training import run_folder
+
+    wanted = None if only is None else run_folder.select(names_in(only))
+    require_training(*modules_for_pictures(wanted))
+    page = write_report(run_folder.load_run(run_), wanted)
+    print(run_ if page is None else page)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for comparison.png. Default: the one that holds the first run."),
+    ] = None,
+    format_: AsFormat = Format.TEXT,
+) -> None:
+    """Show runs side by side; p tells whether each differs from the first on the same images."""
+    require_training("scipy", "matplotlib")
+    from digitry.training.evaluation import scores
+    from digitry.training.run_folder import load_predictions, load_run
+
+    if len(runs) < 2:
+        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+    twice = [one for one, times in Counter(one.resolve() for one in runs).items() if times > 1]
+    if twice:
+        raise UsageError("is named twice", where=str(twice[0]), remedy="name each run once")
+    loaded = [load_run(folder) for folder in runs]
+    first, *others = [load_predictions(one) for one in loaded]
+    tests = [None, *(scores.compare(first, other) for other in others)]
+    # Only now, when the runs are known to be comparable, is matplotlib worth its time.
+    from digitry.training.report import page as reporting
+
+    (plot,) = reporting.write_comparison(loaded, out or runs[0].resolve().parent)
+    if format_ is Format.JSON:
+        rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
+        print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})
+        return
+    print_comparison(loaded, tests)
+    print(plot)
+
+
+def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
+    """Say which modules it takes to draw what was asked for."""
+    from digitry.training.run_folder import PLOTS
+
+    if only is not None and not only & {*PLOTS, "report.html"}:
+        return ()
+    return ("matplotlib", "jinja2") if only is None or "report.html" in only else ("matplotlib",)
+
+
+def write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
+    """Draw the pictures that are wanted, and the report; return its path, None without one."""
+    from digitry.training.run_folder import PLOTS
+
+    if only is not None and not only & {*PLOTS, "report.html"}:
+        return None
+    from digitry.training.report import page as report
+
+    report.write_plots(finished, only)
+    return report.write_html(finished) if only is None or "report.html" in only else None
+
+
+# --- what the others print -------------------------------------------------------------------------
+
+
+def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:
+    metrics = one.metrics
+    return {
+        "run": one.name,
+        "folder": str(one.folder),
+        "recipe": one.recipe.name,
+        "accuracy": metrics["test"]["accuracy"],
+        "interval": metrics["test"]["interval"],
+        "loss": metrics["test"]["loss"],
+        "ece": metrics["test"]["ece"],
+        "parameters": metrics["parameters"],
+        "fit_seconds": metrics["fit_seconds"],
+        "comparison": None if test is None else test.to_dict(),
+    }

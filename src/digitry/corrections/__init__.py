@@ -1,0 +1,1 @@
+"""What people corrected, kept and handed on."""

@@ -1,0 +1,524 @@
+"""The store of corrections: what a person said a digit is, with what was read, in SQLite or PostgreSQL.
+
+A correction that was confirmed is on the disk: SQLite runs with a write-ahead log and synchronous FULL,
+PostgreSQL with its own synchronous commit. A row is never changed but for being undone, and one picture
+has at most one correction that holds: saying something else about it undoes what was said before.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digitry.corrections import migrations
+from digitry.errors import DigitryError, UnavailableError, UsageError
+from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
+from digitry.places import corrections_file
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Row, Table
+
+
+LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
+"""What a digit can be said to be."""
+
+LONGEST_AUTHOR = 200
+BUSY_SECONDS = 5.0
+
+
+class StoreError(DigitryError):
+    """The store cannot be reached, or is not ours."""
+
+
+class StoreFullError(StoreError):
+    """The disk of the store is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What somebody said about one digit.
+
+    Attributes:
+        label: what it is: "0" to "9", or `NOT_A_DIGIT`.
+        glyph: PNG of the 28x28 glyph, ink light on dark.
+        crop: PNG of its place on the page.
+        read_value: what was read, 0 to 9; None where it was refused.
+        best_guess: the value with the highest probability, refused or not.
+        confidence: of the best guess, a probability in [0, 1].
+        reason: why it was refused, or None.
+        model: name of the model that read it.
+        glyph_version: the normalisation that made the glyph.
+        author: free text, may be empty.
+        id, created, undone: given by the store; ISO 8601 UTC; `undone` is None while it holds.
+        sha256: of the glyph's pixels; given by the store.
+    """
+
+    label: str
+    glyph: bytes = field(repr=False)
+    crop: bytes = field(repr=False)
+    read_value: int | None
+    best_guess: int
+    confidence: float
+    reason: str | None
+    model: str
+    glyph_version: int = GLYPH_VERSION
+    author: str = ""
+    id: str = ""
+    created: str = ""
+    undone: str | None = None
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise UsageError(
+                f"{self.label!r} is no label", remedy=f"give 0 to 9, or {NOT_A_DIGIT!r}"
+            )
+        if len(self.author) > LONGEST_AUTHOR:
+            raise UsageError(f"an author has at most {LONGEST_AUTHOR} letters")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form, without the pictures."""
+        return {key: value for key, value in asdict(self).items() if key not in ("glyph", "crop")}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How many corrections hold, and what they say.
+
+    Attributes:
+        count: that hold.
+        undone: that do not any more.
+        labels: label -> how many.
+        confusions: (what was guessed, label) -> how many, most frequent first.
+        agreeing: how many confirm the best guess.
+    """
+
+    count: int
+    undone: int
+    labels: dict[str, int]
+    confusions: tuple[tuple[int, str, int], ...]
+    agreeing: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {**asdict(self), "confusions": [list(row) for row in self.confusions]}
+
+
+class Corrections:
+    """The store.
+
+    Args:
+        url: an SQLAlchemy URL, `sqlite:///file` or `postgresql+psycopg://user@host/name`; the plain
+            path of a file is taken for SQLite; None is the file in the user's data folder.
+        create: make the file if it is not there; else its absence is a StoreError.
+
+    Raises:
+        StoreError: it cannot be reached or is not ours.
+        UnavailableError: SQLAlchemy or the driver is missing.
+    """
+
+    def __enter__(self) -> "Corrections":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __init__(self, url: str | None = None, *, create: bool = True) -> None:
+        try:
+            import sqlalchemy
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                "corrections need the extra `serve`", remedy="pip install 'digitry[serve]'"
+            ) from error
+        self.url = _full(url)
+        try:
+            parsed = sqlalchemy.make_url(self.url)
+            self._engine = _engine(parsed, create)
+        except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
+            raise UsageError(
+                "is no address of a database",
+                where="--db",
+                remedy="give a file, or postgresql+psycopg://user@host/name",
+            ) from error
+        self.address = parsed.render_as_string(hide_password=True)
+        self._table = _table()
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        try:
+            self._prepare()
+        except BaseException:
+            # Nobody gets this store, so nobody else could let go of its connections.
+            self.close()
+            raise
+
+    def add(self, correction: Correction) -> tuple[Correction, bool]:
+        """Keep a correction; when this returns, it is on the disk.
+
+        Args:
+            correction: without id, times and hash.
+
+        Returns:
+            The correction as it is kept, and whether it is new: the same said twice is kept once.
+
+        Raises:
+            StoreError: it could not be kept.
+        """
+        import sqlalchemy
+        from sqlalchemy import exc
+
+        table = self._table
+        digest = _pixels_sha256(correction.glyph)
+        for attempt in range(8):
+            row = {
+                **asdict(correction),
+                "id": secrets.token_hex(12),
+                "created": _now(),
+                "undone": None,
+                "sha256": digest,
+            }
+            try:
+                with self._begin() as connection:
+                    held = connection.execute(
+                        sqlalchemy.select(table).where(
+                            table.c.sha256 == digest, table.c.undone.is_(None)
+                        )
+                    ).one_or_none()
+                    if held is not None and held.label == correction.label:
+                        return _correction(held), False
+                    if held is not None:
+                        connection.execute(
+                            table.update()
+                            .where(table.c.id == held.id)
+                            .values(undone=row["created"])
+                        )
+                    connection.execute(table.insert().values(row))
+                return Correction(**row), True
+            except exc.IntegrityError:
+                # Another writer was first with the same picture; look again at what it said.
+                if attempt == 7:
+                    raise
+        raise StoreError("is too busy", where=self.address, remedy="try again")
+
+    def undo(self, id: str) -> Correction | None:
+        """Undo a correction; undoing twice changes nothing.
+
+        Returns:
+            It, as it is now; None where there is none of this id.
+        """
+        table = self._table
+        with self._begin() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.id == id, table.c.undone.is_(None))
+                .values(undone=_now())
+            )
+            row = connection.execute(table.select().where(table.c.id == id)).one_or_none()
+        return None if row is None else _correction(row)
+
+    def get(self, id: str) -> Correction | None:
+        """Give one correction, undone or not; None where there is none of this id."""
+        with self._begin(write=False) as connection:
+            row = connection.execute(
+                self._table.select().where(self._table.c.id == id)
+            ).one_or_none()
+        return None if row is None else _correction(row)
+
+    def list(
+        self, *, label: str | None = None, undone: bool = False, limit: int = 100, offset: int = 0
+    ) -> list[Correction]:
+        """Give corrections, the newest first.
+
+        Args:
+            label: only those that say this.
+            undone: also those that were undone.
+            limit, offset: rows.
+        """
+        table = self._table
+        query = table.select().order_by(table.c.created.desc(), table.c.id).limit(limit)
+        if label is not None:
+            query = query.where(table.c.label == label)
+        if not undone:
+            query = query.where(table.c.undone.is_(None))
+        with self._begin(write=False) as connection:
+            return [_correction(row) for row in connection.execute(query.offset(offset))]
+
+    def each(self) -> Iterator[Correction]:
+        """Give every correction that holds, the oldest first, a page at a time."""
+        table, last = self._table, ("", "")
+        import sqlalchemy
+
+        while True:
+            query = (
+                table.select()
+                .where(
+                    table.c.undone.is_(None),
+                    sqlalchemy.tuple_(table.c.created, table.c.id) > sqlalchemy.tuple_(*last),
+                )
+                .order_by(table.c.created, table.c.id)
+                .limit(200)
+            )
+            with self._begin(write=False) as connection:
+                rows = [_correction(row) for row in connection.execute(query)]
+            yield from rows
+            if len(rows) < 200:
+                return
+            last = (rows[-1].created, rows[-1].id)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove corrections for good, pictures and all; give how many there were."""
+        with self._begin() as connection:
+            result = connection.execute(self._table.delete().where(self._table.c.id.in_(ids)))
+            return int(result.rowcount)
+
+    def stats(self) -> Stats:
+        """Count."""
+        from sqlalchemy import func, select
+
+        table = self._table
+        holds = table.c.undone.is_(None)
+        with self._begin(write=False) as connection:
+            every = connection.execute(select(func.count()).select_from(table)).scalar_one()
+            rows = connection.execute(
+                select(table.c.best_guess, table.c.label, func.count())
+                .where(holds)
+                .group_by(table.c.best_guess, table.c.label)
+            ).all()
+        labels = dict.fromkeys(LABELS, 0)
+        for _, label, count in rows:
+            labels[label] += count
+        total = sum(labels.values())
+        wrong = [(int(guess), label, int(n)) for guess, label, n in rows if str(guess) != label]
+        return Stats(
+            count=total,
+            undone=int(every) - total,
+            labels={label: count for label, count in labels.items() if count},
+            confusions=tuple(sorted(wrong, key=lambda row: (-row[2], row[0], row[1]))),
+            agreeing=total - sum(count for _, _, count in wrong),
+        )
+
+    def check(self) -> None:
+        """See that the store answers and is whole.
+
+        Raises:
+            StoreError: it does not, or is not.
+        """
+        import sqlalchemy
+
+        with self._begin(write=False) as connection:
+            if self.is_sqlite:
+                found = connection.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar_one()
+                if found != "ok":
+                    raise StoreError("is damaged", where=self.address, remedy="restore a backup")
+            else:
+                connection.execute(sqlalchemy.select(1))
+
+    def ping(self) -> None:
+        """See that the store answers.
+
+        Raises:
+            StoreError: it does not.
+        """
+        with self._begin(write=False) as connection:
+            connection.execute(self._table.select().limit(0))
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+    def _prepare(self) -> None:
+        """Bring the tables to the form that is wanted; refuse those of a later digitry."""
+        import sqlalchemy
+
+        with self._begin(write=False) as connection:
+            # The rule; and no lock is taken for it, so no writer is waited for.
+            if migrations.is_current(connection):
+                return
+        with self._begin() as connection:
+            if not self.is_sqlite:
+                # Two that start at once would both make the tables; any number will do as the lock's
+                # name. SQLite has one writer at a time, and this one is it from its first word.
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(7263482)"))
+            try:
+                migrations.upgrade(connection)
+            except migrations.SchemaError as error:
+                raise StoreError(error.what, where=self.address, remedy=error.remedy) from error
+
+    @contextmanager
+    def _begin(self, *, write: bool = True) -> "Iterator[Connection]":
+        """Give a transaction; what goes wrong with the database becomes one of our errors."""
+        from sqlalchemy import exc
+
+        try:
+            with self._engine.connect() as connection:
+                connection.info["write"] = write
+                with connection.begin():
+                    yield connection
+        except exc.IntegrityError:
+            raise
+        except exc.SQLAlchemyError as error:
+            cause = " ".join(str(getattr(error, "orig", None) or error).split())[:160]
+            if "is full" in cause or "No space left" in cause:
+                raise StoreFullError(
+                    "the disk is full", where=self.address, remedy="free space; nothing was lost"
+                ) from error
+            raise StoreError(
+                f"cannot be used ({cause})",
+                where=self.address,
+                remedy="check that the database runs and may be written",
+            ) from error
+
+
+def open_store(db: str | None, *, create: bool = False) -> Corrections:
+    """Return the store that `--db` names; closed at the end of a `with`.
+
+    A mistyped name is an error, not a new and empty store; the user's own store is made when needed.
+    """
+    return Corrections(db, create=create or db is None)
+
+
+def file_of(url: str) -> Path | None:
+    """Give the file of a store in SQLite, whether it is there or not; None for a server or nonsense."""
+    from sqlalchemy import exc, make_url
+
+    try:
+        parsed = make_url(_full(url))
+    except exc.ArgumentError:
+        return None
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+    return Path(parsed.database) if is_file and parsed.database else None
+
+
+def _full(url: str | None) -> str:
+    if url is not None and "://" in url:
+        if url.startswith("postgresql://"):
+            return url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return url
+    path = corrections_file() if url is None else Path(url).expanduser()
+    return f"sqlite:///{path.absolute()}"
+
+
+def _table() -> "Table":
+    from sqlalchemy import (
+        Column,
+        Float,
+        Index,
+        Integer,
+        LargeBinary,
+        MetaData,
+        String,
+        Table,
+        UniqueConstraint,
+    )
+
+    metadata = MetaData()
+    table = Table(
+        "digitry_corrections",
+        metadata,
+        Column("id", String(24), primary_key=True),
+        Column("created", String(32), nullable=False),
+        Column("undone", String(32)),
+        Column("sha256", String(64), nullable=False),
+        Column("label", String(16), nullable=False),
+        Column("read_value", Integer),
+        Column("best_guess", Integer, nullable=False),
+        Column("confidence", Float, nullable=False),
+        Column("reason", String(100)),
+        Column("model", String(200), nullable=False),
+        Column("glyph_version", Integer, nullable=False),
+        Column("author", String(LONGEST_AUTHOR), nullable=False),
+        Column("glyph", LargeBinary, nullable=False),
+        Column("crop", LargeBinary, nullable=False),
+        UniqueConstraint("sha256", "created", "id"),
+    )
+    holds = table.c.undone.is_(None)
+    # One picture, one correction that holds; the database itself sees to it.
+    Index(
+        "digitry_one_that_holds",
+        table.c.sha256,
+        unique=True,
+        sqlite_where=holds,
+        postgresql_where=holds,
+    )
+    Index("digitry_by_time", table.c.created, table.c.id)
+    return table
+
+
+def _engine(url: Any, create: bool) -> "Engine":
+    import sqlalchemy
+    from sqlalchemy import event
+
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        try:
+            return sqlalchemy.create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_size=8,
+                connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
+            )
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"PostgreSQL needs the driver {error.name}",
+                remedy="pip install 'digitry[postgresql]'",
+            ) from error
+    if backend != "sqlite":
+        raise UsageError(f"corrections are not kept in {backend}", remedy="sqlite or postgresql")
+    if url.database in (None, "", ":memory:"):
+        raise UsageError("corrections in memory would be lost", remedy="name a file")
+    folder = Path(url.database).parent
+    if not create and not Path(url.database).exists():
+        raise StoreError(
+            "there is no such store of corrections",
+            where=url.database,
+            remedy="check --db; digitry serve and corrections import make one",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(
+            f"cannot be made ({error.strerror})", where=folder, remedy="choose another --db"
+        ) from error
+    engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def settings(connection: Any, _: Any) -> None:
+        # The driver is not to begin transactions on its own: it would begin them as readers.
+        connection.isolation_level = None
+        for line in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "fullfsync=1",
+            "foreign_keys=ON",
+            f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+            "trusted_schema=OFF",
+        ):
+            connection.execute(f"PRAGMA {line}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: "Connection") -> None:
+        # A writer takes its lock at once and waits for it; a reader that turns into a writer cannot.
+        write = connection.info.get("write", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _correction(row: "Row[Any]") -> Correction:
+    values = dict(row._mapping)
+    values["glyph"], values["crop"] = bytes(values["glyph"]), bytes(values["crop"])
+    return Correction(**values)
+
+
+def _pixels_sha256(picture: bytes) -> str:
+    """Give the hash of what a picture shows, however it was packed."""
+    from digitry.reading import image
+
+    page = image.load(picture, name="glyph")
+    return hashlib.sha256(str(page.gray.shape).encode() + page.gray.tobytes()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

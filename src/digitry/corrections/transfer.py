@@ -1,0 +1,122 @@
+"""Corrections to a folder that training and evaluation accept, and back into a store."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digitry import files
+from digitry.corrections.store import Correction, Corrections
+from digitry.errors import DataError, DigitryError
+from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
+
+ROWS = "corrections.jsonl"
+LONGEST_FILE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What an export or an import came to.
+
+    Attributes:
+        count: corrections that were written.
+        known: corrections that the store had already; 0 for an export.
+    """
+
+    count: int
+    known: int = 0
+
+
+def export(store: Corrections, folder: Path) -> Moved:
+    """Write every correction that holds: `train/<digit>/*.png`, `not-a-digit/*.png`, all in one JSON Lines.
+
+    The glyphs lie in class folders, as data sets of one's own do, so the folder can be given to
+    `digitry train --data` and `digitry evaluate --data`.
+
+    Args:
+        store: where from.
+        folder: new or empty.
+
+    Raises:
+        DigitryError: the folder holds something, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DigitryError(
+            "is not an empty folder", where=folder, remedy="name a new one; nothing was written"
+        )
+    lines = []
+    for correction in store.each():
+        if correction.label == NOT_A_DIGIT:
+            place = folder / "not-a-digit"
+        else:
+            place = folder / "train" / correction.label
+        files.write_bytes(place / f"{correction.id}.png", correction.glyph)
+        row = correction.to_dict()
+        row["glyph"] = base64.b64encode(correction.glyph).decode()
+        row["crop"] = base64.b64encode(correction.crop).decode()
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    # Last: where this file is, the export is whole.
+    files.write_text(folder / ROWS, "".join(lines))
+    return Moved(len(lines))
+
+
+def load(store: Corrections, source: Path) -> Moved:
+    """Add the corrections of an export to a store; those it has already are left as they are.
+
+    Args:
+        store: where to.
+        source: an exported folder, or its corrections.jsonl.
+
+    Raises:
+        DataError: a row is not a correction; nothing of the file was added.
+    """
+    path = source / ROWS if source.is_dir() else source
+    rows = list(_rows(path))
+    new = sum(store.add(row)[1] for row in rows)
+    return Moved(new, len(rows) - new)
+
+
+def _rows(path: Path) -> Iterator[Correction]:
+    try:
+        content = files.read_bytes(path, LONGEST_FILE)
+    except OSError as error:
+        raise DataError(
+            f"cannot be opened ({error.strerror})", where=path, remedy="name an exported folder"
+        ) from error
+    if len(content) > LONGEST_FILE:
+        raise DataError("is larger than 1 GiB", where=path, remedy="split it by lines")
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            yield _correction(json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError, DigitryError) as error:
+            raise DataError(
+                f"is not a correction ({' '.join(str(error).split())[:100]})",
+                where=f"{path}, line {number}",
+                remedy="export it again; nothing was added",
+            ) from error
+
+
+def _correction(row: dict[str, Any]) -> Correction:
+    from digitry.reading import image
+    from digitry.reading.render import png
+
+    if int(row["glyph_version"]) != GLYPH_VERSION:
+        raise DataError(f"its glyph is of version {row['glyph_version']}, not {GLYPH_VERSION}")
+    # Decoded and packed anew: what comes from a file is a stranger's until then.
+    glyph = image.load(base64.b64decode(row["glyph"], validate=True), max_pixels=784, name="glyph")
+    crop = image.load(base64.b64decode(row["crop"], validate=True), name="crop")
+    if glyph.gray.shape != (28, 28):
+        raise DataError(f"its glyph is {glyph.width} x {glyph.height}, not 28 x 28")
+    return Correction(
+        label=str(row["label"]),
+        glyph=png(glyph.gray),
+        crop=png(crop.gray),
+        read_value=None if row["read_value"] is None else int(row["read_value"]),
+        best_guess=int(row["best_guess"]),
+        confidence=float(row["confidence"]),
+        reason=None if row["reason"] is None else str(row["reason"])[:100],
+        model=str(row["model"])[:200],
+        author=str(row["author"]),
+    )

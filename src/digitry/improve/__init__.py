@@ -1,0 +1,1 @@
+"""Corrections and a user's own images to a better model."""

@@ -1,0 +1,408 @@
+"""A user's labelled images -> the calibration of a model to that source, kept beside the model.
+
+The images go the whole way that they will go later: file, page, ink, glyph, network. So what is
+fitted holds for this camera, these pens and this paper, as far as the images show them.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from digitry import __version__
+from digitry.errors import DataError, ImageError
+from digitry.model import calibration_file
+from digitry.model.artifact import Artifact
+from digitry.model.calibration_file import Calibration
+from digitry.model.load import calibration_path, load_uncalibrated
+from digitry.reading.reader import Layout, Reader
+from digitry.training.data import folders
+from digitry.training.progress import Steps
+
+if TYPE_CHECKING:
+    from rich.console import Console
+import math
+from collections.abc import Callable, Mapping
+
+import numpy.typing as npt
+
+from digitry.reading.classifier import softmax, threshold_of
+from digitry.training.evaluation.calibration import (
+    COOLEST,
+    DIGITS,
+    HOTTEST,
+    expected_calibration_error,
+    risk_coverage,
+)
+
+FEWEST = 50
+"""Digits that a calibration to one's own source takes at least. Below, the temperature would be that of
+chance: with 50 digits, one error more or less changes the share of errors by two in a hundred."""
+
+SPREAD = 0.5
+"""How far a source's temperature is expected from the model's own: one standard deviation of its
+logarithm, a factor of 1.65. A few dozen digits that are all right must not make every confidence 1."""
+
+LIMITS = (0.01, 0.001)
+"""Shares of errors for which a fit says what it costs in coverage."""
+
+FOLDS = 10
+SURE = 0.95
+"""How surely a threshold of one's own source keeps its share of errors."""
+
+
+Curve = tuple[tuple[float, float, float], ...]
+Floats = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a limit on the share of errors leaves.
+
+    Attributes:
+        limit: the share of the accepted digits that may be wrong.
+        coverage: the share of all images that is accepted, in [0, 1]; None where no threshold keeps
+            the limit.
+        error: the share of these that is wrong, in [0, 1]; None where none is accepted.
+    """
+
+    limit: float
+    coverage: float | None
+    error: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How well a calibration holds on labelled images.
+
+    Attributes:
+        nll: mean negative log-likelihood of the true digit, in nats.
+        ece: expected calibration error, in [0, 1].
+        accuracy: the share of all images whose best guess is right, in [0, 1].
+        kept: for each of `LIMITS`.
+    """
+
+    nll: float
+    ece: float
+    accuracy: float
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A calibration to one's own source, and what it is worth.
+
+    Attributes:
+        temperature: fitted to all digits.
+        risk_coverage: rows (threshold, error, coverage); the error is an upper bound that holds with
+            95% confidence, so that few digits cannot vouch for a small share.
+        before: the model's own temperature and curve on these images.
+        after: temperature and curve fitted to nine tenths of them and measured on the tenth, in turn.
+    """
+
+    temperature: float
+    risk_coverage: Curve
+    before: Quality
+    after: Quality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What a calibration came to.
+
+    Attributes:
+        calibration: as it was saved.
+        path: where.
+        model: as it was trained, without any calibration.
+        before, after: how well the model's own calibration and the new one hold on these images.
+        unread: images in which nothing was found, or more than one digit.
+        failed: images that could not be read at all.
+    """
+
+    calibration: Calibration
+    path: Path
+    model: Artifact
+    before: Quality
+    after: Quality
+    unread: int
+    failed: tuple[ImageError, ...]
+
+
+def calibrate(
+    folder: Path,
+    model: str | Path = "reader",
+    *,
+    layout: Layout = "single",
+    console: "Console | None" = None,
+) -> Calibrated:
+    """Fit a model's temperature and thresholds to one's own images, and keep them beside the model.
+
+    Args:
+        folder: of class folders 0 to 9, or with a labels.csv; of subfolders `train` and `test` the
+            latter is taken.
+        model: the name of a shipped model, with or without a version; a .onnx file; or a run folder.
+        layout: how the images will be read.
+        console: shows progress.
+
+    Raises:
+        DataError: the folder has another form, or too few images give a digit.
+        ModelError: the model is missing, damaged, or not ours.
+        UnavailableError: there is no place to keep the calibration in.
+    """
+    listed = folders.labelled_pictures(Path(folder))
+    loaded = load_uncalibrated(model)
+    reader = Reader(loaded, layout)
+    logits, labels, failed, unread = [], [], [], 0
+    digest = hashlib.sha256()
+    said = time.monotonic()
+    with Steps(console, len(listed)) as steps:
+        for number, (path, label) in enumerate(listed):
+            steps.at(number, "reading")
+            if console is not None and not console.is_terminal and time.monotonic() - said >= 5:
+                said = time.monotonic()
+                steps.line(f"read {number} of {len(listed)}")
+            try:
+                _, glyphs = reader.examine(path)
+            except ImageError as error:
+                failed.append(error)
+                continue
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{content} {label}\n".encode())
+            if len(glyphs) != 1:
+                unread += 1
+                continue
+            # Logits but for a constant, which no softmax sees.
+            shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
+            logits.append(loaded.metadata.temperature * np.log(shares))
+            labels.append(label)
+    images = len(listed) - len(failed)
+    try:
+        fit = fit_source(
+            np.array(logits, np.float64).reshape(len(labels), len(loaded.metadata.labels)),
+            np.array(labels, np.int64),
+            images=images,
+            temperature=loaded.metadata.temperature,
+            curve=loaded.metadata.risk_coverage,
+        )
+    except DataError as error:
+        raise DataError(error.what, where=folder, remedy=error.remedy) from error
+    found = Calibration(
+        model_sha256=loaded.sha256,
+        temperature=fit.temperature,
+        risk_coverage=fit.risk_coverage,
+        source=_printable(Path(folder).resolve().name),
+        images=images,
+        digits=len(labels),
+        data_sha256=digest.hexdigest(),
+        scores={
+            f"{name} {when}": value
+            for when, quality in (("before", fit.before), ("after", fit.after))
+            for name, value in _scores(quality).items()
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        digitry=__version__,
+    )
+    return Calibrated(
+        calibration=found,
+        path=calibration_file.save(calibration_path(loaded.reference), found),
+        model=loaded,
+        before=fit.before,
+        after=fit.after,
+        unread=unread,
+        failed=tuple(failed),
+    )
+
+
+def _scores(quality: Quality) -> dict[str, float]:
+    scores = {"nll": quality.nll, "ece": quality.ece, "accuracy": quality.accuracy}
+    for kept in quality.kept:
+        if kept.coverage is not None:
+            scores[f"coverage at {kept.limit:g}"] = kept.coverage
+    return scores
+
+
+def _printable(name: str) -> str:
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return shown[: calibration_file.MAX_TEXT]
+
+
+def fit_source(
+    logits: Floats, labels: Labels, *, images: int, temperature: float, curve: Curve, seed: int = 0
+) -> Fit:
+    """Fit temperature and thresholds to the digits of one source.
+
+    Args:
+        logits: (n, k) float, of the images in which a digit was found.
+        labels: (n,) integers below 10.
+        images: how many there were, with those in which nothing was found.
+        temperature: the model's own.
+        curve: the model's own.
+        seed: of the folds.
+
+    Raises:
+        DataError: there are fewer than `FEWEST` digits.
+    """
+    count = len(labels)
+    if count < FEWEST:
+        raise DataError(
+            f"{count} digits are too few to calibrate to",
+            remedy=f"label {FEWEST} at least; 300 can vouch for 1 error in 100, 3,000 for 1 in 1,000",
+        )
+    own = softmax(logits, temperature)
+    thresholds = {limit: np.full(count, _or_never(curve, limit)) for limit in LIMITS}
+    before = _quality(own, labels, images, thresholds)
+
+    # Each digit is judged by what the other folds say, so nothing is measured on what it was fitted to.
+    folds = np.random.default_rng(seed).permutation(count) % FOLDS
+    judged = np.empty_like(own)
+    thresholds = {limit: np.empty(count) for limit in LIMITS}
+    for fold in range(FOLDS):
+        here, others = folds == fold, folds != fold
+        fitted = fit_temperature_near(logits[others], labels[others], temperature)
+        judged[here] = softmax(logits[here], fitted)
+        share = images * int(others.sum()) / count
+        known = bounded_curve(softmax(logits[others], fitted), labels[others], images=share)
+        for limit in LIMITS:
+            thresholds[limit][here] = _or_never(known, limit)
+    after = _quality(judged, labels, images, thresholds)
+
+    fitted = fit_temperature_near(logits, labels, temperature)
+    known = bounded_curve(softmax(logits, fitted), labels, images=images)
+    return Fit(temperature=fitted, risk_coverage=known, before=before, after=after)
+
+
+def fit_temperature_near(logits: Floats, labels: Labels, start: float) -> float:
+    """Find the most probable temperature, where one about `start` was expected before.
+
+    The logarithm of the temperature is expected to lie about that of `start` with a standard deviation
+    of `SPREAD`: a maximum a posteriori fit. With many images it is `fit_temperature`.
+
+    Args:
+        logits: (n, k) float, of images that the model was not trained on.
+        labels: (n,) integers below k.
+        start: the temperature expected.
+
+    Returns:
+        T, within `COOLEST` to `HOTTEST`.
+    """
+
+    def cost(log: float) -> float:
+        strain = (log - math.log(start)) / SPREAD
+        return len(labels) * _nll(softmax(logits, math.exp(log)), labels) + strain**2 / 2
+
+    return math.exp(_lowest(cost, math.log(COOLEST), math.log(HOTTEST)))
+
+
+def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Curve:
+    """Give the risk-coverage curve with upper bounds in place of the shares that were seen.
+
+    A threshold found on few images must not promise what they cannot show: 100 right answers say that
+    at most 3% are wrong, not that none is. After Geifman and El-Yaniv 2017, "Selective Classification
+    for Deep Neural Networks", arxiv.org/abs/1705.08500, with Clopper and Pearson's bound for each row.
+
+    Args:
+        probabilities: (n, k) float, calibrated.
+        labels: (n,) integers below k.
+        images: how many there were, with those in which nothing was found.
+
+    Returns:
+        Rows (threshold, error, coverage) as of `risk_coverage`.
+    """
+    rows = []
+    for threshold, error, coverage in risk_coverage(probabilities, labels):
+        kept = round(coverage * len(labels))
+        bound = upper_bound(round(error * kept), kept)
+        rows.append((threshold, bound, kept / max(images, kept)))
+    return tuple(rows)
+
+
+def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
+    """Give the share of errors that is not exceeded, for all that so many errors tell.
+
+    Clopper and Pearson 1934, one-sided: the share p for which `wrong` errors or fewer in `count` come
+    about with probability 1 - `sure`.
+
+    Args:
+        wrong: errors seen, at most `count`.
+        count: readings.
+        sure: how surely, in (0, 1).
+
+    Returns:
+        The bound, in [0, 1].
+    """
+    if wrong >= count:
+        return 1.0
+    steps = np.arange(1, wrong + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((count - steps + 1) / steps))])
+    errors = np.arange(wrong + 1)
+
+    def likely(share: float) -> float:
+        logs = ways + errors * math.log(share) + (count - errors) * math.log1p(-share)
+        return float(np.exp(logs).sum())
+
+    low, high = wrong / count, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if likely(middle) > 1 - sure:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _quality(
+    probabilities: Floats, labels: Labels, images: int, thresholds: Mapping[float, Floats]
+) -> Quality:
+    best = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    right = probabilities[:, :DIGITS].argmax(axis=1) == labels
+    kept = []
+    for limit, least in thresholds.items():
+        accepted = (best < DIGITS) & (confidence >= least)
+        count = int(accepted.sum())
+        kept.append(
+            Kept(
+                limit=limit,
+                coverage=count / images if np.isfinite(least).any() else None,
+                error=float((~right[accepted]).mean()) if count else None,
+            )
+        )
+    return Quality(
+        nll=_nll(probabilities, labels),
+        ece=expected_calibration_error(probabilities, labels),
+        accuracy=int(right.sum()) / images,
+        kept=tuple(kept),
+    )
+
+
+def _or_never(curve: Curve, limit: float) -> float:
+    threshold = threshold_of(curve, limit)
+    return math.inf if threshold is None else threshold
+
+
+def _nll(probabilities: Floats, labels: Labels) -> float:
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(true, 1e-300)).mean())
+
+
+def _lowest(cost: Callable[[float], float], low: float, high: float) -> float:
+    """Find where a function with one valley is lowest, by golden sections."""
+    ratio = (math.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    left, right = cost(a), cost(b)
+    while high - low > 1e-5:
+        if left < right:
+            high, b, right = b, a, left
+            a = high - ratio * (high - low)
+            left = cost(a)
+        else:
+            low, a, left = a, b, right
+            b = low + ratio * (high - low)
+            right = cost(b)
+    return (low + high) / 2

@@ -1,0 +1,150 @@
+"""A store of corrections to a new version of a shipped model, through the gate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digitry.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from digitry.improve.retrain import Corrected
+    from digitry.training.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What teaching came to.
+
+    Attributes:
+        run: the run folder.
+        text: what became of the model, in lines.
+    """
+
+    run: "Run"
+    text: str
+
+
+def teach(
+    name: str,
+    db: str | None,
+    settings: Mapping[str, str],
+    *,
+    data_dir: Path | None,
+    device: str,
+    out: Path | None,
+    only: frozenset[str] | None,
+    console: "Console | None",
+) -> Taught:
+    """Let the default of a shipped model learn from a store, and put it on the shelf.
+
+    Args:
+        name: of the shipped model.
+        db: the store.
+        settings: recipe fields, as text.
+        data_dir: where MNIST lies.
+        device, out, only, console: as for any training.
+
+    Raises:
+        DigitryError: something is missing or damaged; the default stays as it is.
+    """
+    from digitry.model import versions
+    from digitry.model.load import SHIPPED, load_uncalibrated
+
+    if name not in SHIPPED:
+        raise UsageError(
+            f"{name!r} is no shipped model",
+            where="MODEL",
+            remedy=f"choose from: {', '.join(SHIPPED)}",
+        )
+    corrected = _corrected(db, console)
+    # By its number: what stands in for a damaged default is not what would be followed.
+    over = versions.default_number(name)
+    parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED}")
+    from digitry.improve import retrain as finetune
+    from digitry.training import datasets, run_folder
+    from digitry.training.loop import train
+
+    train.find_device(device)
+    recipe = finetune.recipe_for(parent, settings)
+    if out is not None:
+        run_folder.check_new(out)
+    mnist = datasets.load_dataset("mnist", data_dir=data_dir, console=console)
+    done = finetune.retrain(
+        parent,
+        load_uncalibrated(f"{name}@{versions.SHIPPED}"),
+        corrected,
+        mnist,
+        out or run_folder.default_folder(recipe),
+        settings=settings,
+        device=device,
+        only=only,
+        console=console,
+    )
+    if done.verdict is None:
+        return Taught(done.run, "")
+    verdict = done.verdict
+    version = versions.add(
+        name,
+        done.model.onnx,
+        created=done.model.metadata.created,
+        reason=verdict.summary,
+        passed=verdict.passed,
+        scores=verdict.scores,
+        gate=verdict.to_dict(),
+        parent_sha256=parent.sha256,
+    )
+    lines = [
+        f"  {'corrections':<14} {done.learnt} learnt, {verdict.held} held out: "
+        f"{verdict.held_before} of these read before, {verdict.held_after} now",
+        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% before, "
+        f"{100 * verdict.frozen_after:.2f}% now",
+        f"  {'not a digit':<14} {100 * verdict.refused_before:.2f}% refused before, "
+        f"{100 * verdict.refused_after:.2f}% now",
+    ]
+    if not verdict.passed:
+        lines.append(f"{version.reference} stays a candidate: {verdict.summary}")
+    elif versions.succeed(name, version.number, over=over, reason=verdict.summary):
+        lines.append(f"{name} now reads with {version.reference}")
+    else:
+        lines.append(
+            f"{version.reference} stays a candidate: another version has become the default since"
+        )
+    return Taught(done.run, "\n".join(lines))
+
+
+def _corrected(db: str | None, console: "Console | None") -> "Corrected":
+    """Read what a store holds, as arrays."""
+    import numpy as np
+
+    from digitry.corrections.store import LABELS, file_of, open_store
+    from digitry.improve.retrain import Corrected
+    from digitry.model.artifact import GLYPH_VERSION
+    from digitry.places import corrections_file
+    from digitry.reading import image
+
+    path = corrections_file() if db is None else file_of(db)
+    if path is not None and not path.is_file():
+        raise DataError("there is no such store", where=path, remedy="name that of serve --db")
+    images, labels, digests, former = [], [], [], 0
+    with open_store(db) as store:
+        where = store.address
+        for row in store.each():
+            if row.glyph_version != GLYPH_VERSION:
+                former += 1
+                continue
+            images.append(image.load(row.glyph, name=row.id).gray)
+            labels.append(LABELS.index(row.label))
+            digests.append(row.sha256)
+    if former and console is not None:
+        console.print(
+            f"{former} corrections were made of glyphs of another version, and are left out",
+            highlight=False,
+        )
+    if not images:
+        raise DataError(
+            "holds no corrections to learn from", where=where, remedy="correct some first"
+        )
+    return Corrected(np.stack(images), np.array(labels, np.uint8), tuple(digests))

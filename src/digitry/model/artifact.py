@@ -1,0 +1,195 @@
+"""The model file: one ONNX graph with the facts that reading needs, in one file.
+
+The facts (`Metadata`) travel as one JSON text in the ONNX metadata, so the file is still a plain ONNX
+model for every other tool. Input `glyphs` is (n, 28, 28) float32 in [0, 1], ink = 1; outputs `logits`
+and `probabilities` are (n, classes) float32.
+
+A file is checked here, by our own reader of the protobuf wire format, before ONNX Runtime sees a byte
+of it: size, structure, one graph, the standard operators alone, no external data, our metadata, and
+the sha256 of the graph.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from digitry import files
+from digitry.errors import ModelError
+from digitry.model.calibration_file import Calibration
+from digitry.model.onnx_check import MAX_BYTES, checked_facts, graph_sha256
+
+FORMAT_VERSION = 1
+GLYPH_VERSION = 2
+"""Which normalisation of glyphs a model expects; raised whenever `reading.glyph` gives other pixels."""
+NOT_A_DIGIT = "not a digit"
+"""The label of the class for ink that is no digit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a model file says about itself.
+
+    Attributes:
+        name: what readings say in `model`.
+        labels: of each output, "0" to "9", and perhaps `NOT_A_DIGIT` last.
+        glyph_version: the normalisation that it was trained on.
+        temperature: the logits are divided by it to give calibrated probabilities; 1 = as trained.
+        recipe: the whole recipe that it was trained by.
+        risk_coverage: rows (threshold, error, coverage) on held-out data: of the readings with
+            confidence >= threshold, the share that is wrong, and the share of all that remains.
+        data: name -> sha256 of the content it was trained on.
+        scores: name -> number, measured on `data` or the test set named in the key.
+        created: ISO 8601 UTC.
+        digitry: the version that wrote it.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    glyph_version: int = GLYPH_VERSION
+    temperature: float = 1.0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    risk_coverage: tuple[tuple[float, float, float], ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    created: str = ""
+    digitry: str = ""
+
+    def __post_init__(self) -> None:
+        digits = tuple(str(value) for value in range(10))
+        if self.labels not in (digits, (*digits, NOT_A_DIGIT)):
+            raise ModelError(
+                f"has the labels {list(self.labels)}",
+                remedy="a reader of digits has 0 to 9, in order",
+            )
+        if self.glyph_version != GLYPH_VERSION:
+            raise ModelError(
+                f"was trained on glyphs of version {self.glyph_version}; this digitry makes "
+                f"version {GLYPH_VERSION}",
+                remedy="train it again, or use the digitry that made it",
+            )
+        if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 100):
+            raise ModelError(
+                f"has the temperature {self.temperature}", remedy="0.01 to 100 is sane"
+            )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked model file, in memory.
+
+    Attributes:
+        onnx: the bytes of the whole file.
+        metadata: what it says about itself; temperature and curve are those of the calibration, if any.
+        sha256: of the whole file.
+        source: the name or path that it came from.
+        calibration: to the user's own images, found beside the model and applied.
+        version: of a model that is known by name: `shipped`, or the number of the user's version;
+            None for a file.
+    """
+
+    onnx: bytes = field(repr=False)
+    metadata: Metadata
+    sha256: str
+    source: str
+    calibration: Calibration | None = None
+    version: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What `load` gives this very model for, whatever becomes the default meanwhile."""
+        if self.version is None:
+            return self.source
+        return f"{self.source.partition('@')[0]}@{self.version}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of all that decides how an image is read: the file, and its calibration."""
+        if self.calibration is None:
+            return self.sha256
+        facts = json.dumps(asdict(self.calibration), sort_keys=True)
+        return hashlib.sha256((self.sha256 + facts).encode()).hexdigest()
+
+
+def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
+    """Write a model file, atomically, after checking it as a reader would.
+
+    Args:
+        path: where to; what is there stays if anything fails.
+        onnx_model: a serialised ONNX model without our metadata.
+        metadata: its facts.
+
+    Raises:
+        ModelError: the model is not one that `load` would accept.
+    """
+    import onnx
+
+    model = onnx.load_model_from_string(onnx_model)
+    facts = {
+        "format": FORMAT_VERSION,
+        **asdict(metadata),
+        "graph_sha256": graph_sha256(onnx_model),
+    }
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "digitry", json.dumps(facts, allow_nan=False)
+    content = model.SerializeToString()
+    artifact = parse(content, source=str(path))
+    files.write_bytes(path, content)
+    return artifact
+
+
+def parse(content: bytes, *, source: str) -> Artifact:
+    """Check the bytes of a model file and read its metadata; nothing of it is run.
+
+    Raises:
+        ModelError: it is not an undamaged model of ours.
+    """
+    try:
+        if len(content) > MAX_BYTES:
+            raise ModelError(f"is larger than {MAX_BYTES >> 20} MiB", remedy="no digit model is")
+        facts = checked_facts(content)
+        version = facts.get("format")
+        if version != FORMAT_VERSION:
+            raise ModelError(
+                f"has the file format {version!r}; this digitry reads {FORMAT_VERSION}",
+                remedy="update digitry",
+            )
+        if facts.get("graph_sha256") != graph_sha256(content):
+            raise ModelError(
+                "is damaged: its graph does not match its sha256", remedy="copy it again"
+            )
+        return Artifact(content, _metadata(facts), hashlib.sha256(content).hexdigest(), source)
+    except ModelError as error:
+        raise ModelError(error.what, where=source, remedy=error.remedy) from error
+
+
+def _metadata(facts: dict[str, Any]) -> Metadata:
+    try:
+        for name, kind in _PLAIN.items():
+            if not isinstance(facts[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        if not all(math.isfinite(number) for row in facts["risk_coverage"] for number in row):
+            raise ValueError("risk_coverage is not finite")
+        return Metadata(
+            **{f.name: facts[f.name] for f in fields(Metadata) if f.name not in _TYPED},
+            labels=tuple(str(label) for label in facts["labels"]),
+            glyph_version=int(facts["glyph_version"]),
+            temperature=float(facts["temperature"]),
+            risk_coverage=tuple(
+                (float(threshold), float(error), float(coverage))
+                for threshold, error, coverage in facts["risk_coverage"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(
+            f"has metadata that cannot be read ({type(error).__name__}: {error})",
+            remedy="export it again with digitry",
+        ) from error
+
+
+_TYPED = ("labels", "glyph_version", "temperature", "risk_coverage")
+_PLAIN = {"name": str, "recipe": dict, "data": dict, "scores": dict, "created": str, "digitry": str}

@@ -1,0 +1,135 @@
+"""The page and the HTTP API: what a request asks, handed to readers and the store; what they say, as JSON.
+
+No route takes an address, a path of this machine or a model file. Images are decoded where `readers`
+does it, and are not kept unless somebody corrects what was read.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from digitry import __version__
+from digitry.corrections.store import Corrections, StoreError, StoreFullError
+from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
+from digitry.model.artifact import Artifact
+from digitry.model.load import load_model
+from digitry.serving import metrics
+from digitry.serving.dispatch import Readers
+from digitry.serving.explain import Explainer
+from digitry.serving.guard import Guard, Hosts, Limits
+from digitry.serving.problems import Problem, busy
+from digitry.serving.routes.corrections import add_corrections
+from digitry.serving.routes.health import add_health
+from digitry.serving.routes.page import add_page
+from digitry.serving.routes.reading import add_reading
+from digitry.serving.service import Service, first_fault, refusals
+
+
+def create_app(
+    readers: Readers,
+    store: Corrections,
+    *,
+    model: Artifact | None = None,
+    limits: Limits | None = None,
+    hosts: Hosts | None = None,
+    token: str | None = None,
+) -> FastAPI:
+    """Build the service as an ASGI application.
+
+    Args:
+        readers: who reads the images; closed when the application ends.
+        store: where corrections are kept; closed when the application ends.
+        model: what the readers read with; the shipped one if None.
+        limits: see `Limits`.
+        hosts: the names under which it may be called; this machine's loopback if None.
+        token: what every client must show, or None.
+
+    Raises:
+        ModelError: the model is missing or damaged.
+    """
+    model = load_model("reader") if model is None else model
+    limits = limits or Limits()
+    counted = metrics.Metrics()
+    service = Service(readers, store, model, Explainer(model), limits, counted)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        readers.close()
+        store.close()
+
+    app = FastAPI(
+        title="digitry",
+        version=__version__,
+        description="Reads handwritten digits from images, and keeps what people correct.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=refusals("malformed-request", "token-needed", "foreign-origin", "foreign-host"),
+        license_info={"name": "Apache-2.0"},
+    )
+    app.state.service = service
+    app.add_middleware(Guard, limits=limits, hosts=hosts or Hosts(), token=token, metrics=counted)
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(DigitryError, _on_error)
+    add_reading(app)
+    add_corrections(app)
+    add_health(app)
+    add_page(app)
+    return app
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    if not isinstance(error, Problem):
+        raise error
+    return error.response()
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = error.errors()
+    if faults[0]["loc"][:1] == ("path",):
+        return await _on_problem(request, Problem("not-found", "there is no such address"))
+    return await _on_problem(request, Problem("invalid-option", first_fault(faults)))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "malformed-request")
+    return await _on_problem(
+        request, Problem(kind, str(error.detail), headers=dict(error.headers or {}))
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    """Turn one of our errors into a refusal; what it says about this machine's paths stays here."""
+    if not isinstance(error, DigitryError):
+        raise error
+    detail = error.what + (f"; {error.remedy}" if error.remedy else "")
+    if isinstance(error, StoreFullError):
+        problem = Problem("store-full", "the correction was not kept; the disk is full")
+    elif isinstance(error, StoreError):
+        problem = Problem(
+            "store-unavailable",
+            "the store of corrections does not answer; reading goes on",
+            headers={"Retry-After": "5"},
+        )
+    elif isinstance(error, ImageError):
+        problem = Problem("unreadable-image", detail)
+    elif isinstance(error, UnavailableError):
+        problem = busy()
+    elif isinstance(error, UsageError):
+        problem = Problem("invalid-option", detail)
+    else:
+        raise error
+    return await _on_problem(request, problem)

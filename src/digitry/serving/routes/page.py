@@ -1,0 +1,60 @@
+"""Routes that give the web page and its documents."""
+
+import hashlib
+from importlib import resources
+
+from fastapi import FastAPI, Request, Response
+
+from digitry.serving.problems import Problem
+from digitry.serving.service import READING
+
+PAGE = {
+    "index.html": "text/html; charset=utf-8",
+    "docs.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+"""Files of the page beside its modules, with their types."""
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def add_page(app: FastAPI) -> None:
+    """Add the web page and its documents."""
+    folder = resources.files("digitry.serving") / "page"
+    types = dict(PAGE)
+    types |= {
+        file.name: "text/javascript; charset=utf-8"
+        for file in folder.iterdir()
+        if file.name.endswith(".js")
+    }
+    # A few small files, read once: no request ever names a path.
+    files = {name: (folder / name).read_bytes() for name in types if (folder / name).is_file()}
+    tags = {
+        name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in files.items()
+    }
+
+    def give(request: Request, name: str) -> Response:
+        if name not in files:
+            raise Problem("not-found", "the page has no such file")
+        headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
+        return Response(files[name], headers={**headers, "Content-Type": types[name]})
+
+    @app.api_route("/", methods=READING, include_in_schema=False)
+    async def index(request: Request) -> Response:
+        return give(request, "index.html")
+
+    @app.api_route("/docs", methods=READING, include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return give(request, "docs.html")
+
+    @app.api_route("/page/{name}", methods=READING, include_in_schema=False)
+    async def file(request: Request, name: str) -> Response:
+        return give(request, name)
+
+    @app.api_route("/favicon.ico", methods=READING, include_in_schema=False)
+    async def icon(request: Request) -> Response:
+        return give(request, "icon.svg")

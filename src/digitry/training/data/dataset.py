@@ -1,0 +1,156 @@
+"""Labelled images: `Split`, and `Dataset`, which has one to train on and one to test on."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.errors import DataError
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+
+LICENCES = {
+    "mnist": "CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)",
+    "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
+}
+# What is drawn from MNIST stays under MNIST's licence.
+LICENCES["pages"] = LICENCES["mnist"]
+
+ORIGINS = {
+    "mnist": "MNIST database of handwritten digits",
+    "uci": "Optical Recognition of Handwritten Digits, UCI, doi.org/10.24432/C50P49",
+    "pages": "pages that digitry draws from MNIST, the database of handwritten digits",
+}
+"""What the named data sets are, or are made of."""
+
+OWN = "your own; digitry knows no licence of it"
+
+
+TEST_SHARE = 1 / 6
+"""Of a set without a test part of its own: MNIST's proportion, 10,000 of 60,000."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: (n, 28, 28) uint8, ink = 255 on a ground of 0.
+        labels: (n,) uint8, 0 to 9.
+        names: where each image came from (a file, a line, an array's row); empty for a named set.
+        turned: indices of images that came as dark ink on a light ground, unlike most of the set.
+            Loading has turned them round; `explore` reports them.
+    """
+
+    images: Bytes
+    labels: Bytes
+    names: tuple[str, ...] = ()
+    turned: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.shape != (count, 28, 28) or self.images.dtype != np.uint8:
+            raise DataError(
+                f"images are {self.images.shape} {self.images.dtype}, not (n, 28, 28) uint8"
+            )
+        if self.labels.shape != (count,) or self.labels.dtype != np.uint8:
+            raise DataError(
+                f"labels are {self.labels.shape} {self.labels.dtype}, not ({count},) uint8"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Sequence[int] | npt.NDArray[np.int64]) -> "Split":
+        """Give the images of these indices, in this order."""
+        chosen = np.asarray(index, np.int64)
+        turned = np.zeros(len(self), bool)
+        turned[list(self.turned)] = True
+        return Split(
+            self.images[chosen],
+            self.labels[chosen],
+            tuple(self.names[i] for i in chosen) if self.names else (),
+            tuple(int(i) for i in np.flatnonzero(turned[chosen])),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, ready to train and test on.
+
+    Attributes:
+        name: `mnist`, `uci`, or the name of the user's folder or file.
+        train: what to train on; a validation part is taken from its end.
+        test: what to test on; never trained on.
+        sha256: of the images and labels of both parts, whatever files they came in.
+        licence: of the data.
+        source: the folder, file or package that it was found in, and how it was split if we did it.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    sha256: str
+    licence: str
+    source: str
+
+
+def hold_out(split: Split, share: float) -> tuple[Split, Split]:
+    """Cut the last share of the images off, before any shuffling, as Keras' `validation_split` does.
+
+    Args:
+        split: what to cut.
+        share: in [0, 1).
+
+    Returns:
+        What stays, and what is held out.
+    """
+    at = math.floor(len(split) * (1 - share))
+    return split.take(np.arange(at)), split.take(np.arange(at, len(split)))
+
+
+def stratified(split: Split, pixels: Bytes | None = None) -> tuple[Split, Split]:
+    """Hold out `TEST_SHARE` of each class, but at least one image where a class has two or more.
+
+    Args:
+        split: what to cut.
+        pixels: (n, …) uint8 that the choice goes by; None = the images.
+    """
+    pixels = split.images if pixels is None else pixels
+    held = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        index = np.flatnonzero(split.labels == label)
+        count = max(1, round(len(index) * TEST_SHARE)) if len(index) > 1 else 0
+        held[by_content(pixels, index)[:count]] = True
+    return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+
+
+def is_grouped(labels: Bytes) -> bool:
+    """Say whether labels change less than half as often as they would in a random order."""
+    shares = np.bincount(labels, minlength=10) / len(labels)
+    expected = (len(labels) - 1) * float(1 - (shares**2).sum())
+    return int((labels[1:] != labels[:-1]).sum()) < expected / 2
+
+
+def dataset_of(name: str, train: Split, test: Split, licence: str, source: str) -> Dataset:
+    """Make a data set of its two parts, with the sha256 of their content."""
+    digest = hashlib.sha256()
+    for array in (train.images, train.labels, test.images, test.labels):
+        digest.update(f"{array.shape}".encode())
+        digest.update(array.tobytes())
+    return Dataset(name, train, test, digest.hexdigest(), licence, source)
+
+
+def by_content(pixels: Bytes, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Order images by the sha256 of their pixels: as good as random, and the same on any machine.
+
+    No generator's stream is promised to stay, but this is; and equal images lie side by side.
+    """
+    digests = [hashlib.sha256(b"digitry" + pixels[i].tobytes()).digest() for i in index]
+    return index[np.array(sorted(range(len(index)), key=digests.__getitem__), np.int64)]

@@ -1,0 +1,326 @@
+"""A user's own data set, a folder or a file -> a training part and perhaps a test part.
+
+The forms: class folders of pictures, pictures with a labels.csv, IDX pairs, .npz, CSV.
+No name in a table leads out of its folder; archives are not unpacked.
+"""
+
+import csv
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from digitry.errors import DataError, ImageError
+from digitry.training.data.dataset import Bytes, Split
+from digitry.training.data.formats import (
+    MAX_IMAGES,
+    from_arrays,
+    light_ground,
+    normalised,
+    open_stream,
+    parse_csv,
+    parse_idx,
+    parse_npz,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMS = (
+    "give a folder of class folders called 0 to 9, a folder with labels.csv, "
+    "a folder of IDX files, an .npz file, or a .csv file with the columns label, pixel0 to pixel783"
+)
+PICTURES = "give a folder of class folders called 0 to 9, or a folder with labels.csv"
+CLASSES = tuple(str(value) for value in range(10))
+
+
+def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split | None]:
+    """Read a user's own data set.
+
+    28x28 grey images with light ink on a dark ground are taken as they are; all others go through
+    the reader's normalisation.
+
+    Args:
+        path: a folder or a file, in one of the forms of `FORMS`. A folder of pictures may have the
+            subfolders `train` and `test` (or `training` and `testing`).
+        console: shows the progress through many pictures.
+
+    Returns:
+        The training part, and the test part if the data set has one.
+
+    Raises:
+        DataError: a file, row, label or size is wrong.
+    """
+    if path.is_dir():
+        return _folder(path, console)
+    if not path.is_file():
+        raise DataError(
+            "there is no such data set", where=path, remedy=f"name mnist, uci, or {FORMS}"
+        )
+    name = path.name.lower()
+    if name.endswith(".npz"):
+        with open_stream(path, gzipped=False) as stream:
+            return parse_npz(stream, where=path)
+    if name.endswith((".csv", ".csv.gz")):
+        with open_stream(path) as stream:
+            return parse_csv(stream, where=path), None
+    if "ubyte" in name:
+        raise DataError("is half of a pair of IDX files", where=path, remedy="give their folder")
+    if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")):
+        raise DataError("is an archive", where=path, remedy="unpack it, then give the folder")
+    raise DataError("is of no known form", where=path, remedy=FORMS)
+
+
+def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
+    """List the pictures of a labelled folder, and leave the reading of them to the caller.
+
+    Args:
+        folder: of class folders 0 to 9, or with a labels.csv; of subfolders `train` and `test` (or
+            `training` and `testing`) the latter is taken.
+
+    Returns:
+        (path, 0 to 9) of each.
+
+    Raises:
+        DataError: it is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError("is no folder", where=folder, remedy=PICTURES)
+    for train, test in (("train", "test"), ("training", "testing")):
+        if (folder / train).is_dir() and (folder / test).is_dir():
+            folder = folder / test
+            break
+    try:
+        listed = _labelled(folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+        ) from error
+    if not listed:
+        raise DataError("holds no pictures", where=folder, remedy=PICTURES)
+    return listed
+
+
+def _folder(folder: Path, console: "Console | None") -> tuple[Split, Split | None]:
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
+    except OSError as error:
+        raise DataError(
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+        ) from error
+    if not entries:
+        raise DataError("is an empty folder", where=folder, remedy=FORMS)
+    names = {entry.name.lower(): entry for entry in entries}
+    for train, test in (("train", "test"), ("training", "testing")):
+        if train in names and names[train].is_dir():
+            parts = [_pictures(names[train], console)]
+            if test in names:
+                parts.append(_pictures(names[test], console))
+            return parts[0], parts[1] if len(parts) == 2 else None
+    idx = {
+        (match["stem"], match["kind"].lower()): entry
+        for entry in entries
+        if (match := _IDX_NAME.match(entry.name))
+    }
+    if idx:
+        return _idx_folder(folder, idx)
+    if "train.csv" in names:
+        train_part, _ = read(names["train.csv"])
+        return train_part, read(names["test.csv"])[0] if "test.csv" in names else None
+    return _pictures(folder, console), None
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini", "__MACOSX")
+
+
+_IDX_NAME = re.compile(
+    r"^(?P<stem>.*?)[-_.](?P<kind>images|labels)[-.]idx[13][-.]ubyte(\.gz)?$", re.I
+)
+
+
+def _idx_folder(folder: Path, found: dict[tuple[str, str], Path]) -> tuple[Split, Split | None]:
+    stems = sorted({stem for stem, _ in found})
+    tests = [stem for stem in stems if stem.lower().startswith(("t10k", "test"))]
+    trains = [stem for stem in stems if stem not in tests]
+    if len(trains) != 1 or len(tests) > 1:
+        raise DataError(
+            f"holds IDX files of {', '.join(stems)}",
+            where=folder,
+            remedy="keep one pair train-images, train-labels, and at most one of t10k-",
+        )
+    parts = []
+    for stem in (*trains, *tests):
+        for kind in ("images", "labels"):
+            if (stem, kind) not in found:
+                raise DataError(f"lacks {stem}-{kind}", where=folder, remedy="add the missing file")
+        arrays = []
+        for kind, rank in (("images", 3), ("labels", 1)):
+            with open_stream(found[stem, kind]) as stream:
+                array = parse_idx(stream, where=found[stem, kind])
+            if array.ndim != rank:
+                raise DataError(
+                    f"holds no {kind}", where=found[stem, kind], remedy="check which file is which"
+                )
+            arrays.append(array)
+        parts.append(from_arrays(*arrays, where=found[stem, "images"], prefix=f"{stem}-images"))
+    return parts[0], parts[1] if tests else None
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def _pictures(folder: Path, console: "Console | None") -> Split:
+    listed = _labelled(folder)
+    if not listed:
+        raise DataError("holds no pictures", where=folder, remedy=FORMS)
+    if len(listed) > MAX_IMAGES:
+        raise DataError(
+            f"holds {len(listed):,} pictures", where=folder, remedy=f"{MAX_IMAGES:,} at most"
+        )
+    images = np.zeros((len(listed), 28, 28), np.uint8)
+    turned, faults = [], []
+    for index, (path, _) in enumerate(_shown(listed, f"reading {folder.name}", console)):
+        try:
+            images[index], inverted = _picture(path)
+        except ImageError as error:
+            faults.append((path, error.what))
+            continue
+        if inverted:
+            turned.append(index)
+    if faults:
+        path, reason = faults[0]
+        others = ", ".join(str(other.relative_to(folder)) for other, _ in faults[1:6])
+        more = f" (and {len(faults) - 1} more: {others})" if others else ""
+        raise DataError(f"{reason}{more}", where=path, remedy="repair or remove the picture")
+    return Split(
+        images,
+        np.array([label for _, label in listed], np.uint8),
+        tuple(path.relative_to(folder).as_posix() for path, _ in listed),
+        tuple(turned) if 2 * len(turned) < len(listed) else (),
+    )
+
+
+def _labelled(folder: Path) -> list[tuple[Path, int]]:
+    table = folder / "labels.csv"
+    return _listed(table) if table.is_file() else _sorted_by_class(folder)
+
+
+def _sorted_by_class(folder: Path) -> list[tuple[Path, int]]:
+    listed = []
+    for entry in sorted(folder.iterdir()):
+        if _hidden(entry):
+            continue
+        if entry.name not in CLASSES or not entry.is_dir():
+            raise DataError("is no folder of a class, 0 to 9", where=entry, remedy=FORMS)
+        pictures = sorted(path for path in entry.rglob("*") if path.is_file() and not _hidden(path))
+        listed += [(path, int(entry.name)) for path in pictures]
+    return listed
+
+
+def _listed(table: Path) -> list[tuple[Path, int]]:
+    """Read labels.csv: a header, then on each line a path within the folder and a label."""
+    folder = table.parent.resolve()
+    listed, seen = [], dict[Path, int]()
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream, strict=True)
+            header = [name.strip().lower() for name in next(rows, [])]
+            if header.count("file") != 1 or header.count("label") != 1:
+                raise DataError(
+                    f"has the columns {', '.join(header)[:80] or 'of an empty file'}",
+                    where=table,
+                    remedy="its first line must name the columns file,label",
+                )
+            for row in rows:
+                at = f"{table}, line {rows.line_num}"
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise DataError(
+                        f"has {len(row)} fields, not {len(header)}",
+                        where=at,
+                        remedy="repair the line",
+                    )
+                name, label = row[header.index("file")].strip(), row[header.index("label")].strip()
+                if label not in CLASSES:
+                    raise DataError(
+                        f"has the label {label[:20]!r}", where=at, remedy="labels are 0 to 9"
+                    )
+                path = folder / name
+                # A table must not make us read, and report on, files elsewhere on the machine.
+                if "\0" in name or not path.resolve().is_relative_to(folder):
+                    raise DataError(
+                        f"names {name[:80]!r}, outside its folder",
+                        where=at,
+                        remedy="keep pictures beside it",
+                    )
+                if not path.is_file():
+                    raise DataError(
+                        f"names {name[:80]!r}, which is not there",
+                        where=at,
+                        remedy="add it or drop the line",
+                    )
+                if path in seen:
+                    raise DataError(
+                        f"names {name[:80]!r} again, after line {seen[path]}",
+                        where=at,
+                        remedy="drop one line",
+                    )
+                seen[path] = rows.line_num
+                listed.append((table.parent / name, int(label)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"is no CSV in UTF-8 ({error})", where=table, remedy="save it again"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror})", where=table, remedy="check names and rights"
+        ) from error
+    return listed
+
+
+def _shown(
+    listed: list[tuple[Path, int]], what: str, console: "Console | None"
+) -> Iterator[tuple[Path, int]]:
+    if console is None:
+        yield from listed
+        return
+    from rich.progress import track
+
+    yield from track(listed, what, console=console, transient=True)
+
+
+def _picture(path: Path) -> tuple[Bytes, bool]:
+    grey = _grey_28(path)
+    if grey is None:
+        return normalised(path), False
+    if light_ground(grey[None])[0]:
+        return normalised(path), True
+    return grey, False
+
+
+def _grey_28(path: Path) -> Bytes | None:
+    """Give the pixels of a picture that is 28x28 and grey; None for every other one."""
+    from PIL import Image
+
+    from digitry.reading.image import FORMATS
+
+    try:
+        with warnings.catch_warnings():
+            # The reader has its own limits on size; here only the header is looked at.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.size != (28, 28) or image.mode not in ("1", "L", "P", "RGB"):
+                    return None
+                if "transparency" in image.info or image.getexif().get(0x0112, 1) != 1:
+                    return None
+                colours = np.asarray(image.convert("RGB"))
+    except Exception:  # noqa: BLE001
+        # Decoders raise anything on a damaged file; the reader, next, says what is wrong with it.
+        return None
+    grey = colours[..., 0]
+    return grey.copy() if (colours == grey[..., None]).all() else None

@@ -1,0 +1,225 @@
+"""Does a model's confidence mean what it says? Temperature, reliability, and what a threshold buys.
+
+numpy alone: this runs at the end of every training and must cost nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.errors import DataError
+from digitry.reading.classifier import softmax
+
+COOLEST, HOTTEST = 0.2, 10.0
+"""Bounds of a fitted temperature. Where every held-out image is right the likelihood only grows as the
+temperature falls to 0, which would make each confidence 1: a promise that no small set supports."""
+
+BINS = 15
+"""Bins of equal width, as in Guo et al. 2017, so that numbers compare with the literature."""
+
+ROWS = 64
+"""Most rows of a risk-coverage curve; it travels in every model file."""
+
+DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The images whose confidence lies in (low, high].
+
+    Attributes:
+        low, high: bounds of the confidence, in [0, 1].
+        count: images in it.
+        confidence: their mean confidence, in [0, 1]; None where there are none.
+        accuracy: the share of them that is right, in [0, 1]; None where there are none.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Bin":
+        """Rebuild a bin from its JSON form.
+
+        Raises:
+            KeyError: `data` has another form.
+        """
+        return cls(
+            *(data[name] for name in ("low", "high", "count", "confidence", "accuracy")),
+        )
+
+
+def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """Find the temperature T for which softmax(logits / T) is most likely to give the labels.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", arxiv.org/abs/1706.04599. The mean
+    negative log-likelihood is convex in 1 / T, so Newton's steps, kept within a shrinking bracket,
+    find the one minimum.
+
+    Args:
+        logits: (n, k) float, of images that the model was not trained on.
+        labels: (n,) integers below k.
+
+    Returns:
+        T, within `COOLEST` to `HOTTEST`; above 1 where the model is too sure of itself.
+
+    Raises:
+        DataError: there are no images.
+    """
+    if len(logits) == 0:
+        raise DataError("no held-out images to fit a temperature on", remedy="hold some out")
+    scores = logits.astype(np.float64)
+    truth = scores[np.arange(len(scores)), labels]
+    low, high = 1 / HOTTEST, 1 / COOLEST
+    inverse = 1.0  # 1 / T
+    for _ in range(60):
+        shares = softmax(scores, 1 / inverse)
+        mean = (shares * scores).sum(axis=1)
+        slope = float((mean - truth).mean())
+        # The variance of the logits under the model's own shares.
+        curvature = float((shares * (scores - mean[:, None]) ** 2).sum(axis=1).mean())
+        if slope > 0:
+            high = inverse
+        else:
+            low = inverse
+        step = inverse - slope / curvature if curvature > 0 else low
+        if not low < step < high:
+            step = (low + high) / 2
+        if abs(step - inverse) < 1e-9:
+            break
+        inverse = step
+    return float(np.clip(1 / inverse, COOLEST, HOTTEST))
+
+
+def reliability(
+    probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], bins: int = BINS
+) -> tuple[Bin, ...]:
+    """Sort images by the confidence of their best label, and see how many are right in each bin.
+
+    Args:
+        probabilities: (n, k) float, rows sum to 1.
+        labels: (n,) integers below k.
+        bins: of equal width over (0, 1].
+
+    Returns:
+        As many bins, from the least to the most confident, the empty ones too.
+    """
+    right = probabilities.argmax(axis=1) == labels
+    return binned(probabilities.max(axis=1).astype(np.float64), right, bins)
+
+
+def binned(
+    confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = BINS
+) -> tuple[Bin, ...]:
+    """Sort answers of any kind by their confidence, and see how many are right in each bin.
+
+    Args:
+        confidence: (n,) float, in [0, 1].
+        right: (n,) whether each is right.
+        bins: of equal width over (0, 1].
+
+    Returns:
+        As `reliability`.
+    """
+    # A confidence on an edge belongs to the bin below it, as in (low, high].
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    sums = np.bincount(index, confidence, minlength=bins)
+    hits = np.bincount(index, right, minlength=bins)
+    return tuple(
+        Bin(
+            low=number / bins,
+            high=(number + 1) / bins,
+            count=int(count),
+            confidence=float(sums[number] / count) if count else None,
+            accuracy=float(hits[number] / count) if count else None,
+        )
+        for number, count in enumerate(counts)
+    )
+
+
+def expected_calibration_error(
+    probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], bins: int = BINS
+) -> float:
+    """Give the mean distance between confidence and accuracy over bins, weighted by their images.
+
+    Args:
+        probabilities: (n, k) float, rows sum to 1.
+        labels: (n,) integers below k.
+        bins: of equal width over (0, 1].
+
+    Returns:
+        The ECE in [0, 1]; 0 = every confidence means what it says.
+    """
+    return gap(reliability(probabilities, labels, bins))
+
+
+def gap(bins: tuple[Bin, ...]) -> float:
+    """Give the expected calibration error of bins that are already counted, in [0, 1]."""
+    total = sum(part.count for part in bins)
+    return sum(
+        part.count / total * abs(part.accuracy - part.confidence)
+        for part in bins
+        if part.accuracy is not None and part.confidence is not None
+    )
+
+
+def risk_coverage(
+    probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
+) -> tuple[tuple[float, float, float], ...]:
+    """Say, for thresholds on the confidence, how many readings remain and how many of them are wrong.
+
+    An image whose best label is not a digit is refused at every threshold: it never counts as read,
+    and always as one of all. An image of no digit that is read as one is an error.
+
+    Args:
+        probabilities: (n, k) float, calibrated; k is 10, or 11 with "not a digit" last.
+        labels: (n,) integers below k.
+
+    Returns:
+        Rows (threshold, error, coverage), thresholds rising, at most 64: of the images with
+        confidence >= threshold, the share that is wrong; and the share of all that they are.
+    """
+    best = probabilities.argmax(axis=1)
+    read = best < DIGITS
+    confidence = probabilities.max(axis=1).astype(np.float64)[read]
+    wrong = (best != labels)[read]
+    if len(confidence) == 0:
+        return ()
+    order = np.argsort(-confidence, kind="stable")
+    confidence, wrong = confidence[order], wrong[order]
+    kept = np.arange(1, len(confidence) + 1)
+    errors = np.cumsum(wrong) / kept
+    # A threshold takes all images of equal confidence or none: only the last of each can be a row.
+    ends = np.flatnonzero(np.append(np.diff(confidence) != 0, True))
+    rows = [
+        (float(confidence[end]), float(errors[end]), float(kept[end] / len(labels)))
+        for end in _spread(ends, errors, kept)
+    ]
+    return tuple(reversed(rows))
+
+
+def _spread(
+    ends: npt.NDArray[np.intp], errors: npt.NDArray[np.floating], kept: npt.NDArray[np.integer]
+) -> npt.NDArray[np.intp]:
+    """Thin rows where the curve says least: errors all lie among the least confident images."""
+    if len(ends) <= ROWS:
+        return ends
+    # Half of the rows at even steps of coverage; half just before the 1st, 2nd, ... error, in growing
+    # steps, since small shares of errors are what one asks for.
+    wrong = np.rint(errors[ends] * kept[ends])
+    half = ROWS // 2
+    by_coverage = np.searchsorted(kept[ends], np.linspace(kept[ends[0]], kept[ends[-1]], half))
+    by_errors = np.searchsorted(wrong, np.geomspace(1, max(wrong[-1], 2), half)) - 1
+    chosen = np.unique(np.concatenate([by_coverage, by_errors]).clip(0, len(ends) - 1))
+    return np.asarray(ends[chosen], np.intp)

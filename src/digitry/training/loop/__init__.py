@@ -1,0 +1,1 @@
+"""The training loop: a recipe and a split to a trained model."""

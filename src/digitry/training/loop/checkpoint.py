@@ -1,0 +1,150 @@
+"""The state of a training run in one file, so that a killed run goes on as if nothing had been.
+
+A checkpoint is a NumPy .npz without pickle: arrays, and one JSON text. It is replaced whole after
+each epoch, and every array carries the checksum of the zip format.
+"""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry import files
+from digitry.errors import DataError, ModelError, UsageError
+from digitry.training.data.dataset import Split
+from digitry.training.recipes import Recipe
+
+FORMAT_VERSION = 2
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a run needs to go on after a whole epoch.
+
+    Attributes:
+        recipe: of the run.
+        data_sha256: of the images and labels that it was given, see `fingerprint`.
+        arrays: weights, optimizer, averages, moving statistics, random generators.
+        facts: everything that is not an array, as JSON: epoch, step, history, early stopping.
+    """
+
+    recipe: Recipe
+    data_sha256: str
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any]
+
+
+def fingerprint(split: Split) -> str:
+    """Give the sha256 of the images and labels of a split, with their shapes."""
+    digest = hashlib.sha256()
+    for array in (split.images, split.labels):
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; whoever kills the process, `path` holds the old one or the new one."""
+    facts = {
+        "format": FORMAT_VERSION,
+        "recipe": checkpoint.recipe.to_dict(),
+        "data_sha256": checkpoint.data_sha256,
+        "facts": checkpoint.facts,
+    }
+    arrays: dict[str, Any] = {f"array_{name}": v for name, v in checkpoint.arrays.items()}
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        UsageError: there is none.
+        ModelError: it is damaged, or of another version.
+    """
+    if not path.is_file():
+        raise UsageError(
+            "there is no checkpoint to resume from",
+            where=path,
+            remedy="name the folder of a run that was broken off, or start without resuming",
+        )
+    try:
+        # Our own handle: NumPy leaves its one open when the content is no zip.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+        facts = json.loads(content.pop("facts").tobytes())
+        version = facts["format"]
+        if version == FORMAT_VERSION:
+            return Checkpoint(
+                recipe=Recipe.from_dict(facts["recipe"]),
+                data_sha256=facts["data_sha256"],
+                arrays={name.removeprefix("array_"): content[name] for name in content},
+                facts=facts["facts"],
+            )
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        RecursionError,
+        UsageError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        # The ways in which a cut or altered zip, array or JSON text makes itself felt.
+        raise damaged(path, type(error).__name__) from error
+    raise ModelError(
+        f"is a checkpoint of format {version!r}; this digitry reads {FORMAT_VERSION}",
+        where=path,
+        remedy="resume with the digitry that wrote it",
+    )
+
+
+def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
+    """Read the checkpoint of the very same run; only `epochs` may differ.
+
+    Raises:
+        UsageError: there is none, or it belongs to another recipe.
+        DataError: it was trained on other data.
+        ModelError: it is damaged.
+    """
+    found = load(path)
+    old, new = found.recipe.to_dict(), recipe.to_dict()
+    other = [name for name in new if name != "epochs" and old[name] != new[name]]
+    if other:
+        changes = ", ".join(f"{name} {old[name]!r} -> {new[name]!r}" for name in other)
+        raise UsageError(
+            f"the recipe is not the one that was broken off ({changes})",
+            where=path,
+            remedy="resume with the old settings (only epochs may differ), or start anew",
+        )
+    if found.data_sha256 != data_sha256:
+        raise DataError(
+            "the training data are not those of the run that was broken off",
+            where=path,
+            remedy="resume with the same data, or start anew",
+        )
+    return found
+
+
+def damaged(path: Path, why: str) -> ModelError:
+    """Give the error for a checkpoint that cannot be used."""
+    return ModelError(
+        f"is cut, damaged or no checkpoint ({why})",
+        where=path,
+        remedy="start the training anew",
+    )

@@ -1,0 +1,179 @@
+"""Keras' optimizers over one flat buffer: the same arithmetic, a handful of operations a step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from digitry.training.recipes import Recipe
+
+DEFAULT_LEARNING_RATE = 0.001
+"""Keras' default for Adam and RMSprop."""
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) as Keras does it: epsilon stands outside the bias correction.
+
+    Args:
+        weights: (n,) float32, changed by `step`.
+        gradient: (n,) float32, read by `step`.
+        fused: use PyTorch's single kernel. It takes epsilon inside the bias correction and as a
+            number, so a CUDA graph, which would freeze that number, goes without it.
+    """
+
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
+
+    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, *, fused: bool) -> None:
+        self.weights, self.gradient, self.fused = weights, gradient, fused
+        self.momentum = torch.zeros_like(weights)
+        self.velocity = torch.zeros_like(weights)
+        self._scratch = weights.new_empty(0 if fused else len(weights))
+        self._rate = weights.new_zeros(())
+        self._steps = weights.new_zeros(())
+
+    def prepare(self, step: int, learning_rate: float) -> None:
+        """Set what differs from step to step; `step` counts from 1."""
+        if self.fused:
+            self._steps.fill_(step)
+            self._learning_rate = learning_rate
+            self._epsilon = self.epsilon / math.sqrt(1 - self.beta_2**step)
+        else:
+            correction = math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+            self._rate.fill_(-learning_rate * correction)
+
+    def apply(self) -> None:
+        """Change the weights by one step."""
+        if self.fused:
+            torch._fused_adam_(
+                [self.weights], [self.gradient], [self.momentum], [self.velocity], [],
+                [self._steps], amsgrad=False, lr=self._learning_rate, beta1=self.beta_1,
+                beta2=self.beta_2, weight_decay=0.0, eps=self._epsilon, maximize=False,
+            )  # fmt: skip
+            return
+        self.momentum.lerp_(self.gradient, 1 - self.beta_1)
+        self.velocity.mul_(self.beta_2).addcmul_(
+            self.gradient, self.gradient, value=1 - self.beta_2
+        )
+        torch.sqrt(self.velocity, out=self._scratch).add_(self.epsilon)
+        torch.div(self.momentum, self._scratch, out=self._scratch)
+        self.weights.addcmul_(self._scratch, self._rate)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give the tensors that a checkpoint must hold."""
+        return {"momentum": self.momentum, "velocity": self.velocity}
+
+    def as_keras(self) -> dict[str, torch.Tensor]:
+        """Give what Keras' optimizer keeps for each weight, by its names."""
+        return self.state()
+
+
+class RMSprop:
+    """RMSprop (Hinton 2012) as Keras does it: epsilon stands under the root.
+
+    So what is kept is the velocity with epsilon added, whose root is wanted at each step.
+
+    Args:
+        weights: (n,) float32, changed by `step`.
+        gradient: (n,) float32, read by `step`.
+        fused: use PyTorch's single kernel for Adam, which without momentum, without epsilon and
+            infinitely long after the start is RMSprop. Its learning rate is a number, which a CUDA
+            graph would freeze.
+    """
+
+    rho, epsilon = 0.9, 1e-7
+
+    def __init__(self, weights: torch.Tensor, gradient: torch.Tensor, *, fused: bool) -> None:
+        self.weights, self.gradient, self.fused = weights, gradient, fused
+        self.raised = torch.full_like(weights, self.epsilon)
+        self._scratch = weights.new_empty(0 if fused else len(weights))
+        self._rate = weights.new_zeros(())
+        self._endless = weights.new_full((), 1e9)
+
+    def prepare(self, step: int, learning_rate: float) -> None:
+        """Set what differs from step to step."""
+        if self.fused:
+            self._learning_rate = learning_rate
+        else:
+            self._rate.fill_(-learning_rate)
+
+    def apply(self) -> None:
+        """Change the weights by one step."""
+        # rho * (raised + this) + (1 - rho) * g * g = rho * velocity + (1 - rho) * g * g + epsilon
+        self.raised.add_(self.epsilon * (1 - self.rho) / self.rho)
+        if self.fused:
+            # Its momentum without any memory is the gradient, which so is written over itself.
+            torch._fused_adam_(
+                [self.weights], [self.gradient], [self.gradient], [self.raised], [],
+                [self._endless], amsgrad=False, lr=self._learning_rate, beta1=0.0,
+                beta2=self.rho, weight_decay=0.0, eps=0.0, maximize=False,
+            )  # fmt: skip
+            return
+        self.raised.mul_(self.rho).addcmul_(self.gradient, self.gradient, value=1 - self.rho)
+        torch.rsqrt(self.raised, out=self._scratch).mul_(self._rate)
+        self.weights.addcmul_(self.gradient, self._scratch)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give the tensors that a checkpoint must hold."""
+        return {"raised": self.raised}
+
+    def as_keras(self) -> dict[str, torch.Tensor]:
+        """Give what Keras' optimizer keeps for each weight, by its names."""
+        return {"velocity": (self.raised - self.epsilon).clamp_min_(0)}
+
+
+def optimizer_for(
+    recipe: Recipe, weights: torch.Tensor, gradient: torch.Tensor
+) -> "Adam | RMSprop":
+    """Give the optimizer of a recipe over the flat buffers of its weights and gradients."""
+    if recipe.optimizer == "rmsprop":
+        return RMSprop(weights, gradient, fused=weights.device.type == "cpu")
+    return Adam(weights, gradient, fused=weights.device.type == "cpu")
+
+
+def keras_twin(recipe: Recipe) -> Any:
+    """Give the Keras optimizer of the same settings: what callbacks see and what files name."""
+    from digitry.training.network.build import keras
+
+    kind = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[recipe.optimizer]
+    return kind(learning_rate=recipe.learning_rate or DEFAULT_LEARNING_RATE)
+
+
+def hand_over(
+    state: Mapping[str, Sequence[torch.Tensor]], step: int, twin: Any, variables: Sequence[Any]
+) -> None:
+    """Give the Keras optimizer what ours has learnt, so that Keras can go on from there.
+
+    Args:
+        state: `momentum` and `velocity`, or the latter alone: one tensor for each variable.
+        step: steps made.
+        twin: from `keras_twin`.
+        variables: the model's trainable ones.
+    """
+    if not twin.built:
+        twin.build(variables)
+    twin.iterations.assign(step)
+    for name, tensors in state.items():
+        own = [variable for variable in twin.variables if variable.path.endswith(f"_{name}")]
+        for variable, tensor in zip(own, tensors, strict=True):
+            variable.assign(tensor)
+
+
+def schedule(recipe: Recipe, step: int, steps: int) -> float:
+    """Give the share of the peak learning rate at a step.
+
+    Args:
+        recipe: names the schedule.
+        step: 0-based, over the whole training.
+        steps: of the whole training.
+
+    Returns:
+        1 if constant. One-cycle (Smith & Topin 2019, with straight lines): from near 0 up to 1 over
+        the share `warmup`, then down to near 0.
+    """
+    if recipe.schedule == "constant":
+        return 1.0
+    peak = recipe.warmup * steps
+    if step < peak:
+        return min(1.0, (step + 1) / peak)
+    return (steps - step) / (steps - peak)

@@ -1,0 +1,118 @@
+"""A trained model to go on from: the layers of a recipe with the weights that it has learnt."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digitry.errors import ModelError
+from digitry.model.artifact import Artifact
+from digitry.model.load import SHIPPED, load_model
+from digitry.training.network import convert
+from digitry.training.network.keras_files import load_keras
+from digitry.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+LAYERS = ("architecture", "hidden", "kernels", "stride", "padding", "pools", "head")
+"""The fields of a recipe that its layers follow from, but for dropout, which has no weights."""
+
+
+SETTINGS = ("activation", "kernel_size", "strides", "padding", "pool_size", "epsilon")
+"""The settings of a layer that change what it computes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parent:
+    """A model to go on from.
+
+    Attributes:
+        place: what a later resume finds it by: a shipped model's name or an absolute path.
+        sha256: of the file that the weights come from.
+        build: gives a model of the recipe with these weights; needs Keras.
+    """
+
+    place: str
+    sha256: str
+    build: "Callable[[], keras.Model]"
+
+
+def parent_of(model: str, recipe: Recipe) -> Parent:
+    """Find a model to go on from.
+
+    A run folder and a Keras file give every weight. A model file has its normalisations folded into
+    the layers before them, where they stay: the same function, with fewer layers.
+
+    Args:
+        model: a run folder, a .keras, .h5 or .onnx file, or a shipped model's name.
+        recipe: what goes on; its layers are the model's.
+
+    Raises:
+        ModelError: it is missing or damaged, or has other layers.
+    """
+    file = None if model in SHIPPED else convert.keras_file(Path(model))
+    if file is None:
+        loaded = load_model(model)
+        _check_fields(loaded.metadata.recipe, recipe, loaded.source)
+        return Parent(place_of(loaded), loaded.sha256, lambda: _from_file(loaded, recipe))
+    loaded_model = load_keras(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Parent(str(file.resolve()), digest, lambda: _from_keras(loaded_model, recipe, file))
+
+
+def place_of(model: Artifact) -> str:
+    """Say what a later resume loads a model by."""
+    known_by_name = model.version is not None
+    return model.reference if known_by_name else str(Path(model.source).resolve())
+
+
+def _from_file(model: Artifact, recipe: Recipe) -> "keras.Model":
+    from digitry.training.network.from_onnx import revive
+
+    return revive(model, dropout=recipe.dropout)
+
+
+def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Model":
+    from digitry.training.network.build import build
+
+    model = build(recipe, trained.output_shape[-1])
+    if _layers(trained) != _layers(model):
+        raise _other_layers(f"has other layers than {recipe.name}", file)
+    model.set_weights(trained.get_weights())
+    return model
+
+
+def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
+    """Give what a model computes, but for its weights, and for layers that do nothing but in training.
+
+    Weights alone do not tell: another stride or another place of a pool leaves their shapes as they are.
+    """
+    found = []
+    for layer in model.layers:
+        config = layer.get_config()
+        settings = [config.get(name) for name in SETTINGS]
+        kind = type(layer).__name__
+        if kind not in ("Dropout", "InputLayer"):
+            shapes = [tuple(weight.shape) for weight in layer.weights]
+            found.append((kind, settings, shapes))
+    return found
+
+
+def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> None:
+    if not trained:
+        raise ModelError(
+            "does not say by which recipe it was trained", where=where,
+            remedy="name its run folder or its .keras file",
+        )  # fmt: skip
+    wanted = recipe.to_dict()
+    for name in LAYERS:
+        # Older files lack what was always the default then.
+        found = trained.get(name, Recipe(name="").to_dict()[name])
+        if found != wanted[name]:
+            raise _other_layers(f"{name} is {found} in it, and {wanted[name]} here", where)
+
+
+def _other_layers(what: str, where: Path | str) -> ModelError:
+    return ModelError(what, where=where, remedy="take its own recipe, with the same --set")

@@ -1,0 +1,355 @@
+"""Training: a recipe and images in, a Keras model out.
+
+The model is Keras', its callbacks are honoured and its optimizers' arithmetic is kept; the loop is our
+own and replays one traced step (`digitry.training.loop.step`).
+"""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.training.data.dataset import Split, hold_out
+from digitry.training.epochs import Epoch
+from digitry.training.loop import checkpoint as checkpoints
+from digitry.training.loop.optimizer import keras_twin
+from digitry.training.loop.session import Session
+from digitry.training.loop.step import keep_memory
+from digitry.training.network.build import build, keras
+from digitry.training.progress import Display
+from digitry.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Epoch", "Trained", "find_device", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and how it came to be.
+
+    Attributes:
+        recipe: that it was trained by.
+        model: from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities; compiled.
+        history: one entry for each whole epoch.
+        fit_seconds: of the call, and of the calls that it resumed: building, tracing, training,
+            validation, checkpoints.
+        interrupted: whether Ctrl-C ended it early. The model is that of the last step then.
+        told_to_stop: whether Ctrl-C came at all, also when nothing was left to end.
+    """
+
+    recipe: Recipe
+    model: keras.Model
+    history: tuple[Epoch, ...]
+    fit_seconds: float
+    interrupted: bool
+    told_to_stop: bool = False
+
+
+def train(
+    recipe: Recipe,
+    split: Split,
+    *,
+    device: str = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    console: "Console | None" = None,
+    start: Callable[[], keras.Model] | None = None,
+    targets: npt.NDArray[np.float32] | None = None,
+) -> Trained:
+    """Train a model.
+
+    The same recipe, data and machine give the same bytes on CPU, whether in one go or resumed.
+
+    Args:
+        recipe: what to train and how; its share `validation` is held out from the end of `split`.
+        split: training images and labels; never the test set.
+        device: `auto` (CUDA if there is any, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+        callbacks: Keras callbacks, called as `fit` calls them; what they do to the learning rate
+            and to `model.stop_training` counts. Their own memory is not in the checkpoint.
+        checkpoint: a file that is replaced after each epoch; None = none is written.
+        resume: go on from `checkpoint` instead of starting anew.
+        console: where one progress line is shown, or a line an epoch if it is no terminal.
+        start: builds the chain to go on from; None = the recipe's own, untrained.
+        targets: (n, classes) float32, what each image of `split` is to teach in place of its label; see
+            `distillation`. Just what a recipe with `distil` wants.
+
+    Returns:
+        The model with its history. With `patience`, the weights of the epoch with the least
+        validation loss; with `averaging`, the averaged ones.
+
+    Raises:
+        UsageError: `resume` without a checkpoint, or with one of another recipe; `distil` without
+            `targets`, or the reverse.
+        DataError: no training images are left, they have labels that the model has no output for, or
+            the checkpoint was made on others.
+        ModelError: the checkpoint is damaged.
+        UnavailableError: the device is not here.
+        DigitryError: loss or weights are no longer finite numbers, it takes more memory than there is, or
+            the checkpoint cannot be written.
+        KeyboardInterrupt: at a second Ctrl-C.
+    """
+    began = time.perf_counter()
+    chosen = find_device(device)
+    if resume and checkpoint is None:
+        raise UsageError("nothing to resume from", remedy="name a checkpoint")
+    if (targets is None) == (recipe.distil > 0):
+        raise UsageError(
+            f"distil is {recipe.distil:g}, and there is {'no' if targets is None else 'a'} teacher",
+            where=f"recipe {recipe.name}",
+            remedy="name a teacher, and a share of the loss for it above 0; or neither",
+        )
+    training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
+    if len(training) == 0 or (held is not None and len(held) == 0):
+        raise DataError(
+            f"{len(split)} images are too few to train on", remedy="give more, or hold out less"
+        )
+    data = checkpoints.fingerprint(split) if checkpoint is not None else ""
+    found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
+    keep_memory()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_in_memory(recipe, chosen))
+        interrupt = stack.enter_context(_interruptible())
+        # The run seeds PyTorch's generators for itself; the caller's stay as they are.
+        stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
+        if chosen.type == "cuda":
+            # Streams and graphs are made on PyTorch's device of the moment, whatever Keras' is.
+            stack.enter_context(torch.cuda.device(chosen))
+        stack.enter_context(keras.device(_keras_name(chosen)))
+        torch.manual_seed(recipe.seed)
+        # Built here, whichever it is, so that its weights come to life on the device.
+        classes = max(10, int(split.labels.max()) + 1)
+        model = build(recipe, classes) if start is None else start()
+        _compile(model, recipe)
+        taught = _fitting(targets, classes, model)
+        session = Session(
+            recipe, model, training, held, chosen,
+            None if taught is None else taught[: len(training)],
+        )  # fmt: skip
+        if found is not None and checkpoint is not None:
+            session.restore(found, checkpoint)
+        before = session.seconds
+
+        def keep() -> None:
+            session.seconds = before + time.perf_counter() - began
+            if checkpoint is not None:
+                checkpoints.save(checkpoint, session.checkpoint(data))
+
+        display = stack.enter_context(Display(console, recipe.epochs, len(training)))
+        _run(session, list(callbacks), interrupt, display, keep)
+        session.finish()
+    seconds = before + time.perf_counter() - began
+    told = interrupt.is_set()
+    history = tuple(session.history)
+    return Trained(recipe, model, history, seconds, told and not session.ended, told)
+
+
+def _fitting(
+    targets: npt.NDArray[np.float32] | None, classes: int, model: keras.Model
+) -> npt.NDArray[np.float32] | None:
+    """See that a model has an output for each label; give the targets a column for each output."""
+    outputs = model.output_shape[-1]
+    if classes > outputs:
+        raise DataError(
+            f"tell {classes} labels apart, and the model {outputs}",
+            where="the training images",
+            remedy="take other data, or begin with a model that was trained on such",
+        )
+    if targets is None:
+        return None
+    return np.pad(targets, ((0, 0), (0, outputs - targets.shape[1])))
+
+
+@contextlib.contextmanager
+def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say in one line that a training asks for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has a class of its own for a GPU's memory alone; of the processor's it says so.
+        told = isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error)
+        if not told:
+            raise
+        raise DigitryError(
+            f"takes more memory than {device.type} has",
+            where=f"recipe {recipe.name}",
+            remedy="lower hidden or batch_size",
+        ) from error
+
+
+def find_device(name: str) -> torch.device:
+    """Give the device of that name, if it is here.
+
+    Raises:
+        UnavailableError: it is not; says what is.
+    """
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if name == "auto":
+        name = "cuda" if "cuda" in here else "cpu"
+    if name not in here:
+        raise UnavailableError(
+            f"there is no device {name!r}", remedy=f"choose from: auto, {', '.join(here)}"
+        )
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def _run(
+    session: Session,
+    callbacks: list[keras.callbacks.Callback],
+    interrupt: threading.Event,
+    display: Display,
+    keep: Callable[[], None],
+) -> None:
+    """Train epoch after epoch, until all are done, or somebody says stop."""
+    recipe, model = session.recipe, session.model
+    listeners = keras.callbacks.CallbackList(
+        callbacks, add_history=True, model=model,
+        epochs=recipe.epochs, steps=session.steps_per_epoch, verbose=0,
+    )  # fmt: skip
+    batch_hooks = any(_hears_batches(callback) for callback in callbacks)
+    model.stop_training = False
+    logs: dict[str, float] = {}
+    number = len(session.history)
+    listeners.on_train_begin()
+    while not (session.ended or interrupt.is_set() or model.stop_training):
+        number = len(session.history) + 1
+        started = time.perf_counter()
+        listeners.on_epoch_begin(number - 1)
+        seen = _epoch(session, number, listeners if batch_hooks else None, interrupt, display)
+        whole = seen == len(session.batches)
+        if seen == 0:
+            break
+        loss, accuracy = session.mean(seen)
+        _check_finite("loss", loss, recipe, number)
+        if not (whole or model.stop_training):
+            break
+        # What is validated, shown to callbacks and kept as the best is what would be saved.
+        with session.averaged():
+            listeners.on_test_begin()
+            val_loss, val_accuracy = session.score()
+            logs = {"accuracy": accuracy, "loss": loss}
+            if val_loss is not None and val_accuracy is not None:
+                _check_finite("loss on held-out images", val_loss, recipe, number)
+                validation = {"accuracy": val_accuracy, "loss": val_loss}
+                logs |= {f"val_{name}": value for name, value in validation.items()}
+                listeners.on_test_end(validation)
+            else:
+                listeners.on_test_end()
+            seconds = time.perf_counter() - started
+            epoch = Epoch(number, loss, accuracy, val_loss, val_accuracy, session.rate, seconds)
+            session.note(epoch)
+            listeners.on_epoch_end(number - 1, logs)
+        if whole:
+            keep()
+        display.epoch(epoch)
+    session.settle()
+    # The last step may have spoilt what its loss does not show yet.
+    for buffer in session.buffers():
+        _check_finite("sum of the weights", float(buffer.sum()), recipe, number)
+    # Callbacks come last: those that put weights back mean what is to be kept.
+    listeners.on_train_end(logs)
+
+
+def _check_finite(what: str, value: float, recipe: Recipe, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise DigitryError(
+            f"the {what} is {value}",
+            where=f"{recipe.name}, epoch {epoch}",
+            remedy="lower learning_rate",
+        )
+
+
+def _epoch(
+    session: Session,
+    number: int,
+    listeners: keras.callbacks.CallbackList | None,
+    interrupt: threading.Event,
+    display: Display,
+) -> int:
+    """Make the steps of one epoch; give how many images were seen."""
+    recipe, model = session.recipe, session.model
+    count, size = len(session.batches), recipe.batch_size
+    session.begin_epoch(session.batches.order(recipe.seed, number))
+    rate = float(model.optimizer.learning_rate)
+    seen = 0
+    with torch.inference_mode():
+        for batch, at in enumerate(range(0, count, size)):
+            if interrupt.is_set():
+                break
+            if listeners is not None:
+                listeners.on_train_batch_begin(batch)
+                rate = float(model.optimizer.learning_rate)
+            session.advance(rate)
+            seen = min(at + size, count)
+            if listeners is not None:
+                loss, accuracy = session.mean(seen)
+                listeners.on_train_batch_end(batch, {"accuracy": accuracy, "loss": loss})
+                if model.stop_training:
+                    # Keras, too, lets the epoch end here and validates what there is.
+                    break
+            if display.due():
+                display.show(number, seen, *session.mean(seen))
+    return seen
+
+
+def _compile(model: keras.Model, recipe: Recipe) -> None:
+    """Tell Keras what the model is trained with: for callbacks, `evaluate`, and the saved files."""
+    if recipe.one_hot:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy()
+    model.compile(optimizer=keras_twin(recipe), loss=loss, metrics=["accuracy"], jit_compile=False)
+    # A file of a compiled model whose optimizer has no variables yet loads with a warning.
+    model.optimizer.build(model.trainable_variables)
+
+
+def _hears_batches(callback: keras.callbacks.Callback) -> bool:
+    """Tell whether a callback wants to be called at each batch; most do not, and it costs."""
+    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    base = keras.callbacks.Callback
+    return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
+
+
+def _keras_name(device: torch.device) -> str:
+    return f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event; the second one raises, as ever.
+
+    Outside the main thread Python lets nobody handle signals, and none come.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before: Any = signal.signal(signal.SIGINT, first)
+    try:
+        yield event
+    finally:
+        # None: a handler that was not set from Python and cannot be set again from it.
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

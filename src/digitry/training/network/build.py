@@ -1,0 +1,134 @@
+"""Keras 3 models as plain functions of a recipe.
+
+Only standard layers are used, so that the saved files load in plain Keras on any backend.
+"""
+
+import os
+from itertools import pairwise
+
+# Keras reads this once, at its first import, and then keeps its backend for good. Ours is PyTorch:
+# the training step is traced through it. A choice that a user has made already is respected, and
+# refused below in words if it cannot work.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras as keras  # the modules that need Keras take it from here
+import numpy as np
+
+from digitry.errors import UnavailableError, UsageError
+from digitry.training.network.keras_layers import MAX_PARAMETERS
+from digitry.training.recipes import Recipe
+
+if keras.backend.backend() != "torch":
+    raise UnavailableError(
+        f"Keras already runs on {keras.backend.backend()!r}; training needs it on torch",
+        remedy="set KERAS_BACKEND=torch before the first import of keras",
+    )
+
+SIZE = 28
+"""Height and width of a glyph in pixels."""
+
+
+def build(recipe: Recipe, classes: int) -> keras.Model:
+    """Build the untrained model of a recipe.
+
+    Args:
+        recipe: names the architecture, its widths, its dropout and the seed of its weights.
+        classes: outputs; 10 digits, and perhaps one more for what is no digit.
+
+    Returns:
+        A model from (n, 28, 28) float32 in [0, 1], ink = 1, to (n, classes) softmax probabilities.
+
+    Raises:
+        UsageError: the recipe asks for more pooling than an image of 28 pixels can bear, or for more
+            parameters than a model file may have.
+    """
+    # Before they are made: hundreds of gigabytes can be asked for in one line.
+    _check_count(_least(recipe, classes))
+    layers = {"dense": _dense, "conv": _conv}[recipe.architecture](recipe)
+    # Each layer with its own stream of one seed: the same recipe gives the same weights, and two
+    # seeds share none.
+    seeds = np.random.SeedSequence(recipe.seed).generate_state(len(layers) + 1)
+    output = keras.layers.Dense(classes, activation="softmax", name="digits")
+    for layer, seed in zip([*layers, output], seeds, strict=True):
+        if hasattr(layer, "kernel_initializer"):
+            # Keras' own default, Glorot & Bengio 2010, said aloud for the sake of the seed.
+            layer.kernel_initializer = keras.initializers.GlorotUniform(seed=int(seed))
+    name = recipe.name.replace("/", "-") or "digits"
+    model = keras.Sequential([keras.layers.Input((SIZE, SIZE)), *layers, output], name=name)
+    _check_count(model.count_params())
+    return model
+
+
+def _least(recipe: Recipe, classes: int) -> int:
+    """Count the weights between hidden layers: nearly all, but for those of a flattened image."""
+    if recipe.architecture == "dense":
+        widths = (SIZE * SIZE, *recipe.hidden, classes)
+        return sum(before * after for before, after in pairwise(widths))
+    sides = (*recipe.kernels, *[recipe.kernels[-1]] * len(recipe.hidden))
+    channels = pairwise((1, *recipe.hidden))
+    return sum(k * k * before * after for k, (before, after) in zip(sides, channels, strict=False))
+
+
+def _check_count(parameters: int) -> None:
+    if parameters > MAX_PARAMETERS:
+        raise UsageError(
+            f"makes {parameters:,} parameters or more, and a model file may have {MAX_PARAMETERS:,}",
+            where="recipe field hidden",
+            remedy="take narrower layers",
+        )
+
+
+def _dense(recipe: Recipe) -> list[keras.Layer]:
+    """Give flatten and the hidden ReLU layers, as the classic programs stack them."""
+    layers: list[keras.Layer] = [keras.layers.Flatten()]
+    layers += [keras.layers.Dense(units, activation="relu") for units in recipe.hidden]
+    return layers + _dropout(recipe)
+
+
+def _conv(recipe: Recipe) -> list[keras.Layer]:
+    """Give convolutions, each normalised and rectified, with 2x2 max pools behind some of them.
+
+    The pool stands between convolution and normalisation: the same function of the pixels up to the
+    sign of a scale, at a quarter of the work (the order of the fastest published MNIST programs).
+    """
+    layers: list[keras.Layer] = [keras.layers.Reshape((SIZE, SIZE, 1))]
+    pools, side = _pools(recipe), SIZE
+    for place, channels in enumerate(recipe.hidden):
+        kernel = recipe.kernels[min(place, len(recipe.kernels) - 1)]
+        stride = recipe.stride if place == 0 else 1
+        layers.append(
+            keras.layers.Conv2D(
+                channels, kernel, strides=stride, padding=recipe.padding, use_bias=False
+            )
+        )
+        side = side if recipe.padding == "same" else (side - kernel) // stride + 1
+        if place + 1 in pools:
+            side //= 2
+            layers.append(keras.layers.MaxPooling2D(2))
+        if side < 1:
+            raise UsageError(
+                f"{list(recipe.hidden)} leaves nothing of a {SIZE}-pixel image",
+                where="recipe field hidden",
+                remedy="let the channels grow at most 4 times, or take fewer or smaller windows",
+            )
+        # Keras' momentum of 0.99 needs thousands of steps to forget its start; these runs are short.
+        layers.append(keras.layers.BatchNormalization(momentum=0.9))
+        layers.append(keras.layers.ReLU())
+    if recipe.head == "average":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    else:
+        layers.append(keras.layers.Flatten())
+    return layers + _dropout(recipe)
+
+
+def _pools(recipe: Recipe) -> tuple[int, ...]:
+    """Give the convolutions, counted from 1, that a pool stands behind."""
+    if recipe.pools is not None:
+        return recipe.pools
+    following = (*recipe.hidden[1:], 0)
+    pairs = enumerate(zip(recipe.hidden, following, strict=True), 1)
+    return tuple(place for place, (channels, more) in pairs if more > channels)
+
+
+def _dropout(recipe: Recipe) -> list[keras.Layer]:
+    return [keras.layers.Dropout(recipe.dropout)] if recipe.dropout else []

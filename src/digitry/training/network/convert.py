@@ -1,0 +1,142 @@
+"""From one file format of a model to another, and Keras models to model files.
+
+A run folder holds all three formats; this is for models that were taken out of theirs.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from digitry import files
+from digitry.errors import ModelError, UsageError
+from digitry.model import artifact
+from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.model.load import SHIPPED, load_model
+from digitry.training import run_folder
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS = (".keras", ".h5")
+FORMATS = ("keras", "h5", "onnx")
+
+
+def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
+    """Turn a Keras model into a model file in memory, checked as any other.
+
+    Raises:
+        ModelError: it has layers that a model file cannot hold, or other labels than it should.
+    """
+    from digitry.training.network import to_onnx
+
+    with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
+        return artifact.save(Path(folder) / "model.onnx", to_onnx.to_onnx(model), metadata)
+
+
+def load_artifact(model: str) -> Artifact:
+    """Load any model that can be run: a shipped one's name, a .onnx file, a run folder, or a Keras file.
+
+    A Keras file says nothing of recipe and calibration, so its temperature is 1.
+
+    Raises:
+        ModelError: there is none, or it is no reader of digits.
+    """
+    path = Path(model)
+    if path.suffix in KERAS and path.is_file():
+        return _from_keras(path)
+    return load_model(model)
+
+
+def convert(model: str, to: str, out: Path | None = None) -> Path:
+    """Write a model in another format.
+
+    Args:
+        model: a run folder, a .keras, .h5 or .onnx file, or the name of a shipped model.
+        to: `keras`, `h5` or `onnx`.
+        out: the file to write; None = beside the source, with the format's ending; what is there is
+            replaced once the new file is whole. A run folder keeps its own files as they are.
+
+    Returns:
+        The file written; of a run folder that holds the format and without `out`, that one.
+
+    Raises:
+        UsageError: the format is unknown, a .onnx file is to become a Keras model, or a run's own file
+            would be replaced by one that knows less.
+        ModelError: the model is missing or damaged.
+    """
+    if to not in FORMATS:
+        raise UsageError(
+            f"{to!r} is no format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
+        )
+    source = Path(model)
+    shipped = model in SHIPPED
+    target = out or (
+        Path(f"{model}.{to}")
+        if shipped
+        else source / f"model.{to}"
+        if source.is_dir()
+        else source.with_suffix(f".{to}")
+    )
+    home = source if source.is_dir() else source.parent
+    kept = home / f"model.{to}"
+    is_run = not shipped and (home / run_folder.START).exists() and kept.exists()
+    if is_run and target.resolve() == kept.resolve() and source.resolve() != kept.resolve():
+        if not source.is_dir():
+            # It has the recipe, the calibration and the scores, or the optimizer's state.
+            raise UsageError(
+                "is the run's own file, which knows more than this one would",
+                where=kept,
+                remedy=f"take that, or name another file: --out my.{to}",
+            )
+        return kept
+    if to == "onnx":
+        loaded = load_artifact(model)
+        files.write_bytes(target, loaded.onnx)
+        return target
+    file = keras_file(source)
+    if shipped or file is None:
+        raise UsageError(
+            "a model file cannot become a Keras model again: its layers are folded together",
+            where=model,
+            remedy="name the run folder that it came from, or its model.keras",
+        )
+    from digitry.training.network.keras_files import load_keras, without_advice
+
+    loaded_model = load_keras(file)
+    if target.suffix != f".{to}":
+        # Keras chooses the format by the ending, and so does whoever opens the file.
+        raise UsageError(
+            f"does not end in .{to}", where=target, remedy=f"call it {target.stem}.{to}"
+        )
+    with files.replacing(target) as temporary, without_advice():
+        loaded_model.save(temporary)
+    return target
+
+
+def keras_file(source: Path) -> Path | None:
+    """Return the Keras file that a path means, itself or a run folder's; None where there is none."""
+    if source.is_dir():
+        found = [
+            source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
+        ]
+        if not found and not (source / "model.onnx").exists():
+            raise ModelError("holds no model", where=source, remedy="train it again")
+        return found[0] if found else None
+    return source if source.suffix in KERAS else None
+
+
+def _from_keras(path: Path) -> Artifact:
+    # Keras is not needed for a .onnx file, for which the base install is enough.
+    from digitry.training.network.keras_files import load_keras
+
+    model = load_keras(path)
+    classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
+    digits = tuple(str(digit) for digit in range(10))
+    labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)
+    if labels is None or tuple(model.input_shape[1:]) != (28, 28):
+        raise ModelError(
+            f"takes {model.input_shape} and gives {model.output_shape}",
+            where=path,
+            remedy="a reader of digits takes (n, 28, 28) and gives 10 or 11 outputs",
+        )
+    return as_artifact(model, Metadata(name=path.stem, labels=labels))

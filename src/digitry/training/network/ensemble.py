@@ -1,0 +1,304 @@
+"""Several model files as one, whose probabilities are the mean of theirs.
+
+Averaging what independently trained networks say is the oldest and surest way to read a little better
+than any of them (Hansen & Salamon 1990, Neural Network Ensembles). The members' graphs stand side by
+side in one ONNX file, behind each its own temperature, so any tool runs it as it runs one model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import digitry
+from digitry import files
+from digitry.errors import DigitryError, ModelError, UsageError
+from digitry.model import artifact
+from digitry.model.artifact import Artifact, Metadata
+from digitry.model.onnx_check import MAX_BYTES
+from digitry.reading.classifier import Classifier, softmax
+from digitry.training import datasets, run_folder
+from digitry.training.data.dataset import hold_out
+from digitry.training.evaluation import calibration
+from digitry.training.evaluation import scores as evaluation
+from digitry.training.evaluation.disputed import disputed_in
+from digitry.training.network import convert
+
+if TYPE_CHECKING:
+    import onnx
+    from rich.console import Console
+
+    from digitry.training.data.dataset import Dataset
+
+TOLERANCE = 1e-5
+"""The largest difference of a probability between the file and the mean of its members."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """An ensemble that was written.
+
+    Attributes:
+        path: the file.
+        metadata: what it says about itself.
+        held_out: images, unseen by every member, on which its risk-coverage curve was measured.
+        why: if there were none, the reason.
+    """
+
+    path: Path
+    metadata: Metadata
+    held_out: int = 0
+    why: str = ""
+
+
+def join(models: Sequence[str], out: Path, *, console: "Console | None" = None) -> Ensemble:
+    """Write several models as one file.
+
+    Its `probabilities` are the mean of the members' calibrated ones, its `logits` their logarithm, so
+    its own temperature is 1. Where every member is a run folder on the same data with a share held
+    out, the images that none of them saw give the risk-coverage curve, and the test images the
+    scores; else it carries neither, since nothing that the members say of themselves holds for it.
+
+    Args:
+        models: two or more: run folders, .onnx, .keras or .h5 files, or shipped models' names.
+        out: the file to write, ending in .onnx; what is there is replaced once the new one is whole.
+        console: where progress of loading the data goes; None = nowhere.
+
+    Raises:
+        UsageError: fewer than two, one of them twice, or another ending.
+        ModelError: a model is missing or damaged, they know different labels, or they are too large
+            together.
+    """
+    if len(models) < 2:
+        raise UsageError("one model is no ensemble", remedy="name two or more")
+    if out.suffix != ".onnx":
+        raise UsageError("does not end in .onnx", where=out, remedy=f"call it {out.stem}.onnx")
+    members = [convert.load_artifact(model) for model in models]
+    _check(models, members)
+    graph = merged(members)
+    draft = Metadata(
+        name=out.stem,
+        labels=members[0].metadata.labels,
+        recipe={
+            "name": "ensemble",
+            "members": [
+                {
+                    "name": member.metadata.name,
+                    "sha256": member.sha256,
+                    "temperature": member.metadata.temperature,
+                    "recipe": dict(member.metadata.recipe),
+                }
+                for member in members
+            ],
+        },
+        data=_data(members),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        digitry=digitry.__version__,
+    )
+    with files.replacing(out) as temporary:
+        joined = artifact.save(temporary, graph, draft)
+        _check_mean(joined, members, out)
+        try:
+            dataset, share = _common_data(models, console)
+        except DigitryError as error:
+            return Ensemble(path=out, metadata=draft, why=str(error))
+        metadata, held_out = _measured(joined, dataset, share)
+        artifact.save(temporary, graph, metadata)
+    return Ensemble(path=out, metadata=metadata, held_out=held_out)
+
+
+def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
+    first = members[0]
+    seen: dict[str, str] = {}
+    for model, member in zip(models, members, strict=True):
+        if member.sha256 in seen:
+            raise UsageError(
+                f"is the same model as {seen[member.sha256]}", where=model, remedy="name it once"
+            )
+        seen[member.sha256] = model
+        if member.metadata.labels != first.metadata.labels:
+            raise ModelError(
+                f"knows {len(member.metadata.labels)} labels, {models[0]} "
+                f"{len(first.metadata.labels)}",
+                where=model,
+                remedy="join models with the same labels",
+            )
+    total = sum(len(member.onnx) for member in members)
+    if total > MAX_BYTES:
+        raise ModelError(
+            f"{len(members)} models of {total >> 20} MiB together are more than the "
+            f"{MAX_BYTES >> 20} MiB that a model file may have",
+            remedy="join fewer, or smaller ones",
+        )
+
+
+def _data(members: Sequence[Artifact]) -> dict[str, str]:
+    """Give name -> sha256 of all that any member was trained on."""
+    found: dict[str, str] = {}
+    for member in members:
+        for name, sha256 in member.metadata.data.items():
+            other = found.get(name, sha256) != sha256
+            found[f"{name} ({sha256[:8]})" if other else name] = sha256
+    return found
+
+
+# --- the graph ---------------------------------------------------------------------------------------
+
+
+def merged(members: Sequence[Artifact]) -> bytes:
+    """Give one ONNX graph of several: input `glyphs`, outputs `logits` and `probabilities`.
+
+    The mean is taken of logarithms, log(mean p) = logsumexp(log p) - log k, so that a class that all
+    members think impossible does not become log 0. A log-softmax over the members gives it from the
+    operators that a model file may have: l - logsoftmax(l) is logsumexp(l) for each member alike.
+
+    Args:
+        members: checked model files with the same labels.
+
+    Raises:
+        ModelError: they were written for different versions of ONNX's operators.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    models = [onnx.load_model_from_string(member.onnx) for member in members]
+    versions = {_opset(model) for model in models}
+    if len(versions) > 1 or not 13 <= min(versions) <= 17:
+        raise ModelError(
+            f"the models use the ONNX operators of versions {sorted(versions)}",
+            remedy="export all of them again with this digitry",
+        )
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def weight(name: str, values: Any, kind: Any = np.float32) -> str:
+        weights.append(numpy_helper.from_array(np.asarray(values, kind), name))
+        return name
+
+    def add(kind: str, *inputs: str, output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    between = weight("between", [1], np.int64)
+    stacked = []
+    for number, (model, member) in enumerate(zip(models, members, strict=True)):
+        own = f"m{number}_"
+        _take(model.graph, own, nodes, weights)
+        cooling = weight(f"{own}cooling", 1 / member.metadata.temperature)
+        scaled = add("Mul", f"{own}logits", cooling, output=f"{own}scaled")
+        logarithm = add("LogSoftmax", scaled, output=f"{own}log", axis=-1)
+        stacked.append(add("Unsqueeze", logarithm, between, output=f"{own}row"))
+    together = add("Concat", *stacked, output="members", axis=1)  # (n, members, classes)
+    shares = add("LogSoftmax", together, output="shares", axis=1)
+    sums = add("Sub", together, shares, output="sums")
+    total = add("ReduceMean", sums, output="sum", axes=[1], keepdims=0)
+    add("Sub", total, weight("count", math.log(len(members))), output="logits")
+    add("Softmax", "logits", output="probabilities", axis=-1)
+    classes = len(members[0].metadata.labels)
+
+    def info(name: str, *shape: Any) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
+
+    outputs = [info("logits", classes), info("probabilities", classes)]
+    graph = helper.make_graph(nodes, "digits", [info("glyphs", 28, 28)], outputs, weights)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", versions.pop())], producer_name="digitry"
+    )
+    model.ir_version = max(member.ir_version for member in models)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _opset(model: "onnx.ModelProto") -> int:
+    return max(
+        (one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0
+    )
+
+
+def _take(graph: "onnx.GraphProto", own: str, nodes: list[Any], weights: list[Any]) -> None:
+    """Add a member's nodes and weights, every name but `glyphs` beginning with `own`."""
+
+    def renamed(name: str) -> str:
+        # An empty name stands for an input that is left out.
+        return name if name in ("", "glyphs") else f"{own}{name}"
+
+    read = {name for node in graph.node for name in node.input}
+    for node in graph.node:
+        if list(node.output) == ["probabilities"] and "probabilities" not in read:
+            continue
+        node.name = ""
+        for names in (node.input, node.output):
+            names[:] = [renamed(name) for name in names]
+        nodes.append(node)
+    for tensor in graph.initializer:
+        tensor.name = renamed(tensor.name)
+        weights.append(tensor)
+
+
+def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> None:
+    """See that the file says what its members say on average, on noise of every strength."""
+    random = np.random.default_rng(0)
+    glyphs = (
+        random.random((64, 28, 28), np.float32)
+        * np.linspace(0, 1, 64, dtype=np.float32)[:, None, None]
+    )
+    mean = np.mean([Classifier(member).probabilities(glyphs) for member in members], axis=0)
+    difference = float(np.abs(Classifier(joined).probabilities(glyphs) - mean).max())
+    # Written so that NaN fails, too.
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"gives probabilities that differ by {difference:.1e} from its members' mean",
+            where=out,
+            remedy="nothing was saved, and an older file stays; please report this",
+        )
+
+
+# --- what it was measured on -------------------------------------------------------------------------
+
+
+def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dataset", float]:
+    """Give the data of all members, and the share of it, from its end, that none of them saw.
+
+    Raises:
+        DigitryError: there is none; says why.
+    """
+    starts = []
+    for model in models:
+        if not (Path(model) / run_folder.START).is_file():
+            raise UsageError(f"{model} is no run folder")
+        starts.append(run_folder.load_start(Path(model)))
+    if len({start.data_sha256 for start in starts}) > 1:
+        raise UsageError("the members were trained on different data")
+    share = min(start.recipe.validation for start in starts)
+    if share == 0:
+        raise UsageError("a member held nothing out")
+    first = starts[0]
+    folder = None if first.data_dir is None else Path(first.data_dir)
+    dataset = datasets.load_dataset(first.data, data_dir=folder, console=console)
+    if dataset.sha256 != first.data_sha256:
+        raise UsageError(f"{first.data} holds other images now")
+    return dataset, share
+
+
+def _measured(joined: Artifact, dataset: "Dataset", share: float) -> tuple[Metadata, int]:
+    """Give the metadata with the curve on what all members held out, and the test scores."""
+    held_out = hold_out(dataset.train, share)[1]
+    said = softmax(evaluation.infer(joined, held_out.images))
+    test = evaluation.score(
+        evaluation.infer(joined, dataset.test.images),
+        dataset.test.labels,
+        disputed=disputed_in(evaluation.fingerprint(dataset.test)),
+    )
+    names = ("accuracy", "accuracy_undisputed", "loss", "ece")
+    scores = {
+        f"{dataset.name}/test/{name}": getattr(test, name)
+        for name in names
+        if getattr(test, name) is not None
+    }
+    curve = calibration.risk_coverage(said, held_out.labels)
+    return replace(joined.metadata, risk_coverage=curve, scores=scores), len(held_out)

@@ -1,0 +1,151 @@
+"""Keras models as files: .keras, .h5 and .onnx saved in agreement, Keras files loaded."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from digitry import files
+from digitry.errors import ModelError
+from digitry.model import artifact
+from digitry.model.artifact import Artifact, Metadata
+from digitry.model.load import load_model
+from digitry.reading.classifier import Classifier, softmax
+from digitry.training.network import keras_check
+from digitry.training.network.build import keras
+from digitry.training.network.to_onnx import to_onnx
+
+TOLERANCE = 1e-5
+"""The largest difference of a probability between the formats."""
+
+NAMES = ("model.keras", "model.h5", "model.onnx")
+
+Floats = npt.NDArray[np.float32]
+
+
+def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: Floats) -> None:
+    """Save a model as model.keras, model.h5 and model.onnx, if all three say the same.
+
+    All are written beside their places and read back from the disk; the labels they give must be the
+    same, and each probability within `TOLERANCE`. Only then are they moved into place.
+
+    Args:
+        model: from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities.
+        folder: where to; made if need be.
+        metadata: what the .onnx says about itself.
+        glyphs: (n, 28, 28) float32 in [0, 1]; what they are compared on.
+
+    Raises:
+        ModelError: they differ, or a layer cannot be exported; the old files stay.
+        DigitryError: the folder cannot be written.
+    """
+    reference = probabilities(model, glyphs)
+    if model.compiled and model.optimizer and not model.optimizer.built:
+        # Else Keras warns at loading that the optimizer's variables are missing.
+        model.optimizer.build(model.trainable_variables)
+    with contextlib.ExitStack() as stack:
+        native, legacy, graph = (
+            stack.enter_context(files.replacing(folder / name)) for name in NAMES
+        )
+        model.save(native)
+        with without_advice():
+            model.save(legacy)
+        artifact.save(graph, to_onnx(model), metadata)
+        for name, path in (("model.keras", native), ("model.h5", legacy)):
+            loaded = keras.saving.load_model(path, compile=False)
+            _agree(reference, probabilities(loaded, glyphs), folder / name)
+        _agree(reference, _run_onnx(load_model(graph), glyphs), folder / "model.onnx")
+
+
+def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
+    """Run a Keras model.
+
+    Args:
+        model: with softmax outputs.
+        glyphs: (n, 28, 28) float32 in [0, 1].
+
+    Returns:
+        (n, classes) float32.
+    """
+    parts = [np.zeros((0, model.output_shape[-1]), np.float32)]
+    # Keras sends inputs to its own idea of the device; the model knows where it was trained.
+    device = model.weights[0].value.device if model.weights else torch.device("cpu")
+    name = f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
+    # A GPU's convolutions round to ten bits unless they are told not to: enough to train with, but
+    # half of all probabilities would differ from the other formats' by more than `TOLERANCE`.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.no_grad(), keras.device(name), exact:
+        for at in range(0, len(glyphs), 1000):
+            part = torch.from_numpy(np.ascontiguousarray(glyphs[at : at + 1000])).to(device)
+            parts.append(model(part, training=False).numpy(force=True))
+    joined: Floats = np.concatenate(parts)
+    return joined
+
+
+def _run_onnx(found: Artifact, glyphs: Floats) -> Floats:
+    return softmax(Classifier(found, threads=2).logits(glyphs)).astype(np.float32)
+
+
+def _agree(reference: Floats, found: Floats, path: Path) -> None:
+    if found.shape != reference.shape:
+        difference = np.inf
+    else:
+        difference = float(np.abs(found - reference).max(initial=0))
+    # Written so that NaN fails, too.
+    if not difference <= TOLERANCE:
+        what = f"gives probabilities that differ by {difference:.1e} from the trained model's"
+    elif (found.argmax(-1) != reference.argmax(-1)).any():
+        what = "gives other labels than the trained model"
+    else:
+        return
+    raise ModelError(
+        what, where=path, remedy="nothing was saved, and older files stay; please report this"
+    )
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Load a .keras or .h5 file, once `keras_check` has passed it.
+
+    Raises:
+        ModelError: it is missing, damaged, or no Keras model.
+    """
+    if not path.is_file():
+        raise ModelError("no such model", where=path, remedy="name a .keras or .h5 file")
+    try:
+        with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
+            copy = keras_check.checked_copy(path, Path(folder))
+            loaded = keras.saving.load_model(copy, compile=False)
+        # A reloaded chain remembers several graphs, of which a layer tells the first alone; a clone
+        # has one, along which it can be walked.
+        model = keras.models.clone_model(loaded)
+        model.set_weights(loaded.get_weights())
+        return model
+    except ModelError:
+        raise
+    except Exception as error:
+        # Keras lets through whatever its readers of zip, JSON and HDF5 raise: there is no common base.
+        raise ModelError(
+            f"is no Keras model that can be loaded ({type(error).__name__})",
+            where=path,
+            remedy="name a .keras or .h5 file that Keras 3 wrote",
+        ) from error
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence Keras' advice against .h5, which is written on purpose; nothing else."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "HDF5 file" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)

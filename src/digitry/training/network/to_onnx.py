@@ -1,0 +1,332 @@
+"""A Keras model as files: .keras, .h5 and .onnx, which must agree or none is written.
+
+The ONNX graph is built layer by layer by our own exporter, some two dozen lines a layer kind: the graph
+is as small as the network (normalisation folded into the weights before it, dropout gone), the batch
+is dynamic, and the logits are an output beside the probabilities.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from digitry.errors import ModelError
+from digitry.training.network.build import keras
+
+OPSET = 17
+
+Floats = npt.NDArray[np.float32]
+
+
+def to_onnx(model: keras.Model) -> bytes:
+    """Turn a Keras model into an ONNX graph.
+
+    Args:
+        model: a chain, or a functional model with sums, products and joins, from (n, 28, 28) to a
+            softmax; channels last.
+
+    Returns:
+        A serialised model: input `glyphs` (n, 28, 28) float32, outputs `logits` (n, classes), before
+        the softmax, and `probabilities`; any n.
+
+    Raises:
+        ModelError: a layer or a setting of one has no translation here.
+    """
+    graph = _Graph()
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise _unknown("a model with several inputs or outputs")
+    graph.values[id(model.inputs[0])] = "glyphs"
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    for layer in layers:
+        for tensor in _inputs(layer):
+            graph.uses[id(tensor)] = graph.uses.get(id(tensor), 0) + 1
+    for layer in layers:
+        _translate(graph, layer, last=layer is layers[-1])
+    classes = int(model.outputs[0].shape[-1])
+    return graph.finish(classes)
+
+
+class _Graph:
+    """An ONNX graph in the making. Images are channels first in it, as ONNX wants them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, npt.NDArray[Any]] = {}
+        self.values: dict[int, str] = {}
+        """Names in the graph by the id of Keras' symbolic tensor."""
+        self.uses: dict[int, int] = {}
+        self.linear: dict[str, tuple[str, str]] = {}
+        """Values that are a plain convolution or product -> names of its kernel and bias."""
+
+    def weight(self, values: npt.NDArray[Any], *, integer: bool = False) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = np.ascontiguousarray(values, np.int64 if integer else np.float32)
+        return name
+
+    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def finish(self, classes: int) -> bytes:
+        def info(name: str, *shape: Any) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
+
+        used = {name for node in self.nodes for name in node.input}
+        graph = helper.make_graph(
+            self.nodes,
+            "digits",
+            [info("glyphs", 28, 28)],
+            [info("logits", classes), info("probabilities", classes)],
+            [numpy_helper.from_array(v, k) for k, v in self.weights.items() if k in used],
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitry"
+        )
+        model.ir_version = 8
+        onnx.checker.check_model(model, full_check=True)
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
+    """Add one layer to the graph."""
+    inputs = [graph.values[id(tensor)] for tensor in _inputs(layer)]
+    translate = next((how for kind, how in _HOW.items() if type(layer) is kind), None)
+    if translate is None:
+        raise _unknown(f"the layer {type(layer).__name__}")
+    if layer.compute_dtype != "float32":
+        raise _unknown(f"{layer.name}, which computes in {layer.compute_dtype},")
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise _unknown(f"{layer.name}, which has channels first,")
+    value = translate(graph, layer, *inputs)
+    activation = getattr(layer, "activation", None)
+    softmax = activation is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
+    if softmax != last or (softmax and len(layer.output.shape) != 2):
+        raise _unknown("a model whose one softmax is not its last step")
+    if softmax:
+        graph.add("Identity", value, output="logits")
+        value = graph.add("Softmax", "logits", output="probabilities", axis=-1)
+    elif activation is not None:
+        value = _activate(graph, activation, value)
+    graph.values[id(layer.output)] = value
+
+
+def _inputs(layer: Any) -> list[Any]:
+    """Give the symbolic inputs of a layer, which must have been used once."""
+    try:
+        found = layer.input
+    except (AttributeError, ValueError) as error:
+        raise _unknown(f"{layer.name}, which is used more than once,") from error
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def _activate(graph: _Graph, activation: Any, value: str) -> str:
+    known = keras.activations
+    if activation is known.linear:
+        return value
+    if activation is known.relu6:
+        bounds = [graph.weight(np.array(bound)) for bound in (0.0, 6.0)]
+        return graph.add("Clip", value, *bounds)
+    if activation is known.silu:
+        return graph.add("Mul", value, graph.add("Sigmoid", value))
+    if activation is known.leaky_relu:
+        return graph.add("LeakyRelu", value, alpha=0.2)
+    if activation is known.hard_silu:
+        return graph.add("HardSwish", value)
+    plain = {known.relu: "Relu", known.sigmoid: "Sigmoid", known.tanh: "Tanh"}
+    if activation not in plain:
+        raise _unknown(f"the activation {getattr(activation, '__name__', activation)}")
+    return graph.add(plain[activation], value)
+
+
+def _array(variable: Any) -> Floats:
+    values: Floats = variable.value.numpy(force=True).astype(np.float32)
+    return values
+
+
+def _bias(layer: Any, count: int) -> Floats:
+    return _array(layer.bias) if layer.use_bias else np.zeros(count, np.float32)
+
+
+def _dense(graph: _Graph, layer: Any, x: str) -> str:
+    if len(layer.input.shape) != 2:
+        raise _unknown(f"{layer.name}, which is not fed with rows,")
+    kernel = graph.weight(_array(layer.kernel))
+    bias = graph.weight(_bias(layer, layer.units))
+    value = graph.add("Gemm", x, kernel, bias)
+    return _remember(graph, layer, value, kernel, bias)
+
+
+def _conv(graph: _Graph, layer: Any, x: str) -> str:
+    kernel = _array(layer.kernel)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        # (height, width, channels, multiplier) -> (channels * multiplier, 1, height, width)
+        groups, kernel = kernel.shape[2], kernel.transpose(2, 3, 0, 1)
+        kernel = kernel.reshape(-1, 1, *kernel.shape[2:])
+    else:
+        groups, kernel = layer.groups, kernel.transpose(3, 2, 0, 1)
+    weight, bias = graph.weight(kernel), graph.weight(_bias(layer, len(kernel)))
+    value = graph.add(
+        "Conv",
+        x,
+        weight,
+        bias,
+        kernel_shape=layer.kernel_size,
+        strides=layer.strides,
+        dilations=layer.dilation_rate,
+        group=groups,
+        pads=_pads(layer, layer.kernel_size, layer.dilation_rate),
+    )
+    return _remember(graph, layer, value, weight, bias)
+
+
+def _remember(graph: _Graph, layer: Any, value: str, kernel: str, bias: str) -> str:
+    """Note that a normalisation right behind this value can be folded into its weights."""
+    if layer.activation is keras.activations.linear and graph.uses.get(id(layer.output)) == 1:
+        graph.linear[value] = (kernel, bias)
+    return value
+
+
+def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> list[int]:
+    """Give TensorFlow's `same` padding in numbers: the odd pixel goes behind."""
+    if layer.padding not in ("valid", "same"):
+        raise _unknown(f"the padding {layer.padding!r}")
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    before, after = [], []
+    for size, width, step, spread in zip(
+        layer.input.shape[1:3], window, layer.strides, dilation, strict=True
+    ):
+        needed = max((-(-size // step) - 1) * step + (width - 1) * spread + 1 - size, 0)
+        before.append(needed // 2)
+        after.append(needed - needed // 2)
+    return [*before, *after]
+
+
+def _normalise(graph: _Graph, layer: Any, x: str) -> str:
+    rank = len(layer.input.shape)
+    if layer.axis not in (-1, rank - 1):
+        raise _unknown(f"{layer.name}, which does not normalise channels,")
+    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
+    scale = _array(layer.gamma) if layer.scale else np.ones_like(mean)
+    shift = _array(layer.beta) if layer.center else np.zeros_like(mean)
+    if x not in graph.linear:
+        weights = [graph.weight(values) for values in (scale, shift, mean, variance)]
+        return graph.add("BatchNormalization", x, *weights, epsilon=layer.epsilon)
+    kernel, bias = graph.linear[x]
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + layer.epsilon)
+    old = graph.weights[kernel]
+    # Outputs come first in a convolution's kernel, last in a product's.
+    spread = factor.reshape(-1, 1, 1, 1) if old.ndim == 4 else factor
+    graph.weights[kernel] = (old * spread).astype(np.float32)
+    graph.weights[bias] = ((graph.weights[bias] - mean) * factor + shift).astype(np.float32)
+    return x
+
+
+def _reshape(graph: _Graph, layer: Any, x: str) -> str:
+    before, after = tuple(layer.input.shape[1:]), tuple(layer.output.shape[1:])
+    if after == (*before, 1) and len(after) == 3:
+        return graph.add("Unsqueeze", x, graph.weight(np.array([1]), integer=True))
+    if len(before) == 3 or len(after) == 3:
+        raise _unknown(f"{layer.name}, from {before} to {after},")
+    # 0: the batch as it is.
+    return graph.add("Reshape", x, graph.weight(np.array([0, *after]), integer=True))
+
+
+def _flatten(graph: _Graph, layer: Any, x: str) -> str:
+    shape = layer.input.shape
+    if len(shape) == 4 and shape[1] * shape[2] > 1 and shape[3] > 1:
+        # Keras flattens with the channels innermost.
+        x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+    return graph.add("Flatten", x, axis=1)
+
+
+def _pool(graph: _Graph, layer: Any, x: str) -> str:
+    kind = "MaxPool" if isinstance(layer, keras.layers.MaxPooling2D) else "AveragePool"
+    if kind == "AveragePool" and layer.padding == "same":
+        raise _unknown(f"{layer.name}, whose borders Keras' own backends average differently,")
+    return graph.add(
+        kind,
+        x,
+        kernel_shape=layer.pool_size,
+        strides=layer.strides,
+        pads=_pads(layer, layer.pool_size),
+    )
+
+
+def _pool_all(graph: _Graph, layer: Any, x: str) -> str:
+    average = isinstance(layer, keras.layers.GlobalAveragePooling2D)
+    x = graph.add("GlobalAveragePool" if average else "GlobalMaxPool", x)
+    return x if layer.keepdims else graph.add("Flatten", x, axis=1)
+
+
+def _relu(graph: _Graph, layer: Any, x: str) -> str:
+    if layer.threshold or layer.negative_slope:
+        raise _unknown(f"{layer.name}, a ReLU with a threshold or a slope,")
+    if layer.max_value is None:
+        return graph.add("Relu", x)
+    bounds = [graph.weight(np.array(bound)) for bound in (0.0, layer.max_value)]
+    return graph.add("Clip", x, *bounds)
+
+
+def _rescale(graph: _Graph, layer: Any, x: str) -> str:
+    if np.ndim(layer.scale) or np.ndim(layer.offset):
+        raise _unknown(f"{layer.name}, which scales each channel by itself,")
+    scaled = graph.add("Mul", x, graph.weight(np.asarray(layer.scale)))
+    return graph.add("Add", scaled, graph.weight(np.asarray(layer.offset)))
+
+
+def _concatenate(graph: _Graph, layer: Any, *inputs: str) -> str:
+    if layer.axis not in (-1, len(layer.output.shape) - 1):
+        raise _unknown(f"{layer.name}, which does not join channels,")
+    return graph.add("Concat", *inputs, axis=1)
+
+
+def _combine(kind: str) -> Callable[..., str]:
+    def how(graph: _Graph, layer: Any, first: str, *others: str) -> str:
+        for other in others:
+            first = graph.add(kind, first, other)
+        return first
+
+    return how
+
+
+def _same(graph: _Graph, layer: Any, x: str) -> str:
+    """Translate a layer that does nothing but in training, or only activates."""
+    return x
+
+
+_HOW: dict[Any, Callable[..., str]] = {
+    keras.layers.Dense: _dense,
+    keras.layers.Conv2D: _conv,
+    keras.layers.DepthwiseConv2D: _conv,
+    keras.layers.BatchNormalization: _normalise,
+    keras.layers.Reshape: _reshape,
+    keras.layers.Flatten: _flatten,
+    keras.layers.MaxPooling2D: _pool,
+    keras.layers.AveragePooling2D: _pool,
+    keras.layers.GlobalAveragePooling2D: _pool_all,
+    keras.layers.GlobalMaxPooling2D: _pool_all,
+    keras.layers.ReLU: _relu,
+    keras.layers.Rescaling: _rescale,
+    keras.layers.Concatenate: _concatenate,
+    keras.layers.Add: _combine("Add"),
+    keras.layers.Multiply: _combine("Mul"),
+    keras.layers.Activation: _same,
+    keras.layers.Softmax: _same,
+    keras.layers.Dropout: _same,
+    keras.layers.SpatialDropout2D: _same,
+    keras.layers.GaussianNoise: _same,
+    keras.layers.GaussianDropout: _same,
+}
+"""How each kind of layer is translated; a subclass may do anything, so it is not taken for its parent."""
+
+
+def _unknown(what: str) -> ModelError:
+    return ModelError(
+        f"{what} cannot be exported to ONNX", remedy="build it from the layers that export.py lists"
+    )

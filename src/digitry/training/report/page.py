@@ -1,0 +1,311 @@
+"""A run folder to pictures and one HTML page. A leaf: the command line alone imports it.
+
+It reads what `run` wrote and nothing else: no stage of training knows that there is a report.
+"""
+
+import base64
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from digitry import files
+from digitry.errors import ModelError, UsageError
+from digitry.model.artifact import NOT_A_DIGIT
+from digitry.model.load import load_uncalibrated
+from digitry.training.evaluation.scores import Evaluation, wilson
+from digitry.training.report import plots
+from digitry.training.report.style import percent
+from digitry.training.run_folder import PLOTS, Run
+
+PAGE = "report.html"
+COMPARISON = "comparison.png"
+
+_CONTENTS = {
+    "model.onnx": "the model file that digitry reads with",
+    "model.keras": "the model for Keras 3, on any backend",
+    "model.h5": "the same in the older HDF5 format",
+    "metrics.json": "every number on this page",
+    "history.csv": "loss and accuracy of each epoch",
+    "predictions.npz": "what it said about each test image",
+    "recipe.json": "how to train it again",
+    "summary.txt": "the layers, as Keras prints them",
+}
+
+
+def write_plots(run: Run, only: frozenset[str] | None = None) -> list[Path]:
+    """Draw the pictures of a run into its folder.
+
+    Args:
+        run: a run, read back from its folder.
+        only: file names to draw; None = all of `run_folder.PLOTS`.
+
+    Returns:
+        The files, in the order in which a report shows them.
+
+    Raises:
+        DataError: predictions.npz is missing or damaged.
+    """
+    written = []
+    for name in PLOTS:
+        if only is None or name in only:
+            files.write_bytes(run.folder / name, plots.draw(name, run))
+            written.append(run.folder / name)
+    return written
+
+
+def write_html(run: Run) -> Path:
+    """Write a run's report: one page that holds its pictures and opens without a network.
+
+    Pictures that lie in the folder are taken as they are; others are drawn into the page alone.
+
+    Raises:
+        DataError: predictions.npz is missing or damaged.
+    """
+    import jinja2
+
+    text = resources.files("digitry.training.report").joinpath("page.html.j2").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = run.folder / PAGE
+    files.write_text(page, environment.from_string(text).render(_facts(run)))
+    return page
+
+
+def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Draw runs side by side.
+
+    Args:
+        runs: at least two.
+        folder: where comparison.png goes.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    if len(runs) < 2:
+        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+    path = folder / COMPARISON
+    files.write_bytes(path, plots.draw_comparison(runs))
+    return [path]
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """Gather what the template shows, as ready text wherever a number needs words."""
+    metrics, test = run.metrics, run.test
+    held = metrics["validation"]
+    calibrated = test.temperature != 1
+    low, high = test.interval
+    # The scale under the headline begins where there is something to see.
+    floor = 0.9 if low >= 0.91 else 0.5 if low >= 0.52 else 0.0
+    wrong = test.count - round(test.accuracy * test.count)
+    example = metrics["example"]
+    size = run.folder / "model.onnx"
+    return {
+        "recipe": run.recipe,
+        "settings": [
+            (name.replace("_", " "), _words(name, value))
+            for name, value in run.recipe.to_dict().items()
+            if name not in ("name", "summary")
+        ],
+        "folder": run.folder.as_posix(),
+        "data": metrics["data"],
+        "finished": _day(metrics["finished"]),
+        "interrupted": metrics["interrupted"],
+        "epochs": len(run.history),
+        "test": test,
+        "accuracy": percent(test.accuracy),
+        "low": percent(low),
+        "high": percent(high),
+        "wrong": wrong,
+        "scale": {
+            "low": f"{100 * floor:.0f}%",
+            "start": f"{(low - floor) / (1 - floor):.4f}",
+            "end": f"{(high - floor) / (1 - floor):.4f}",
+            "at": f"{(test.accuracy - floor) / (1 - floor):.4f}",
+        },
+        "calibrated": calibrated,
+        "undisputed": _undisputed(test),
+        "validation": None if held is None else percent(held["accuracy"]),
+        "validation_interval": "" if held is None else _between(held["interval"]),
+        "validation_count": 0 if held is None else held["count"],
+        "fit_seconds": seconds(metrics["fit_seconds"]),
+        "total_seconds": seconds(metrics["total_seconds"]),
+        "device": metrics["device"],
+        "parameters": metrics["parameters"],
+        "model_size": f"{bytes_text(size.stat().st_size)} on disk" if size.exists() else "",
+        "example": {
+            **example,
+            "predicted": example["predicted"] if example["predicted"] < 10 else NOT_A_DIGIT,
+            "confidence": percent(example["confidence"], 1),
+        },
+        "learning": _learning(run),
+        "classes": [
+            {
+                "label": one.label,
+                "precision": percent(one.precision, 1),
+                "recall": percent(one.recall, 1),
+                "interval": _between(wilson(round(one.recall * one.support), one.support), 1)
+                if one.support
+                else "–",
+                "f1": percent(one.f1, 1),
+                "support": one.support,
+                # Bars from 80%: recalls of digits differ by a few points.
+                "length": f"{max(0.0, (one.recall - 0.8) / 0.2):.3f}",
+            }
+            for one in test.classes
+        ],
+        "pairs": _pairs(test.confusion),
+        "calibration": _calibration(run),
+        "risk": _risk(run),
+        "pictures": {name: _embedded(run, name) for name in PLOTS},
+        "files": [
+            {"name": name, "what": what, "size": bytes_text((run.folder / name).stat().st_size)}
+            for name, what in _CONTENTS.items()
+            if (run.folder / name).exists()
+        ],
+        "versions": list(metrics["versions"].items()),
+        "digitry": metrics["versions"]["digitry"],
+    }
+
+
+def _undisputed(test: Evaluation) -> dict[str, str] | None:
+    if test.accuracy_undisputed is None or test.interval_undisputed is None:
+        return None
+    low, high = test.interval_undisputed
+    return {
+        "accuracy": percent(test.accuracy_undisputed),
+        "low": percent(low),
+        "high": percent(high),
+    }
+
+
+def _between(interval: Sequence[float], digits: int = 2) -> str:
+    low, high = interval
+    return f"{percent(low, digits)} to {percent(high, digits)}"
+
+
+def _embedded(run: Run, name: str) -> dict[str, Any]:
+    path = run.folder / name
+    content = path.read_bytes() if path.exists() else plots.draw(name, run)
+    # A PNG's size stands at byte 16 (w3.org/TR/png, IHDR); half of it is its size on the page.
+    width, height = struct.unpack(">II", content[16:24])
+    return {
+        "data": base64.b64encode(content).decode(),
+        "width": width // 2,
+        "height": height // 2,
+    }
+
+
+def _learning(run: Run) -> str:
+    if not run.history:
+        return "It was interrupted before its first epoch was finished: these are initial weights."
+    last = run.history[-1]
+    text = f"At the end it read {percent(last.accuracy, 1)} of its training images right"
+    if last.val_accuracy is None:
+        return f"{text}. No images were held out, so only the test says how it does on new ones."
+    return (
+        f"{text}, and {percent(last.val_accuracy, 1)} of the held-out ones, from which it did not "
+        "learn. The distance between the two is what it knows by heart."
+    )
+
+
+def _calibration(run: Run) -> str:
+    test = run.test
+    if run.metrics["validation"] is None:
+        return (
+            "This recipe holds no images out, so there was nothing to calibrate on: the temperature "
+            f"is 1, and confidences are as the network gives them, {100 * test.ece:.2f}% off on "
+            "average."
+        )
+    return (
+        f"On the held-out images a temperature of {test.temperature:.2f} makes the confidences most "
+        f"honest. On the test images they are then off by {100 * test.calibrated_ece:.2f}% on "
+        f"average (ECE), where the network's own are off by {100 * test.ece:.2f}%."
+    )
+
+
+def _pairs(confusion: Sequence[Sequence[int]], most: int = 10) -> list[dict[str, Any]]:
+    found = [
+        (count, row, column)
+        for row, counts in enumerate(confusion)
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    found.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
+    return [
+        {
+            "true": true if true < 10 else NOT_A_DIGIT,
+            "said": said if said < 10 else NOT_A_DIGIT,
+            "count": count,
+            "share": percent(count / sum(confusion[true]), 1),
+        }
+        for count, true, said in found[:most]
+    ]
+
+
+def _risk(run: Run) -> list[dict[str, str]]:
+    """Pick telling rows of the risk-coverage curve that the model file carries."""
+    try:
+        curve = load_uncalibrated(run.folder).metadata.risk_coverage
+    except ModelError:
+        # The report shows a run, also one whose model file was moved away.
+        return []
+    rows = []
+    for most in (0.0, 0.001, 0.005, 0.01, 0.02):
+        fitting = [row for row in curve if row[1] <= most]
+        if fitting:
+            best = max(fitting, key=lambda row: row[2])
+            if best not in rows:
+                rows.append(best)
+    return [
+        {
+            "threshold": percent(threshold),
+            "error": percent(error),
+            "coverage": percent(coverage, 1),
+        }
+        for threshold, error, coverage in rows
+    ]
+
+
+def _words(name: str, value: object) -> str:
+    if value is None:
+        meant = {
+            "learning_rate": "0.001, Keras' default",
+            "patience": "never stops early",
+            "pools": "wherever the channels grow",
+        }
+        return meant.get(name, "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(f"{part:,}" for part in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _day(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%d %B %Y, %H:%M} UTC".lstrip("0")
+
+
+def seconds(value: float) -> str:
+    """Write a time for people: `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 120:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def bytes_text(count: int) -> str:
+    """Write a size for people, in decimal units as file managers do."""
+    for unit, size in (("MB", 1_000_000), ("kB", 1_000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,1 @@
+"""Drawn handwriting: what the shipped reader learns from."""

@@ -1,0 +1,1 @@
+"""Readers in processes that may be killed."""

@@ -1,0 +1,236 @@
+"""The schema of the store: made, brought up from older ones, refused where it is of a later digitry."""
+
+import multiprocessing
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("alembic", reason="the extra `serve` is not installed")
+
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from digitry.corrections import migrations
+from digitry.corrections import store as corrections
+from digitry.corrections.store import Corrections, StoreError
+
+from .test_store import correction, postgresql  # noqa: F401 (a fixture)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'corrections.db'}"
+        return
+    server = str(request.getfixturevalue("postgresql"))
+    own = server.rpartition("/")[0] + "/own"
+    run(server, "DROP DATABASE IF EXISTS own WITH (FORCE)", "CREATE DATABASE own")
+    yield own
+
+
+def run(url: str, *lines: str) -> None:
+    """Say something to a database, outside of any store."""
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for line in lines:
+            connection.execute(sqlalchemy.text(line))
+    engine.dispose()
+
+
+def tables(url: str) -> set[str]:
+    engine = sqlalchemy.create_engine(url)
+    names = set(sqlalchemy.inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def revision(url: str) -> list[str]:
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        text = sqlalchemy.text(f"SELECT version_num FROM {migrations.TABLE}")
+        found = list(connection.execute(text).scalars())
+    engine.dispose()
+    return found
+
+
+def make_former(url: str, version: int | None = 1) -> None:
+    """Make the tables as digitry made them before it had Alembic, and say one thing."""
+    blob = "BLOB" if url.startswith("sqlite") else "BYTEA"
+    run(
+        url,
+        "CREATE TABLE digitry_schema (version INTEGER NOT NULL PRIMARY KEY)",
+        f"""CREATE TABLE digitry_corrections (
+            id VARCHAR(24) NOT NULL PRIMARY KEY, created VARCHAR(32) NOT NULL, undone VARCHAR(32),
+            sha256 VARCHAR(64) NOT NULL, label VARCHAR(16) NOT NULL, read_value INTEGER,
+            best_guess INTEGER NOT NULL, confidence FLOAT NOT NULL, reason VARCHAR(100),
+            model VARCHAR(200) NOT NULL, glyph_version INTEGER NOT NULL, author VARCHAR(200) NOT NULL,
+            glyph {blob} NOT NULL, crop {blob} NOT NULL, UNIQUE (sha256, created, id))""",
+        "CREATE UNIQUE INDEX digitry_one_that_holds ON digitry_corrections (sha256) "
+        "WHERE undone IS NULL",
+        "CREATE INDEX digitry_by_time ON digitry_corrections (created, id)",
+        *([f"INSERT INTO digitry_schema VALUES ({version})"] if version is not None else []),
+    )
+
+
+def keep_one(url: str) -> None:
+    row = correction(1)
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "INSERT INTO digitry_corrections VALUES (:id, '2026-01-01T00:00:00.000000Z', NULL, "
+                "'ab', '7', 1, 1, 0.62, NULL, 'reader', 1, 'Ada', :glyph, :crop)"
+            ),
+            {"id": "1" * 24, "glyph": row.glyph, "crop": row.crop},
+        )
+    engine.dispose()
+
+
+def test_a_new_store_is_at_the_last_revision(url: str) -> None:
+    Corrections(url).close()
+    assert revision(url) == [migrations.HEAD]
+    assert tables(url) == {"digitry_corrections", migrations.TABLE}
+
+
+def test_the_revisions_make_the_tables_that_the_code_works_with(url: str) -> None:
+    Corrections(url).close()
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": migrations.TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, corrections._table().metadata) == []
+        (holds,) = [
+            index
+            for index in sqlalchemy.inspect(connection).get_indexes("digitry_corrections")
+            if index["name"] == "digitry_one_that_holds"
+        ]
+    engine.dispose()
+    where = next(value for key, value in holds["dialect_options"].items() if "where" in key)
+    assert "undone IS NULL" in str(where)
+
+
+def test_the_last_revision_is_the_one_that_the_code_names() -> None:
+    config = Config()
+    config.set_main_option("script_location", "digitry.serving:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
+
+
+def test_a_store_from_before_the_revisions_is_brought_up_with_all_it_holds(url: str) -> None:
+    make_former(url)
+    keep_one(url)
+    store = Corrections(url)
+    (kept,) = store.list()
+    assert (kept.label, kept.author, kept.glyph) == ("7", "Ada", correction(1).glyph)
+    store.add(correction(2))
+    store.close()
+    assert revision(url) == [migrations.HEAD]
+    assert tables(url) == {"digitry_corrections", migrations.TABLE}
+
+
+def test_a_store_of_a_later_digitry_is_refused_in_one_line_and_left_as_it_is(url: str) -> None:
+    Corrections(url).close()
+    run(url, f"UPDATE {migrations.TABLE} SET version_num = 'r99'")
+    with pytest.raises(StoreError, match="revision r99; this digitry knows revision") as error:
+        Corrections(url)
+    assert "\n" not in str(error.value)
+    assert revision(url) == ["r99"]
+
+
+def test_so_is_one_of_a_later_version_from_before_the_revisions(url: str) -> None:
+    make_former(url, 2)
+    with pytest.raises(StoreError, match="version 2; this digitry knows revision"):
+        Corrections(url)
+    assert migrations.TABLE not in tables(url)
+
+
+def test_a_store_that_was_being_made_when_its_process_died_is_made(url: str) -> None:
+    make_former(url, None)
+    Corrections(url).close()
+    assert revision(url) == [migrations.HEAD]
+
+
+def test_an_upgrade_that_fails_leaves_the_store_as_it_was(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_former(url)
+    keep_one(url)
+    from alembic import command
+
+    upgrade = command.upgrade
+
+    def fail(*arguments: Any) -> None:
+        upgrade(*arguments)
+        raise sqlalchemy.exc.OperationalError("the power", {}, Exception("went out"))
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError):
+        patch.setattr(command, "upgrade", fail)
+        Corrections(url)
+    assert tables(url) == {"digitry_corrections", "digitry_schema"}
+    store = Corrections(url)
+    assert len(store.list()) == 1
+    store.close()
+
+
+def test_tables_of_others_in_the_same_database_are_left_alone(url: str) -> None:
+    run(url, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    run(url, "INSERT INTO alembic_version VALUES ('theirs')", "CREATE TABLE theirs (x INTEGER)")
+    Corrections(url).close()
+    assert tables(url) >= {"alembic_version", "theirs"}
+    Corrections(url).close()
+
+
+def _open(url: str, start: Any, told: Any) -> None:
+    start.wait(60)
+    try:
+        store = Corrections(url)
+        store.add(correction(1))
+        store.close()
+        told.put(None)
+    except Exception as error:  # noqa: BLE001 (handed to the test)
+        told.put(repr(error))
+
+
+@pytest.mark.parametrize("former", [True, False])
+def test_many_that_open_a_store_at_once_make_it_once(former: bool, url: str) -> None:
+    if former:
+        make_former(url)
+    context = multiprocessing.get_context("spawn")
+    start, told = context.Event(), context.Queue()
+    openers = [context.Process(target=_open, args=(url, start, told)) for _ in range(4)]
+    for opener in openers:
+        opener.start()
+    start.set()
+    assert [told.get(timeout=120) for _ in openers] == [None] * 4
+    for opener in openers:
+        opener.join(30)
+
+    def more(_: int) -> None:
+        Corrections(url).close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(more, range(8)))
+    store = Corrections(url)
+    assert len(store.list()) == 1
+    store.check()
+    store.close()
+    assert revision(url) == [migrations.HEAD]
+
+
+def test_a_store_that_is_up_to_date_is_opened_while_somebody_writes(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.db"
+    Corrections(str(path)).close()
+    with sqlite3.connect(path) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        store = Corrections(str(path))
+        assert store.list() == []
+        store.close()
+    writer.close()

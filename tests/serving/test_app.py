@@ -1,0 +1,459 @@
+"""The API: it says what the library says, refuses by name, and holds to its limits."""
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+
+from digitry.corrections.store import Corrections
+from digitry.errors import ImageError, UsageError
+from digitry.model.artifact import Artifact
+from digitry.reading.reader import Reader
+from digitry.serving.app import create_app
+from digitry.serving.dispatch import LocalReaders
+from digitry.serving.guard import Hosts, Limits
+
+from .conftest import Running, drawn, png
+
+
+def problem(response: Any) -> str:
+    """Give the kind of a refusal, and see that it is a whole one."""
+    assert response.headers["content-type"] == "application/problem+json"
+    content = response.json()
+    assert content["status"] == response.status_code
+    assert content["title"] and content["detail"]
+    return str(content["type"].removeprefix("urn:digitry:problem:"))
+
+
+def timeless(reading: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in reading.items() if key != "ms"}
+
+
+def raw(client: TestClient, content: bytes, **options: Any) -> Any:
+    return client.post(
+        "/v1/read", content=content, params=options, headers={"content-type": "image/png"}
+    )
+
+
+# --- it says what the library says ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["auto", "single", "line", "page"])
+def test_the_service_answers_what_the_library_answers(
+    layout: Any, client: TestClient, reader: Reader
+) -> None:
+    content = png(drawn("4071"))
+    response = raw(client, content, layout=layout)
+    assert response.status_code == 200
+    (reading,) = response.json()["readings"]
+    assert timeless(reading) == timeless(reader.read(content, layout=layout).to_dict())
+
+
+def test_several_images_are_read_in_order_under_their_names(client: TestClient) -> None:
+    texts = ["12", "7", "305"]
+    files = [("file", (f"folder\\{text}.png", png(drawn(text)))) for text in texts]
+    readings = client.post("/v1/read", files=files).json()["readings"]
+    assert [reading["source"] for reading in readings] == [f"{text}.png" for text in texts]
+    assert [reading["text"] for reading in readings] == texts
+
+
+def test_a_bad_image_among_several_is_named_and_the_others_are_read(client: TestClient) -> None:
+    files = [("file", ("a.png", png(drawn("1")))), ("file", ("b.png", b"junk"))]
+    answer = client.post("/v1/read", files=files).json()
+    assert [reading["source"] for reading in answer["readings"]] == ["a.png"]
+    assert [(one["index"], one["source"]) for one in answer["failed"]] == [(1, "b.png")]
+
+
+def test_glyphs_are_given_on_demand_as_the_network_saw_them(
+    client: TestClient, reader: Reader
+) -> None:
+    content = png(drawn("58"))
+    assert "glyph" not in raw(client, content).json()["readings"][0]["digits"][0]
+    digits = raw(client, content, glyphs=True).json()["readings"][0]["digits"]
+    _, seen = reader.examine(content)
+    for digit, glyph in zip(digits, seen, strict=True):
+        picture = base64.b64decode(digit["glyph"].removeprefix("data:image/png;base64,"))
+        shown = np.asarray(Image.open(io.BytesIO(picture)))
+        assert np.array_equal(shown, np.rint(glyph * 255).astype(np.uint8))
+
+
+def test_a_smaller_share_of_errors_refuses_more(client: TestClient, reader: Reader) -> None:
+    content = png(drawn("4071"))
+    response = raw(client, content, max_error=0.01)
+    try:
+        expected = reader.accepting(0.01).read(content).to_dict()
+    except UsageError:
+        assert problem(response) == "invalid-option"
+    else:
+        assert timeless(response.json()["readings"][0]) == timeless(expected)
+
+
+def test_the_models_are_named_with_their_facts(client: TestClient, model: Artifact) -> None:
+    (one,) = client.get("/v1/models").json()["models"]
+    assert one["name"] == model.metadata.name
+    assert one["sha256"] == model.sha256
+    assert "source" not in one
+
+
+def test_what_decided_lies_on_the_digit(client: TestClient, reader: Reader) -> None:
+    reading, (glyph,) = reader.examine(drawn("0"), layout="single")
+    pixels = np.rint(glyph * 255).astype(int).ravel().tolist()
+    answer = client.post(
+        "/v1/explain", json={"glyph": pixels, "value": reading.digits[0].alternatives[0][0]}
+    )
+    weights = np.array(answer.json()["weights"])
+    assert weights.shape == (28, 28)
+    assert weights.min() >= 0 and 0 < weights.max() <= 1
+    # The hole of a nought, and its ink, are what makes it one; a far corner does not matter.
+    assert weights[8:20, 8:20].mean() > weights[:3, :3].mean()
+
+
+# --- it refuses by name --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "unreadable-image"),
+        (b"junk", "unreadable-image"),
+        (png(drawn("1"))[:200], "unreadable-image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unreadable-image"),
+    ],
+)
+def test_what_is_no_image_is_refused(content: bytes, kind: str, client: TestClient) -> None:
+    response = raw(client, content)
+    assert response.status_code == 422
+    assert problem(response) == kind
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layout": "diagonal"},
+        {"max_error": 0},
+        {"max_error": "nan"},
+        {"max_error": 2},
+        {"model": "/etc/passwd"},
+        {"url": "http://example.com/x.png"},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    options: dict[str, Any], client: TestClient
+) -> None:
+    response = raw(client, png(drawn("1")), **options)
+    assert response.status_code == 422
+    assert problem(response) == "invalid-option"
+    assert "/etc" not in response.text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "a/b"])
+def test_other_types_of_body_are_refused(kind: str, client: TestClient) -> None:
+    response = client.post("/v1/read", content=b"x", headers={"content-type": kind})
+    assert (response.status_code, problem(response)) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"junk",
+        b"--b\r\n\r\nx\r\n--b--",
+        b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
+        b"--b\r\n" + b"A: b\r\n" * 2000 + b"\r\nx\r\n--b--\r\n",
+        b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n--b--\r\n",
+        b'--b\r\nContent-Disposition: form-data; name=other; filename="a"\r\n\r\nx\r\n--b--\r\n',
+        b"\r\n" * 400_000,
+    ],
+    ids=range(8),
+)
+def test_broken_forms_are_refused_quickly(body: bytes, client: TestClient) -> None:
+    started = time.perf_counter()
+    for kind in ("multipart/form-data; boundary=b", "multipart/form-data"):
+        response = client.post("/v1/read", content=body, headers={"content-type": kind})
+        assert response.status_code == 400, response.text
+        assert problem(response) == "malformed-request"
+    assert time.perf_counter() - started < 2
+
+
+def test_too_many_parts_are_refused(client: TestClient) -> None:
+    files = [("file", (f"{n}.png", b"x")) for n in range(Limits().files + 1)]
+    response = client.post("/v1/read", files=files)
+    assert (response.status_code, problem(response)) == (413, "too-many-parts")
+    fields = {f"field{n}": "x" for n in range(Limits().form_fields + 1)}
+    response = client.post("/v1/read", data=fields, files=files[:1])
+    assert (response.status_code, problem(response)) == (413, "too-many-parts")
+
+
+def test_unknown_addresses_and_methods_are_refused_by_name(client: TestClient) -> None:
+    assert problem(client.get("/nothing")) == "not-found"
+    assert problem(client.get("/page/../web.py")) == "not-found"
+    assert problem(client.get("/page/..%2fweb.py")) == "not-found"
+    assert problem(client.put("/v1/read")) == "method-not-allowed"
+
+
+def test_no_route_takes_an_address_or_a_path(client: TestClient) -> None:
+    schema = json.dumps(client.get("/openapi.json").json())
+    for word in ('"format": "uri"', '"format": "path"', '"name": "url"', '"name": "path"'):
+        assert word not in schema
+
+
+# --- who may ask ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.com", "evil.com:80", "127.0.0.1.evil.com", "localhost.evil.com", "localhost:x", "[::1",
+     "[::1]x", "192.168.0.1", "localhost@evil.com", " "],
+)  # fmt: skip
+def test_a_foreign_name_is_refused(host: str, client: TestClient) -> None:
+    response = client.get("/healthz", headers={"host": host})
+    assert (response.status_code, problem(response)) == (421, "foreign-host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000"])
+def test_this_machine_may_be_called_by_its_own_names(host: str, client: TestClient) -> None:
+    assert client.get("/healthz", headers={"host": host}).status_code == 200
+
+
+def test_beyond_this_machine_addresses_in_numbers_and_given_names_are_known() -> None:
+    hosts = Hosts(["reader.example.org"], addresses=True)
+    assert hosts.allow("192.168.0.7:8000")
+    assert hosts.allow("[2001:db8::1]:8000")
+    assert hosts.allow("Reader.example.org")
+    assert not hosts.allow("evil.com")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.com"},
+        {"origin": "null"},
+        {"origin": "http://localhost:81"},
+        {"origin": "http://localhost.evil.com"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_another_site_may_not_write(headers: dict[str, str], client: TestClient) -> None:
+    for method, path in (("POST", "/v1/read"), ("POST", "/v1/corrections"),
+                         ("DELETE", "/v1/corrections/" + 24 * "0")):  # fmt: skip
+        response = client.request(method, path, headers=headers)
+        assert (response.status_code, problem(response)) == (403, "foreign-origin")
+    response = client.get("/v1/models", headers=headers)
+    assert "access-control-allow-origin" not in response.headers
+
+
+def test_its_own_page_may_write(client: TestClient) -> None:
+    headers = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}
+    files = {"file": png(drawn("3"))}
+    assert client.post("/v1/read", files=files, headers=headers).status_code == 200
+
+
+def test_with_a_token_only_who_shows_it_is_served(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    app = create_app(LocalReaders(reader), store, model=model, token="let me in")
+    with TestClient(app, base_url="http://localhost") as client:
+        for path in ("/v1/models", "/metrics", "/v1/corrections", "/v2/models/reader"):
+            assert problem(client.get(path)) == "token-needed"
+            wrong = {"authorization": "Bearer let me out"}
+            assert client.get(path, headers=wrong).status_code == 401
+        right = {"authorization": "Bearer let me in"}
+        assert client.get("/v1/models", headers=right).status_code == 200
+        for path in ("/", "/page/page.js", "/healthz", "/readyz"):
+            assert client.get(path).status_code == 200
+
+
+def test_every_answer_has_the_headers_that_keep_others_out(client: TestClient) -> None:
+    for path in ("/", "/docs", "/healthz", "/nothing", "/v1/models", "/openapi.json"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+# --- how much, how fast, how many ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Running]:
+    limits = Limits(body_bytes=100_000, body_seconds=0.5)
+    running = Running(create_app(LocalReaders(reader), store, model=model, limits=limits))
+    yield running
+    running.stop()
+
+
+HEAD = "POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+
+
+def sent(running: Running, *parts: bytes, pause: float = 0) -> bytes:
+    """Send pieces over a socket and give all that comes back."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+        for part in parts:
+            try:
+                line.sendall(part)
+            except OSError:
+                break
+            time.sleep(pause)
+        answer = b""
+        try:
+            while part := line.recv(65536):
+                answer += part
+                if b"\r\n\r\n" in answer and b"}" in answer:
+                    break
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def test_a_body_that_is_too_large_is_refused_however_it_is_sent(small: Running) -> None:
+    honest = HEAD + "Content-Length: 200000\r\n\r\n"
+    assert b" 413 " in sent(small, honest.encode())
+    chunk = b"%x\r\n" % 60_000 + b"x" * 60_000 + b"\r\n"
+    chunked = HEAD + "Transfer-Encoding: chunked\r\n\r\n"
+    assert b" 413 " in sent(small, chunked.encode(), chunk, chunk)
+    gzipped = HEAD + "Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\n"
+    assert b" 415 " in sent(small, gzipped.encode() + b"x" * 10)
+    lying = HEAD + "Content-Length: -1\r\n\r\n"
+    assert b" 400 " in sent(small, lying.encode())
+
+
+def test_a_body_that_is_too_slow_is_cut_off(small: Running) -> None:
+    head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
+    started = time.monotonic()
+    assert b" 408 " in sent(small, head, *[b"x"] * 8, pause=0.1)
+    assert time.monotonic() - started < 3
+
+
+def test_slow_clients_do_not_hold_up_others(small: Running) -> None:
+    head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
+    slow = [threading.Thread(target=sent, args=(small, head)) for _ in range(60)]
+    for thread in slow:
+        thread.start()
+    time.sleep(0.1)
+    content = png(drawn("3"))
+    started = time.monotonic()
+    answer = sent(small, (HEAD + f"Content-Length: {len(content)}\r\n\r\n").encode() + content)
+    assert b" 200 " in answer
+    assert time.monotonic() - started < 0.5
+    for thread in slow:
+        thread.join()
+
+
+class _Waiting(LocalReaders):
+    """A reader that waits to be let go."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self.gate = threading.Event()
+
+    async def examine(self, content: bytes, **options: Any) -> Any:
+        import asyncio
+
+        while not self.gate.is_set():
+            await asyncio.sleep(0.01)
+        return await super().examine(content, **options)
+
+
+def test_who_finds_all_readers_at_work_is_told_at_once(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    readers = _Waiting(reader)
+    running = Running(create_app(readers, store, model=model, limits=Limits(at_once=2)))
+    content = png(drawn("3"))
+    whole = (HEAD + f"Content-Length: {len(content)}\r\n\r\n").encode() + content
+    answers: list[bytes] = []
+    first = [threading.Thread(target=lambda: answers.append(sent(running, whole)))
+             for _ in range(2)]  # fmt: skip
+    for thread in first:
+        thread.start()
+    time.sleep(0.2)
+    started = time.monotonic()
+    refused = sent(running, whole)
+    assert time.monotonic() - started < 0.1
+    assert b" 503 " in refused and b"retry-after: 1" in refused.lower()
+    readers.gate.set()
+    for thread in first:
+        thread.join()
+    assert all(b" 200 " in answer for answer in answers)
+    assert b" 200 " in sent(running, whole)
+    running.stop()
+
+
+def test_an_image_that_takes_too_long_is_refused(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    app = create_app(_Waiting(reader), store, model=model, limits=Limits(read_seconds=0.1))
+    with TestClient(app, base_url="http://localhost") as client:
+        response = raw(client, png(drawn("3")))
+        assert (response.status_code, problem(response)) == (422, "unreadable-image")
+
+
+class _Failing(LocalReaders):
+    """A reader with a fault of its own."""
+
+    async def examine(self, content: bytes, **options: Any) -> Any:
+        if content == b"killed":
+            raise ImageError("crashed its reader (SIGSEGV)")
+        raise RuntimeError("secret detail")
+
+
+def test_a_killed_worker_is_one_requests_422_and_a_fault_of_ours_is_not_shown(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    app = create_app(_Failing(reader), store, model=model)
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+        assert raw(client, b"killed").status_code == 422
+        response = raw(client, b"other")
+        assert (response.status_code, problem(response)) == (500, "internal")
+        assert "secret" not in response.text
+        assert client.get("/healthz").status_code == 200
+
+
+# --- what watches --------------------------------------------------------------------------------------
+
+
+def test_the_counters_say_what_happened_and_their_number_is_bounded(client: TestClient) -> None:
+    raw(client, png(drawn("41")))
+    raw(client, b"junk")
+    for n in range(50):
+        client.get(f"/nothing/{n}")
+        client.request(f"VERB{n}", "/")
+    text = client.get("/metrics").text
+    assert 'digitry_images_total{result="failed"} 1.0' in text
+    assert 'digitry_requests_total{method="POST",route="/v1/read",status="200"} 1.0' in text
+    assert 'digitry_requests_total{method="GET",route="other",status="404"} 50.0' in text
+    assert len(text.splitlines()) < 200
+
+
+def test_without_its_store_it_lives_and_reads_but_is_not_ready(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitry.corrections.store import StoreError
+
+    def gone(*_: Any) -> None:
+        raise StoreError("is gone", where="secret place")
+
+    monkeypatch.setattr(app.state.service.store, "ping", gone)
+    assert client.get("/healthz").status_code == 200
+    response = client.get("/readyz")
+    assert (response.status_code, problem(response)) == (503, "store-unavailable")
+    assert "secret" not in response.text
+    assert raw(client, png(drawn("3"))).status_code == 200
+
+
+def test_nothing_is_kept_of_what_is_only_read(client: TestClient, store: Corrections) -> None:
+    for _ in range(20):
+        raw(client, png(drawn("3")))
+    assert store.stats().count == 0

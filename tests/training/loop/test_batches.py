@@ -1,0 +1,116 @@
+"""Batches are slices of a seeded order, gathered and augmented on the device."""
+
+import numpy as np
+import torch
+
+from digitry.training.loop.batches import BEND, SHIFT, Batches, light
+
+CPU = torch.device("cpu")
+
+
+def some(count: int = 50) -> Batches:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+    return Batches(images, np.arange(count) % 10, CPU)
+
+
+def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> None:
+    batches = some()
+    first = batches.order(1, 1)
+    assert sorted(first.tolist()) == list(range(50))
+    assert torch.equal(first, some().order(1, 1))
+    assert not torch.equal(first, batches.order(1, 2))
+    assert not torch.equal(first, batches.order(2, 1))
+
+
+def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -> None:
+    batches = some()
+    rows = torch.rand(10, 10)
+    stretch = batches.stretch(2, 3, rows)
+    address = stretch.glyphs.data_ptr()
+    for places in ([3, 1, 40, 3], [0, 49, 2, 2, 7, 30]):
+        index = torch.tensor(places)
+        stretch.fill(index)
+        expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
+        n = len(places) // 2
+        np.testing.assert_array_equal(stretch.glyphs[:n].flatten(0, 1).numpy(), expected)
+        assert stretch.labels[:n].flatten().tolist() == [place % 10 for place in places]
+        found = stretch.rows[:n].transpose(1, 2).flatten(0, 1)
+        assert torch.equal(found, rows[[place % 10 for place in places]])
+        assert stretch.glyphs.data_ptr() == address
+
+
+def test_read_only_images_are_taken() -> None:
+    images = np.zeros((2, 28, 28), np.uint8)
+    images.flags.writeable = False
+    assert len(Batches(images, np.zeros(2, np.uint8), CPU)) == 2
+
+
+def blob() -> torch.Tensor:
+    glyphs = torch.zeros(200, 28, 28)
+    glyphs[:, 10:18, 12:16] = 1.0
+    return glyphs
+
+
+def test_light_augmentation_is_seeded_and_stays_in_range() -> None:
+    torch.manual_seed(1)
+    first = light(blob())
+    torch.manual_seed(1)
+    again = light(blob())
+    other = light(blob())
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (200, 28, 28)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_light_augmentation_moves_little_and_without_bias() -> None:
+    torch.manual_seed(0)
+    moved = light(blob())
+    ink = moved.sum((1, 2))
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    row, column = (moved * rows).sum((1, 2)) / ink, (moved * columns).sum((1, 2)) / ink
+    for centre in (row, column):
+        assert (centre - 13.5).abs().max() <= SHIFT * 1.25 + 0.1
+        assert abs(centre.mean() - 13.5) < 0.3
+        assert centre.std() > 0.5
+    assert (ink / 32).min() > 0.6
+    assert (ink / 32).max() < 1.6
+    assert len({round(value, 3) for value in ink.tolist()}) > 100
+
+
+def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
+    bars = torch.zeros(200, 28, 28)
+    bars[:, 4:24, 13:15] = 1.0
+    columns = torch.arange(28.0)
+
+    def bow(glyphs: torch.Tensor) -> float:
+        """Tell how far the middles of a bar's rows lie from one straight line, in pixels."""
+        rows = glyphs[:, 8:20]
+        middles = (rows * columns).sum(2) / rows.sum(2)
+        # The second difference over eight rows: zero on any line, however it leans.
+        return float((middles[:, 2] + middles[:, 10] - 2 * middles[:, 6]).abs().mean())
+
+    torch.manual_seed(2)
+    straight, bent = light(bars), light(bars, BEND)
+    assert bow(straight) < 0.1
+    assert bow(bent) > 0.5
+    assert bent.min() >= 0
+    assert bent.max() <= 1
+
+
+def test_the_name_of_an_augmentation_chooses_it() -> None:
+    glyphs = {}
+    for name in ("none", "light", "elastic"):
+        torch.manual_seed(3)
+        batches = Batches(some().images.numpy(), np.arange(50) % 10, CPU, augment=name)
+        stretch = batches.stretch(50, 1, torch.eye(10))
+        stretch.fill(torch.arange(50))
+        glyphs[name] = stretch.glyphs[0].clone()
+    as_they_are = some().images / 255
+    assert torch.equal(glyphs["none"], as_they_are)
+    torch.manual_seed(3)
+    assert torch.equal(glyphs["light"], light(as_they_are))
+    torch.manual_seed(3)
+    assert torch.equal(glyphs["elastic"], light(as_they_are, BEND))

@@ -1,0 +1,115 @@
+"""A run may go on from a trained model: with its weights, in its layers, and the files say from which."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitry.errors import ModelError
+from digitry.model.load import load_model
+from digitry.training import run, run_folder
+from digitry.training.data.dataset import Dataset, Split
+from digitry.training.loop.start_from import parent_of
+from digitry.training.network.build import keras
+from digitry.training.recipes import Recipe
+from digitry.training.run_folder import Run
+
+RECIPE = Recipe(
+    name="small", architecture="conv", hidden=(4, 8), head="flatten", dropout=0.2, epochs=3,
+    batch_size=20, validation=0.2, learning_rate=0.01, data="bars",
+)  # fmt: skip
+AGAIN = dataclasses.replace(RECIPE, epochs=2, dropout=0.0, learning_rate=1e-9)
+"""Changes next to nothing, so that what is found at the end is what it began with."""
+
+
+def bars(count: int, seed: int) -> Split:
+    """Bars at ten heights: the label is the height."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.uint8)
+    images = np.zeros((count, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 + 2 * label : 5 + 2 * label, 4:24] = 255
+    return Split(images, labels)
+
+
+DATA = Dataset("bars", bars(200, 1), bars(80, 2), "6" * 64, "free", "drawn here")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run.train_run(RECIPE, DATA, tmp_path_factory.mktemp("runs") / "first", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["", "model.keras", "model.h5", "model.onnx"])
+def test_it_goes_on_with_what_the_model_knows(first: Run, tmp_path: Path, name: str) -> None:
+    parent = parent_of(str(first.folder / name), AGAIN)
+    again = run.train_run(AGAIN, DATA, tmp_path / "again", device="cpu", parent=parent)
+    assert first.test.accuracy > 0.5
+    assert again.test.accuracy == pytest.approx(first.test.accuracy, abs=0.15)
+    anew = run.train_run(AGAIN, DATA, tmp_path / "anew", device="cpu")
+    assert anew.test.accuracy < 0.4
+
+
+def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
+    first: Run, tmp_path: Path
+) -> None:
+    class Halt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            if epoch == 1:
+                raise RuntimeError("power cut")
+
+    parent = parent_of(str(first.folder), AGAIN)
+    whole = run.train_run(AGAIN, DATA, tmp_path / "whole", device="cpu", parent=parent)
+    assert load_model(whole.folder).metadata.data["parent"] == parent.sha256
+    cut = tmp_path / "cut"
+    with pytest.raises(RuntimeError, match="power cut"):
+        run.train_run(AGAIN, DATA, cut, device="cpu", parent=parent, callbacks=[Halt()])
+    begun = run_folder.load_start(cut)
+    assert begun.parent == str((first.folder / "model.keras").resolve())
+    with pytest.raises(ModelError, match="is not the parent that the run began with"):
+        run.train_run(AGAIN, DATA, cut, device="cpu", resume=True)
+    resumed = run.train_run(
+        AGAIN, DATA, cut, device="cpu", resume=True, parent=parent_of(begun.parent, AGAIN)
+    )
+    sums = [(one.folder / "model.onnx").read_bytes()[:1000] for one in (whole, resumed)]
+    assert sums[0] == sums[1]
+    models = [keras.saving.load_model(one.folder / "model.keras") for one in (whole, resumed)]
+    for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_that_kept_its_model_file_alone_can_be_gone_on_from(
+    first: Run, tmp_path: Path
+) -> None:
+    for name in ("recipe.json", "run.json", "model.onnx"):
+        (tmp_path / name).write_bytes((first.folder / name).read_bytes())
+    assert parent_of(str(tmp_path), AGAIN).place == str((tmp_path / "model.onnx").resolve())
+
+
+def test_a_model_with_other_layers_is_refused_in_words(first: Run, tmp_path: Path) -> None:
+    other = dataclasses.replace(AGAIN, hidden=(4, 16))
+    with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in it, and \[4, 16\] here; take its"):
+        parent_of(str(first.folder / "model.onnx"), other)
+    parent = parent_of(str(first.folder / "model.keras"), other)
+    with pytest.raises(
+        ModelError, match=r"model\.keras: has other layers than small; take its own"
+    ):
+        parent.build()
+    # All weights have the shapes of the trained ones, but the function is another.
+    moved = dataclasses.replace(AGAIN, head="average", pools=(1,))
+    elsewhere = run.train_run(
+        dataclasses.replace(moved, pools=(2,), epochs=1), DATA, tmp_path / "moved", device="cpu"
+    )
+    with pytest.raises(ModelError, match="has other layers than small"):
+        parent_of(str(elsewhere.folder), moved).build()
+    with pytest.raises(ModelError, match="no such model"):
+        parent_of(str(tmp_path / "none.onnx"), AGAIN)
+
+
+def test_the_shipped_reader_can_be_gone_on_from() -> None:
+    from digitry.training.recipes import RECIPES
+
+    parent = parent_of("reader@shipped", RECIPES["reader"])
+    assert parent.place == "reader@shipped"
+    assert parent.build().output_shape == (None, 11)

@@ -1,0 +1,93 @@
+"""The command line's Keras comes without what it imports on the chance, and nothing is lost by it."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def answers(code: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_keras_comes_without_what_it_imports_on_the_chance() -> None:
+    heavy = answers(
+        """
+        import sys
+        from digitry.training import lean
+        lean.import_keras()
+        from digitry.training import engine
+        print("keras" in sys.modules)
+        print(*[name for name in ("sklearn", "jax", "matplotlib", "torch._dynamo") if name in sys.modules])
+        """
+    )
+    assert heavy == ["True"]
+
+
+def test_what_was_hidden_is_found_afterwards() -> None:
+    pytest.importorskip("sklearn")
+    found = answers(
+        """
+        from digitry.training import lean
+        lean.import_keras()
+        import sklearn.base, matplotlib.figure, torch._dynamo
+        print(hasattr(torch._dynamo, "optimize"), sklearn.base.BaseEstimator.__name__)
+        """
+    )
+    assert found == ["True", "BaseEstimator"]
+
+
+def test_a_step_is_recorded_without_the_compiler() -> None:
+    loaded = answers(
+        """
+        import sys
+        import numpy as np
+        from digitry.training import lean
+        lean.import_keras()
+        from digitry.training.loop.train import train
+        from digitry.training.data.formats import Split
+        from digitry.training.recipes import Recipe
+        split = Split(np.zeros((40, 28, 28), np.uint8), np.arange(40, dtype=np.uint8) % 10)
+        train(Recipe(name="tiny", hidden=(8,), batch_size=16, epochs=1), split, device="cpu")
+        print("done", *[n for n in ("torch._dynamo", "torch._inductor", "sympy") if n in sys.modules])
+        """
+    )
+    assert loaded == ["done"]
+
+
+def test_a_keras_that_is_there_stays_whole() -> None:
+    same = answers(
+        """
+        import os
+        os.environ["KERAS_BACKEND"] = "torch"
+        import keras
+        from digitry.training import lean
+        lean.import_keras()
+        import keras as again
+        print(again is keras)
+        """
+    )
+    assert same == ["True"]
+
+
+def test_a_keras_that_cannot_do_without_is_left_to_be_imported_whole() -> None:
+    whole = answers(
+        """
+        import sys
+        from digitry.training import lean
+        lean._UNASKED += ("absl",)
+        lean.import_keras()
+        from digitry.training import architectures
+        print(architectures.keras.__version__ != "", "absl" in sys.modules)
+        """
+    )
+    assert whole == ["True", "True"]

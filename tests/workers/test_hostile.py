@@ -1,0 +1,305 @@
+"""No image can harm the process that asks: crash, hang, or take memory without bound."""
+
+import io
+import random
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digitry.errors import ImageError
+from digitry.reading import image
+from digitry.reading.result import Reading
+from digitry.workers.pool import WorkerPool
+
+LIMIT_S = 2.0
+
+
+def resident() -> int:
+    """Memory of this process, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+# --- seeds: every format that is decoded, in several ways of packing ------------------------------
+
+
+def saved(picture: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def seeds() -> dict[str, bytes]:
+    rng = np.random.default_rng(0)
+    gray = np.full((64, 96), 230, np.uint8)
+    gray[12:52, 30:38] = 20
+    gray += rng.integers(0, 20, gray.shape, np.uint8)
+    page = Image.fromarray(gray)
+    colour = page.convert("RGB")
+    frames = [page.rotate(angle) for angle in (90, 180)]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made = {
+        "png": saved(page, "PNG"),
+        "png rgba": saved(page.convert("RGBA"), "PNG"),
+        "png palette": saved(page.quantize(16), "PNG", transparency=3),
+        "png 16": saved(Image.fromarray(gray.astype(np.uint16) * 200), "PNG"),
+        "png 1": saved(page.convert("1"), "PNG"),
+        "png interlaced": interlaced(gray),
+        "apng": saved(page, "PNG", save_all=True, append_images=frames),
+        "jpeg": saved(page, "JPEG", exif=exif.tobytes()),
+        "jpeg progressive": saved(colour, "JPEG", progressive=True),
+        "jpeg cmyk": saved(colour.convert("CMYK"), "JPEG"),
+        "mpo": saved(colour, "MPO", save_all=True, append_images=[colour]),
+        "webp": saved(colour, "WEBP"),
+        "webp lossless": saved(colour.convert("RGBA"), "WEBP", lossless=True),
+        "webp moving": saved(colour, "WEBP", save_all=True, append_images=frames),
+        "bmp": saved(page, "BMP"),
+        "bmp rgb": saved(colour, "BMP"),
+        "gif": saved(page, "GIF", transparency=1),
+        "gif moving": saved(page, "GIF", save_all=True, append_images=frames),
+    }
+    for method in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        made[f"tiff {method}"] = saved(page, "TIFF", compression=method, exif=exif.tobytes())
+    made["tiff group4"] = saved(page.convert("1"), "TIFF", compression="group4")
+    made["tiff 16"] = saved(Image.fromarray(gray.astype(np.uint16) * 200), "TIFF")
+    made["tiff pages"] = saved(page, "TIFF", save_all=True, append_images=frames)
+    return made
+
+
+def interlaced(gray: np.ndarray) -> bytes:
+    """A PNG whose header says that it is interlaced, with the seven passes (Adam7) as it wants them."""
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
+    rows = b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in gray[y::dy, x::dx])
+    return png(gray.shape[1], gray.shape[0], rows, interlace=1)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png(width: int, height: int, rows: bytes, *, interlace: int = 0, extra: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlace)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
+        + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def mutated(content: bytes, others: list[bytes], chance: random.Random) -> bytes:
+    """One of: bits flipped, bytes set, cut, a part doubled, removed or moved, two files spliced."""
+    work = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        if not work:
+            break
+        at = chance.randrange(len(work))
+        length = chance.randint(1, max(1, len(work) // 8))
+        how = chance.randrange(8)
+        if how == 0:
+            work[at] ^= 1 << chance.randrange(8)
+        elif how == 1:
+            work[at] = chance.choice([0, 1, 0x7F, 0x80, 0xFF])
+        elif how == 2:
+            del work[at:]
+        elif how == 3:
+            work[at:at] = work[at : at + length]
+        elif how == 4:
+            del work[at : at + length]
+        elif how == 5:
+            # Numbers in headers: sizes, counts, offsets.
+            place = chance.randrange(min(len(work), 200))
+            number = chance.choice([0, 1, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 65_500])
+            work[place : place + 4] = struct.pack(chance.choice([">I", "<I"]), number)
+        elif how == 6:
+            other = chance.choice(others)
+            work[at:] = other[chance.randrange(len(other)) :]
+        else:
+            work[at : at + length] = chance.randbytes(length)
+    return bytes(work)
+
+
+@pytest.fixture(scope="module")
+def pool(model: Path) -> Iterator[WorkerPool]:
+    with WorkerPool(model, workers=2) as made:
+        yield made
+
+
+def answered(pool: WorkerPool, content: bytes, name: str) -> tuple[str, float]:
+    started = time.monotonic()
+    answer = pool.read(content, name)
+    seconds = time.monotonic() - started
+    assert isinstance(answer, (Reading, ImageError)), name
+    assert "\n" not in str(answer) or isinstance(answer, Reading)
+    what = "read" if isinstance(answer, Reading) else answer.what
+    assert "please report" not in str(answer), (name, what)
+    return what, seconds
+
+
+def attack(pool: WorkerPool, count: int, seed: int) -> dict[str, int]:
+    chance = random.Random(seed)
+    files = seeds()
+    names, contents = list(files), list(files.values())
+    outcomes: dict[str, int] = {}
+    for number in range(count):
+        index = number % len(names)
+        content = mutated(contents[index], contents, chance)
+        what, seconds = answered(pool, content, f"{names[index]} {number}")
+        # Replacing a worker that died comes on top of the limit for the one after it.
+        assert seconds < LIMIT_S + 1, (names[index], number, what)
+        kind = what.split(" (")[0]
+        outcomes[kind] = outcomes.get(kind, 0) + 1
+    return outcomes
+
+
+def test_every_seed_is_read(pool: WorkerPool) -> None:
+    for name, content in seeds().items():
+        assert answered(pool, content, name)[0] == "read", name
+
+
+def test_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+    before = resident()
+    outcomes = attack(pool, 400, seed=1)
+    assert outcomes.keys() >= {"read", "is damaged"}
+    assert resident() - before < 50 << 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+    before = resident()
+    outcomes = attack(pool, 10_000, seed=2)
+    print(outcomes, f"grown by {(resident() - before) >> 10} KiB")
+    assert sum(outcomes.values()) == 10_000
+    assert resident() - before < 50 << 20
+
+
+# --- bombs -----------------------------------------------------------------------------------------
+
+
+def tiff(
+    entries: list[tuple[int, int, int, int]], *, following: int = 0, tail: bytes = b""
+) -> bytes:
+    """A little-endian TIFF of one directory: (tag, type, count, value) each."""
+    body = struct.pack("<H", len(entries))
+    for tag, kind, count, value in entries:
+        body += struct.pack("<HHII", tag, kind, count, value)
+    return b"II*\0" + struct.pack("<I", 8) + body + struct.pack("<I", following) + tail
+
+
+PLAIN = [
+    (256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+    (273, 4, 1, 0), (277, 3, 1, 1), (278, 4, 1, 8), (279, 4, 1, 64),
+]  # fmt: skip
+
+
+def frames(form: str, count: int) -> bytes:
+    first = Image.new("L", (64, 64), 255)
+    rest = [Image.new("L", (64, 64), 250 - index % 200) for index in range(count)]
+    return saved(first, form, save_all=True, append_images=rest)
+
+
+def scans_of_progressive(count: int) -> bytes:
+    """A progressive JPEG with one scan repeated, each of which has the decoder go over all pixels."""
+    content = saved(Image.new("L", (6000, 6000), 200), "JPEG", progressive=True)
+    scan = content.rindex(b"\xff\xda")
+    tables = content.rindex(b"\xff\xc4", 0, scan)
+    return content[:scan] + content[tables:-2] * count + content[-2:]
+
+
+def exif_loop() -> bytes:
+    """EXIF whose sub-directory is itself."""
+    block = tiff([(0x0112, 3, 1, 6), (0x8769, 4, 1, 8), (0x8825, 4, 1, 8)], following=8)
+    page = saved(Image.new("L", (64, 64), 200), "JPEG")
+    body = b"Exif\0\0" + block
+    return page[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + page[2:]
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "png of 50,000 a side": lambda: png(50_000, 50_000, bytes(1000)),
+    "png of 2^31 a row": lambda: png((1 << 31) - 1, 1, bytes(1000)),
+    "png whose data go on": lambda: png(100, 100, bytes(200 << 20)),
+    "png of text": lambda: png(
+        8, 8, bytes(72), extra=chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(100 << 20), 9))
+    ),
+    "png of international text": lambda: png(
+        8, 8, bytes(72), extra=chunk(b"iTXt", b"x\0\1\0\0\0" + zlib.compress(bytes(100 << 20), 9))
+    ),
+    "png of a profile": lambda: png(
+        8, 8, bytes(72), extra=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(100 << 20), 9))
+    ),
+    "apng of 20,000 frames": lambda: png(
+        8, 8, bytes(72), extra=chunk(b"acTL", struct.pack(">II", 1 << 30, 0))
+    ),
+    "gif of 400 frames": lambda: frames("GIF", 400),
+    "gif of 65,535 a side": lambda: b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0;",
+    "gif with a large frame": lambda: (
+        b"GIF89a" + struct.pack("<HH", 10, 10) + b"\0\0\0"
+        + b"," + struct.pack("<HHHH", 0, 0, 65535, 65535) + b"\0\x08\0;"
+    ),
+    "jpeg of 65,500 a side": lambda: saved(Image.new("L", (8, 8)), "JPEG").replace(
+        b"\x08\x00\x08\x00\x08", b"\x08\xff\xdc\xff\xdc"
+    ),
+    "jpeg progressive of 36 million pixels": lambda: scans_of_progressive(0),
+    "jpeg progressive with 500 scans": lambda: scans_of_progressive(500),
+    "jpeg whose exif is a loop": exif_loop,
+    "webp of 16,383 a side": lambda: saved(Image.new("L", (16383, 3000)), "WEBP"),
+    "bmp of 2^31 a side": lambda: (
+        b"BM" + struct.pack("<IHHI", 70, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, (1 << 31) - 1, (1 << 31) - 1, 1, 24, 0, 0, 0, 0, 0, 0)
+    ),
+    "bmp of runs": lambda: (
+        b"BM" + struct.pack("<IHHI", 70, 0, 0, 1078)
+        + struct.pack("<IiiHHIIiiII", 40, 7000, 7000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
+        + b"\xff\x01" * 1000
+    ),
+    "tiff whose directories are a loop": lambda: tiff(PLAIN, following=8),
+    "tiff of a million strips": lambda: tiff(
+        [(256, 4, 1, 7000), (257, 4, 1, 7000), *PLAIN[2:5], (273, 4, 1 << 30, 8), *PLAIN[6:]]
+    ),
+    "tiff of 2^31 a side": lambda: tiff([(256, 4, 1, 1 << 31), (257, 4, 1, 1 << 31), *PLAIN[2:]]),
+    "tiff of odd samples": lambda: tiff([*PLAIN[:6], (277, 3, 1, 65535), *PLAIN[7:]]),
+    "tiff of a tag of 4 GiB": lambda: tiff([*PLAIN, (700, 1, 0xFFFFFFFF, 8)]),
+    "tiff of an empty deflate": lambda: tiff([*PLAIN[:3], (259, 3, 1, 8), *PLAIN[4:]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_answered_in_time(pool: WorkerPool, name: str) -> None:
+    what, seconds = answered(pool, BOMBS[name](), name)
+    assert seconds < LIMIT_S + 1, what
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BOMBS if "a side" in name and "webp" not in name]
+)
+def test_what_is_too_large_is_refused_by_its_header(pool: WorkerPool, name: str) -> None:
+    content = BOMBS[name]()
+    started = time.monotonic()
+    with pytest.raises(ImageError):
+        image.load(content)
+    assert time.monotonic() - started < 0.2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])
+def test_the_largest_picture_stays_within_a_worker(pool: WorkerPool, mode: str) -> None:
+    form = "TIFF" if mode == "CMYK" else "PNG"
+    packing = {"compression": "tiff_lzw"} if mode == "CMYK" else {"compress_level": 1}
+    content = saved(Image.new(mode, (8000, 6250)), form, **packing)
+    answer = pool.read(content, mode)
+    # Read, or refused for what decoding it would take; a worker never dies of it.
+    refused = "takes", "would take"
+    assert isinstance(answer, Reading) or any(w in answer.what for w in refused), str(answer)
