@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from digitry.errors import DataError, UnavailableError
 from digitry.files import read_bytes
+from digitry.places import cache_dir
 
 Array = npt.NDArray[Any]
 Kind = Literal["digits", "strings", "other", "writers"]
@@ -123,7 +124,7 @@ SOURCES = {
         Source(
             name="lectaurep",
             title="LECTAUREP-Repertoires",
-            authors="Archives nationales (France) and Inria (ALMAnaCH)",
+            authors="A. Rostaing, M. Durand, A. Chagué; Archives nationales (France) and Inria",
             repository="HTR-United/lectaurep-repertoires",
             commit="3d1c86cf5389265a1ce8b620301d36b4709eb435",
             licence="CC-BY-4.0",
@@ -133,8 +134,8 @@ SOURCES = {
         ),
         Source(
             name="peraire",
-            title="Peraire Ground Truth",
-            authors="Alix Chagué and contributors",
+            title="Peraire Ground Truth (doi:10.5281/zenodo.7185907)",
+            authors="A. Chagué; originals held at the Bibliothèque Sébert, Espéranto-France, Paris",
             repository="alix-tz/peraire-ground-truth",
             commit="61b321ed05fc1d40e6c6e4351fd2162fd5bff478",
             licence="CC-BY-4.0",
@@ -145,7 +146,7 @@ SOURCES = {
         Source(
             name="bhmsds",
             title="BHMSDS, basic handwritten math symbols data set",
-            authors="W. Błachowski",
+            authors="wblachowski, 2019",
             repository="wblachowski/bhmsds",
             commit="07d208e41923b061e338c241e59daacdd2752d53",
             licence="MIT",
@@ -156,7 +157,7 @@ SOURCES = {
         Source(
             name="mfeat",
             title="Multiple Features (doi:10.24432/C5HC70)",
-            authors="R. Duin, UCI Machine Learning Repository",
+            authors="R. Duin; UCI Machine Learning Repository, 1998",
             repository="datasets/openml-datasets",
             commit="33fdb1a80bb44d92180fba7af46ef0622d54e52b",
             licence="CC-BY-4.0",
@@ -167,7 +168,7 @@ SOURCES = {
         Source(
             name="omniglot",
             title="Omniglot",
-            authors="B. Lake, R. Salakhutdinov, J. Tenenbaum",
+            authors="B. Lake, R. Salakhutdinov, J. Tenenbaum, 2015",
             repository="brendenlake/omniglot",
             commit="057f034baf2ecb8530bc5710e5a23584d2a519cc",
             licence="MIT",
@@ -193,7 +194,7 @@ SOURCES = {
             repository="facebookresearch/qmnist",
             commit=None,
             licence="BSD-3-Clause",
-            licence_url="https://github.com/facebookresearch/qmnist/blob/main/LICENSE",
+            licence_url="https://opensource.org/license/bsd-3-clause",
             stated="LICENSE of the repository",
             changes="the writers' column alone",
         ),
@@ -282,22 +283,29 @@ PACKS = {
 def folder(data_dir: Path | None = None) -> Path:
     """Return the folder that holds packs.
 
-    Looked at are `<dir>/handwriting` and `<dir>` itself; `<dir>` is `data_dir`, else the folder
-    named by `DIGITRY_DATA`.
+    Looked at are `<dir>/handwriting` and `<dir>` itself, then the user's cache; `<dir>` is `data_dir`,
+    else the folder named by `DIGITRY_DATA`.
 
     Raises:
-        UnavailableError: no folder is named, or it holds no pack.
+        UnavailableError: none of them holds a pack.
     """
-    named = data_dir or (
-        Path(os.environ["DIGITRY_DATA"]) if os.environ.get("DIGITRY_DATA") else None
-    )
-    if named is None:
-        raise UnavailableError("no folder of handwriting data is named", remedy=_REMEDY)
-    named = named.expanduser()
-    for place in (named / "handwriting", named):
+    named = _named(data_dir)
+    cache = cache_dir() / "handwriting"
+    for place in (cache,) if named is None else (named / "handwriting", named, cache):
         if any((place / pack.file).is_file() for pack in PACKS.values()):
             return place
-    raise UnavailableError("holds no handwriting data", where=named, remedy=_REMEDY)
+    raise UnavailableError("holds no handwriting data", where=named or cache, remedy=_REMEDY)
+
+
+def home(data_dir: Path | None = None) -> Path:
+    """Return the folder to build packs in: where `folder` looks first."""
+    return (_named(data_dir) or cache_dir()) / "handwriting"
+
+
+def _named(data_dir: Path | None) -> Path | None:
+    if data_dir is None and os.environ.get("DIGITRY_DATA"):
+        data_dir = Path(os.environ["DIGITRY_DATA"])
+    return None if data_dir is None else data_dir.expanduser()
 
 
 def read(name: str, data_dir: Path | None = None) -> dict[str, Array]:
