@@ -55,3 +55,45 @@ def ragged() -> dict[str, Any]:
         "heights": np.array([2, 2], np.int32),
         "widths": np.array([3, 2], np.int32),
     }
+
+
+_STROKES = {"points": "int16", "stroke_offsets": "int32", "sample_offsets": "int32"}
+_RAGGED = {"pixels": "uint8", "offsets": "int64", "heights": "int32", "widths": "int32"}
+_NAMES = {"writers": "str", "contributors": "str"}
+
+FORMS = {
+    "unipen_digits": {"labels": "uint8", **_NAMES, **_STROKES, "suspect": "bool"},
+    "unipen_strings": {
+        "labels": "str", "digits": "str", "digits_only": "bool", **_NAMES, **_STROKES,
+    },
+    "unipen_letters": {
+        "images": "uint8", "labels": "str", "looks_like_digit": "bool", "category": "str", **_NAMES,
+    },
+    "unipen_words": {**_RAGGED, "labels": "str", **_NAMES},
+    "lectaurep_strings": {
+        **_RAGGED, "labels": "str", "digits": "str", "pages": "str", "documents": "str",
+    },
+    "lectaurep_text": {**_RAGGED, "line_text": "str", "documents": "str"},
+    "peraire_strings": {**_RAGGED, "labels": "str", "digits": "str", "pages": "str"},
+    "bhmsds_digits": {"images": "uint8", "labels": "uint8"},
+    "bhmsds_symbols": {"images": "uint8", "labels": "str"},
+    "mfeat_pixel": {"images": "uint8", "labels": "uint8"},
+    "omniglot": {"images": "uint8", "labels": "str", "writers": "str"},
+    "quickdraw": {"images": "uint8", "labels": "str"},
+    "mnist_writers": {"writers": "int32"},
+}  # fmt: skip
+"""The arrays of each published pack, in their order, and of what kind they are."""
+
+
+@pytest.fixture
+def check_form() -> Callable[[str, dict[str, Any]], None]:
+    """Assert that arrays have the keys, order and dtypes of a published pack."""
+
+    def check(name: str, arrays: dict[str, Any]) -> None:
+        kinds = {
+            key: "str" if array.dtype.kind == "U" else array.dtype.name
+            for key, array in arrays.items()
+        }
+        assert list(kinds.items()) == list(FORMS[name].items())
+
+    return check

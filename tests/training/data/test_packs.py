@@ -201,6 +201,19 @@ def test_the_table_names_source_licence_and_commit_of_each_pack() -> None:
         assert any(pack.source is source for pack in PACKS.values())
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("name", list(PACKS))
+def test_a_real_pack_is_the_published_one_and_has_its_form(
+    name: str, test_data: Path, check_form: Callable[..., None]
+) -> None:
+    if not (test_data / "handwriting").is_dir():
+        pytest.skip("the folder of real data has no handwriting")
+    arrays = packs.read(name, test_data)
+    check_form(name, arrays)
+    labels = next(arrays[key] for key in ("labels", "line_text", "writers") if key in arrays)
+    assert len(labels) == PACKS[name].count
+
+
 def test_the_notice_names_each_source() -> None:
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     for source in SOURCES.values():
