@@ -89,9 +89,27 @@ def test_scans_are_turned_so_that_ink_is_one(write_pack: WritePack, ragged: dict
     assert strings.digits.tolist() == ["220", "17"]
     assert strings.digits_only.tolist() == [False, True]
     assert strings.hands.tolist() == ["lectaurep/one", "lectaurep/two"]
+    assert strings.complete.all()
     assert strings.pages.tolist() == ["a.xml", "b.xml"]
     with pytest.raises(UsageError, match="several sizes"):
         strings.drawings.stack()
+
+
+def test_texts_that_may_lack_a_mark_are_marked(
+    write_pack: WritePack, strokes: dict[str, Any]
+) -> None:
+    folder = write_pack(
+        "unipen_strings",
+        labels=np.array(["20", "12 3", "4/7"]),
+        digits=np.array(["20", "123", "47"]),
+        writers=np.array(["lex/a", "apa/b", "apa/b"]),
+        contributors=np.array(["lex", "apa", "apa"]),
+        **strokes,
+    )
+    loaded = handwriting.load_strings("unipen_strings", folder)
+    assert loaded.complete.tolist() == [False, True, True]
+    assert loaded.digits_only.tolist() == [True, True, False]
+    assert loaded.pages.tolist() == ["", "", ""]
 
 
 def test_other_writing_says_what_looks_like_a_digit(write_pack: WritePack) -> None:
