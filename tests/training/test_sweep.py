@@ -310,6 +310,22 @@ def test_the_trial_of_a_dead_process_is_tried_again_and_that_of_a_living_one_is_
     assert not list(tmp_path.glob(f"{LOCK}-*"))
 
 
+def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_again(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(DENSE, ["hidden=4|5"])
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "tell", die)
+        run_sweep(plan, data, tmp_path)
+    study, _ = run_sweep(plan, data, tmp_path)
+    assert {trial.state.name for trial in ranking(study)} == {"COMPLETE"}
+    assert [one["setting"]["hidden"] for one in tried(study)] == ["4", "5"]
+
+
 def test_another_sweep_in_the_same_folder_is_refused(
     done: tuple[Path, Any], data: Dataset, tmp_path: Path
 ) -> None:

@@ -348,7 +348,7 @@ def ranking(study: optuna.Study) -> list[FrozenTrial]:
     """
     order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     return sorted(
-        (t for t in study.get_trials() if t.state.is_finished() and "result" in t.user_attrs),
+        (t for t in study.get_trials() if t.state.is_finished() and not _is_cut(t)),
         key=lambda t: (
             order.index(t.state),
             -(t.value or 0.0),
@@ -407,7 +407,9 @@ def _next(study: optuna.Study, folder: Path, plan: Plan, worker: FileLock) -> Tr
 
 
 def _is_cut(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and "result" not in trial.user_attrs
+    # A process may die between noting what came of a training and telling the study that it is over.
+    result = trial.user_attrs.get("result", {"failure": ""})
+    return trial.state == TrialState.FAIL and not result["failure"]
 
 
 def _give_up(study: optuna.Study, folder: Path, number: int) -> None:
@@ -439,10 +441,8 @@ def _try(
     name = re.sub(r"[^\w.,=-]+", "-", words)
     done = len(ranking(study))
     made: list[Trained] = []
-    watch, failure = (
-        _watch(trial, plan, lambda epoch: steps.at(done, f"{words}  epoch {epoch}")),
-        "",
-    )
+    failure = ""
+    watch = _watch(trial, plan, lambda epoch: steps.at(done, f"{words}  epoch {epoch}"))
     try:
         recipe = plan.recipe.override(setting)
         for seed in range(recipe.seed, recipe.seed + plan.seeds):
