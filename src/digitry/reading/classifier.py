@@ -30,6 +30,7 @@ class Classifier:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
+        self.source = artifact.source
         self.metadata = artifact.metadata
         self.labels = artifact.metadata.labels
         self.rejects = self.labels[-1] == NOT_A_DIGIT
@@ -45,8 +46,10 @@ class Classifier:
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                 artifact.onnx, options, providers=["CPUExecutionProvider"]
             )
-            blank = np.zeros((1, 28, 28), np.float32)
-            shape = self._session.run(["logits"], {"glyphs": blank})[0].shape
+            # No ink, all ink, and a ramp between: weights that overflow show at once.
+            ramp = np.linspace(0, 1, 784, dtype=np.float32).reshape(28, 28)
+            trial = np.stack([np.zeros_like(ramp), np.ones_like(ramp), ramp])
+            found = self._session.run(["logits"], {"glyphs": trial})[0]
         except Exception as error:
             # ONNX Runtime raises a dozen private classes with no common base of their own.
             raise ModelError(
@@ -54,12 +57,14 @@ class Classifier:
                 where=artifact.source,
                 remedy="export it again with digitry",
             ) from error
-        if shape != (1, len(self.labels)):
+        if found.shape != (len(trial), len(self.labels)):
             raise ModelError(
-                f"gives {shape} for one glyph, but names {len(self.labels)} labels",
+                f"gives {found.shape} for three glyphs, but names {len(self.labels)} labels",
                 where=artifact.source,
                 remedy="export it again with digitry",
             )
+
+        _check_finite(found, artifact.source)
 
     def logits(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Run the network.
@@ -76,7 +81,9 @@ class Classifier:
         ]
         if not parts:
             return np.zeros((0, len(self.labels)), np.float32)
-        return np.concatenate(parts)
+        found = np.concatenate(parts)
+        _check_finite(found, self.source)
+        return found
 
     def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Give calibrated probabilities, softmax(logits / temperature).
@@ -88,6 +95,15 @@ class Classifier:
             (n, len(labels)) float64, rows sum to 1.
         """
         return softmax(self.logits(glyphs), self.metadata.temperature)
+
+
+def _check_finite(logits: npt.NDArray[np.float32], source: str) -> None:
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "gives numbers that are not finite",
+            where=source,
+            remedy="the model is damaged or was badly trained: read with another one",
+        )
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.NDArray[np.float64]:
