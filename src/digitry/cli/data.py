@@ -309,6 +309,8 @@ def _caches() -> dict[str, Any]:
     from digitry.places import cache_dir
 
     folder = cache_dir()
+    if folder is None:
+        return {"folder": "nowhere: this user has no home", "files": 0, "mebibytes": 0.0}
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
 

@@ -118,7 +118,7 @@ class Corrections:
 
     Raises:
         StoreError: it cannot be reached or is not ours.
-        UnavailableError: SQLAlchemy or the driver is missing.
+        UnavailableError: SQLAlchemy or the driver is missing, or this user has no home.
     """
 
     def __enter__(self) -> "Corrections":
@@ -397,6 +397,10 @@ def _full(url: str | None) -> str:
             return url.replace("postgresql://", "postgresql+psycopg://", 1)
         return url
     path = corrections_file() if url is None else Path(url).expanduser()
+    if path is None:
+        raise UnavailableError(
+            "this user has no home to keep corrections in", remedy="name a file by --db"
+        )
     return f"sqlite:///{path.absolute()}"
 
 

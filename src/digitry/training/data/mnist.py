@@ -380,12 +380,18 @@ def _progress(console: "Console | None") -> "Iterator[Progress]":
 
 
 def places(data_dir: Path | None) -> list[Path]:
-    """Return the folders in which MNIST is looked for, in order; the cache is the last."""
-    named = data_dir or (
-        Path(os.environ["DIGITRY_DATA"]) if os.environ.get("DIGITRY_DATA") else None
-    )
-    cache = cache_dir() / "mnist"
-    return [cache] if named is None else [named.expanduser(), cache]
+    """Return the folders in which MNIST is looked for, in order: the named one, and the cache."""
+    return [folder for folder in (_named(data_dir), _cache()) if folder is not None]
+
+
+def _named(data_dir: Path | None) -> Path | None:
+    named = data_dir or os.environ.get("DIGITRY_DATA")
+    return Path(named).expanduser() if named else None
+
+
+def _cache() -> Path | None:
+    cache = cache_dir()
+    return None if cache is None else cache / "mnist"
 
 
 def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dataset:
@@ -395,17 +401,22 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
         DataError: a file is damaged.
         UnavailableError: it is not here and cannot be fetched.
     """
-    *named, cache = places(data_dir)
-    for folder in named:
-        paths = [locate(folder, file) for file in MNIST]
+    named, cache = _named(data_dir), _cache()
+    if named is not None:
+        paths = [locate(named, file) for file in MNIST]
         if all(paths):
-            return _from_files([path for path in paths if path], folder)
+            return _from_files([path for path in paths if path], named)
         if console is not None:
             missing = ", ".join(
                 f.name for f, path in zip(MNIST, paths, strict=True) if path is None
             )
-            console.print(f"{folder} lacks {missing}; looking further", highlight=False)
+            console.print(f"{named} lacks {missing}; looking further", highlight=False)
     with _gentle(named):
+        if cache is None:
+            raise UnavailableError(
+                "this user has no home to keep data in",
+                remedy="name a folder with the files by --data-dir, or a cache by XDG_CACHE_HOME",
+            )
         cached = [locate(cache, file) for file in MNIST]
         if all(cached):
             try:
@@ -426,15 +437,15 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
 
 
 @contextmanager
-def _gentle(named: list[Path]) -> Iterator[None]:
+def _gentle(named: Path | None) -> Iterator[None]:
     """Say in the final error that the folder the user named was looked into, too."""
     try:
         yield
     except UnavailableError as error:
-        if not named:
+        if named is None:
             raise
         raise UnavailableError(
-            f"not all four files are in {named[0]}; {error.what}",
+            f"not all four files are in {named}; {error.what}",
             where=error.where,
             remedy=error.remedy,
         ) from error

@@ -260,8 +260,9 @@ def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
         console: shows progress.
     """
     name = f"pages-{SCENES_VERSION}-{GLYPH_VERSION}-{source.sha256[:12]}.npz"
-    path = cache_dir() / name
-    if path.is_file():
+    cache = cache_dir()
+    path = None if cache is None else cache / name
+    if path is not None and path.is_file():
         try:
             with np.load(path, allow_pickle=False) as kept:
                 parts = [kept[key] for key in ("x_train", "y_train", "x_test", "y_test")]
@@ -279,6 +280,8 @@ def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
             console.print(f"drawing pages: {100 * done // total}%")
 
     data = pages(source, workers=os.cpu_count() or 1, progress=progress)
+    if path is None:
+        return data
     with files.replacing(path) as temporary:
         np.savez(
             temporary,
