@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitry import __version__
+from digitry import __version__, files
 from digitry.errors import DataError, DigitryError, UnavailableError
 from digitry.places import cache_dir
 from digitry.training.data.dataset import LICENCES, Dataset, Split, dataset_of
@@ -37,6 +37,8 @@ SILENCE_SECONDS = 20.0
 """A mirror that sends nothing for so long is given up."""
 SLOWEST = 1024
 """Bytes a second; a mirror that has been slower than this for `SILENCE_SECONDS` is given up."""
+LOCK_SECONDS = 600.0
+"""How long to wait for another process that fetches; what it brings need not be fetched again."""
 WAITS = (0.5, 2.0)
 """Seconds before the second and the third try of one mirror, after a fault that may pass."""
 
@@ -137,7 +139,11 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
     mirrors = list(MIRRORS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder), _quiet(pooch.get_logger()), _progress(console) as bar:
+        with (
+            files.alone(folder / ".lock", seconds=LOCK_SECONDS),
+            _quiet(pooch.get_logger()),
+            _progress(console) as bar,
+        ):
             for file in MNIST:
                 target = folder / f"{file.name}.gz"
                 found = locate(folder, file)
@@ -324,22 +330,6 @@ def _reason(error: Exception) -> tuple[str, bool]:
         silent = "timed out" in str(error).lower()
         return ("silent for too long" if silent else "no connection"), not silent
     return type(error).__name__, False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time download into a folder; others wait, and find the files there."""
-    try:
-        import fcntl
-    except ImportError:
-        # Windows: two at once waste a download, but what is kept is verified all the same.
-        yield
-        return
-    with (folder / ".lock").open("w") as handle:
-        with contextlib.suppress(OSError):
-            # Some network file systems have no locks.
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager
