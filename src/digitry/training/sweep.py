@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from digitry import files
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.progress import Display
 from digitry.training.data.dataset import hold_out
 from digitry.training.grid import Plan, Setting, words
-from digitry.training.progress import Steps
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,14 +180,14 @@ def run_sweep(
     trials = list(read_table(folder / TABLE, plan))
     done = {(trial.setting, trial.seed) for trial in trials}
     interrupted = False
-    with Steps(console, len(plan.trainings)) as steps:
+    with Display(console, len(plan.trainings)) as display:
         if done:
-            steps.line(f"{len(done)} of {len(plan.trainings)} trainings are done already")
+            display.line(f"{len(done)} of {len(plan.trainings)} trainings are done already")
         for place, seed in plan.trainings:
             if (place, seed) in done:
                 continue
             trial, stop = _train(
-                plan, place, seed, dataset, folder, device, steps, len(trials), log
+                plan, place, seed, dataset, folder, device, display, len(trials), log
             )
             if trial is None:
                 interrupted = True
@@ -195,7 +195,7 @@ def run_sweep(
             trials.append(trial)
             files.write_text(folder / TABLE, _table(plan, trials))
             score = trial.failure or f"{100 * (trial.accuracy or 0):.2f}%"
-            steps.line(
+            display.line(
                 f"{len(trials)}/{len(plan.trainings)}  {words(plan.settings[place])}  seed {seed}  "
                 f"{score}  {trial.seconds:.1f} s"
             )
@@ -219,7 +219,7 @@ def _train(
     dataset: "Dataset",
     folder: Path,
     device: str,
-    steps: Steps,
+    display: Display,
     done: int,
     log: Sequence[str],
 ) -> tuple[Trial | None, bool]:
@@ -230,11 +230,11 @@ def _train(
 
     recipe = replace(plan.recipe.override(plan.settings[place]), seed=seed)
     text = f"{words(plan.settings[place])}  seed {seed}"
-    steps.at(done, text)
+    display.at(done, text)
 
     class Watch(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            steps.at(done, f"{text}  epoch {epoch + 1}/{recipe.epochs}")
+            display.at(done, f"{text}  epoch {epoch + 1}/{recipe.epochs}")
 
     began = time.perf_counter()
     name = re.sub(r"[^\w.,=-]+", "-", words(plan.settings[place]))
