@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from digitry.reading.result import Reading
 
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
-"""What a folder is searched for."""
-
 MANY = 100
 """Images from which on progress is shown."""
 
@@ -177,6 +174,8 @@ class _Printer:
 
 def _sources(paths: Iterable[str]) -> Iterator[str]:
     """Give every image that the arguments name: files as they are, folders and globs walked."""
+    from digitry.reading.image import SUFFIXES
+
     for path in paths:
         if path == "-" or not Path(path).is_dir():
             if path != "-" and not Path(path).exists() and glob.has_magic(path):
