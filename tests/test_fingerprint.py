@@ -42,7 +42,7 @@ def test_images_are_put_into_the_same_order_for_ever() -> None:
 
 
 def test_the_digests_that_predictions_and_checkpoints_are_kept_with_stay() -> None:
-    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    pytest.importorskip("torch", reason="the extra `train` is not installed")
     from digitry.training.evaluation import scores
     from digitry.training.loop import checkpoint
 
