@@ -1,10 +1,12 @@
 """A file that digitry saves is whole or as it was before."""
 
+import os
 import signal
 import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,67 @@ def test_reading_stops_at_the_limit(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * 5000)
     assert len(files.read_bytes(tmp_path / "long", 100)) == 101
     assert len(files.read_bytes(Path("/dev/zero"), 1000)) == 1001
+
+
+HOLDER = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from digitry import files
+with files.alone(Path(sys.argv[1]), seconds=60):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_who_does_not_want_to_wait_is_told_who_is_there_and_comes_in_when_he_is_gone(
+    tmp_path: Path,
+) -> None:
+    lock = tmp_path / ".lock"
+    words = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "in\n"
+        with (
+            pytest.raises(files.InUseError, match="in use by another digitry") as error,
+            files.alone(lock, seconds=0),
+        ):
+            pytest.fail("both are in")
+        assert str(error.value).startswith(f"{tmp_path}: ")
+        # However it ends, its lock ends with it.
+        other.kill()
+        other.wait()
+        with files.alone(lock, seconds=60):
+            pass
+
+
+def test_threads_wait_for_each_other(tmp_path: Path) -> None:
+    inside, most = [], []
+
+    def work(number: int) -> None:
+        with files.alone(tmp_path / ".lock", seconds=60):
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    assert most == [1] * 8
+
+
+@pytest.mark.parametrize("number", files.NO_LOCKS)
+def test_where_the_file_system_has_no_locks_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", none)
+    with files.alone(tmp_path / ".lock", seconds=0):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError), files.alone(tmp_path / "file" / ".lock", seconds=0):
+        pass

@@ -1,10 +1,11 @@
-"""The one way in which digitry saves anything: whole, or not at all; and reads: within a limit.
+"""The one way in which digitry saves: whole, or not at all; reads: within a limit; and locks.
 
 A file is written beside its target, flushed to the disk, and moved over the target in one step
 (POSIX `rename`); then the folder itself is flushed, so that the new name survives a power cut. Whoever
 kills the process, the target holds either the old content or the new.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -13,6 +14,46 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from digitry.errors import DigitryError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without locks answer, some network file systems among them."""
+
+
+class InUseError(DigitryError):
+    """Another process or thread works in a folder, and did not end in time."""
+
+
+@contextmanager
+def alone(lock: Path, *, seconds: float) -> Iterator[None]:
+    """Let one process and one thread at a time into the block; others wait.
+
+    The lock ends with its process, however that ends. Where the file system has no locks there is
+    none, and what is written is whole all the same.
+
+    Args:
+        lock: a file in the folder that the block writes to; made if it is not there, and never removed.
+        seconds: to wait for whoever is in the block; 0 = do not wait.
+
+    Raises:
+        InUseError: somebody still is.
+        OSError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=seconds)
+    except Timeout as error:
+        raise InUseError(
+            "is in use by another digitry", where=lock.parent, remedy="try again when it has ended"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        held.release()
 
 
 @contextmanager

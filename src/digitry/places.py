@@ -1,49 +1,47 @@
-"""Where this user's models, corrections and cached data lie."""
+"""Where this user's models, corrections and cached data lie, as each platform has it."""
 
 import os
-import sys
 from pathlib import Path
+from typing import Literal
 
 
-def corrections_file() -> Path:
-    """Give the file in the user's data folder."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    elif os.name == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "digitry" / "corrections.db"
+def corrections_file() -> Path | None:
+    """Return the file of corrections in the user's data folder; None where this user has no home."""
+    folder = _folder("data")
+    return None if folder is None else folder / "corrections.db"
 
 
 def user_models() -> Path | None:
-    """Give the user's folder of models: `$DIGITRY_MODELS`, or the platform's place for data.
+    """Return the user's folder of models: `$DIGITRY_MODELS`, or one in the user's data folder.
 
     Returns:
         The folder, which need not exist; None where this user has no home.
     """
     if os.environ.get("DIGITRY_MODELS"):
         return Path(os.environ["DIGITRY_MODELS"])
-    if os.environ.get("XDG_DATA_HOME"):
-        return Path(os.environ["XDG_DATA_HOME"]) / "digitry" / "models"
+    folder = _folder("data")
+    return None if folder is None else folder / "models"
+
+
+def cache_dir() -> Path | None:
+    """Return the folder of digitry's cache, which need not exist; None where this user has no home."""
+    return _folder("cache")
+
+
+def _folder(kind: Literal["data", "cache"]) -> Path | None:
+    """Return digitry's folder in one of the user's places.
+
+    Linux: `~/.local/share/digitry` (`$XDG_DATA_HOME/digitry`) and `~/.cache/digitry`; macOS: in
+    `~/Library`; Windows: in `%LOCALAPPDATA%`.
+    """
+    # Here, so that the command line's help does without.
+    from platformdirs import user_cache_path, user_data_path
+
+    place = user_data_path if kind == "data" else user_cache_path
     try:
-        home = Path.home()
+        folder = place("digitry", appauthor=False)
     except RuntimeError:
-        # A container's user without a name has none.
+        # A container's user without a name has no home.
         return None
-    if sys.platform == "darwin":
-        return home / "Library" / "Application Support" / "digitry" / "models"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(home))) / "digitry" / "models"
-    return home / ".local" / "share" / "digitry" / "models"
-
-
-def cache_dir() -> Path:
-    """Give the folder of digitry's cache: `$XDG_CACHE_HOME/digitry`, or the platform's place."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "digitry"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "digitry"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "digitry" / "Cache"
-    return Path.home() / ".cache" / "digitry"
+    # Older versions of platformdirs leave the `~` in the path then.
+    return folder if folder.is_absolute() else None

@@ -15,6 +15,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from digitry.bulk import inputs
 from digitry.bulk.job import BulkJob, BulkReport
+from digitry.bulk.output import Output
 from digitry.bulk.run import run
 from digitry.cli.app import app
 from digitry.errors import UsageError
@@ -196,6 +198,20 @@ def test_a_run_is_not_begun_over_another(
         run(job(tmp_path, given, model, resume=True, layout="single"))
     with pytest.raises(UsageError, match="something else"):
         run(job(tmp_path, given, model, out=tmp_path))
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    first, second = (Output(tmp_path / "out", "jsonl", {"model": "m"}) for _ in range(2))
+    with first.opened(resume=False), ThreadPoolExecutor(1) as pool:
+
+        def begin() -> None:
+            with second.opened(resume=True):
+                pass
+
+        with pytest.raises(UsageError, match="another run is writing here"):
+            pool.submit(begin).result()
+    with second.opened(resume=True):
+        pass
 
 
 def test_resuming_reads_only_what_is_missing(

@@ -281,7 +281,8 @@ def test_by_default_it_lies_in_the_users_data_folder(
     if sys.platform == "linux":
         assert corrections_file() == tmp_path / "digitry" / "corrections.db"
     Corrections().close()
-    assert corrections_file().exists()
+    kept = corrections_file()
+    assert kept is not None and kept.exists()
 
 
 # --- out and in again ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import digitry
 from digitry.errors import DigitryWarning, ModelError, UnavailableError
-from digitry.model import calibration_file
+from digitry.model import calibration_file, versions
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_model, load_uncalibrated
 from digitry.places import user_models
@@ -67,12 +67,8 @@ def test_it_lies_beside_the_file_and_for_a_name_in_the_users_folder(
 def test_a_user_without_a_home_reads_and_is_told_when_saving(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    for name in ("DIGITRY_MODELS", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(calibration_file, "user_models", lambda: None)
+    monkeypatch.setattr(versions, "user_models", lambda: None)
     assert load_model("reader").calibration is None
     with pytest.raises(UnavailableError, match="no home"):
         calibration_file.save(calibration_path("reader"), calibration())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import digitry
+from digitry import files
 from digitry.errors import DigitryError, DigitryWarning, ModelError, UnavailableError, UsageError
 from digitry.model import artifact, versions
 from digitry.model.load import load_model, load_uncalibrated
@@ -311,6 +312,22 @@ def test_one_who_reads_while_others_promote_always_reads(models: Path) -> None:
             seen.add(load_model("reader").reference)
         done.result()
     assert seen <= {"reader@shipped", "reader@1", "reader@2"}
+
+
+def test_who_waits_too_long_for_another_is_told_so_and_the_default_stays(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added()
+    monkeypatch.setattr(versions, "LOCK_SECONDS", 0.05)
+    with (
+        files.alone(models / "reader" / versions.LOCK, seconds=60),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(DigitryError, match="in use by another digitry"),
+    ):
+        other.submit(versions.promote, "reader", 1, reason="better").result()
+    assert versions.default_number("reader") is None
+    versions.promote("reader", 1, reason="better")
+    assert versions.default_number("reader") == 1
 
 
 def test_an_unfinished_version_is_none(models: Path) -> None:

@@ -99,6 +99,12 @@ def test_arrays_of_all_kinds_give_the_same_page() -> None:
     assert set(np.unique(image.load(page > 128).gray)) == {0, 255}
 
 
+def test_the_endings_that_are_searched_for_are_those_of_the_formats_that_are_decoded() -> None:
+    Image.init()
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in image.SUFFIXES} == set(image.FORMATS)
+
+
 def test_an_animated_gif_gives_its_first_frame() -> None:
     first, second = Image.fromarray(drawn()), Image.fromarray(255 - drawn())
     content = encoded(first, "GIF", save_all=True, append_images=[second] * 5)

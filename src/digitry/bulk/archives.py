@@ -21,8 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
-"""Members and files of other names are passed over, as no images."""
+from digitry.reading.image import SUFFIXES
 
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 256 << 20

@@ -21,8 +21,9 @@ from typing import Any, BinaryIO, cast
 
 from digitry import files
 from digitry.bulk import archives
-from digitry.bulk.archives import MAX_MEMBER_BYTES, SUFFIXES, Member, Unpacked
+from digitry.bulk.archives import MAX_MEMBER_BYTES, Member, Unpacked
 from digitry.errors import UnavailableError, UsageError
+from digitry.reading.image import SUFFIXES
 
 TAR, ZIP, TABLE, LIST = (".tar",), (".zip",), (".parquet",), (".txt", ".lst")
 PACKED_TAR = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2"}

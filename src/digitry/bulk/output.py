@@ -14,7 +14,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,9 +178,6 @@ class Output:
             UsageError: a run lies there already, of another job, or without leave to continue it.
             DigitryError: the folder cannot be written.
         """
-        # Not everywhere to be had; whoever has no such locks has no killable workers either.
-        import fcntl
-
         marker = self._notes / "job.json"
         if marker.exists():
             self._check_same(marker, resume)
@@ -190,10 +187,10 @@ class Output:
             )
         else:
             files.write_json(marker, self._job)
-        with (self._notes / "lock").open("w") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                stack.enter_context(files.alone(self._notes / "lock", seconds=0))
+            except files.InUseError as error:
                 raise UsageError(
                     "another run is writing here", where=self.folder, remedy="wait for its end"
                 ) from error

@@ -1,9 +1,6 @@
 """The verb on very many images: `bulk`."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +9,7 @@ import typer
 
 from digitry.cli.app import app
 from digitry.cli.read import Layout
+from digitry.cli.text import console_for
 from digitry.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,6 +84,7 @@ def bulk(
     """
     from digitry.bulk.job import BulkJob
     from digitry.bulk.run import run
+    from digitry.progress import Display
 
     job = BulkJob(
         inputs=inputs,
@@ -101,8 +100,12 @@ def bulk(
         column=column,
         shard_rows=shard_rows,
     )
-    with _watched(quiet) as watch:
-        report = run(job, progress=watch)
+    with Display(None if quiet else console_for(stderr=True)) as display:
+
+        def show(now: "Progress") -> None:
+            display.at(now.done or 0, _line(now), total=None if now.done is None else 1.0)
+
+        report = run(job, progress=show)
     if not quiet:
         print(
             f"{report.images} images, {report.rejected} rejected, {report.failed} failed, "
@@ -120,47 +123,9 @@ def bulk(
         raise typer.Exit(1)
 
 
-@contextmanager
-def _watched(quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
-    """Show rate and remaining time: one line on a terminal, a plain line now and then elsewhere."""
-    if quiet:
-        yield None
-        return
-    if not sys.stderr.isatty():
-        last = time.monotonic()
-
-        def tell(progress: "Progress") -> None:
-            nonlocal last
-            if time.monotonic() - last >= 5:
-                last = time.monotonic()
-                print(_line(progress), file=sys.stderr)
-
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(
-        TextColumn("reading"), BarColumn(), TextColumn("{task.description}"),
-        console=Console(stderr=True), transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=None)
-
-        def show(progress: "Progress") -> None:
-            total = None if progress.done is None else 1.0
-            bar.update(task, description=_line(progress), completed=progress.done or 0, total=total)
-
-        yield show
-
-
 def _pace(rate: float) -> str:
     return f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def _line(progress: "Progress") -> str:
-    text = f"{progress.images} images, {progress.failed} failed, {_pace(progress.rate)}"
-    if progress.done:
-        minutes, seconds = divmod(round(progress.seconds * (1 / progress.done - 1)), 60)
-        text += f", {minutes}:{seconds:02d} left"
-    return text
+    return f"{progress.images} images, {progress.failed} failed, {_pace(progress.rate)}"

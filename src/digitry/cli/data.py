@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry.cli.app import app
+from digitry.cli.text import console_for
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from digitry.training.data.explore import Exploration
 
 data_app = typer.Typer(help="Fetch and check data sets.", no_args_is_help=True)
@@ -62,7 +61,8 @@ def fetch(
             where=name,
             remedy=f"name {', '.join(NAMED[:-1])} or {NAMED[-1]}; data of your own needs no fetching",
         )
-    data = load_dataset(name, data_dir=data_dir, offline=offline, console=_progress(quiet))
+    console = None if quiet else console_for(stderr=True)
+    data = load_dataset(name, data_dir=data_dir, offline=offline, console=console)
     print(f"{data.name}: {len(data.train):,} training and {len(data.test):,} test images")
     print(f"source   {data.source}")
     print(f"licence  {data.licence}")
@@ -126,8 +126,8 @@ def explore(
     from digitry.training.data.explore import explore as look_through
     from digitry.training.datasets import load_dataset
 
-    progress = _progress(quiet)
-    dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=progress)
+    console = None if quiet else console_for(stderr=True)
+    dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=console)
     if synthetic:
         from digitry.training.report.data_plot import write_scenes
 
@@ -309,6 +309,8 @@ def _caches() -> dict[str, Any]:
     from digitry.places import cache_dir
 
     folder = cache_dir()
+    if folder is None:
+        return {"folder": "nowhere: this user has no home", "files": 0, "mebibytes": 0.0}
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
 
@@ -401,11 +403,3 @@ def _data() -> dict[str, Any]:
         mnist = str(Path(states[0].path or "").parent)
     uci = "with scikit-learn" if _version("scikit-learn") else "needs the extra `train`"
     return {"mnist": mnist, "uci": uci}
-
-
-def _progress(quiet: bool) -> "Console | None":
-    if quiet:
-        return None
-    from rich.console import Console
-
-    return Console(stderr=True)

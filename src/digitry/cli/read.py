@@ -2,15 +2,15 @@
 
 import glob
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from digitry.cli.app import app
+from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from digitry.reading.result import Reading
 
-T = TypeVar("T")
-
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
-"""What a folder is searched for."""
+MANY = 100
+"""Images from which on progress is shown."""
 
 
 class Layout(StrEnum):
@@ -80,6 +78,7 @@ def read(
     confidence. A digit that the model refuses stands as ? in the text. An image that cannot be read
     is named on stderr, the others still come out, and the exit code is 1.
     """
+    from digitry.progress import track
     from digitry.reading.reader import Reader
 
     for folder in (annotate, explain):
@@ -102,10 +101,10 @@ def read(
         why = _Pictures(explain, "explained", lambda image, _: explained(reader, image)[1])
         pictures.append(why)
     failed = 0
-    results = reader.read_many(contents)
-    for source, content, result in zip(
-        sources, contents, _watched(results, len(sources), quiet), strict=True
-    ):
+    # A few images are read before anybody would look at a bar.
+    console = None if quiet or len(sources) < MANY else console_for(stderr=True)
+    results = track(reader.read_many(contents), len(sources), "reading", console)
+    for source, content, result in zip(sources, contents, results, strict=True):
         if isinstance(result, ImageError):
             failed += 1
             if source == "-":
@@ -175,6 +174,8 @@ class _Printer:
 
 def _sources(paths: Iterable[str]) -> Iterator[str]:
     """Give every image that the arguments name: files as they are, folders and globs walked."""
+    from digitry.reading.image import SUFFIXES
+
     for path in paths:
         if path == "-" or not Path(path).is_dir():
             if path != "-" and not Path(path).exists() and glob.has_magic(path):
@@ -229,23 +230,3 @@ class _Pictures:
         with files.replacing(path) as temporary:
             self.draw(content, reading).save(temporary)
         return path
-
-
-def _watched(results: Iterator[T], total: int, quiet: bool) -> Iterator[T]:
-    """Show how far a long run is: one line on a terminal, a plain line now and then elsewhere."""
-    if quiet or total < 100:
-        yield from results
-        return
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(results, "reading", total=total, console=Console(stderr=True))
-        return
-    started = last = time.monotonic()
-    for count, result in enumerate(results, 1):
-        yield result
-        now = time.monotonic()
-        if now - last >= 5:
-            last = now
-            print(f"read {count} of {total}, {count / (now - started):.0f}/s", file=sys.stderr)

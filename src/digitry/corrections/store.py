@@ -5,7 +5,6 @@ PostgreSQL with its own synchronous commit. A row is never changed but for being
 has at most one correction that holds: saying something else about it undoes what was said before.
 """
 
-import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,7 +114,7 @@ class Corrections:
 
     Raises:
         StoreError: it cannot be reached or is not ours.
-        UnavailableError: SQLAlchemy or the driver is missing.
+        UnavailableError: SQLAlchemy or the driver is missing, or this user has no home.
     """
 
     def __enter__(self) -> "Corrections":
@@ -394,6 +393,10 @@ def _full(url: str | None) -> str:
             return url.replace("postgresql://", "postgresql+psycopg://", 1)
         return url
     path = corrections_file() if url is None else Path(url).expanduser()
+    if path is None:
+        raise UnavailableError(
+            "this user has no home to keep corrections in", remedy="name a file by --db"
+        )
     return f"sqlite:///{path.absolute()}"
 
 
@@ -510,11 +513,11 @@ def _correction(row: "Row[Any]") -> Correction:
 
 
 def _pixels_sha256(picture: bytes) -> str:
-    """Give the hash of what a picture shows, however it was packed."""
+    """Return the hash of what a picture shows, however it was packed."""
+    from digitry.fingerprint import sha256_of
     from digitry.reading import image
 
-    page = image.load(picture, name="glyph")
-    return hashlib.sha256(str(page.gray.shape).encode() + page.gray.tobytes()).hexdigest()
+    return sha256_of(image.load(picture, name="glyph").gray)
 
 
 def _now() -> str:

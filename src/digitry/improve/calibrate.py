@@ -5,7 +5,6 @@ fitted holds for this camera, these pens and this paper, as far as the images sh
 """
 
 import hashlib
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +18,9 @@ from digitry.model import calibration_file
 from digitry.model.artifact import Artifact
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
+from digitry.progress import Display
 from digitry.reading.reader import Layout, Reader
 from digitry.training.data import folders
-from digitry.training.progress import Steps
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,13 +158,10 @@ def calibrate(
     reader = Reader(loaded, layout)
     logits, labels, failed, unread = [], [], [], 0
     digest = hashlib.sha256()
-    said = time.monotonic()
-    with Steps(console, len(listed)) as steps:
+    with Display(console, len(listed)) as display:
         for number, (path, label) in enumerate(listed):
-            steps.at(number, "reading")
-            if console is not None and not console.is_terminal and time.monotonic() - said >= 5:
-                said = time.monotonic()
-                steps.line(f"read {number} of {len(listed)}")
+            if display.due():
+                display.at(number, f"reading, {number:,} of {len(listed):,}")
             try:
                 _, glyphs = reader.examine(path)
             except ImageError as error:

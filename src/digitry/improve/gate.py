@@ -143,13 +143,13 @@ def frozen_set(test: Split, *, console: "Console | None" = None) -> Split:
     Returns:
         The glyphs that the network would be given, as images, and the same labels.
     """
-    from digitry.training.progress import Steps
+    from digitry.progress import Display
 
     glyphs = np.zeros(test.images.shape, np.uint8)
-    with Steps(console, len(test)) as steps:
+    with Display(console, len(test)) as display:
         for index, image in enumerate(test.images):
-            if index % 500 == 0:
-                steps.at(index, "frozen set")
+            if display.due():
+                display.at(index, f"frozen set, {index:,} of {len(test):,}")
             glyphs[index] = np.rint(255 * single_glyph(image))
     return Split(glyphs, test.labels)
 

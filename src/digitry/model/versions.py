@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK = "candidate", "default", "promoted befo
 STATES = (CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK)
 
 MODEL, FACTS, POINTER, LOCK = "model.onnx", "version.json", "default.json", ".lock"
+LOCK_SECONDS = 30.0
+"""How long to wait for another process that promotes or rolls back; each takes milliseconds."""
 FORMAT = 1
 MAX_FACTS = 1 << 20
 MAX_MODEL = 64 << 20
@@ -444,21 +446,10 @@ def _unwritable(folder: Path, error: OSError) -> DigitryError:
 def _alone(name: str) -> Iterator[None]:
     """Let one process at a time change which version is the default; others wait."""
     home = _home(name)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        handle = (home / LOCK).open("a+b")
-    except OSError as error:
-        raise _unwritable(home, error) from error
-    with handle:
+    with ExitStack() as stack:
         try:
-            import fcntl
-        except ImportError:
-            import msvcrt
-
-            # Waits ten seconds, then raises; the lock ends with the handle.
-            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-        else:
-            with suppress(OSError):
-                # Some network file systems have no locks; each write is whole all the same.
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            home.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.alone(home / LOCK, seconds=LOCK_SECONDS))
+        except OSError as error:
+            raise _unwritable(home, error) from error
         yield

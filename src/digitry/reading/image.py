@@ -36,6 +36,9 @@ Source = "str | Path | bytes | npt.NDArray[Any] | Image"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """What is decoded. JPEG includes MPO, which is what many phones write under that name."""
 
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
+"""Endings of images' names, in small letters: what folders and archives are searched for."""
+
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_BYTES = 128 << 20

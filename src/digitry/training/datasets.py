@@ -108,14 +108,16 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
                 raise
             return (FileState(name, error.where, "bad", str(error)),)
         return (FileState(name, data.source, "ok", data.sha256),)
+    found: list[Path | None] = [None] * len(MNIST)
+    absent = "no folder is named, and this user has no home"
     for folder in mnist.places(data_dir):
-        found = [mnist.locate(folder, file) for file in MNIST]
+        found, absent = [mnist.locate(folder, file) for file in MNIST], f"not in {folder}"
         if any(found):
             break
     states = []
     for file, path in zip(MNIST, found, strict=True):
         if path is None:
-            states.append(FileState(file.name, None, "absent", f"not in {folder}"))
+            states.append(FileState(file.name, None, "absent", absent))
             continue
         try:
             mnist.verified(path, file)

@@ -31,7 +31,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
-from digitry.training.progress import Steps
+from digitry.progress import Display
 from digitry.training.recipes import SHORT, Recipe
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def run_sweep(
         study = _open(folder)
         _begin(study, folder, plan, dataset)
         worker = FileLock(folder / f"{LOCK}-{uuid4().hex}")
-        with Steps(console, plan.trials) as steps, worker:
+        with Display(console, plan.trials) as steps, worker:
             while not stopped and (trial := _next(study, folder, plan, worker)) is not None:
                 try:
                     stopped = _try(study, trial, folder, plan, dataset, device, steps, log)
@@ -430,7 +430,7 @@ def _try(
     plan: Plan,
     dataset: "Dataset",
     device: str,
-    steps: Steps,
+    steps: Display,
     log: Sequence[str],
 ) -> bool:
     """Train one setting with each seed and tell the study; return whether Ctrl-C came at its end."""

@@ -219,3 +219,13 @@ def test_the_notice_names_each_source() -> None:
     for source in SOURCES.values():
         assert f"https://github.com/{source.repository}" in notice
         assert source.title.partition(" (")[0].partition(",")[0] in notice
+
+
+def test_a_user_without_a_home_names_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(packs, "cache_dir", lambda: None)
+    for place in (packs.folder, packs.home):
+        with pytest.raises(UnavailableError, match=r"no home.*--data-dir"):
+            place()
+    assert packs.home(tmp_path) == tmp_path / "handwriting"

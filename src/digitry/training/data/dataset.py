@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
+from digitry.fingerprint import sha256_of
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -140,17 +141,15 @@ def is_grouped(labels: Bytes) -> bool:
 
 def dataset_of(name: str, train: Split, test: Split, licence: str, source: str) -> Dataset:
     """Make a data set of its two parts, with the sha256 of their content."""
-    digest = hashlib.sha256()
-    for array in (train.images, train.labels, test.images, test.labels):
-        digest.update(f"{array.shape}".encode())
-        digest.update(array.tobytes())
-    return Dataset(name, train, test, digest.hexdigest(), licence, source)
+    sha256 = sha256_of(train.images, train.labels, test.images, test.labels)
+    return Dataset(name, train, test, sha256, licence, source)
 
 
 def by_content(pixels: Bytes, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Order images by the sha256 of their pixels: as good as random, and the same on any machine.
 
-    No generator's stream is promised to stay, but this is; and equal images lie side by side.
+    No generator's stream is promised to stay, but this is; and equal images lie side by side. These
+    digests are for the order alone, and have a word of their own in front.
     """
     digests = [hashlib.sha256(b"digitry" + pixels[i].tobytes()).digest() for i in index]
     return index[np.array(sorted(range(len(index)), key=digests.__getitem__), np.int64)]

@@ -7,13 +7,13 @@ No name in a table leads out of its folder; archives are not unpacked.
 import csv
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from digitry.errors import DataError, ImageError
+from digitry.progress import track
 from digitry.training.data.dataset import Bytes, Split
 from digitry.training.data.formats import (
     MAX_IMAGES,
@@ -183,7 +183,9 @@ def _pictures(folder: Path, console: "Console | None") -> Split:
         )
     images = np.zeros((len(listed), 28, 28), np.uint8)
     turned, faults = [], []
-    for index, (path, _) in enumerate(_shown(listed, f"reading {folder.name}", console)):
+    for index, (path, _) in enumerate(
+        track(listed, len(listed), f"reading {folder.name}", console)
+    ):
         try:
             images[index], inverted = _picture(path)
         except ImageError as error:
@@ -281,17 +283,6 @@ def _listed(table: Path) -> list[tuple[Path, int]]:
             f"cannot be read ({error.strerror})", where=table, remedy="check names and rights"
         ) from error
     return listed
-
-
-def _shown(
-    listed: list[tuple[Path, int]], what: str, console: "Console | None"
-) -> Iterator[tuple[Path, int]]:
-    if console is None:
-        yield from listed
-        return
-    from rich.progress import track
-
-    yield from track(listed, what, console=console, transient=True)
 
 
 def _picture(path: Path) -> tuple[Bytes, bool]:

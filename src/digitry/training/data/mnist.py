@@ -1,30 +1,29 @@
 """MNIST's four files: what they must be, and how they come from a mirror into the user's cache.
 
 What is verified is the content after decompression, since mirrors pack the same files differently.
-A file has its name in the cache only once it is verified; until then it is a `.part`, which a cut
-download continues.
+A file has its name in the cache only once it is verified.
 """
 
-import contextlib
 import hashlib
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from digitry import __version__
+from digitry import __version__, files
 from digitry.errors import DataError, DigitryError, UnavailableError
 from digitry.places import cache_dir
+from digitry.progress import Display
 from digitry.training.data.dataset import LICENCES, Dataset, Split, dataset_of
 from digitry.training.data.formats import open_stream, parse_idx, read_at_most
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
 
 MIRRORS = (
@@ -37,8 +36,8 @@ SILENCE_SECONDS = 20.0
 """A mirror that sends nothing for so long is given up."""
 SLOWEST = 1024
 """Bytes a second; a mirror that has been slower than this for `SILENCE_SECONDS` is given up."""
-WAITS = (0.5, 2.0)
-"""Seconds before the second and the third try of one mirror, after a fault that may pass."""
+LOCK_SECONDS = 600.0
+"""How long to wait for another process that fetches; what it brings need not be fetched again."""
 
 
 @dataclass(frozen=True)
@@ -121,25 +120,24 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
 
     Args:
         folder: where to; made if it is not there.
-        console: shows a bar on a terminal, else a line for each file.
+        console: shows progress.
 
     Raises:
         UnavailableError: no mirror gave a file; each is named with its reason.
-        DigitryError: the folder cannot be written.
+        DigitryError: the folder cannot be written, or another process fetches for too long.
     """
-    try:
-        import pooch
-    except ImportError as error:
+    if find_spec("pooch") is None:
         raise UnavailableError(
             "downloads need the extra `train`", remedy="pip install 'digitry[train]'"
-        ) from error
-
+        )
     mirrors = list(MIRRORS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder), _quiet(pooch.get_logger()), _progress(console) as bar:
+        with files.alone(folder / ".lock", seconds=LOCK_SECONDS):
+            for left in (*folder.glob(".*-ubyte-*.gz"), *folder.glob("*.part")):
+                # Of a process that was killed, or of a version that went on with cut downloads.
+                left.unlink()
             for file in MNIST:
-                target = folder / f"{file.name}.gz"
                 found = locate(folder, file)
                 if found is not None:
                     try:
@@ -147,25 +145,10 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
                         continue
                     except DataError:
                         found.unlink()
-                if console is not None and not console.is_terminal:
-                    console.print(f"fetching {target.name}", highlight=False)
-                reasons = []
-                for mirror in tuple(mirrors):
-                    reason = _bring(f"{mirror}/{target.name}", file, target, bar)
-                    if reason is None:
-                        # The mirror that works is asked first for the files that follow.
-                        mirrors.remove(mirror)
-                        mirrors.insert(0, mirror)
-                        break
-                    reasons.append(f"{mirror} ({reason})")
-                else:
-                    raise UnavailableError(
-                        f"MNIST cannot be downloaded: {', '.join(reasons)}",
-                        where=target.name,
-                        remedy=f"without a network, put {', '.join(f'{f.name}.gz' for f in MNIST)} "
-                        "into a folder and name it by --data-dir or DIGITRY_DATA; or use the set "
-                        "`uci`, which is always there",
-                    )
+                mirror = _download(file, folder / f"{file.name}.gz", mirrors, console)
+                # The mirror that works is asked first for the files that follow.
+                mirrors.remove(mirror)
+                mirrors.insert(0, mirror)
     except OSError as error:
         raise DigitryError(
             f"cannot be written ({error.strerror or error})",
@@ -174,218 +157,145 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
         ) from error
 
 
-def _bring(url: str, file: MnistFile, target: Path, bar: "Progress") -> str | None:
-    """Try one mirror; give None when the file is there, else why it is not."""
+class _MirrorError(Exception):
+    """A mirror does not give a file; the text says why."""
+
+
+def _download(
+    file: MnistFile, target: Path, mirrors: Sequence[str], console: "Console | None"
+) -> str:
+    """Bring a file from the first mirror that gives it; return that mirror."""
+    reasons = []
+    for mirror in mirrors:
+        try:
+            # A try that fails, or is interrupted, leaves nothing.
+            with files.replacing(target) as temporary:
+                _receive(f"{mirror}/{target.name}", temporary, file, console)
+            return mirror
+        except _MirrorError as error:
+            reasons.append(f"{mirror} ({error})")
+    raise UnavailableError(
+        f"MNIST cannot be downloaded: {', '.join(reasons)}",
+        where=target.name,
+        remedy=f"without a network, put {', '.join(f'{f.name}.gz' for f in MNIST)} "
+        "into a folder and name it by --data-dir or DIGITRY_DATA; or use the set "
+        "`uci`, which is always there",
+    )
+
+
+def _receive(url: str, path: Path, file: MnistFile, console: "Console | None") -> None:
+    """Download one file, and verify it.
+
+    Raises:
+        _MirrorError: it cannot be had, is cut, or holds other bytes.
+    """
     import pooch
     import requests
 
-    reason = "no answer"
-    for wait in (*WAITS, None):
-        transfer = _Transfer(file, target.with_name(f"{file.name}.part"), bar)
-        try:
-            pooch.retrieve(
-                url, known_hash=None, fname=target.name, path=target.parent, downloader=transfer
+    if console is not None and not console.is_terminal:
+        console.print(f"fetching {url}", highlight=False, soft_wrap=True)
+    try:
+        with Display(console, text=file.name) as display:
+            download = pooch.HTTPDownloader(
+                progressbar=_Received(file, display),
+                headers={"Accept-Encoding": "identity", "User-Agent": f"digitry/{__version__}"},
+                timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
             )
-            return None
-        except DataError as error:
-            reason = error.what
-            # A part that another mirror or another day began may not fit what this one sends:
-            # then the whole file is worth a try. Wrong bytes from one piece are final.
-            if not transfer.resumed:
-                return reason
-            continue
-        except requests.RequestException as error:
-            reason, passing = _reason(error)
-        except ValueError as error:
-            # A header that is no number, an address that is none.
-            reason, passing = f"its answer makes no sense ({error})", False
-        if not passing or wait is None:
-            return reason
-        time.sleep(wait)
-    return reason
+            download(url, str(path), None)
+        _check_kind(path)
+        verified(path, file)
+    except DataError as error:
+        raise _MirrorError(error.what) from error
+    except requests.RequestException as error:
+        raise _MirrorError(_reason(error)) from error
+    except ValueError as error:
+        # A header that is no number, an address that is none.
+        raise _MirrorError(f"its answer makes no sense ({error})") from error
 
 
-class _Transfer:
-    """One try at one file: a pooch downloader that continues a `.part` and verifies what it gets.
+class _Received:
+    """Shows what has come of a file, and ends a download that cannot be it.
 
-    It is also the file that pooch's `HTTPDownloader` writes to, so that it sees each piece arrive.
+    pooch drives it as it would drive a bar of tqdm.
     """
 
-    def __init__(self, file: MnistFile, part: Path, bar: "Progress") -> None:
-        self.file, self.part, self.bar = file, part, bar
-        self.resumed = False
-        self._responses: list[Any] = []
+    def __init__(self, file: MnistFile, display: Display) -> None:
+        self.file, self.display = file, display
+        self.total = 0
+        self.reset()
 
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
-        """Leave the verified file at `output_file`; pooch moves it to its name."""
-        from pooch import HTTPDownloader
+    def reset(self) -> None:
+        """Begin to count; pooch does so at the end, too, to show the whole."""
+        self._bytes, self._began = 0, time.monotonic()
 
-        with self.part.open("ab") as self._handle:
-            start = self._handle.tell()
-            if not self._complete(start):
-                headers = {"Accept-Encoding": "identity", "User-Agent": f"digitry/{__version__}"}
-                if start:
-                    headers["Range"] = f"bytes={start}-"
-                self._start, self._began = start, time.monotonic()
-                self._task: TaskID = self.bar.add_task(self.file.name, completed=start, total=None)
-                # Small pieces: a mirror that drips is noticed when a piece is full.
-                download = HTTPDownloader(
-                    chunk_size=256,
-                    headers=headers,
-                    timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
-                    hooks={"response": self._answered},
-                )
-                try:
-                    download(url, self, None)
-                finally:
-                    self.bar.remove_task(self._task)
-                    for response in self._responses:
-                        response.close()
-        try:
-            self._verify()
-        except DataError:
-            self.part.unlink()
-            raise
-        self.part.replace(output_file)
+    def update(self, count: int) -> None:
+        """Count bytes, those of the last piece as if it were full.
 
-    def write(self, piece: bytes) -> None:
-        self._handle.write(piece)
-        size = self._handle.tell()
-        # Packed, the file is smaller than its content; plain, it is as large.
-        if size > self.file.size + 1024:
-            self._handle.close()
-            self.part.unlink()
+        Raises:
+            DataError: they are more than the file can have.
+            requests.ReadTimeout: they come too slowly.
+        """
+        self._bytes += count
+        # Packed, the file is smaller than its content; plain, or of pure noise, about as large.
+        if self._bytes > 1.01 * self.file.size + 4096:
             raise DataError("sent more than the whole file")
-        self.bar.update(self._task, completed=size)
         seconds = time.monotonic() - self._began
-        if seconds > SILENCE_SECONDS and size - self._start < SLOWEST * seconds:
+        if seconds > SILENCE_SECONDS and self._bytes < SLOWEST * seconds:
             from requests import ReadTimeout
 
             raise ReadTimeout
+        if self.display.due():
+            size = f"{self._bytes / 1e6:.1f} MB"
+            if self.total:
+                size = f"{size} of {self.total / 1e6:.1f} MB"
+            self.display.at(self._bytes, f"{self.file.name}, {size}", total=self.total or None)
 
-    def flush(self) -> None:
-        # pooch asks for it after each piece; the block that opened the handle does it once.
-        pass
-
-    def _answered(self, response: Any, **_: object) -> None:
-        self._responses.append(response)
-        if response.status_code == 206:
-            span = response.headers.get("Content-Range", "")
-            if not span.startswith(f"bytes {self._start}-"):
-                raise ValueError(f"it sent {span or 'some part'} for bytes {self._start}-")
-            self.resumed = self._start > 0
-        elif response.status_code == 416:
-            # The part is longer than the mirror's file: it was never a part of it.
-            self._restart()
-        elif response.ok and not response.is_redirect:
-            self._restart()
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and response.ok and not response.is_redirect:
-            self.bar.update(self._task, total=self._start + int(length))
-
-    def _restart(self) -> None:
-        self._handle.seek(0)
-        self._handle.truncate()
-        self._start = 0
-
-    def _complete(self, size: int) -> bool:
-        """Say whether the part is whole already: then a process died just before it moved it."""
-        if size:
-            with contextlib.suppress(DataError):
-                verified(self.part, self.file)
-                return True
-        return False
-
-    def _verify(self) -> None:
-        with self.part.open("rb") as stream:
-            head = stream.read(64)
-        if head[:2] != b"\x1f\x8b" and head[:3] != b"\0\0\x08":
-            kind = "a web page" if head.lstrip()[:1] == b"<" else "something else"
-            raise DataError(f"sent {kind} instead of the file")
-        verified(self.part, self.file)
+    def close(self) -> None:
+        """Do nothing: the display is closed by who opened it."""
 
 
-def _reason(error: Exception) -> tuple[str, bool]:
-    """Say in words why a request failed, and whether another try may help."""
+def _check_kind(path: Path) -> None:
+    """Say what came if it is neither gzip nor IDX: often the page of a network that asks for a login."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if head[:2] != b"\x1f\x8b" and head[:3] != b"\0\0\x08":
+        kind = "a web page" if head.lstrip()[:1] == b"<" else "something else"
+        raise DataError(f"sent {kind} instead of the file")
+
+
+def _reason(error: Exception) -> str:
+    """Say in words why a request failed."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-        return f"{status} {error.response.reason}", status in (408, 416, 425, 429) or status >= 500
+        return f"{error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.TooManyRedirects):
-        return "it redirects without end", False
+        return "it redirects without end"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_SECONDS:g} s", False
-    if isinstance(error, requests.Timeout):
-        return f"silent, or slower than {SLOWEST} bytes a second, for {SILENCE_SECONDS:g} s", False
+        return f"no connection within {CONNECT_SECONDS:g} s"
+    # A silence within the body is told as a lost connection.
+    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+        return f"silent, or slower than {SLOWEST} bytes a second, for {SILENCE_SECONDS:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was cut", True
+        return "the connection was cut"
     if isinstance(error, requests.ConnectionError):
-        silent = "timed out" in str(error).lower()
-        return ("silent for too long" if silent else "no connection"), not silent
-    return type(error).__name__, False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time download into a folder; others wait, and find the files there."""
-    try:
-        import fcntl
-    except ImportError:
-        # Windows: two at once waste a download, but what is kept is verified all the same.
-        yield
-        return
-    with (folder / ".lock").open("w") as handle:
-        with contextlib.suppress(OSError):
-            # Some network file systems have no locks.
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _quiet(logger: Any) -> Iterator[None]:
-    """Keep pooch from printing hashes of packed files, which nobody should copy."""
-    level = logger.level
-    logger.setLevel("WARNING")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _progress(console: "Console | None") -> "Iterator[Progress]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console or Console(stderr=True),
-        # Elsewhere than on a terminal a transient bar would leave an empty line.
-        disable=console is None or not console.is_terminal,
-        transient=True,
-    ) as bar:
-        yield bar
+        return "no connection"
+    return type(error).__name__
 
 
 def places(data_dir: Path | None) -> list[Path]:
-    """Return the folders in which MNIST is looked for, in order; the cache is the last."""
-    named = data_dir or (
-        Path(os.environ["DIGITRY_DATA"]) if os.environ.get("DIGITRY_DATA") else None
-    )
-    cache = cache_dir() / "mnist"
-    return [cache] if named is None else [named.expanduser(), cache]
+    """Return the folders in which MNIST is looked for, in order: the named one, and the cache."""
+    return [folder for folder in (_named(data_dir), _cache()) if folder is not None]
+
+
+def _named(data_dir: Path | None) -> Path | None:
+    named = data_dir or os.environ.get("DIGITRY_DATA")
+    return Path(named).expanduser() if named else None
+
+
+def _cache() -> Path | None:
+    cache = cache_dir()
+    return None if cache is None else cache / "mnist"
 
 
 def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dataset:
@@ -395,17 +305,22 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
         DataError: a file is damaged.
         UnavailableError: it is not here and cannot be fetched.
     """
-    *named, cache = places(data_dir)
-    for folder in named:
-        paths = [locate(folder, file) for file in MNIST]
+    named, cache = _named(data_dir), _cache()
+    if named is not None:
+        paths = [locate(named, file) for file in MNIST]
         if all(paths):
-            return _from_files([path for path in paths if path], folder)
+            return _from_files([path for path in paths if path], named)
         if console is not None:
             missing = ", ".join(
                 f.name for f, path in zip(MNIST, paths, strict=True) if path is None
             )
-            console.print(f"{folder} lacks {missing}; looking further", highlight=False)
+            console.print(f"{named} lacks {missing}; looking further", highlight=False)
     with _gentle(named):
+        if cache is None:
+            raise UnavailableError(
+                "this user has no home to keep data in",
+                remedy="name a folder with the files by --data-dir, or a cache by XDG_CACHE_HOME",
+            )
         cached = [locate(cache, file) for file in MNIST]
         if all(cached):
             try:
@@ -426,15 +341,15 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
 
 
 @contextmanager
-def _gentle(named: list[Path]) -> Iterator[None]:
+def _gentle(named: Path | None) -> Iterator[None]:
     """Say in the final error that the folder the user named was looked into, too."""
     try:
         yield
     except UnavailableError as error:
-        if not named:
+        if named is None:
             raise
         raise UnavailableError(
-            f"not all four files are in {named[0]}; {error.what}",
+            f"not all four files are in {named}; {error.what}",
             where=error.where,
             remedy=error.remedy,
         ) from error

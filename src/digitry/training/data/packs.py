@@ -289,17 +289,35 @@ def folder(data_dir: Path | None = None) -> Path:
     Raises:
         UnavailableError: none of them holds a pack.
     """
-    named = _named(data_dir)
-    cache = cache_dir() / "handwriting"
-    for place in (cache,) if named is None else (named / "handwriting", named, cache):
+    named, cache = _named(data_dir), cache_dir()
+    places = [] if named is None else [named / "handwriting", named]
+    if cache is not None:
+        places.append(cache / "handwriting")
+    for place in places:
         if any((place / pack.file).is_file() for pack in PACKS.values()):
             return place
-    raise UnavailableError("holds no handwriting data", where=named or cache, remedy=_REMEDY)
+    if not places:
+        raise _homeless()
+    raise UnavailableError("holds no handwriting data", where=named or places[-1], remedy=_REMEDY)
 
 
 def home(data_dir: Path | None = None) -> Path:
-    """Return the folder to build packs in: where `folder` looks first."""
-    return (_named(data_dir) or cache_dir()) / "handwriting"
+    """Return the folder to build packs in: where `folder` looks first.
+
+    Raises:
+        UnavailableError: none is named, and this user has no home.
+    """
+    base = _named(data_dir) or cache_dir()
+    if base is None:
+        raise _homeless()
+    return base / "handwriting"
+
+
+def _homeless() -> UnavailableError:
+    return UnavailableError(
+        "this user has no home to keep data in",
+        remedy="name a folder by --data-dir or DIGITRY_DATA, or a cache by XDG_CACHE_HOME",
+    )
 
 
 def _named(data_dir: Path | None) -> Path | None:

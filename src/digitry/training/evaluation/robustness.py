@@ -14,6 +14,7 @@ from digitry.errors import DataError
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
 from digitry.plain import Plain
+from digitry.progress import Display
 from digitry.reading.classifier import Classifier
 from digitry.training.data.dataset import Split
 from digitry.training.evaluation.calibration import DIGITS
@@ -25,7 +26,6 @@ from digitry.training.evaluation.corruptions import (
     corrupt,
 )
 from digitry.training.evaluation.scores import Z95
-from digitry.training.progress import Steps
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,20 +146,20 @@ def measure(
     images, labels = split.images[digits], split.labels[digits]
     wrong = np.zeros(len(labels))
     scores = []
-    with Steps(console, len(CORRUPTIONS) * len(SEVERITIES)) as steps:
+    with Display(console, len(CORRUPTIONS) * len(SEVERITIES)) as display:
         clean = float((answer(images)[0] != labels).mean())
-        steps.line(f"{'unspoiled':<13}{100 * clean:6.1f}%")
+        display.line(f"{'unspoiled':<13}{100 * clean:6.1f}%")
         for number, name in enumerate(CORRUPTIONS):
             errors, refused, forced = [], [], []
             for severity in SEVERITIES:
-                steps.at(number * len(SEVERITIES) + severity - 1, f"{name} {severity}")
+                display.at(number * len(SEVERITIES) + severity - 1, f"{name} {severity}")
                 said, likeliest = answer(corrupt(images, name, severity, seed))
                 wrong += said != labels
                 errors.append(float((said != labels).mean()))
                 refused.append(float((said >= DIGITS).mean()))
                 forced.append(float((likeliest != labels).mean()))
             scores.append(CorruptionScore(name, tuple(errors), tuple(refused), tuple(forced)))
-            steps.line(f"{name:<13}" + "".join(f"{100 * error:6.1f}%" for error in errors))
+            display.line(f"{name:<13}" + "".join(f"{100 * error:6.1f}%" for error in errors))
     each = wrong / (len(CORRUPTIONS) * len(SEVERITIES))
     mean = float(each.mean())
     half = Z95 * float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else 1.0

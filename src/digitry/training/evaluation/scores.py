@@ -287,7 +287,11 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def fingerprint(split: "Split") -> str:
-    """Give the sha256 of images and labels, by which two runs know that they met the same test."""
+    """Return the sha256 of images and labels, by which two runs know that they met the same test.
+
+    Of the bytes alone, unlike `digitry.fingerprint`: predictions are kept with it, and the list of
+    disputed labels goes by it.
+    """
     digest = hashlib.sha256(split.images.tobytes())
     digest.update(split.labels.tobytes())
     return digest.hexdigest()

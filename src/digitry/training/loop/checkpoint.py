@@ -44,7 +44,10 @@ class Checkpoint:
 
 
 def fingerprint(split: Split) -> str:
-    """Give the sha256 of the images and labels of a split, with their shapes."""
+    """Return the sha256 of the images and labels of a split, with their types and shapes.
+
+    Checkpoints are kept with it, so it stays beside `digitry.fingerprint`, which names no types.
+    """
     digest = hashlib.sha256()
     for array in (split.images, split.labels):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())

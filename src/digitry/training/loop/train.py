@@ -27,7 +27,7 @@ from digitry.training.loop.optimizer import keras_twin
 from digitry.training.loop.session import Session
 from digitry.training.loop.step import keep_memory
 from digitry.training.network.build import build, keras
-from digitry.training.progress import Display
+from digitry.training.progress import EpochDisplay
 from digitry.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def train(
             if checkpoint is not None:
                 checkpoints.save(checkpoint, session.checkpoint(data))
 
-        display = stack.enter_context(Display(console, recipe.epochs, len(training)))
+        display = stack.enter_context(EpochDisplay(console, recipe.epochs, len(training)))
         _run(session, list(callbacks), interrupt, display, keep)
         session.finish()
     seconds = before + time.perf_counter() - began
@@ -214,7 +214,7 @@ def _run(
     session: Session,
     callbacks: list[keras.callbacks.Callback],
     interrupt: threading.Event,
-    display: Display,
+    display: EpochDisplay,
     keep: Callable[[], None],
 ) -> None:
     """Train epoch after epoch, until all are done, or somebody says stop."""
@@ -281,7 +281,7 @@ def _epoch(
     number: int,
     listeners: keras.callbacks.CallbackList | None,
     interrupt: threading.Event,
-    display: Display,
+    display: EpochDisplay,
 ) -> int:
     """Make the steps of one epoch; give how many images were seen."""
     recipe, model = session.recipe, session.model

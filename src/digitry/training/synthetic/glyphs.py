@@ -22,6 +22,7 @@ import numpy.typing as npt
 from digitry import files
 from digitry.model.artifact import GLYPH_VERSION
 from digitry.places import cache_dir
+from digitry.progress import Display
 from digitry.reading import glyph, segment
 from digitry.reading.ink import lift
 from digitry.training.data.dataset import Dataset, Split, dataset_of
@@ -260,8 +261,9 @@ def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
         console: shows progress.
     """
     name = f"pages-{SCENES_VERSION}-{GLYPH_VERSION}-{source.sha256[:12]}.npz"
-    path = cache_dir() / name
-    if path.is_file():
+    cache = cache_dir()
+    path = None if cache is None else cache / name
+    if path is not None and path.is_file():
         try:
             with np.load(path, allow_pickle=False) as kept:
                 parts = [kept[key] for key in ("x_train", "y_train", "x_test", "y_test")]
@@ -270,15 +272,14 @@ def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             # A cut or foreign file in a cache is no loss: it is made again, below.
             path.unlink(missing_ok=True)
-    said = -1
+    with Display(console, text="drawing pages") as display:
 
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if console is not None and 10 * done // total > said:
-            said = 10 * done // total
-            console.print(f"drawing pages: {100 * done // total}%")
+        def progress(done: int, total: int) -> None:
+            display.at(done, f"drawing pages, {100 * done // total}%", total=total)
 
-    data = pages(source, workers=os.cpu_count() or 1, progress=progress)
+        data = pages(source, workers=os.cpu_count() or 1, progress=progress)
+    if path is None:
+        return data
     with files.replacing(path) as temporary:
         np.savez(
             temporary,
