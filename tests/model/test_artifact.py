@@ -365,3 +365,32 @@ def test_any_fact_is_accepted_with_its_type_or_refused_by_name(key: str, value: 
     assert isinstance(found.recipe, dict)
     assert isinstance(found.scores, dict)
     assert all(0.01 <= number < float("inf") for number in [found.temperature])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["raw", "listed", "half", "double"])
+def test_weights_that_are_not_finite_are_refused_when_the_file_is_loaded(
+    value: float, kind: str, tmp_path: Path
+) -> None:
+    model = tiny()
+    weights = numpy_helper.to_array(model.graph.initializer[0]).copy()
+    weights[3, 4] = value
+    dtype = {"half": np.float16, "double": np.float64}.get(kind, np.float32)
+    if kind == "listed":
+        changed = helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel())
+    else:
+        changed = numpy_helper.from_array(weights.astype(dtype), "weights")
+    model.graph.initializer[0].CopyFrom(changed)
+    (tmp_path / "bad.onnx").write_bytes(with_facts(model))
+    with pytest.raises(ModelError, match=r"bad\.onnx: holds weights that are not finite numbers"):
+        load_model(tmp_path / "bad.onnx")
+
+
+def test_weights_that_overflow_blame_the_model_not_the_image(tmp_path: Path) -> None:
+    model = tiny()
+    model.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.full((784, 10), 3e38, np.float32), "weights")
+    )
+    (tmp_path / "bad.onnx").write_bytes(with_facts(model))
+    with pytest.raises(ModelError, match=r"bad\.onnx: gives numbers that are not finite"):
+        Classifier(load_model(tmp_path / "bad.onnx"))

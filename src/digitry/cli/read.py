@@ -1,8 +1,10 @@
 """The verb on images: `read`."""
 
 import glob
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -103,24 +105,50 @@ def read(
     failed = 0
     # A few images are read before anybody would look at a bar.
     console = None if quiet or len(sources) < MANY else console_for(stderr=True)
-    results = track(reader.read_many(contents), len(sources), "reading", console)
-    for source, content, result in zip(sources, contents, results, strict=True):
-        if isinstance(result, ImageError):
-            failed += 1
-            if source == "-":
-                result = ImageError(result.what, where="-", remedy=result.remedy)
-            print(f"digitry: {result}", file=sys.stderr)
-            continue
-        printer.add(result if source != "-" else _named(result, "-"))
-        for kind in pictures:
-            path = kind.save(source, content, result)
-            if not quiet:
-                print(f"{kind.name}: {path}", file=sys.stderr)
+    with _decoders_silenced():
+        results = track(reader.read_many(contents), len(sources), "reading", console)
+        for source, content, result in zip(sources, contents, results, strict=True):
+            if isinstance(result, ImageError):
+                failed += 1
+                if source == "-":
+                    result = ImageError(result.what, where="-", remedy=result.remedy)
+                print(f"digitry: {result}", file=sys.stderr)
+                continue
+            printer.add(result if source != "-" else _named(result, "-"))
+            for kind in pictures:
+                path = kind.save(source, content, result)
+                if not quiet:
+                    print(f"{kind.name}: {path}", file=sys.stderr)
     printer.finish()
     if failed:
         if not quiet and len(sources) > 1:
             print(f"digitry: {failed} of {len(sources)} images could not be read", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@contextmanager
+def _decoders_silenced() -> Iterator[None]:
+    """Drop what C libraries write to file descriptor 2, such as libtiff's warnings; ours is kept."""
+    ours, descriptor = sys.stderr, -1
+    with suppress(OSError, ValueError):
+        descriptor = ours.fileno()
+    if descriptor != 2:
+        # Closed, or Python's alone already.
+        yield
+        return
+    ours.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    stream = open(kept, "w", encoding=ours.encoding, errors=ours.errors, buffering=1)  # noqa: PTH123, SIM115
+    sys.stderr = stream
+    try:
+        yield
+    finally:
+        stream.flush()
+        sys.stderr = ours
+        os.dup2(kept, 2)
+        stream.close()
 
 
 class _Printer:

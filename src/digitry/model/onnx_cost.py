@@ -14,10 +14,10 @@ from typing import Any, cast
 from digitry.errors import ModelError
 from digitry.model.onnx_wire import message, walk, wholes
 
-MAX_OPERATIONS = 4_000_000_000
-"""Multiplications for one input; the largest recipe, five times over, needs 0.6 of them."""
-MAX_ACTIVATIONS = 1 << 22
-"""Numbers in one tensor between two operators, for one input: 16 MiB."""
+MAX_OPERATIONS = 500_000_000
+"""Multiplications for one digit. The largest recipe needs 31 million, five of them as one 155."""
+MAX_ACTIVATIONS = 1 << 20
+"""Numbers in one tensor between two operators, for one digit. The largest recipe needs 43 thousand."""
 
 Shape = tuple[int, ...]
 
@@ -78,11 +78,14 @@ class _Known:
         return None if found is None else tuple(found)
 
 
-def check_cost(graph: bytes) -> None:
-    """Refuse a graph that takes too long, or too much memory, for one input.
+def check_cost(graph: bytes) -> Mapping[str, Shape]:
+    """Refuse a graph that takes too long, or too much memory, for one digit.
 
     Args:
         graph: the message GraphProto.
+
+    Returns:
+        The shape of every tensor, by name, for one digit.
 
     Raises:
         ModelError: it costs too much, or its cost cannot be told.
@@ -111,6 +114,7 @@ def check_cost(graph: bytes) -> None:
             )
         # Further outputs (statistics, indices) have the shape of the first, or are not used.
         known.shapes.update({name: shapes for name in node.outputs if name})
+    return known.shapes
 
 
 # --- shapes ----------------------------------------------------------------------------------------
@@ -143,16 +147,14 @@ def _windows(node: Node, known: _Known, window: Sequence[int]) -> Shape:
     pads = node.attributes.get("pads") or (0,) * 2 * len(image)
     if min(*steps, *gaps, *window) < 1:
         raise ValueError("a step, gap or window below 1")
-    same = node.attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
-    # As if rounded up: never less than what is computed.
-    return tuple(
-        -(-side // step)
-        if same
-        else max(0, side + pads[at] + pads[at + len(image)] - (size - 1) * gap - 1 + step - 1)
-        // step
-        + 1
-        for at, (side, step, gap, size) in enumerate(zip(image, steps, gaps, window, strict=True))
-    )
+    if node.attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        return tuple(-(-side // step) for side, step in zip(image, steps, strict=True))
+    rounding = -1 if node.attributes.get("ceil_mode") else 1
+    sides = []
+    for at, side in enumerate(image):
+        room = side + pads[at] + pads[at + len(image)] - (window[at] - 1) * gaps[at] - 1
+        sides.append(rounding * (rounding * room // steps[at]) + 1)
+    return tuple(sides)
 
 
 def _conv(node: Node, known: _Known) -> Shape:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from digitry import files
 from digitry.errors import ImageError
+from digitry.reading.header import check_header, orientation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +47,8 @@ MAX_DECODING = 160_000_000
 """Bytes that decoding one picture may take; with the reader itself that stays under 300 MB."""
 NO_MEMORY = "needs more memory than this process may have"
 STRIP_PIXELS = 1 << 20
+MOST_VALUE = 1e30
+"""Larger numbers are no brightness: the arithmetic in 32 bits would overflow."""
 BOMB = 178_956_970
 """Pixels over which Pillow itself refuses to look further than the header."""
 
@@ -177,6 +180,7 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
             # The decoder's own bomb guard and its complaints about odd metadata are not our interface;
             # our limit is stricter and is checked next.
             warnings.simplefilter("ignore")
+            check_header(stream, name)
             image = Image.open(stream, formats=FORMATS)
             _check_size(*image.size, name, max_pixels)
             _check_memory(image, stream, size, name, max_pixels, held=held)
@@ -253,10 +257,13 @@ def _decoder_bytes(image: "Image", stream: BinaryIO, size: int) -> int:
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         turned = 2 if tags.get(0x0112, 1) != 1 else 1
         if image.tile and image.tile[0][0] == "libtiff":  # type: ignore[attr-defined]
-            # libtiff maps the file, and unpacks one strip or tile at a time.
-            rows = min(int(tags.get(323) or tags.get(278) or image.height), image.height)
-            across = min(int(tags.get(322) or image.width), image.width)
-            return whole * turned + size + rows * across * 4
+            # libtiff maps the file, and unpacks one strip or tile at a time: a tile as a whole, even
+            # where it is larger than the picture.
+            rows = int(tags.get(323) or min(int(tags.get(278) or image.height), image.height))
+            across = int(tags.get(322) or image.width)
+            bits = tags.get(258) or (8,)
+            unit = max(4, -(-int(tags.get(277) or 1) * max(bits) // 8))
+            return whole * turned + size + rows * across * unit
         return whole * turned
     return whole
 
@@ -316,7 +323,7 @@ def _from_pil(
 
     width, height = image.size
     # Pillow turns a TIFF by itself when its pixels are decoded, and gives its size as turned.
-    orientation = 1 if image.format == "TIFF" else image.getexif().get(0x0112, 1)
+    orientation = 1 if image.format == "TIFF" else orientation_of(image)
     if draft:
         # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes; never far below the working size.
         shrink = (WORKING_PIXELS / (width * height)) ** 0.5
@@ -330,12 +337,12 @@ def _from_pil(
     times = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
     if times >= 2 and (image.mode in _STRIPPED or _holds_numbers(image)):
         # Before anything else is made of it: a picture of 50 million pixels is large enough once.
-        image = _reduced(image, decoded, times)
+        image = _reduced(image, decoded, times, name)
     elif decoded is not None:
         image = _rows(decoded, 0, len(decoded))
-    gray = _grey(image)
+    gray = _grey(image, name)
     if orientation != 1:
-        gray = _grey(ImageOps.exif_transpose(_with_orientation(gray, orientation)))
+        gray = _grey(ImageOps.exif_transpose(_with_orientation(gray, orientation)), name)
         if orientation >= 5:
             width, height = height, width
     pixels: Bytes = np.asarray(gray, np.uint8)
@@ -349,7 +356,7 @@ _STRIPPED = {
 """Modes that are reduced a strip at a time -> what a strip is turned into first."""
 
 
-def _reduced(image: "Image", decoded: Bytes | None, times: int) -> "Image":
+def _reduced(image: "Image", decoded: Bytes | None, times: int, name: str) -> "Image":
     """Average squares of `times` pixels, a strip at a time, so that no second whole copy is made."""
     from PIL import Image
 
@@ -357,7 +364,9 @@ def _reduced(image: "Image", decoded: Bytes | None, times: int) -> "Image":
     if image.mode == "P" and "transparency" in image.info:
         mode = "RGBA"
     numbers = _numbers(image)
-    scaling = _scaling(numbers, (image.height, image.width)) if _holds_numbers(image) else None
+    scaling = (
+        _scaling(numbers, (image.height, image.width), name) if _holds_numbers(image) else None
+    )
     small = Image.new(mode, (-(-image.width // times), -(-image.height // times)))
     step = max(1, STRIP_PIXELS // (image.width * times))
     for row in range(0, small.height, step):
@@ -386,7 +395,7 @@ def _with_orientation(image: "Image", orientation: int) -> "Image":
     return image
 
 
-def _grey(image: "Image") -> "Image":
+def _grey(image: "Image", name: str) -> "Image":
     """Give mode L, whatever the mode: palettes, 1 bit, 16 bits, floats, CMYK, transparency."""
     from PIL import Image
 
@@ -401,7 +410,10 @@ def _grey(image: "Image") -> "Image":
 
         return Image.fromarray(_on_paper(rows, image.height, image.width))
     if _holds_numbers(image):
-        return Image.fromarray(_stretched(_numbers(image), (image.height, image.width)))
+        return Image.fromarray(_stretched(_numbers(image), (image.height, image.width), name))
+    if image.mode == "LAB":
+        # Pillow converts it to nothing else; its first band is the lightness.
+        return image.getchannel("L")
     return image.convert("L")
 
 
@@ -440,13 +452,13 @@ def _strips(height: int, width: int) -> "Iterator[tuple[int, int]]":
         yield top, min(top + step, height)
 
 
-def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _eight_bits(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     """Bring any numbers to 0..255, keeping their order."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return values
-    return _stretched(lambda top, bottom: values[top:bottom], values.shape)
+    return _stretched(lambda top, bottom: values[top:bottom], values.shape, name)
 
 
 def _holds_numbers(image: "Image") -> bool:
@@ -460,27 +472,28 @@ def _numbers(image: "Image") -> "Rows":
     return rows
 
 
-def _stretched(rows: "Rows", shape: tuple[int, ...]) -> Bytes:
+def _stretched(rows: "Rows", shape: tuple[int, ...], name: str) -> Bytes:
     """Bring numbers to 0..255 a strip at a time."""
-    scaling = _scaling(rows, shape)
+    scaling = _scaling(rows, shape, name)
     result = np.empty(shape, np.uint8)
     for top, bottom in _strips(shape[0], math.prod(shape[1:])):
         result[top:bottom] = _scaled(rows(top, bottom), *scaling)
     return result
 
 
-def _scaling(rows: "Rows", shape: tuple[int, ...]) -> tuple[float, float]:
+def _scaling(rows: "Rows", shape: tuple[int, ...], name: str) -> tuple[float, float]:
     """Find what is taken away from numbers, and by what they are multiplied then."""
     low = high = 0.0
     floating = False
     for top, bottom in _strips(shape[0], math.prod(shape[1:])):
         strip = rows(top, bottom)
         floating = np.issubdtype(strip.dtype, np.floating)
-        if floating and not np.isfinite(strip).all():
+        # What is beyond the range of 32 bits becomes infinite there.
+        if floating and not (np.abs(strip) <= MOST_VALUE).all():
             raise ImageError(
-                "holds numbers that are not finite",
-                where="<array>",
-                remedy="replace NaN and infinity",
+                "holds numbers that are not finite, or too large for a picture",
+                where=name,
+                remedy="replace NaN and infinity, and scale the rest to 0..255",
             )
         low = min(low, float(strip.min(initial=0)))
         high = max(high, float(strip.max(initial=0)))
@@ -515,7 +528,7 @@ def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Page:
         )
     height, width = array.shape[:2]
     _check_size(width, height, name, max_pixels)
-    pixels = np.ascontiguousarray(_eight_bits(array))
+    pixels = np.ascontiguousarray(_eight_bits(array, name))
     if pixels.ndim == 3:
         pixels = (
             _on_paper(lambda top, bottom: pixels[top:bottom], height, width)
