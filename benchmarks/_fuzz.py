@@ -1,10 +1,10 @@
 """Coverage-guided fuzzing (atheris) of what parses strangers' bytes; any error but ours ends it.
 
     pip install atheris
-    python benchmarks/_fuzz.py image|artifact|archive|gate|h5|config|data [--seconds 600] [--corpus DIR]
+    python benchmarks/_fuzz.py image|artifact|archive|data [--seconds 600] [--corpus DIR]
 
 Each target (benchmarks/_targets.py) starts from files that are sound. A finding is written as
-`crash-...` in the working folder; mend it, and keep it in tests/corpus, which the tests read.
+`crash-...` in the working folder; mend it, and keep it as a test.
 `--merge DIR` adds to DIR what of the corpus reaches code that nothing in DIR reaches.
 """
 

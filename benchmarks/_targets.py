@@ -1,12 +1,10 @@
-"""What parses strangers' bytes, one function each: for the fuzzer, and for the tests with its corpus.
+"""What parses strangers' bytes, one function each: for the fuzzer.
 
 A target takes bytes and gives nothing. It may raise a `DigitryError` of one line; any other error, and
 any result that contradicts itself, is a finding.
 """
 
-import functools
 import io
-import json
 import tarfile
 import tempfile
 import zipfile
@@ -46,27 +44,6 @@ def read_archive(content: bytes) -> None:
         list(archives.zip_members(io.BytesIO(content), start))
 
 
-def read_keras(content: bytes) -> None:
-    """Check a .keras file."""
-    from digitry.training.network import keras_check
-
-    keras_check.checked(content, ".keras")
-
-
-def read_h5(content: bytes) -> None:
-    """Check a .h5 file."""
-    from digitry.training.network import keras_check
-
-    keras_check.checked(content, ".h5")
-
-
-def read_config(content: bytes) -> None:
-    """Check the configuration of a Keras model."""
-    from digitry.training.network import keras_check, keras_layers
-
-    keras_layers.check_model(keras_check._json(content))
-
-
 def read_data(content: bytes) -> None:
     """Read a data set: IDX, .npz or CSV, by its beginning."""
     from digitry.training.data import formats
@@ -83,9 +60,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "image": read_image,
     "artifact": read_artifact,
     "archive": read_archive,
-    "gate": read_keras,
-    "h5": read_h5,
-    "config": read_config,
     "data": read_data,
 }
 
@@ -99,9 +73,6 @@ def seeds(target: str) -> list[bytes]:
         "image": _pictures,
         "artifact": _artifacts,
         "archive": _archives,
-        "gate": lambda: [_keras("model.keras")],
-        "h5": lambda: [_keras("model.h5")],
-        "config": _configs,
         "data": _data,
     }
     return made[target]()
@@ -174,41 +145,6 @@ def _archives() -> list[bytes]:
             made.addfile(header, io.BytesIO(content))
             other.writestr(f"{index}.png", content, compress_type=8 * (index % 2))
     return [tar.getvalue(), packed.getvalue()]
-
-
-@functools.cache
-def _model_files() -> dict[str, bytes]:
-    from digitry.training.network import keras_files
-    from digitry.training.network.build import keras
-
-    model = keras.Sequential(
-        [
-            keras.layers.Input((28, 28)),
-            keras.layers.Reshape((28, 28, 1)),
-            keras.layers.Conv2D(1, 3, strides=9, activation="relu"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    found = {}
-    with tempfile.TemporaryDirectory() as folder, keras_files.without_advice():
-        for name in ("model.keras", "model.h5"):
-            model.save(Path(folder) / name)
-            found[name] = (Path(folder) / name).read_bytes()
-    return found
-
-
-def _keras(name: str) -> bytes:
-    return _model_files()[name]
-
-
-def _configs() -> list[bytes]:
-    with zipfile.ZipFile(io.BytesIO(_keras("model.keras"))) as archive:
-        text = archive.read("config.json")
-    # Without what only compiling needs: the fuzzer's bytes are better spent on layers.
-    config = json.loads(text)
-    config.pop("compile_config", None)
-    return [json.dumps(config, separators=(",", ":")).encode()]
 
 
 def _data() -> list[bytes]:

@@ -34,7 +34,7 @@ from typing import Any
 
 import typer.main
 
-from digitry.cli.app import app
+from digitry.cli.main import app
 from digitry.files import write_text
 from digitry.model.load import SHIPPED, load_model
 from digitry.training.recipes import RECIPES

@@ -253,6 +253,29 @@ def test_evaluate_takes_keras_files(trained: Path, say: Say) -> None:
         assert json.loads(answer.out)["test"]["accuracy"] == metrics["test"]["accuracy"]
 
 
+def test_every_verb_asks_for_trust_in_a_keras_file_from_elsewhere(
+    trained: Path, say: Say, tmp_path: Path
+) -> None:
+    quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet"]
+    shutil.copy(trained / "model.keras", "mine.keras")
+    verbs: list[list[object]] = [
+        ["evaluate", "mine.keras", "--data", "uci"],
+        ["export", "mine.keras", "--to", "onnx", "--out", "mine.onnx"],
+        ["export", "mine.keras", "reader", "--to", "both.onnx"],
+        ["train", "dense-128", *quick, "--from", "mine.keras", "--out", "further"],
+    ]
+    for verb in verbs:
+        one_line(say(*verb), 3, "mine.keras: may be from anyone", ".onnx file", "--trust")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.keras"]
+    del verbs[2]  # The reader has other labels; that its file is loaded is seen elsewhere.
+    for verb in verbs:
+        assert say(*verb, "--trust").code == 0
+    # Resuming loads the parent once more, so it asks once more.
+    (tmp_path / "further" / "metrics.json").unlink()
+    one_line(say("train", "--resume", "further"), 3, "mine.keras: may be from anyone", "--trust")
+    assert say("train", "--resume", "further", "--trust").code == 0
+
+
 def test_recipes_are_listed(say: Say) -> None:
     text = say("recipes").out
     listed = json.loads(say("recipes", "--format", "json").out)
@@ -294,7 +317,8 @@ def test_authors_are_spelt_as_in_the_notice() -> None:
 def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:
     answer = say("export", trained, "--to", "keras", "--out", "mine.keras")
     assert (answer.code, answer.out) == (0, "mine.keras\n")
-    assert say("evaluate", "mine.keras", "--data", "uci").code == 0
+    one_line(say("evaluate", "mine.keras", "--data", "uci"), 3, "mine.keras: may be from anyone")
+    assert say("evaluate", "mine.keras", "--data", "uci", "--trust").code == 0
     other = ["--to", "h5", "--out", "mine.h5"]
     one_line(say("export", trained / "model.onnx", *other), 2, "cannot become")
 

@@ -72,8 +72,8 @@ def correct(client: TestClient, pixels: np.ndarray, label: str) -> dict[str, Any
 
 
 def train(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Run `digitry train …` in this process."""
-    monkeypatch.setattr(sys, "argv", ["digitry", "train", *words])
+    """Run `digitry teach …` in this process."""
+    monkeypatch.setattr(sys, "argv", ["digitry", "teach", *words])
     with pytest.raises(SystemExit) as end:
         main()
     return int(end.value.code or 0)
@@ -149,7 +149,6 @@ def test_a_correction_over_http_is_taught_and_its_version_put_on_the_shelf(
             options = {"model": name}
             answer = anew.post("/v1/read", files={"file": png(page(rng))}, params=options)
             assert answer.json()["readings"][0]["model"] == "reader@1"
-        assert anew.get("/v2/models/reader").status_code == 200
         refused = anew.post(
             "/v1/read", files={"file": png(page(rng))}, params={"model": "reader@shipped"}
         )

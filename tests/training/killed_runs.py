@@ -14,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from test_engine import Recipe, digits, keras, train, weights
 
 from digitry.training.loop import checkpoint
+
+sys.path.insert(0, str(Path(__file__).with_name("loop")))
+
+from test_train import Recipe, digits, keras, train, weights
 
 FULL = Recipe(
     name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,

@@ -11,6 +11,7 @@ from digitry.cli.options import (
     DATA_HELP,
     AsFormat,
     Format,
+    Trust,
     modules_for_data,
     modules_for_model,
     require_training,
@@ -44,6 +45,7 @@ def evaluate(
             help="With --corrupt: folder for robustness.json, robustness.png and corruptions.png."
         ),
     ] = None,
+    trust: Trust = False,
     format_: AsFormat = Format.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -57,7 +59,7 @@ def evaluate(
     from digitry.training.evaluation import scores
     from digitry.training.network import convert
 
-    loaded = convert.load_artifact(model)
+    loaded = convert.load_artifact(model, trust=trust)
     source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
     require_training(*modules_for_data(source))
     console = None if quiet else console_for(stderr=True)

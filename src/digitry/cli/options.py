@@ -30,6 +30,14 @@ class Format(StrEnum):
 
 AsFormat = Annotated[Format, typer.Option("--format", help="text or json.")]
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Load a .keras or .h5 file whose sha256 no run folder records: you trust its maker.",
+    ),
+]
+
 KERAS = ("keras", "torch", "h5py")
 """What it takes to load and save a Keras model."""
 

@@ -18,6 +18,7 @@ from digitry.cli.options import (
     KERAS,
     AsFormat,
     Format,
+    Trust,
     modules_for_model,
     names_in,
     require_training,
@@ -67,19 +68,20 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="File to write. Default: beside the model.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Write a model in another format, or several models as one."""
     if len(models) > 1:
-        _export_together(models, to, out)
+        _export_together(models, to, out, trust)
         return
     (model,) = models
     require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
     from digitry.training.network import convert
 
-    print(convert.convert(model, to, out))
+    print(convert.convert(model, to, out, trust=trust))
 
 
-def _export_together(models: list[str], to: str, out: Path | None) -> None:
+def _export_together(models: list[str], to: str, out: Path | None, trust: bool) -> None:
     if (to == "onnx") == (out is None):
         raise UsageError(
             "several models become one file", where="--to", remedy="write --to ensemble.onnx"
@@ -87,7 +89,7 @@ def _export_together(models: list[str], to: str, out: Path | None) -> None:
     require_training("onnx", *(name for model in models for name in modules_for_model(model)))
     from digitry.training.network import ensemble
 
-    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True))
+    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True), trust=trust)
     if written.why:
         print(
             f"digitry: {written.path}: carries no risk-coverage curve: {written.why}",

@@ -19,6 +19,7 @@ from digitry.cli.options import (
     OUT_HELP,
     SEED_HELP,
     SETTINGS_HELP,
+    Trust,
     check_device,
     modules_for_data,
     names_in,
@@ -47,6 +48,7 @@ class _How:
 
     device: str
     only: frozenset[str] | None
+    trust: bool
     log: Sequence[str]
     console: "Console | None"
 
@@ -100,6 +102,7 @@ def train(
             "shipped model's name. Its layers are the recipe's. Default: it begins anew.",
         ),
     ] = None,
+    trust: Trust = False,
     log: Annotated[
         list[str] | None,
         typer.Option(help="Follow it in tensorboard or mlflow, if installed. Repeatable."),
@@ -116,6 +119,7 @@ def train(
     how = _How(
         device=device,
         only=None if only is None else run_folder.select(names_in(only)),
+        trust=trust,
         log=log or (),
         console=None if quiet else console_for(stderr=True),
     )
@@ -168,7 +172,7 @@ def _begin(
     # Before any data is loaded, or fetched.
     trackers.check(how.log)
     find_device(how.device)
-    goes_on_from = _parent(parent, recipe)
+    goes_on_from = _parent(parent, recipe, how.trust)
     dataset = datasets.load_dataset(data, data_dir=data_dir, console=how.console)
     if dataset.name != recipe.data:
         recipe = recipe.override({"data": dataset.name})
@@ -232,7 +236,7 @@ def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How
             only=only,
             console=how.console,
             teacher=_loaded(start.teacher),
-            parent=_parent(start.parent, start.recipe),
+            parent=_parent(start.parent, start.recipe, how.trust),
         )
 
 
@@ -283,7 +287,7 @@ def _loaded(model: str | None) -> "Artifact | None":
     return None if model is None else load_model(model)
 
 
-def _parent(model: str | None, recipe: "Recipe") -> "Parent | None":
+def _parent(model: str | None, recipe: "Recipe", trust: bool) -> "Parent | None":
     from digitry.training.loop.start_from import parent_of
 
-    return None if model is None else parent_of(model, recipe)
+    return None if model is None else parent_of(model, recipe, trust=trust)

@@ -244,7 +244,7 @@ def _parts(mnist: Dataset) -> tuple[Split, Split]:
     The former all but the end of MNIST's training part, which none has learnt from; the test part is
     left alone.
     """
-    return hold_out(mnist.train, recipes.find("reader").validation or 1 / 12)
+    return hold_out(mnist.train, recipes.find("reader").validation)
 
 
 def _pages(mnist: Dataset, console: "Console | None") -> Dataset:

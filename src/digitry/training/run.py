@@ -33,6 +33,7 @@ from digitry.training.network import convert
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import (
     CHECKPOINT,
+    METRICS,
     MODELS,
     RECORDS,
     START,
@@ -258,7 +259,7 @@ def _finish(
         },
     )
     glyphs = dataset.test.images.astype(np.float32) / np.float32(255)
-    keras_files.save_formats(model, folder, metadata, glyphs)
+    sha256 = keras_files.save_formats(model, folder, metadata, glyphs)
     _drop_unwanted_models(folder, start.only)
 
     if start.only is None or "summary.txt" in start.only:
@@ -290,11 +291,12 @@ def _finish(
         },
         "parameters": int(model.count_params()),
         "layers": _layers(model),
+        "sha256": {name: value for name, value in sha256.items() if (folder / name).exists()},
         "versions": versions(),
         "device": _device(model),
         "finished": _now(),
     }
-    files.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / METRICS, metrics)
     return Run(folder, recipe, metrics, epochs)
 
 
@@ -389,6 +391,21 @@ def _summary(model: "keras.Model") -> str:
 def _layers(model: "keras.Model") -> list[dict[str, Any]]:
     """Describe each layer for the drawing: its kind, output shape, parameters, and what feeds it."""
     found: list[dict[str, Any]] = []
+    makers = {id(layer.output): layer.name for layer in model.layers}
+    if id(model.inputs[0]) not in makers:
+        # A chain does not count its input among its layers.
+        name = model.get_config()["layers"][0]["config"]["name"]
+        makers[id(model.inputs[0])] = name
+        found.append(
+            {
+                "name": name,
+                "kind": "InputLayer",
+                "activation": None,
+                "output_shape": list(model.input_shape[1:]),
+                "parameters": 0,
+                "inputs": [],
+            }
+        )
     for layer in model.layers:
         inputs = layer.input if isinstance(layer.input, list | tuple) else [layer.input]
         config = layer.get_config()
@@ -399,24 +416,10 @@ def _layers(model: "keras.Model") -> list[dict[str, Any]]:
                 "activation": config.get("activation"),
                 "output_shape": list(layer.output.shape[1:]),
                 "parameters": int(layer.count_params()),
-                # Keras keeps the graph on its symbolic tensors; there is no public way to ask.
-                "inputs": [
-                    tensor._keras_history.operation.name
-                    for tensor in inputs
-                    if tensor._keras_history.operation is not layer
-                ],
+                # What an input layer takes is its own output.
+                "inputs": [makers[id(tensor)] for tensor in inputs if tensor is not layer.output],
             }
         )
-    if found and found[0]["kind"] != "InputLayer":
-        first = {
-            "name": model.inputs[0]._keras_history.operation.name,
-            "kind": "InputLayer",
-            "activation": None,
-            "output_shape": list(model.input_shape[1:]),
-            "parameters": 0,
-            "inputs": [],
-        }
-        found.insert(0, first)
     return found
 
 

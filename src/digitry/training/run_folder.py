@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from digitry import files
 from digitry.errors import DataError, UsageError
 from digitry.training import epochs as history
 from digitry.training.epochs import Epoch
@@ -19,6 +20,7 @@ from digitry.training.recipes import Recipe
 
 CHECKPOINT = "checkpoint.npz"
 START = "run.json"
+METRICS = "metrics.json"
 MODELS = ("model.keras", "model.h5", "model.onnx")
 PLOTS = (
     "label_histogram.png",
@@ -31,7 +33,7 @@ PLOTS = (
     "reliability.png",
     "example.png",
 )
-RECORDS = ("recipe.json", START, "history.csv", "metrics.json", "predictions.npz", "model.onnx")
+RECORDS = ("recipe.json", START, "history.csv", METRICS, "predictions.npz", "model.onnx")
 """What every run keeps, however much `--only` narrows it: the other verbs live on these."""
 
 OUTPUTS = ("summary.txt", *MODELS, *PLOTS, "report.html")
@@ -171,7 +173,7 @@ def load_run(folder: Path) -> Run:
         DataError: it is none, is not finished, or a file in it is damaged.
     """
     folder = Path(folder)
-    metrics = folder / "metrics.json"
+    metrics = folder / METRICS
     if not metrics.exists() and (folder / START).exists():
         raise DataError(
             "is a run that was never finished",
@@ -226,9 +228,35 @@ def load_start(folder: Path) -> Start:
 
 def is_finished(folder: Path) -> bool:
     """Say whether a run folder is whole, so that there is nothing left to train."""
-    if not (folder / "metrics.json").exists() or (folder / CHECKPOINT).exists():
+    if not (folder / METRICS).exists() or (folder / CHECKPOINT).exists():
         return False
-    return not _read_json(folder / "metrics.json").get("interrupted", False)
+    return not _read_json(folder / METRICS).get("interrupted", False)
+
+
+def recorded_sha256(file: Path) -> str | None:
+    """Return the sha256 that the metrics.json beside a file records for it, under `sha256`.
+
+    Returns:
+        64 hex digits; None where there is no such record. Runs of older versions have none.
+    """
+    try:
+        recorded = _read_json(file.parent / METRICS).get("sha256")
+    except DataError:
+        return None
+    found = recorded.get(file.name) if isinstance(recorded, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def record_sha256(file: Path, sha256: str) -> None:
+    """Write the sha256 of a file into the metrics.json beside it.
+
+    Raises:
+        DataError: there is no metrics.json, or it is damaged.
+        DigitryError: it cannot be written.
+    """
+    metrics = _read_json(file.parent / METRICS)
+    metrics.setdefault("sha256", {})[file.name] = sha256
+    files.write_json(file.parent / METRICS, metrics)
 
 
 def load_predictions(run: Run) -> Predictions:

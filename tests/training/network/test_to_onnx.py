@@ -189,7 +189,7 @@ def test_files_that_disagree_leave_the_old_ones(
     monkeypatch.setattr(keras.saving, "load_model", load_model)
     if broken == "onnx":
         other = to_onnx.to_onnx(shaken(build(CONV, 10)))
-        monkeypatch.setattr(to_onnx, "to_onnx", lambda model: other)
+        monkeypatch.setattr(keras_files, "to_onnx", lambda model: other)
     with pytest.raises(ModelError, match=rf"model\.{broken}: gives probabilities that differ"):
         keras_files.save_formats(build(CONV, 10), tmp_path, facts(), glyphs(8))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

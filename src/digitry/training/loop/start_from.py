@@ -39,7 +39,7 @@ class Parent:
     build: "Callable[[], keras.Model]"
 
 
-def parent_of(model: str, recipe: Recipe) -> Parent:
+def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
     """Find a model to go on from.
 
     A run folder and a Keras file give every weight. A model file has its normalisations folded into
@@ -48,16 +48,17 @@ def parent_of(model: str, recipe: Recipe) -> Parent:
     Args:
         model: a run folder, a .keras, .h5 or .onnx file, or a shipped model's name.
         recipe: what goes on; its layers are the model's.
+        trust: load a Keras file whose sha256 no run folder records.
 
     Raises:
-        ModelError: it is missing or damaged, or has other layers.
+        ModelError: it is missing, damaged, a Keras file that is not trusted, or has other layers.
     """
     file = None if model in SHIPPED else convert.keras_file(Path(model))
     if file is None:
         loaded = load_model(model)
         _check_fields(loaded.metadata.recipe, recipe, loaded.source)
         return Parent(place_of(loaded), loaded.sha256, lambda: _from_file(loaded, recipe))
-    loaded_model = load_keras(file)
+    loaded_model = load_keras(file, trust=trust)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Parent(str(file.resolve()), digest, lambda: _from_keras(loaded_model, recipe, file))
 

@@ -7,6 +7,7 @@ longer than to train a small network for an epoch.
 
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -56,8 +57,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
     def node_of(self, tensor: torch.Tensor) -> Node:
         """Give the node that made a tensor; for one from outside a placeholder."""
         if id(tensor) not in self._nodes:
-            before = next((n for n in self.graph.nodes if n.op != "placeholder"), self.graph._root)
-            with self.graph.inserting_before(before):
+            before = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
+            with nullcontext() if before is None else self.graph.inserting_before(before):
                 node = self.graph.placeholder(f"tensor_{len(self.placeholders)}")
             self.placeholders[node] = tensor
             self._note(tensor, node)

@@ -15,7 +15,6 @@ import keras as keras  # the modules that need Keras take it from here
 import numpy as np
 
 from digitry.errors import UnavailableError, UsageError
-from digitry.training.network.keras_layers import MAX_PARAMETERS
 from digitry.training.recipes import Recipe
 
 if keras.backend.backend() != "torch":
@@ -26,6 +25,9 @@ if keras.backend.backend() != "torch":
 
 SIZE = 28
 """Height and width of a glyph in pixels."""
+
+MAX_PARAMETERS = 16_000_000
+"""Most parameters of a model that is built, or loaded from a Keras file."""
 
 
 def build(recipe: Recipe, classes: int) -> keras.Model:

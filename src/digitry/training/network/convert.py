@@ -3,6 +3,7 @@
 A run folder holds all three formats; this is for models that were taken out of theirs.
 """
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,28 +34,35 @@ def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
         return artifact.save(Path(folder) / "model.onnx", to_onnx.to_onnx(model), metadata)
 
 
-def load_artifact(model: str) -> Artifact:
+def load_artifact(model: str, *, trust: bool = False) -> Artifact:
     """Load any model that can be run: a shipped one's name, a .onnx file, a run folder, or a Keras file.
 
     A Keras file says nothing of recipe and calibration, so its temperature is 1.
 
+    Args:
+        model: what to load.
+        trust: load a Keras file whose sha256 no run folder records.
+
     Raises:
-        ModelError: there is none, or it is no reader of digits.
+        ModelError: there is none, it is no reader of digits, or a Keras file that is not trusted.
     """
     path = Path(model)
     if path.suffix in KERAS and path.is_file():
-        return _from_keras(path)
+        return _from_keras(path, trust=trust)
     return load_model(model)
 
 
-def convert(model: str, to: str, out: Path | None = None) -> Path:
+def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False) -> Path:
     """Write a model in another format.
+
+    A Keras file that is written into the run folder of its source is recorded there, if its source is.
 
     Args:
         model: a run folder, a .keras, .h5 or .onnx file, or the name of a shipped model.
         to: `keras`, `h5` or `onnx`.
         out: the file to write; None = beside the source, with the format's ending; what is there is
             replaced once the new file is whole. A run folder keeps its own files as they are.
+        trust: load a Keras file whose sha256 no run folder records.
 
     Returns:
         The file written; of a run folder that holds the format and without `out`, that one.
@@ -62,7 +70,7 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
     Raises:
         UsageError: the format is unknown, a .onnx file is to become a Keras model, or a run's own file
             would be replaced by one that knows less.
-        ModelError: the model is missing or damaged.
+        ModelError: the model is missing, damaged, or a Keras file that is not trusted.
     """
     if to not in FORMATS:
         raise UsageError(
@@ -90,7 +98,7 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
             )
         return kept
     if to == "onnx":
-        loaded = load_artifact(model)
+        loaded = load_artifact(model, trust=trust)
         files.write_bytes(target, loaded.onnx)
         return target
     file = keras_file(source)
@@ -102,7 +110,7 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         )
     from digitry.training.network.keras_files import load_keras, without_advice
 
-    loaded_model = load_keras(file)
+    loaded_model = load_keras(file, trust=trust)
     if target.suffix != f".{to}":
         # Keras chooses the format by the ending, and so does whoever opens the file.
         raise UsageError(
@@ -110,6 +118,9 @@ def convert(model: str, to: str, out: Path | None = None) -> Path:
         )
     with files.replacing(target) as temporary, without_advice():
         loaded_model.save(temporary)
+        sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
+    if not trust and target.parent.resolve() == file.parent.resolve():
+        run_folder.record_sha256(target, sha256)
     return target
 
 
@@ -125,11 +136,11 @@ def keras_file(source: Path) -> Path | None:
     return source if source.suffix in KERAS else None
 
 
-def _from_keras(path: Path) -> Artifact:
+def _from_keras(path: Path, *, trust: bool) -> Artifact:
     # Keras is not needed for a .onnx file, for which the base install is enough.
     from digitry.training.network.keras_files import load_keras
 
-    model = load_keras(path)
+    model = load_keras(path, trust=trust)
     classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
     digits = tuple(str(digit) for digit in range(10))
     labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)

@@ -55,7 +55,9 @@ class Ensemble:
     why: str = ""
 
 
-def join(models: Sequence[str], out: Path, *, console: "Console | None" = None) -> Ensemble:
+def join(
+    models: Sequence[str], out: Path, *, console: "Console | None" = None, trust: bool = False
+) -> Ensemble:
     """Write several models as one file.
 
     Its `probabilities` are the mean of the members' calibrated ones, its `logits` their logarithm, so
@@ -67,17 +69,18 @@ def join(models: Sequence[str], out: Path, *, console: "Console | None" = None) 
         models: two or more: run folders, .onnx, .keras or .h5 files, or shipped models' names.
         out: the file to write, ending in .onnx; what is there is replaced once the new one is whole.
         console: where progress of loading the data goes; None = nowhere.
+        trust: load Keras files whose sha256 no run folder records.
 
     Raises:
         UsageError: fewer than two, one of them twice, or another ending.
-        ModelError: a model is missing or damaged, they know different labels, or they are too large
-            together.
+        ModelError: a model is missing, damaged, or a Keras file that is not trusted; they know
+            different labels; or they are too large together.
     """
     if len(models) < 2:
         raise UsageError("one model is no ensemble", remedy="name two or more")
     if out.suffix != ".onnx":
         raise UsageError("does not end in .onnx", where=out, remedy=f"call it {out.stem}.onnx")
-    members = [convert.load_artifact(model) for model in models]
+    members = [convert.load_artifact(model, trust=trust) for model in models]
     _check(models, members)
     graph = merged(members)
     draft = Metadata(

@@ -1,8 +1,11 @@
 """Keras models as files: .keras, .h5 and .onnx saved in agreement, Keras files loaded."""
 
 import contextlib
+import hashlib
+import io
 import logging
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,19 +19,30 @@ from digitry.model import artifact
 from digitry.model.artifact import Artifact, Metadata
 from digitry.model.load import load_model
 from digitry.reading.classifier import Classifier, softmax
-from digitry.training.network import keras_check
-from digitry.training.network.build import keras
+from digitry.training import run_folder
+from digitry.training.network.build import MAX_PARAMETERS, keras
 from digitry.training.network.to_onnx import to_onnx
 
 TOLERANCE = 1e-5
 """The largest difference of a probability between the formats."""
+
+MAX_BYTES = 3 * 4 * MAX_PARAMETERS + (4 << 20)
+"""Largest Keras file that is read: four bytes a parameter, and Adam's two numbers beside each."""
+
+TRUST = (
+    "name its run folder or a .onnx file, or, if you trust its maker, add --trust "
+    "(in Python: trust=True)"
+)
+"""What to do about a Keras file that no run folder records."""
 
 NAMES = ("model.keras", "model.h5", "model.onnx")
 
 Floats = npt.NDArray[np.float32]
 
 
-def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: Floats) -> None:
+def save_formats(
+    model: keras.Model, folder: Path, metadata: Metadata, glyphs: Floats
+) -> dict[str, str]:
     """Save a model as model.keras, model.h5 and model.onnx, if all three say the same.
 
     All are written beside their places and read back from the disk; the labels they give must be the
@@ -39,6 +53,9 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
         folder: where to; made if need be.
         metadata: what the .onnx says about itself.
         glyphs: (n, 28, 28) float32 in [0, 1]; what they are compared on.
+
+    Returns:
+        The sha256 of the two Keras files, by name.
 
     Raises:
         ModelError: they differ, or a layer cannot be exported; the old files stay.
@@ -60,6 +77,10 @@ def save_formats(model: keras.Model, folder: Path, metadata: Metadata, glyphs: F
             loaded = keras.saving.load_model(path, compile=False)
             _agree(reference, probabilities(loaded, glyphs), folder / name)
         _agree(reference, _run_onnx(load_model(graph), glyphs), folder / "model.onnx")
+        return {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in (("model.keras", native), ("model.h5", legacy))
+        }
 
 
 def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
@@ -108,32 +129,82 @@ def _agree(reference: Floats, found: Floats, path: Path) -> None:
     )
 
 
-def load_keras(path: Path) -> keras.Model:
-    """Load a .keras or .h5 file, once `keras_check` has passed it.
+def load_keras(path: Path, *, trust: bool = False) -> keras.Model:
+    """Load a .keras or .h5 file that digitry wrote, or whose maker the user trusts.
+
+    Keras loads it in its safe mode, which refuses Python code within the file. That is no protection
+    against a file that was made to do harm; a model of a stranger comes as ONNX.
+
+    Args:
+        path: the file; its sha256 is recorded in the metrics.json of the run folder that it lies in.
+        trust: load it whatever any record says.
 
     Raises:
-        ModelError: it is missing, damaged, or no Keras model.
+        ModelError: it is missing, too large, not recorded and not trusted, damaged, or not loaded by
+            Keras' safe mode.
     """
+    content = _read(path)
+    if not trust:
+        _check_recorded(path, content)
+    if path.suffix == ".keras" and not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ModelError("is not a whole .keras file", where=path, remedy="copy it again")
+    with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
+        # Keras opens the bytes that were compared, whatever happens to the file meanwhile.
+        copy = Path(folder) / f"model{path.suffix}"
+        try:
+            copy.write_bytes(content)
+            loaded = keras.saving.load_model(copy, compile=False, safe_mode=True)
+            # A reloaded chain remembers several graphs, of which a layer tells the first alone; a
+            # clone has one, along which it can be walked.
+            model = keras.models.clone_model(loaded)
+            model.set_weights(loaded.get_weights())
+        except Exception as error:
+            # Keras lets through whatever its readers of JSON and HDF5 raise: there is no common base.
+            reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0][:200]
+            raise ModelError(
+                f"cannot be loaded in Keras' safe mode: {reason.replace(str(copy), path.name)}",
+                where=path,
+                remedy="name a model of Keras 3 that is made of its own layers",
+            ) from error
+    if model.count_params() > MAX_PARAMETERS:
+        raise ModelError(
+            f"has {model.count_params():,} parameters, and {MAX_PARAMETERS:,} are allowed",
+            where=path,
+            remedy="take a smaller model",
+        )
+    return model
+
+
+def _read(path: Path) -> bytes:
+    """Read a Keras file that is not too large."""
     if not path.is_file():
         raise ModelError("no such model", where=path, remedy="name a .keras or .h5 file")
     try:
-        with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
-            copy = keras_check.checked_copy(path, Path(folder))
-            loaded = keras.saving.load_model(copy, compile=False)
-        # A reloaded chain remembers several graphs, of which a layer tells the first alone; a clone
-        # has one, along which it can be walked.
-        model = keras.models.clone_model(loaded)
-        model.set_weights(loaded.get_weights())
-        return model
-    except ModelError:
-        raise
-    except Exception as error:
-        # Keras lets through whatever its readers of zip, JSON and HDF5 raise: there is no common base.
+        if path.stat().st_size <= MAX_BYTES:
+            return path.read_bytes()
+    except OSError as error:
         raise ModelError(
-            f"is no Keras model that can be loaded ({type(error).__name__})",
-            where=path,
-            remedy="name a .keras or .h5 file that Keras 3 wrote",
+            f"cannot be read ({error.strerror})", where=path, remedy="copy it again"
         ) from error
+    raise ModelError(
+        f"is larger than {MAX_BYTES >> 20} MiB", where=path, remedy="take a smaller model"
+    )
+
+
+def _check_recorded(path: Path, content: bytes) -> None:
+    """Raise a ModelError unless the run folder of a file records its sha256."""
+    recorded = run_folder.recorded_sha256(path)
+    if recorded == hashlib.sha256(content).hexdigest():
+        return
+    if recorded is not None:
+        what = f"has changed since {run_folder.METRICS} was written: its sha256 is another"
+    elif (path.parent / run_folder.METRICS).exists():
+        what = (
+            f"may be from anyone: {run_folder.METRICS} does not record its sha256, as in older runs"
+        )
+    else:
+        what = "may be from anyone: it lies in no run folder"
+    raise ModelError(what, where=path, remedy=TRUST)
 
 
 @contextlib.contextmanager
