@@ -58,7 +58,7 @@ def alone(lock: Path, *, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; move it over `path` when the block ends well.
+    """Return a temporary path to write to; move it over `path` when the block ends well.
 
     The temporary name keeps the suffix, for writers that choose their format by it. If the block
     raises, `path` stays as it was and the temporary file is gone.

@@ -84,7 +84,7 @@ class Display:
             self._progress.stop()
 
     def due(self) -> bool:
-        """Tell whether it is time to look at the work again: a look may cost."""
+        """Return whether it is time to look at the work again: a look may cost."""
         interval = LIVE_INTERVAL if self._live else self._every
         return self.console is not None and time.monotonic() - self._shown >= interval
 

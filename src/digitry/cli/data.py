@@ -335,7 +335,7 @@ def _requirements() -> list[tuple[str, str, str]]:
 
 
 def _extras() -> dict[str, Any]:
-    """Say of each extra what of it is missing."""
+    """Return of each extra what of it is missing."""
     wanted: dict[str, list[str]] = {}
     for package, _, extra in _requirements():
         if extra:
@@ -368,7 +368,7 @@ def _floors() -> dict[str, Any]:
 
 
 def _fits(installed: str, bound: str) -> bool:
-    """Tell whether a version is at or above a floor (>=), or under a bound (<)."""
+    """Return whether a version is at or above a floor (>=), or under a bound (<)."""
     bound = bound.strip()
     if bound.startswith(">="):
         return _numbers(installed) >= _numbers(bound[2:])
@@ -379,7 +379,7 @@ def _fits(installed: str, bound: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Give the leading numbers of a version, without zeros at the end: 2.13.0+cpu is (2, 13)."""
+    """Return the leading numbers of a version, without zeros at the end: 2.13.0+cpu is (2, 13)."""
     import re
 
     match = re.match(r"\d+(?:\.\d+)*", version.strip())

@@ -109,7 +109,7 @@ def evaluate(
 def _data_of(
     model: str, data: str | None, data_dir: Path | None, recipe: Any
 ) -> tuple[str, Path | None]:
-    """Say which data set a model is measured on where the user does not: the one it knows."""
+    """Return which data set a model is measured on where the user does not: the one it knows."""
     from digitry.model.load import SHIPPED
     from digitry.training import datasets, run_folder
 

@@ -140,7 +140,7 @@ def _run(words: list[str]) -> int:
 
 
 def _complaint(error: Any) -> str:
-    """Say in one line what Typer says in several, and where to read on."""
+    """Return in one line what Typer says in several, and where to read on."""
     what = " ".join(error.format_message().split()).rstrip(".")
     verb = error.ctx.command_path if getattr(error, "ctx", None) is not None else "digitry"
     return f"{what[:1].lower()}{what[1:]}; see {verb} --help"

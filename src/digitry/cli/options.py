@@ -43,7 +43,7 @@ KERAS = ("keras", "torch", "h5py")
 
 
 def require_training(*modules: str, extra: str = "train") -> None:
-    """See that what a verb imports of an extra is installed, before anything is begun.
+    """Check that what a verb imports of an extra is installed, before anything is begun.
 
     Args:
         modules: their names as they are imported.
@@ -61,7 +61,7 @@ def require_training(*modules: str, extra: str = "train") -> None:
 
 
 def require_serving() -> None:
-    """See that the extra `serve` is installed, before anything is begun.
+    """Check that the extra `serve` is installed, before anything is begun.
 
     Raises:
         UnavailableError: it is not.
@@ -81,7 +81,7 @@ def require_serving() -> None:
 
 
 def check_device(name: str) -> str:
-    """Give a device's name back, or say which there are."""
+    """Return a device's name back, or say which there are."""
     if name not in DEVICES:
         raise UsageError(
             f"{name!r} is no device", where="--device", remedy=f"choose from: {', '.join(DEVICES)}"
@@ -90,12 +90,12 @@ def check_device(name: str) -> str:
 
 
 def modules_for_data(data: str) -> tuple[str, ...]:
-    """Say which modules it takes to load a data set; only fetching wants more, and says so itself."""
+    """Return which modules it takes to load a data set; only fetching wants more, and says so itself."""
     return ("sklearn", "scipy") if data == "uci" else ()
 
 
 def modules_for_model(model: str) -> tuple[str, ...]:
-    """Say which modules it takes to run a model: none for a .onnx file or what holds one."""
+    """Return which modules it takes to run a model: none for a .onnx file or what holds one."""
     return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
 
 

@@ -201,7 +201,7 @@ class _Printer:
 
 
 def _sources(paths: Iterable[str]) -> Iterator[str]:
-    """Give every image that the arguments name: files as they are, folders and globs walked."""
+    """Yield every image that the arguments name: files as they are, folders and globs walked."""
     from digitry.reading.image import SUFFIXES
 
     for path in paths:

@@ -149,7 +149,7 @@ def compare(
 
 
 def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
-    """Say which modules it takes to draw what was asked for."""
+    """Return which modules it takes to draw what was asked for."""
     from digitry.training.run_folder import PLOTS
 
     if only is not None and not only & {*PLOTS, "report.html"}:

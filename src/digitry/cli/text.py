@@ -157,7 +157,7 @@ def _p_value(p: float) -> str:
 
 
 def model_facts(loaded: Any) -> dict[str, Any]:
-    """Give all that a model file says, and its size, as JSON has it."""
+    """Return all that a model file says, and its size, as JSON has it."""
 
     facts = loaded.metadata.to_dict()
     facts["labels"] = list(loaded.metadata.labels)
@@ -171,7 +171,7 @@ def model_facts(loaded: Any) -> dict[str, Any]:
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
-    """Say what a model has been calibrated to, from the `calibration` of `model_facts`."""
+    """Return what a model has been calibrated to, from the `calibration` of `model_facts`."""
     when = f", {calibration['created'][:10]}" if calibration["created"] else ""
     return f"{calibration['source']} ({calibration['digits']:,} digits{when})"
 
@@ -251,7 +251,7 @@ def card_text(facts: dict[str, Any]) -> str:
 
 
 def _recipe_lines(recipe: dict[str, Any]) -> list[str]:
-    """Give a line a field, and one for each member of an ensemble: what it is called and its sha256."""
+    """Return a line a field, and one for each member of an ensemble: what it is called and its sha256."""
     lines = []
     for name, value in recipe.items():
         # A file of anyone's may say anything here.
@@ -282,7 +282,7 @@ def _score_text(name: str, value: float) -> str:
 
 
 def _calibration_lines(scores: dict[str, float]) -> list[str]:
-    """Say how far the confidences are off where the file holds both measures of it."""
+    """Return how far the confidences are off where the file holds both measures of it."""
     lines = []
     for name, error in scores.items():
         where, _, what = name.rpartition("/")
@@ -327,7 +327,7 @@ def print_json(content: object) -> None:
 
 
 def console_for(*, stderr: bool = False) -> "Console":
-    """Give a console on stdout, or on stderr for progress."""
+    """Return a console on stdout, or on stderr for progress."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout

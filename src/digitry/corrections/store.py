@@ -81,7 +81,7 @@ class Correction:
             raise UsageError(f"an author has at most {LONGEST_AUTHOR} letters")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form, without the pictures."""
+        """Return the JSON form, without the pictures."""
         return {key: value for key, value in asdict(self).items() if key not in ("glyph", "crop")}
 
 
@@ -215,7 +215,7 @@ class Corrections:
         return None if row is None else _correction(row)
 
     def get(self, id: str) -> Correction | None:
-        """Give one correction, undone or not; None where there is none of this id."""
+        """Return one correction, undone or not; None where there is none of this id."""
         with self._begin(write=False) as connection:
             row = connection.execute(
                 self._table.select().where(self._table.c.id == id)
@@ -225,7 +225,7 @@ class Corrections:
     def list(
         self, *, label: str | None = None, undone: bool = False, limit: int = 100, offset: int = 0
     ) -> list[Correction]:
-        """Give corrections, the newest first.
+        """Return corrections, the newest first.
 
         Args:
             label: only those that say this.
@@ -242,7 +242,7 @@ class Corrections:
             return [_correction(row) for row in connection.execute(query.offset(offset))]
 
     def each(self) -> Iterator[Correction]:
-        """Give every correction that holds, the oldest first, a page at a time."""
+        """Yield every correction that holds, the oldest first, a page at a time."""
         table, last = self._table, ("", "")
         import sqlalchemy
 
@@ -296,7 +296,7 @@ class Corrections:
         )
 
     def check(self) -> None:
-        """See that the store answers and is whole.
+        """Check that the store answers and is whole.
 
         Raises:
             StoreError: it does not, or is not.
@@ -312,7 +312,7 @@ class Corrections:
                 connection.execute(sqlalchemy.select(1))
 
     def ping(self) -> None:
-        """See that the store answers.
+        """Check that the store answers.
 
         Raises:
             StoreError: it does not.
@@ -321,7 +321,7 @@ class Corrections:
             connection.execute(self._table.select().limit(0))
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Release all connections."""
         self._engine.dispose()
 
     def _prepare(self) -> None:
@@ -344,7 +344,7 @@ class Corrections:
 
     @contextmanager
     def _begin(self, *, write: bool = True) -> "Iterator[Connection]":
-        """Give a transaction; what goes wrong with the database becomes one of our errors."""
+        """Return a transaction; what goes wrong with the database becomes one of our errors."""
         from sqlalchemy import exc
 
         try:
@@ -376,7 +376,7 @@ def open_store(db: str | None, *, create: bool = False) -> Corrections:
 
 
 def file_of(url: str) -> Path | None:
-    """Give the file of a store in SQLite, whether it is there or not; None for a server or nonsense."""
+    """Return the file of a store in SQLite, whether it is there or not; None for a server or nonsense."""
     from sqlalchemy import exc, make_url
 
     try:

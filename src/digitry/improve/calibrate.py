@@ -296,7 +296,7 @@ def fit_temperature_near(logits: Floats, labels: Labels, start: float) -> float:
 
 
 def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Curve:
-    """Give the risk-coverage curve with upper bounds in place of the shares that were seen.
+    """Return the risk-coverage curve with upper bounds in place of the shares that were seen.
 
     A threshold found on few images must not promise what they cannot show: 100 right answers say that
     at most 3% are wrong, not that none is. After Geifman and El-Yaniv 2017, "Selective Classification
@@ -319,7 +319,7 @@ def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Cu
 
 
 def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
-    """Give the share of errors that is not exceeded, for all that so many errors tell.
+    """Return the share of errors that is not exceeded, for all that so many errors tell.
 
     Clopper and Pearson 1934, one-sided: the share p for which `wrong` errors or fewer in `count` come
     about with probability 1 - `sure`.

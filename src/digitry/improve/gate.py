@@ -115,7 +115,7 @@ class Verdict(Plain):
 
     @property
     def scores(self) -> dict[str, float]:
-        """Give the figures of the candidate by name, as a version on the shelf keeps them."""
+        """Return the figures of the candidate by name, as a version on the shelf keeps them."""
         found = {"frozen MNIST": self.frozen_after, "not a digit": self.refused_after}
         if self.held:
             found["corrections before"] = self.held_before / self.held
@@ -124,7 +124,7 @@ class Verdict(Plain):
 
     @property
     def summary(self) -> str:
-        """Say in one line why it passed or did not."""
+        """Return in one line why it passed or did not."""
         if not self.passed:
             return "; ".join(self.reasons)
         return (
@@ -134,7 +134,7 @@ class Verdict(Plain):
 
 
 def frozen_set(test: Split, *, console: "Console | None" = None) -> Split:
-    """Give MNIST's test part as the reading pipeline sees it: the protocol stands above.
+    """Return MNIST's test part as the reading pipeline sees it: the protocol stands above.
 
     Args:
         test: (n, 28, 28) uint8, ink = 255, with its labels.
@@ -245,7 +245,7 @@ def judge(
 
 
 def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) -> float:
-    """Say how likely so good a result is of a model that is no better, if some labels are wrong.
+    """Return how likely so good a result is of a model that is no better, if some labels are wrong.
 
     Of the images that one model alone reads as their labels say, a model that is no better gets each
     by the toss of a coin (the sign test, as McNemar has it). But wrong labels are not fair: a model that
@@ -272,7 +272,7 @@ def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) 
 
 
 def fewest() -> int:
-    """Give how many held-out corrections it takes to prove anything, were all of them gained."""
+    """Return how many held-out corrections it takes to prove anything, were all of them gained."""
     count = 1
     while p_value(count, 0, count) > SURE:
         count += 1

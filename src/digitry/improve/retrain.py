@@ -102,7 +102,7 @@ class Corrected:
     sha256: tuple[str, ...]
 
     def split(self) -> tuple[Split, Split]:
-        """Give what is learnt from, and what is held out."""
+        """Return what is learnt from, and what is held out."""
         held = np.array([is_held_out(digest) for digest in self.sha256], bool)
         both = Split(self.images, self.labels)
         return both.take(np.flatnonzero(~held)), both.take(np.flatnonzero(held))
@@ -128,7 +128,7 @@ class Retrained:
 
 
 def is_held_out(sha256: str) -> bool:
-    """Tell whether an image is asked about rather than learnt from: by its hash alone, for ever.
+    """Return whether an image is asked about rather than learnt from: by its hash alone, for ever.
 
     So no version of a model has learnt from what a later one is judged by.
     """
@@ -137,7 +137,7 @@ def is_held_out(sha256: str) -> bool:
 
 
 def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
-    """Give the recipe by which a model goes on learning.
+    """Return the recipe by which a model goes on learning.
 
     Args:
         parent: the model.
@@ -239,7 +239,7 @@ def retrain(
 
 
 def _parts(mnist: Dataset) -> tuple[Split, Split]:
-    """Give the digits that our models learn from, and those that they are validated on.
+    """Return the digits that our models learn from, and those that they are validated on.
 
     The former all but the end of MNIST's training part, which none has learnt from; the test part is
     left alone.

@@ -80,12 +80,12 @@ class Calibration(Plain):
 
 
 def path_of(model: Path) -> Path:
-    """Say where the calibration of a model file lies: beside it."""
+    """Return where the calibration of a model file lies: beside it."""
     return model.with_suffix(SUFFIX)
 
 
 def path_of_name(name: str) -> Path | None:
-    """Say where the calibration of a model that is known by name lies; None where it cannot lie."""
+    """Return where the calibration of a model that is known by name lies; None where it cannot lie."""
     folder = user_models()
     return None if folder is None else folder / f"{name}{SUFFIX}"
 

@@ -57,7 +57,7 @@ def load_model(model: str | Path) -> Artifact:
 
 
 def calibration_path(model: str | Path) -> Path | None:
-    """Say where the calibration of a model lies; None where this user has no place for it."""
+    """Return where the calibration of a model lies; None where this user has no place for it."""
     name, version = _named(model)
     if name is not None:
         number = _default_number(name) if version is None else _number(name, version)
@@ -88,7 +88,7 @@ def load_uncalibrated(model: str | Path) -> Artifact:
 
 
 def _named(model: str | Path) -> tuple[str | None, str | None]:
-    """Give the name of a shipped model and the version asked for, or (None, None) for a path."""
+    """Return the name of a shipped model and the version asked for, or (None, None) for a path."""
     if isinstance(model, str):
         name, at, version = model.partition("@")
         if name in SHIPPED:
@@ -97,7 +97,7 @@ def _named(model: str | Path) -> tuple[str | None, str | None]:
 
 
 def _number(name: str, version: str) -> int | None:
-    """Give the number of a version; None = the shipped model."""
+    """Return the number of a version; None = the shipped model."""
     if version == versions.SHIPPED:
         return None
     if not (version.isascii() and version.isdecimal() and len(version) <= 9):
@@ -110,7 +110,7 @@ def _number(name: str, version: str) -> int | None:
 
 
 def _default_number(name: str) -> int | None:
-    """Give the number of the default, where that can be told; None = the shipped model."""
+    """Return the number of the default, where that can be told; None = the shipped model."""
     try:
         return versions.default_number(name)
     except ModelError:
@@ -118,7 +118,7 @@ def _default_number(name: str) -> int | None:
 
 
 def _default(name: str) -> Artifact:
-    """Give what the plain name of a shipped model means to this user."""
+    """Return what the plain name of a shipped model means to this user."""
     try:
         return _by_name(name, versions.default_number(name))
     except ModelError as error:

@@ -76,7 +76,7 @@ class Version:
         return f"{self.name}@{self.number}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form, as it is kept."""
+        """Return the JSON form, as it is kept."""
         return {
             "format": FORMAT,
             "state": self.state,
@@ -94,7 +94,7 @@ class Version:
 
 
 def default_number(name: str) -> int | None:
-    """Give the number of the version that is read with by the plain name; None = the shipped model.
+    """Return the number of the version that is read with by the plain name; None = the shipped model.
 
     Raises:
         ModelError: the file that says so is damaged.
@@ -104,7 +104,7 @@ def default_number(name: str) -> int | None:
 
 
 def find(name: str, number: int) -> Version:
-    """Give one version.
+    """Return one version.
 
     Raises:
         ModelError: there is none of that number, or what is said about it is damaged.
@@ -122,7 +122,7 @@ def find(name: str, number: int) -> Version:
 
 
 def file_of(name: str, number: int) -> Path:
-    """Say where the model file of a version lies."""
+    """Return where the model file of a version lies."""
     return _home(name) / str(number) / MODEL
 
 
@@ -142,7 +142,7 @@ def content(version: Version) -> bytes:
 
 
 def versions(name: str) -> tuple[list[Version], list[ModelError]]:
-    """Give all versions of a model by number, and an error for each that is damaged."""
+    """Return all versions of a model by number, and an error for each that is damaged."""
     found: list[Version] = []
     broken: list[ModelError] = []
     for number in _numbers(name):
@@ -159,7 +159,7 @@ def versions(name: str) -> tuple[list[Version], list[ModelError]]:
 
 
 def stamp(name: str) -> object:
-    """Give something that changes when the default of a name does; costs one look at the disk."""
+    """Return something that changes when the default of a name does; costs one look at the disk."""
     folder = user_models()
     if folder is None:
         return None
@@ -328,7 +328,7 @@ def _numbers(name: str) -> list[int]:
 
 
 def _pointer(name: str) -> list[int]:
-    """Give the numbers of the defaults so far, the present one last; 0 = the shipped model."""
+    """Return the numbers of the defaults so far, the present one last; 0 = the shipped model."""
     folder = user_models()
     path = None if folder is None else folder / name / POINTER
     if path is None or not os.path.lexists(path):
@@ -351,7 +351,7 @@ def _point(name: str, history: list[int]) -> None:
 
 
 def _state(version: Version, history: list[int]) -> str:
-    """Say what state a version is in: what the pointer says goes before what the version says.
+    """Return what state a version is in: what the pointer says goes before what the version says.
 
     Between the two writes of a promotion its own file may be behind.
     """

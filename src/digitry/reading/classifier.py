@@ -86,7 +86,7 @@ class Classifier:
         return found
 
     def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Give calibrated probabilities, softmax(logits / temperature).
+        """Return calibrated probabilities, softmax(logits / temperature).
 
         Args:
             glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
@@ -107,7 +107,7 @@ def _check_finite(logits: npt.NDArray[np.float32], source: str) -> None:
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.NDArray[np.float64]:
-    """Give softmax(logits / temperature) over the last axis, without overflow."""
+    """Return softmax(logits / temperature) over the last axis, without overflow."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=-1, keepdims=True)
     powers = np.exp(scaled)
@@ -130,7 +130,7 @@ def threshold_of(curve: Sequence[tuple[float, float, float]], max_error: float) 
 
 
 def threshold_for(metadata: Metadata, max_error: float | None) -> float:
-    """Say below which confidence a digit is refused.
+    """Return below which confidence a digit is refused.
 
     Args:
         metadata: of the model; its curve is that of a calibration where one has been applied.

@@ -31,7 +31,7 @@ CELL = 140
 
 
 def occlusion(probabilities: Probabilities, glyph: Floats, value: int) -> Floats:
-    """Tell how much of a digit's probability hangs on each part of its glyph.
+    """Return how much of a digit's probability hangs on each part of its glyph.
 
     Args:
         probabilities: the classifier, (n, 28, 28) to (n, classes).

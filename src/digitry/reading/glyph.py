@@ -77,7 +77,7 @@ def stroke_width(ink: npt.NDArray[np.float32]) -> float:
 
 
 def percentile(values: npt.NDArray[np.float32], share: float) -> float:
-    """Give what `np.percentile` gives, linearly interpolated, in a tenth of its time.
+    """Return what `np.percentile` gives, linearly interpolated, in a tenth of its time.
 
     Args:
         values: (n,), any order.
@@ -148,7 +148,7 @@ def _normalise(
 
 
 def _extent(piece: npt.NDArray[np.float32], peak: float) -> tuple[slice, slice]:
-    """Give the rows and columns that hold the ink."""
+    """Return the rows and columns that hold the ink."""
     strong = piece > 0.25 * peak
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

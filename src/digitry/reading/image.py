@@ -78,7 +78,7 @@ class Page:
 
 
 def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Page:
-    """Give the upright grey page of an image.
+    """Return the upright grey page of an image.
 
     Args:
         source: a path, the bytes of an image file, a PIL image, or an array: (h, w), (h, w, 1),
@@ -108,7 +108,7 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
 
 
 def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
-    """Tell whether the ink is lighter than the paper, and how sure that is.
+    """Return whether the ink is lighter than the paper, and how sure that is.
 
     Light that falls off over the page is taken away first, by a wide median. Then paper is what
     surrounds, and what there is most of: the votes are the share of border pixels and of all pixels
@@ -273,7 +273,7 @@ _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 
 
 def _coefficient_bytes(image: "Image", stream: BinaryIO) -> int:
-    """Reckon what a JPEG of several scans keeps: two bytes for each number of each colour.
+    """Compute what a JPEG of several scans keeps: two bytes for each number of each colour.
 
     A JPEG of one scan is decoded line by line and scaled on the way, and keeps next to nothing.
     """
@@ -290,7 +290,7 @@ def _coefficient_bytes(image: "Image", stream: BinaryIO) -> int:
 
 
 def _colours_of_scan(stream: BinaryIO) -> int:
-    """Say how many colours the first scan of a JPEG holds; 0 where it cannot be told."""
+    """Return how many colours the first scan of a JPEG holds; 0 where it cannot be told."""
     stream.seek(2)
     while (marker := stream.read(2)) and len(marker) == 2 and marker[0] == 0xFF:
         if marker[1] in (0x01, 0xFF, *range(0xD0, 0xD8)):
@@ -382,7 +382,7 @@ def _reduced(image: "Image", decoded: Bytes | None, times: int, name: str) -> "I
 
 
 def _rows(decoded: Bytes, top: int, bottom: int) -> "Image":
-    """Give rows of what OpenCV decoded, whose colours stand the other way round."""
+    """Return rows of what OpenCV decoded, whose colours stand the other way round."""
     from PIL import Image
 
     order = [2, 1, 0, 3][: decoded.shape[2]]
@@ -396,7 +396,7 @@ def _with_orientation(image: "Image", orientation: int) -> "Image":
 
 
 def _grey(image: "Image", name: str) -> "Image":
-    """Give mode L, whatever the mode: palettes, 1 bit, 16 bits, floats, CMYK, transparency."""
+    """Return mode L, whatever the mode: palettes, 1 bit, 16 bits, floats, CMYK, transparency."""
     from PIL import Image
 
     if image.mode == "L":

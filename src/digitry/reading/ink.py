@@ -82,7 +82,7 @@ def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _paper_noise(strength: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Give the middle and the spread of bare paper, robustly: a third of a picture is paper."""
+    """Return the middle and the spread of bare paper, robustly: a third of a picture is paper."""
     sample = strength[:: max(1, strength.shape[0] // 150), :: max(1, strength.shape[1] // 150)]
     below = sample[sample <= max(3 * float(np.percentile(sample, 33)), 0.12)]
     middle = float(np.median(below))
@@ -108,7 +108,7 @@ def _clear_surroundings(strength: npt.NDArray[np.float32], floor: float) -> None
 
 
 def _strongest_nearby(strength: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
-    """Give a share of the strongest ink around each pixel."""
+    """Return a share of the strongest ink around each pixel."""
     height, width = strength.shape
     factor = min(1.0, 200 / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

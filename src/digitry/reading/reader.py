@@ -134,7 +134,7 @@ class Reader:
         return self._classifier.probabilities(glyphs)
 
     def accepting(self, max_error: float | None) -> "Reader":
-        """Give a reader with another share of errors, on the same network.
+        """Return a reader with another share of errors, on the same network.
 
         Args:
             max_error: see `Reader`.
@@ -211,7 +211,7 @@ class Reader:
         return [guess(*row) for row in rows]
 
     def _solved(self, clusters: Sequence[Guesses]) -> list[Guess]:
-        """Give the digits of one line: the best path, or the best that fits the pattern."""
+        """Return the digits of one line: the best path, or the best that fits the pattern."""
         if self.pattern is not None:
             fitting = fitting_path(clusters, self.pattern)
             if fitting is not None:
@@ -313,7 +313,7 @@ def read(
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Give the one digit in an image, the best guess however unsure.
+    """Return the one digit in an image, the best guess however unsure.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
@@ -331,7 +331,7 @@ def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
 
 
 def single_glyph(source: Any) -> npt.NDArray[np.float32]:
-    """Give the glyph of an image of one digit, as the network would see it.
+    """Return the glyph of an image of one digit, as the network would see it.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
@@ -420,7 +420,7 @@ def _merit(lines: list[list[Guess]]) -> float:
 
 
 def _cause(piece: segment.Piece) -> str | None:
-    """Say what about its ink made a digit hard to know, where that can be told."""
+    """Return what about its ink made a digit hard to know, where that can be told."""
     # The box has a rim of one pixel around the ink.
     if max(piece.box.h, piece.box.w) - 2 < SMALLEST:
         return "too small"

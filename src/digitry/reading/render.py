@@ -31,12 +31,12 @@ SHORTEST_SIDE, LONGEST_SIDE = 360, 1800
 
 
 def to_json(reading: Reading, *, indent: int | None = None) -> str:
-    """Give one reading as a JSON object."""
+    """Return one reading as a JSON object."""
     return json.dumps(reading.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def to_csv_rows(reading: Reading) -> list[tuple[object, ...]]:
-    """Give one row for each line of digits, under `CSV_HEADER`; one row where there are none."""
+    """Return one row for each line of digits, under `CSV_HEADER`; one row where there are none."""
     if not reading.lines:
         return [(reading.source, "", "", 0.0, True, reading.reason, "", "", "", "")]
     rows: list[tuple[object, ...]] = []
@@ -52,14 +52,14 @@ def to_csv_rows(reading: Reading) -> list[tuple[object, ...]]:
 
 
 def to_csv(rows: list[tuple[object, ...]]) -> str:
-    """Give rows as CSV text (RFC 4180, but with plain newlines)."""
+    """Return rows as CSV text (RFC 4180, but with plain newlines)."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
 
 
 def to_hocr(readings: list[Reading]) -> str:
-    """Give an hOCR document, one page for each reading.
+    """Return an hOCR document, one page for each reading.
 
     Source: the hOCR 1.2 specification, kba.github.io/hocr-spec/1.2.
     """
@@ -116,7 +116,7 @@ def annotate(source: Any, reading: Reading) -> "Image":
 
 
 def type_of_size(size: int) -> "FreeTypeFont":
-    """Give Pillow's own typeface in a size in pixels."""
+    """Return Pillow's own typeface in a size in pixels."""
     from PIL import ImageFont
 
     font = ImageFont.load_default(size=size)

@@ -31,12 +31,12 @@ class Box(Plain):
         return self.y + self.h
 
     def union(self, other: "Box") -> "Box":
-        """Give the smallest box that holds both."""
+        """Return the smallest box that holds both."""
         x, y = min(self.x, other.x), min(self.y, other.y)
         return Box(x, y, max(self.right, other.right) - x, max(self.bottom, other.bottom) - y)
 
     def to_list(self) -> list[int]:
-        """Give `[x, y, w, h]`, as in JSON."""
+        """Return `[x, y, w, h]`, as in JSON."""
         return [self.x, self.y, self.w, self.h]
 
 

@@ -94,7 +94,7 @@ def _pen_strokes(
 
 
 def _thickest(mask: npt.NDArray[np.uint8]) -> int:
-    """Give how thick a ruling line may be, in pixels."""
+    """Return how thick a ruling line may be, in pixels."""
     return max(5, round(0.01 * float(max(mask.shape))))
 
 

@@ -92,7 +92,7 @@ def best_path(guesses: Guesses) -> list[Guess]:
 
 
 def fitting_path(clusters: Sequence[Guesses], pattern: Pattern) -> list[Guess] | None:
-    """Give the best path through a whole line whose digits fit the pattern.
+    """Return the best path through a whole line whose digits fit the pattern.
 
     A cluster may also be left out as a mark (a dot, a dash, a smudge), at the price of the
     probability that it is no digit.
@@ -127,7 +127,7 @@ def fitting_path(clusters: Sequence[Guesses], pattern: Pattern) -> list[Guess] |
 
 
 def _nothing(whole: Guess) -> float:
-    """Give the probability that a cluster is no digit, for models that know of it and those that don't."""
+    """Return the probability that a cluster is no digit, for models that know of it and those that don't."""
     if len(whole.probabilities) > 10:
         return float(whole.probabilities[10])
     return float(1 - whole.probabilities[:10].max())

@@ -70,7 +70,7 @@ class Cluster:
 
 
 def around(boxes: Sequence[Box]) -> Box:
-    """Give the smallest box that holds them all."""
+    """Return the smallest box that holds them all."""
     box = boxes[0]
     for other in boxes[1:]:
         box = box.union(other)
@@ -91,7 +91,7 @@ def join(pieces: Sequence[Piece]) -> Piece:
 
 
 def runs(atoms: int) -> list[tuple[int, int]]:
-    """Give every (start, stop) of atoms in a row that may be one digit; all of them together, too."""
+    """Return every (start, stop) of atoms in a row that may be one digit; all of them together, too."""
     pairs = [
         (start, stop)
         for start in range(atoms)
@@ -101,7 +101,7 @@ def runs(atoms: int) -> list[tuple[int, int]]:
 
 
 def candidates(cluster: Cluster) -> dict[tuple[int, int], Piece]:
-    """Give everything in a cluster that may be one digit, by its run of atoms, in the order of `runs`."""
+    """Return everything in a cluster that may be one digit, by its run of atoms, in the order of `runs`."""
     parts = atoms(cluster)
     return {
         (start, stop): cluster.whole if stop - start == len(parts) else join(parts[start:stop])
@@ -132,7 +132,7 @@ def atoms(cluster: Cluster) -> tuple[Piece, ...]:
 
 
 def single(ink: Ink) -> Piece | None:
-    """Give the one digit of a crop: its main piece and whatever belongs to it, or None without ink."""
+    """Return the one digit of a crop: its main piece and whatever belongs to it, or None without ink."""
     height, width = ink.mask.shape
     _, labels, stats, centres = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
     mask = without_frames(ink.mask, labels, stats)
@@ -188,21 +188,21 @@ def _at_border(box: Box, width: int, height: int) -> bool:
 
 
 def _along_border(box: Box, width: int, height: int) -> bool:
-    """Tell whether a box is a strip that lies along the border, as the edge of a sheet does."""
+    """Return whether a box is a strip that lies along the border, as the edge of a sheet does."""
     upright = box.h >= 3 * box.w and box.h >= 0.05 * height and (box.x <= 0 or box.right >= width)
     lying = box.w >= 3 * box.h and box.w >= 0.05 * width and (box.y <= 0 or box.bottom >= height)
     return upright or lying
 
 
 def _distance(a: Box, b: Box) -> float:
-    """Give the gap between two boxes, in pixels; 0 where they meet."""
+    """Return the gap between two boxes, in pixels; 0 where they meet."""
     across = max(a.x - b.right, b.x - a.right, 0)
     down = max(a.y - b.bottom, b.y - a.bottom, 0)
     return float(np.hypot(across, down))
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Give the share of `a` that lies within the box `b`."""
+    """Return the share of `a` that lies within the box `b`."""
     across = min(a.right, b.right) - max(a.x, b.x)
     down = min(a.bottom, b.bottom) - max(a.y, b.y)
     return max(across, 0) * max(down, 0) / (a.w * a.h)
@@ -235,7 +235,7 @@ def _writing(
     width: int,
     height: int,
 ) -> list[int]:
-    """Give the components that may be writing: not specks, not the table beside the paper."""
+    """Return the components that may be writing: not specks, not the table beside the paper."""
     found = []
     smallest = max(3, 0.006 * max(height, width))
     for label in range(1, len(stats)):
@@ -250,19 +250,19 @@ def _writing(
 
 
 def _typical_height(stats: npt.NDArray[np.int32]) -> float:
-    """Give the height of a digit here: the median, where a piece counts by its ink."""
+    """Return the height of a digit here: the median, where a piece counts by its ink."""
     heights = np.maximum(stats[:, cv2.CC_STAT_HEIGHT], 0.5 * stats[:, cv2.CC_STAT_WIDTH])
     return _median(heights.astype(np.float64), stats[:, cv2.CC_STAT_AREA].astype(np.float64))
 
 
 def _high(values: npt.NDArray[np.float32]) -> float:
-    """Give what four fifths of the values do not exceed."""
+    """Return what four fifths of the values do not exceed."""
     place = int(0.8 * (values.size - 1))
     return float(np.partition(values, place)[place])
 
 
 def _median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
-    """Give the weighted median."""
+    """Return the weighted median."""
     order = np.argsort(values)
     reached = np.cumsum(weights[order])
     return float(values[order[int(np.searchsorted(reached, 0.5 * reached[-1]))]])
@@ -345,7 +345,7 @@ def _in_lines(pieces: list[Piece]) -> list[list[Piece]]:
 
 
 def _cluster(piece: Piece, typical: float) -> Cluster:
-    """Tell whether a piece is wide enough to be several digits that touch."""
+    """Return whether a piece is wide enough to be several digits that touch."""
     box = piece.box
     if box.w < 0.6 * max(box.h, 0.7 * typical) or box.w < 8:
         return Cluster(piece)

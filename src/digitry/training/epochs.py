@@ -42,12 +42,12 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> tuple[Epoch, ...]:
 
 
 def to_rows(epochs: Iterable[Epoch]) -> list[dict[str, Any]]:
-    """Give the JSON form."""
+    """Return the JSON form."""
     return [epoch.to_dict() for epoch in epochs]
 
 
 def to_csv(epochs: Iterable[Epoch]) -> str:
-    """Give the text of history.csv: the field names with `epoch` first, a line an epoch."""
+    """Return the text of history.csv: the field names with `epoch` first, a line an epoch."""
     names = [field.name for field in fields(Epoch)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -143,7 +143,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
-        """Give the probability of each class, by the code that reads.
+        """Return the probability of each class, by the code that reads.
 
         Args:
             X: (n, 784) or (n, 28, 28), see the class.
@@ -165,7 +165,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return shares
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Give the likeliest class of each picture.
+        """Return the likeliest class of each picture.
 
         Args:
             X: (n, 784) or (n, 28, 28), see the class.
@@ -284,7 +284,7 @@ def _are_digits(classes: npt.NDArray[Any]) -> bool:
 
 
 def _codes(classes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Give the network's output for each class: a digit its own, anything else its place."""
+    """Return the network's output for each class: a digit its own, anything else its place."""
     places = classes if _are_digits(classes) else np.arange(len(classes))
     return places.astype(np.uint8)
 

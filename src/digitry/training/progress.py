@@ -47,7 +47,7 @@ class EpochDisplay:
         self._display.__exit__(kind, error, trace)
 
     def due(self) -> bool:
-        """Tell whether it is time to look at the loss and show it; a look makes a GPU wait."""
+        """Return whether it is time to look at the loss and show it; a look makes a GPU wait."""
         return self._display.due()
 
     def show(self, number: int, seen: int, loss: float, accuracy: float) -> None:

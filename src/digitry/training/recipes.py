@@ -137,7 +137,7 @@ class Recipe:
             raise _wrong("patience", self.patience, "at least 1, together with a validation share")
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
+        """Return the JSON form."""
         values = dataclasses.asdict(self)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
@@ -153,7 +153,7 @@ class Recipe:
         return cls(**{_known(key): value for key, value in data.items()})
 
     def override(self, settings: Mapping[str, str]) -> "Recipe":
-        """Give a copy with some fields set from text, as `--set field=value` hands them over.
+        """Return a copy with some fields set from text, as `--set field=value` hands them over.
 
         Raises:
             UsageError: a field is unknown, or its value cannot be read or is out of range.
@@ -164,7 +164,7 @@ class Recipe:
 
 
 def find(name: str) -> Recipe:
-    """Give the recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
         UsageError: there is none.

@@ -301,7 +301,7 @@ def _finish(
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that decide what a training computes."""
+    """Return the versions that decide what a training computes."""
     import platform
 
     found = {"digitry": digitry.__version__, "python": platform.python_version()}

@@ -118,7 +118,7 @@ class Pictures:
 
 
 def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
-    """Give a new folder's path, `runs/<recipe>-<YYYYmmdd-HHMMSS>` in local time; it is not made."""
+    """Return a new folder's path, `runs/<recipe>-<YYYYmmdd-HHMMSS>` in local time; it is not made."""
     wish = parent / f"{recipe.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     folder, number = wish, 2
     while folder.exists():
@@ -127,7 +127,7 @@ def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """See that a run may begin in a folder: there is none yet, or nothing in it.
+    """Check that a run may begin in a folder: there is none yet, or nothing in it.
 
     Raises:
         UsageError: it is a file, or holds something.
@@ -227,7 +227,7 @@ def load_start(folder: Path) -> Start:
 
 
 def is_finished(folder: Path) -> bool:
-    """Say whether a run folder is whole, so that there is nothing left to train."""
+    """Return whether a run folder is whole, so that there is nothing left to train."""
     if not (folder / METRICS).exists() or (folder / CHECKPOINT).exists():
         return False
     return not _read_json(folder / METRICS).get("interrupted", False)

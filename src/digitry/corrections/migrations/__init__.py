@@ -25,7 +25,7 @@ class SchemaError(DigitryError):
 
 
 def is_current(connection: "Connection") -> bool:
-    """Tell whether there is nothing to do, with one look."""
+    """Return whether there is nothing to do, with one look."""
     return bool(_revision(connection) == HEAD)
 
 

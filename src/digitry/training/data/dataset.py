@@ -69,7 +69,7 @@ class Split:
         return len(self.labels)
 
     def take(self, index: Sequence[int] | npt.NDArray[np.int64]) -> "Split":
-        """Give the images of these indices, in this order."""
+        """Return the images of these indices, in this order."""
         chosen = np.asarray(index, np.int64)
         turned = np.zeros(len(self), bool)
         turned[list(self.turned)] = True
@@ -133,7 +133,7 @@ def stratified(split: Split, pixels: Bytes | None = None) -> tuple[Split, Split]
 
 
 def is_grouped(labels: Bytes) -> bool:
-    """Say whether labels change less than half as often as they would in a random order."""
+    """Return whether labels change less than half as often as they would in a random order."""
     shares = np.bincount(labels, minlength=10) / len(labels)
     expected = (len(labels) - 1) * float(1 - (shares**2).sum())
     return int((labels[1:] != labels[:-1]).sum()) < expected / 2

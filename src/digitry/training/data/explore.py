@@ -197,7 +197,7 @@ def _unit_vectors(images: Bytes) -> Floats:
 
 
 def _signatures(units: Floats, count: int = 8) -> Floats:
-    """Give the `count` x `count` lowest frequencies of each image, by the orthonormal DCT-II.
+    """Return the `count` x `count` lowest frequencies of each image, by the orthonormal DCT-II.
 
     Returns:
         (n, count²) float32; a distance between signatures is never above that between the images.

@@ -295,7 +295,7 @@ def _picture(path: Path) -> tuple[Bytes, bool]:
 
 
 def _grey_28(path: Path) -> Bytes | None:
-    """Give the pixels of a picture that is 28x28 and grey; None for every other one."""
+    """Return the pixels of a picture that is 28x28 and grey; None for every other one."""
     from PIL import Image
 
     from digitry.reading.image import FORMATS

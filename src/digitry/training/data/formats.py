@@ -357,7 +357,7 @@ def _csv_row(line: bytes, at: str) -> bytes:
 
 
 def light_ground(images: Bytes) -> npt.NDArray[np.bool_]:
-    """Say which images have a light ground: most of their border is lighter than mid-grey.
+    """Return which images have a light ground: most of their border is lighter than mid-grey.
 
     Args:
         images: (n, height, width) uint8.
@@ -415,7 +415,7 @@ def _split(images: Bytes, labels: Array, names: tuple[str, ...], where: object) 
 
 
 def normalised(source: Path | Bytes) -> Bytes:
-    """Give an image of one digit as reading would see it.
+    """Return an image of one digit as reading would see it.
 
     Returns:
         (28, 28) uint8, ink = 255.

@@ -264,7 +264,7 @@ def _check_kind(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Say in words why a request failed."""
+    """Return in words why a request failed."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -342,7 +342,7 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
 
 @contextmanager
 def _gentle(named: Path | None) -> Iterator[None]:
-    """Say in the final error that the folder the user named was looked into, too."""
+    """Return in the final error that the folder the user named was looked into, too."""
     try:
         yield
     except UnavailableError as error:

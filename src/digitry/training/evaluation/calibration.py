@@ -135,7 +135,7 @@ def binned(
 def expected_calibration_error(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], bins: int = BINS
 ) -> float:
-    """Give the mean distance between confidence and accuracy over bins, weighted by their images.
+    """Return the mean distance between confidence and accuracy over bins, weighted by their images.
 
     Args:
         probabilities: (n, k) float, rows sum to 1.
@@ -149,7 +149,7 @@ def expected_calibration_error(
 
 
 def gap(bins: tuple[Bin, ...]) -> float:
-    """Give the expected calibration error of bins that are already counted, in [0, 1]."""
+    """Return the expected calibration error of bins that are already counted, in [0, 1]."""
     total = sum(part.count for part in bins)
     return sum(
         part.count / total * abs(part.accuracy - part.confidence)

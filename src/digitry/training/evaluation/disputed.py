@@ -33,7 +33,7 @@ DISPUTED: Mapping[int, str] = {
 
 
 def disputed_in(fingerprint: str) -> tuple[int, ...]:
-    """Give the places of disputed labels in a set of images.
+    """Return the places of disputed labels in a set of images.
 
     Args:
         fingerprint: of the set, by `evaluation.fingerprint`. Only MNIST's own test part has any.

@@ -221,7 +221,7 @@ def evaluate(
 
 
 def infer(model: Artifact, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Give the logits of a model file for images, as reading would, on all cores.
+    """Return the logits of a model file for images, as reading would, on all cores.
 
     Args:
         model: a loaded artifact.
@@ -270,7 +270,7 @@ def compare(a: Predictions, b: Predictions) -> Comparison:
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """Give Wilson's 95% interval of a share (Wilson 1927, JASA 22: 209-212).
+    """Return Wilson's 95% interval of a share (Wilson 1927, JASA 22: 209-212).
 
     Unlike the plain one it stays within [0, 1] and holds near the ends, where accuracies live.
 

@@ -38,11 +38,11 @@ class Batches:
         return len(self.labels)
 
     def stretch(self, size: int, count: int, rows: torch.Tensor) -> "Stretch":
-        """Give a place for up to `count` consecutive batches of `size`; see `Stretch`."""
+        """Return a place for up to `count` consecutive batches of `size`; see `Stretch`."""
         return Stretch(self, size, count, rows)
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
-        """Give the order of images in an epoch: (n,) int64, the same for the same two numbers."""
+        """Return the order of images in an epoch: (n,) int64, the same for the same two numbers."""
         shuffled = np.random.default_rng((seed, epoch)).permutation(len(self))
         return torch.from_numpy(shuffled).to(self.images.device)
 

@@ -145,7 +145,7 @@ def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
 
 
 def damaged(path: Path, why: str) -> ModelError:
-    """Give the error for a checkpoint that cannot be used."""
+    """Return the error for a checkpoint that cannot be used."""
     return ModelError(
         f"is cut, damaged or no checkpoint ({why})",
         where=path,

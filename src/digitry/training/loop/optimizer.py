@@ -60,11 +60,11 @@ class Adam:
         self.weights.addcmul_(self._scratch, self._rate)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Give the tensors that a checkpoint must hold."""
+        """Return the tensors that a checkpoint must hold."""
         return {"momentum": self.momentum, "velocity": self.velocity}
 
     def as_keras(self) -> dict[str, torch.Tensor]:
-        """Give what Keras' optimizer keeps for each weight, by its names."""
+        """Return what Keras' optimizer keeps for each weight, by its names."""
         return self.state()
 
 
@@ -114,25 +114,25 @@ class RMSprop:
         self.weights.addcmul_(self.gradient, self._scratch)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Give the tensors that a checkpoint must hold."""
+        """Return the tensors that a checkpoint must hold."""
         return {"raised": self.raised}
 
     def as_keras(self) -> dict[str, torch.Tensor]:
-        """Give what Keras' optimizer keeps for each weight, by its names."""
+        """Return what Keras' optimizer keeps for each weight, by its names."""
         return {"velocity": (self.raised - self.epsilon).clamp_min_(0)}
 
 
 def optimizer_for(
     recipe: Recipe, weights: torch.Tensor, gradient: torch.Tensor
 ) -> "Adam | RMSprop":
-    """Give the optimizer of a recipe over the flat buffers of its weights and gradients."""
+    """Return the optimizer of a recipe over the flat buffers of its weights and gradients."""
     if recipe.optimizer == "rmsprop":
         return RMSprop(weights, gradient, fused=weights.device.type == "cpu")
     return Adam(weights, gradient, fused=weights.device.type == "cpu")
 
 
 def keras_twin(recipe: Recipe) -> Any:
-    """Give the Keras optimizer of the same settings: what callbacks see and what files name."""
+    """Return the Keras optimizer of the same settings: what callbacks see and what files name."""
     from digitry.training.network.build import keras
 
     kind = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[recipe.optimizer]
@@ -160,7 +160,7 @@ def hand_over(
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """Give the share of the peak learning rate at a step.
+    """Return the share of the peak learning rate at a step.
 
     Args:
         recipe: names the schedule.

@@ -93,7 +93,7 @@ class Session:
         return -(-len(self.batches) // self.recipe.batch_size)
 
     def live(self) -> list[torch.Tensor]:
-        """Give copies of the weights and the moving statistics as they are."""
+        """Return copies of the weights and the moving statistics as they are."""
         return [buffer.clone() for buffer in self.buffers()]
 
     def put(self, values: Sequence[torch.Tensor]) -> None:
@@ -145,11 +145,11 @@ class Session:
                 average.lerp_(buffer, self._averaging)
 
     def buffers(self) -> list[torch.Tensor]:
-        """Give the weights and the moving statistics."""
+        """Return the weights and the moving statistics."""
         return [self.weights.buffer, self.state.buffer]
 
     def changed(self) -> list[torch.Tensor]:
-        """Give everything that a step changes."""
+        """Return everything that a step changes."""
         return [
             *self.buffers(),
             *self.average,
@@ -159,7 +159,7 @@ class Session:
         ]
 
     def mean(self, seen: int) -> tuple[float, float]:
-        """Give loss and accuracy over the `seen` images since the epoch began."""
+        """Return loss and accuracy over the `seen` images since the epoch began."""
         if self._steps is not None:
             self._steps.count()
         return float(self.losses.sum(dtype=self._exact)) / seen, int(self.hits.sum()) / seen
@@ -178,7 +178,7 @@ class Session:
             self.put(kept)
 
     def score(self) -> tuple[float | None, float | None]:
-        """Give loss and accuracy on the held-out images; None without any."""
+        """Return loss and accuracy on the held-out images; None without any."""
         if self.held is None:
             return None, None
         totals = torch.zeros(2, dtype=self._exact, device=self.device)
@@ -231,7 +231,7 @@ class Session:
         return named
 
     def checkpoint(self, data_sha256: str) -> Checkpoint:
-        """Give the state after a whole epoch."""
+        """Return the state after a whole epoch."""
         arrays = {name: value.numpy(force=True) for name, value in self._tensors().items()}
         arrays["generator"] = torch.get_rng_state().numpy()
         if self.device.type == "cuda":
@@ -363,5 +363,5 @@ class _Captured(_Steps):
 
 
 def _like(view: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """Give the part of a buffer that lies as `view` does in its own."""
+    """Return the part of a buffer that lies as `view` does in its own."""
     return buffer.as_strided(view.shape, view.stride(), view.storage_offset())

@@ -64,7 +64,7 @@ def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
 
 
 def place_of(model: Artifact) -> str:
-    """Say what a later resume loads a model by."""
+    """Return what a later resume loads a model by."""
     known_by_name = model.version is not None
     return model.reference if known_by_name else str(Path(model.source).resolve())
 
@@ -86,7 +86,7 @@ def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Mo
 
 
 def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
-    """Give what a model computes, but for its weights, and for layers that do nothing but in training.
+    """Return what a model computes, but for its weights, and for layers that do nothing but in training.
 
     Weights alone do not tell: another stride or another place of a pool leaves their shapes as they are.
     """

@@ -80,7 +80,7 @@ class Flat:
         return cls(buffer, views)
 
     def like(self) -> "Flat":
-        """Give a zeroed buffer of the same layout."""
+        """Return a zeroed buffer of the same layout."""
         buffer = torch.zeros_like(self.buffer)
         views = tuple(
             buffer.as_strided(view.shape, view.stride(), view.storage_offset())
@@ -90,7 +90,7 @@ class Flat:
 
 
 def _within(buffer: torch.Tensor, offset: int, shape: Sequence[int]) -> torch.Tensor:
-    """Give the view of a variable, in the order of memory that the kernels like best.
+    """Return the view of a variable, in the order of memory that the kernels like best.
 
     Keras' (height, width, inputs, outputs) lies in memory with the outputs outermost, as oneDNN and
     cuDNN want it; so nothing is reordered at each step. A matrix (inputs, outputs) lies as Keras has
@@ -164,14 +164,14 @@ def logits_of(
 
 
 def _is_plain(layer: Any) -> bool:
-    """Tell whether PyTorch's padding is Keras' for this convolution: odd squares, every pixel."""
+    """Return whether PyTorch's padding is Keras' for this convolution: odd squares, every pixel."""
     (height, width), plain = layer.kernel_size, layer.groups == 1 and layer.dilation_rate == (1, 1)
     same = layer.padding == "valid" or (height % 2 == 1 and layer.strides == (1, 1))
     return bool(height == width and plain and same)
 
 
 def state_variables(model: keras.Model) -> list[Any]:
-    """Give the variables that a step changes without a gradient: the moving statistics."""
+    """Return the variables that a step changes without a gradient: the moving statistics."""
     return [
         variable
         for layer in model.layers
@@ -213,7 +213,7 @@ def _normalise(
 def pull_of(
     classes: int, batch_size: int, label_smoothing: float, like: torch.Tensor
 ) -> torch.Tensor:
-    """Give what each label contributes to the slope of the mean cross-entropy at the logits.
+    """Return what each label contributes to the slope of the mean cross-entropy at the logits.
 
     The slope is probabilities less targets, over the size of the batch; this is the part that does not
     depend on the network.
@@ -351,7 +351,7 @@ class _Rewrite:
         return self.graph.call_function(target, args, kwargs)
 
     def _fix(self, *tensors: torch.Tensor) -> Node:
-        """Give a placeholder for a tensor that is the same at each replay, or one for each batch."""
+        """Return a placeholder for a tensor that is the same at each replay, or one for each batch."""
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
             node = self.graph.placeholder(f"fixed_{next(self.names)}")
@@ -364,7 +364,7 @@ class _Rewrite:
         self.graph.erase_node(node)
 
     def _turned(self, node: Node) -> Node:
-        """Give the transpose of a matrix, without turning twice."""
+        """Return the transpose of a matrix, without turning twice."""
         if node in self.fixed:
             return self._fix(*(tensor.t() for tensor in self.fixed[node]))
         if _is(node, aten.t.default):
@@ -458,7 +458,7 @@ class _Rewrite:
         return large and self.linear is not None and a.meta["val"].dtype == torch.float32
 
     def _place(self, node: Node) -> Node | None:
-        """Give the place that a result is to be copied to as it is, if there is one."""
+        """Return the place that a result is to be copied to as it is, if there is one."""
         places = [user.args[0] for user in node.users if _is(user, aten.copy_.default)]
         dtype = node.meta["val"].dtype
         return next((place for place in places if place.meta["val"].dtype == dtype), None)
@@ -501,7 +501,7 @@ _NAMES: dict[Any, Any] = {
 
 
 def _onednn_linear(like: torch.Tensor) -> Any:
-    """Give oneDNN's linear(a, b.t(), bias) with its activation, or None where it would not serve."""
+    """Return oneDNN's linear(a, b.t(), bias) with its activation, or None where it would not serve."""
     if (
         like.device.type == "cpu"
         and like.dtype == torch.float32
@@ -518,7 +518,7 @@ def _is(node: Any, target: Any) -> bool:
 
 
 def _is_sum(node: Node, length: int) -> bool:
-    """Tell whether a node is the sum of rows that ends as the gradient of a bias."""
+    """Return whether a node is the sum of rows that ends as the gradient of a bias."""
     if not _is(node, aten.view.default) or list(node.args[1]) != [length]:
         return False
     total = node.args[0]

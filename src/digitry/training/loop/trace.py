@@ -55,7 +55,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
         return False
 
     def node_of(self, tensor: torch.Tensor) -> Node:
-        """Give the node that made a tensor; for one from outside a placeholder."""
+        """Return the node that made a tensor; for one from outside a placeholder."""
         if id(tensor) not in self._nodes:
             before = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
             with nullcontext() if before is None else self.graph.inserting_before(before):

@@ -31,7 +31,7 @@ MLFLOW = "mlflow.json"
 
 
 def check(names: Sequence[str]) -> None:
-    """See that these trackers are known and installed, before anything is begun.
+    """Check that these trackers are known and installed, before anything is begun.
 
     Raises:
         UsageError: one is not among `TRACKERS`.
@@ -111,7 +111,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
             writer.flush()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Let go of the files."""
+        """Release the files."""
         self._close()
 
     def tell_scores(self, run: Run) -> None:
@@ -121,11 +121,11 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
             self._writer("test").add_scalar(f"epoch_{name}", getattr(test, name), last)
 
     def finish(self, *, killed: bool) -> None:
-        """Let go of the files."""
+        """Release the files."""
         self._close()
 
     def fail(self) -> None:
-        """Let go of the files."""
+        """Release the files."""
         self._close()
 
     def _writer(self, part: str) -> Any:

@@ -160,7 +160,7 @@ def train(
 def _fitting(
     targets: npt.NDArray[np.float32] | None, classes: int, model: keras.Model
 ) -> npt.NDArray[np.float32] | None:
-    """See that a model has an output for each label; give the targets a column for each output."""
+    """Check that a model has an output for each label; give the targets a column for each output."""
     outputs = model.output_shape[-1]
     if classes > outputs:
         raise DataError(
@@ -175,7 +175,7 @@ def _fitting(
 
 @contextlib.contextmanager
 def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Say in one line that a training asks for more memory than there is."""
+    """Return in one line that a training asks for more memory than there is."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -191,7 +191,7 @@ def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
 
 def find_device(name: str) -> torch.device:
-    """Give the device of that name, if it is here.
+    """Return the device of that name, if it is here.
 
     Raises:
         UnavailableError: it is not; says what is.
@@ -321,7 +321,7 @@ def _compile(model: keras.Model, recipe: Recipe) -> None:
 
 
 def _hears_batches(callback: keras.callbacks.Callback) -> bool:
-    """Tell whether a callback wants to be called at each batch; most do not, and it costs."""
+    """Return whether a callback wants to be called at each batch; most do not, and it costs."""
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     base = keras.callbacks.Callback
     return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)

@@ -81,14 +81,14 @@ def _check_count(parameters: int) -> None:
 
 
 def _dense(recipe: Recipe) -> list[keras.Layer]:
-    """Give flatten and the hidden ReLU layers, as the classic programs stack them."""
+    """Return flatten and the hidden ReLU layers, as the classic programs stack them."""
     layers: list[keras.Layer] = [keras.layers.Flatten()]
     layers += [keras.layers.Dense(units, activation="relu") for units in recipe.hidden]
     return layers + _dropout(recipe)
 
 
 def _conv(recipe: Recipe) -> list[keras.Layer]:
-    """Give convolutions, each normalised and rectified, with 2x2 max pools behind some of them.
+    """Return convolutions, each normalised and rectified, with 2x2 max pools behind some of them.
 
     The pool stands between convolution and normalisation: the same function of the pixels up to the
     sign of a scale, at a quarter of the work (the order of the fastest published MNIST programs).
@@ -124,7 +124,7 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
 
 
 def _pools(recipe: Recipe) -> tuple[int, ...]:
-    """Give the convolutions, counted from 1, that a pool stands behind."""
+    """Return the convolutions, counted from 1, that a pool stands behind."""
     if recipe.pools is not None:
         return recipe.pools
     following = (*recipe.hidden[1:], 0)

@@ -140,7 +140,7 @@ def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
 
 
 def _data(members: Sequence[Artifact]) -> dict[str, str]:
-    """Give name -> sha256 of all that any member was trained on."""
+    """Return name -> sha256 of all that any member was trained on."""
     found: dict[str, str] = {}
     for member in members:
         for name, sha256 in member.metadata.data.items():
@@ -153,7 +153,7 @@ def _data(members: Sequence[Artifact]) -> dict[str, str]:
 
 
 def merged(members: Sequence[Artifact]) -> bytes:
-    """Give one ONNX graph of several: input `glyphs`, outputs `logits` and `probabilities`.
+    """Return one ONNX graph of several: input `glyphs`, outputs `logits` and `probabilities`.
 
     The mean is taken of logarithms, log(mean p) = logsumexp(log p) - log k, so that a class that all
     members think impossible does not become log 0. A log-softmax over the members gives it from the
@@ -244,7 +244,7 @@ def _take(graph: "onnx.GraphProto", own: str, nodes: list[Any], weights: list[An
 
 
 def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> None:
-    """See that the file says what its members say on average, on noise of every strength."""
+    """Check that the file says what its members say on average, on noise of every strength."""
     random = np.random.default_rng(0)
     glyphs = (
         random.random((64, 28, 28), np.float32)
@@ -265,7 +265,7 @@ def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> Non
 
 
 def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dataset", float]:
-    """Give the data of all members, and the share of it, from its end, that none of them saw.
+    """Return the data of all members, and the share of it, from its end, that none of them saw.
 
     Raises:
         DigitryError: there is none; says why.
@@ -289,7 +289,7 @@ def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dat
 
 
 def _measured(joined: Artifact, dataset: "Dataset", share: float) -> tuple[Metadata, int]:
-    """Give the metadata with the curve on what all members held out, and the test scores."""
+    """Return the metadata with the curve on what all members held out, and the test scores."""
     held_out = hold_out(dataset.train, share)[1]
     said = softmax(evaluation.infer(joined, held_out.images))
     test = evaluation.score(

@@ -75,7 +75,7 @@ def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
 
 
 def _chain(graph: Any) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
-    """Give (operator, names of its weights, its attributes) along the chain.
+    """Yield (operator, names of its weights, its attributes) along the chain.
 
     Raises:
         ModelError: a value goes to several operators, or comes from none.
@@ -94,7 +94,7 @@ def _chain(graph: Any) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
 
 
 def _check_same(model: keras.Model, artifact: Artifact) -> None:
-    """See that the model says what its file says."""
+    """Check that the model says what its file says."""
     glyphs = np.random.default_rng(0).random((16, SIZE, SIZE), np.float32)
     # Half of them like ink: mostly paper.
     glyphs[::2] *= glyphs[::2] > 0.8
@@ -160,7 +160,7 @@ def _padding(
     window: tuple[int, ...],
     spread: tuple[int, ...],
 ) -> str:
-    """Give Keras' name for paddings in numbers."""
+    """Return Keras' name for paddings in numbers."""
     pads = list(attributes.get("pads", (0, 0, 0, 0)))
     if not any(pads):
         return "valid"

@@ -42,7 +42,7 @@ def import_keras() -> None:
 
 
 def _undecorated() -> ModuleType:
-    """Give a TorchDynamo whose one decorator, which marks what is not to be compiled, does nothing."""
+    """Return a TorchDynamo whose one decorator, which marks what is not to be compiled, does nothing."""
 
     def disable(function: Callable[..., Any] | None = None, **_: Any) -> Callable[..., Any]:
         return function if function is not None else lambda given: given

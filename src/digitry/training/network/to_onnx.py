@@ -116,7 +116,7 @@ def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
 
 
 def _inputs(layer: Any) -> list[Any]:
-    """Give the symbolic inputs of a layer, which must have been used once."""
+    """Return the symbolic inputs of a layer, which must have been used once."""
     try:
         found = layer.input
     except (AttributeError, ValueError) as error:
@@ -192,7 +192,7 @@ def _remember(graph: _Graph, layer: Any, value: str, kernel: str, bias: str) -> 
 
 
 def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> list[int]:
-    """Give TensorFlow's `same` padding in numbers: the odd pixel goes behind."""
+    """Return TensorFlow's `same` padding in numbers: the odd pixel goes behind."""
     if layer.padding not in ("valid", "same"):
         raise _unknown(f"the padding {layer.padding!r}")
     if layer.padding == "valid":

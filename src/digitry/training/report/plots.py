@@ -311,7 +311,7 @@ def _mistakes(run: Run) -> Sheet:
 def _answers(
     run: Run,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Give the best label of each test image, its calibrated confidence, and the truth."""
+    """Return the best label of each test image, its calibrated confidence, and the truth."""
     said = load_predictions(run)
     shares = _calibrated(run, said.probabilities)
     return shares.argmax(axis=1), shares.max(axis=1), said.labels

@@ -38,12 +38,12 @@ SCENES_VERSION = 5
 
 
 def thing_glyph(rng: Random) -> Floats | None:
-    """Give what the reader makes of a photograph of anything else, but for an upright bar."""
+    """Return what the reader makes of a photograph of anything else, but for an upright bar."""
     return _no_digit(photos.thing_page(rng))
 
 
 def empty_glyph(rng: Random) -> Floats | None:
-    """Give what the reader makes of a page with nothing on it, but for an upright bar."""
+    """Return what the reader makes of a page with nothing on it, but for an upright bar."""
     return _no_digit(photos.empty_page(rng))
 
 
@@ -57,7 +57,7 @@ def _no_digit(gray: Bytes) -> Floats | None:
 
 
 def glyph_of(scene: photos.Scene) -> Floats | None:
-    """Give the glyph that the reader makes of a scene, or None where it takes something else for it.
+    """Return the glyph that the reader makes of a scene, or None where it takes something else for it.
 
     Returns:
         (28, 28) float32 in [0, 1], ink = 1.
@@ -254,7 +254,7 @@ def pages(
 
 
 def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
-    """Give the pages made of MNIST, from the user's cache if they have been made before.
+    """Return the pages made of MNIST, from the user's cache if they have been made before.
 
     Args:
         source: MNIST.
@@ -381,7 +381,7 @@ def _spoilt_nothing(rng: Random) -> Floats:
 
 
 def _found(picture: Floats, digit: Floats) -> Floats | None:
-    """Give what the reader makes of a spoilt picture, or None where it loses the digit."""
+    """Return what the reader makes of a spoilt picture, or None where it loses the digit."""
     piece = segment.single(lift(_pixels(picture)))
     if piece is None:
         return None
@@ -393,7 +393,7 @@ def _found(picture: Floats, digit: Floats) -> Floats | None:
 
 
 def _pixels(ink: Floats) -> Bytes:
-    """Give a picture as dark ink on white paper."""
+    """Return a picture as dark ink on white paper."""
     result: Bytes = np.rint(255 * (1 - ink)).astype(np.uint8)
     return result
 

@@ -298,7 +298,7 @@ _STEP = 0.02
 
 
 def hands_of(symbol: str) -> int:
-    """Give the number of hands in which `symbol` can be written.
+    """Return the number of hands in which `symbol` can be written.
 
     Raises:
         UsageError: it is no name in `DIGITS`, `LETTERS` or `SYMBOLS`.
@@ -322,7 +322,7 @@ def pick_hand(symbol: str, rng: np.random.Generator) -> int:
 
 @cache
 def strokes_of(symbol: str, hand: int) -> tuple[Stroke, ...]:
-    """Give the strokes of a symbol in one hand, as it stands in the copybook.
+    """Return the strokes of a symbol in one hand, as it stands in the copybook.
 
     Args:
         symbol: a name in `DIGITS`, `LETTERS` or `SYMBOLS`.
@@ -500,7 +500,7 @@ def _parse(text: str) -> Stroke:
 
 
 def _spline(points: Stroke) -> Stroke:
-    """Give a centripetal Catmull-Rom curve through the points, by Barry and Goldman's recursion."""
+    """Return a centripetal Catmull-Rom curve through the points, by Barry and Goldman's recursion."""
     if len(points) == 2:
         count = max(2, int(_length(points) / _STEP) + 1)
         return np.linspace(points[0], points[1], count)
