@@ -119,7 +119,7 @@ def other_classes(folder: Path) -> None:
     [
         (too_few, "20 digits are too few"),
         (nothing, "holds no pictures"),
-        (a_file, "is no folder"),
+        (a_file, "is not a folder"),
         (other_classes, "is no folder of a class"),
     ],
 )

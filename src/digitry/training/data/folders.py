@@ -88,7 +88,7 @@ def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
         DataError: it is no such folder.
     """
     if not folder.is_dir():
-        raise DataError("is no folder", where=folder, remedy=PICTURES)
+        raise DataError("is not a folder", where=folder, remedy=PICTURES)
     for train, test in (("train", "test"), ("training", "testing")):
         if (folder / train).is_dir() and (folder / test).is_dir():
             folder = folder / test
