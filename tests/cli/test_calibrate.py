@@ -99,9 +99,7 @@ def test_a_calibration_for_another_model_is_named_in_one_line_and_reading_goes_o
     assert "--remove" in line
 
 
-def test_a_damaged_calibration_is_an_error_and_can_be_removed(
-    digits: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_calibration_is_an_error_and_can_be_removed(digits: Path, tmp_path: Path) -> None:
     kept = tmp_path / "reader.calibration.json"
     kept.write_text('{"format": 1}')
     image = next((digits / "7").iterdir())

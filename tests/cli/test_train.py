@@ -330,9 +330,7 @@ def test_a_training_that_fails_before_it_starts_creates_no_folder(say: Say, tmp_
     assert say(*words, "--quiet").code == 0
 
 
-def test_export_never_overwrites_the_files_of_a_run(
-    trained: Path, say: Say
-) -> None:
+def test_export_never_overwrites_the_files_of_a_run(trained: Path, say: Say) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     one_line(
         say("export", trained / "model.keras", "--to", "onnx"), 2,
@@ -346,9 +344,7 @@ def test_export_never_overwrites_the_files_of_a_run(
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
 
 
-def test_export_joins_several_models_in_one_file(
-    trained: Path, say: Say
-) -> None:
+def test_export_joins_several_models_in_one_file(trained: Path, say: Say) -> None:
     quick = ["--data", "uci", "--epochs", 1, "--seed", 1, "--only", "summary", "--quiet"]
     assert say("train", "dense-128", *quick, "--out", "second").code == 0
     answer = say("export", trained, "second", "--to", "both.onnx")

@@ -97,7 +97,7 @@ def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
         listed = _labelled(folder)
     except OSError as error:
         raise DataError(
-            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its permissions"
         ) from error
     if not listed:
         raise DataError("holds no pictures", where=folder, remedy=PICTURES)
@@ -109,7 +109,7 @@ def _folder(folder: Path, console: "Console | None") -> tuple[Split, Split | Non
         entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
     except OSError as error:
         raise DataError(
-            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its permissions"
         ) from error
     if not entries:
         raise DataError("is an empty folder", where=folder, remedy=FORMS)
