@@ -82,7 +82,7 @@ def test_check_exits_with_0_3_or_4(
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
     code, out, _ = run("data", "check", "mnist", "--data-dir", tmp_path, capsys=capsys)
     assert code == 3
-    assert "bad     train-labels-idx1-ubyte   holds 5 bytes" in out
+    assert "bad     train-labels-idx1-ubyte   has 5 bytes" in out
     code, out, _ = run("data", "check", own, "--format", "json", capsys=capsys)
     assert code == 0
     assert json.loads(out)[0]["state"] == "ok"

@@ -118,9 +118,9 @@ def other_classes(folder: Path) -> None:
     ("make", "says"),
     [
         (too_few, "20 digits are too few"),
-        (nothing, "holds no pictures"),
+        (nothing, "has no images"),
         (a_file, "is not a folder"),
-        (other_classes, "is no folder of a class"),
+        (other_classes, "is not a class folder"),
     ],
 )
 def test_what_cannot_be_fitted_to_is_refused_and_nothing_is_written(
