@@ -49,7 +49,7 @@ def test_errors_come_back_as_they_are(pool: WorkerPool) -> None:
     readers = PoolReaders(pool, workers=1)
     with pytest.raises(ImageError, match="is not an image"):
         asked(readers, b"junk", glyphs=True)
-    with pytest.raises(UsageError, match="makes no sense"):
+    with pytest.raises(UsageError, match="share of errors"):
         asked(readers, png(drawn("4")), max_error=7.0)
 
 
