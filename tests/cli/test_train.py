@@ -175,7 +175,7 @@ def test_without_its_extra_each_verb_names_what_is_missing_and_the_remedy(
     words = verb.replace("RUN", str(trained)).split()
     for module in needed.split():
         monkeypatch.setattr(options, "find_spec", lambda name, gone=module: name != gone or None)
-        one_line(say(*words), 4, f"not here: {module}", "pip install 'digitry[train]'")
+        one_line(say(*words), 4, f"not installed: {module}", "pip install 'digitry[train]'")
 
 
 @pytest.mark.parametrize(
