@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 from digitry import files
 from digitry.bulk import archives
-from digitry.bulk.archives import MAX_MEMBER_BYTES, Member, Unpacked
+from digitry.bulk.archives import MAX_MEMBER_BYTES, Member
 from digitry.errors import UnavailableError, UsageError
 from digitry.reading.image import SUFFIXES
 
@@ -392,7 +392,6 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
             if refused is not None:
                 yield _refused(path, begin, refused, numbers)
                 return
-        stream.seek(begin)
         found = members(stream, begin, contents=False)
         while group := [member.offset for member in islice(found, rows)]:
             done = (group[-1] - begin) / max(length - begin, 1)
@@ -400,23 +399,18 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
 
 
 def _inline_shards(path: str, method: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
-    raw = _opened(path)
-    length = max(raw.seek(0, os.SEEK_END), 1)
-    raw.seek(0)
-    stream = Unpacked(raw, method)
     group: list[Entry] = []
     size = 0
-    try:
-        for member in archives.tar_members(cast(BinaryIO, stream)):
+    with _opened(path) as raw:
+        length = max(raw.seek(0, os.SEEK_END), 1)
+        for member in archives.tar_members(raw, packing=method):
             group.append(_entry(path, member))
             size += member.size
             if len(group) == rows or size >= INLINE_BYTES:
                 yield _inline(path, group, raw.tell() / length, numbers)
                 group, size = [], 0
-        if group:
-            yield _inline(path, group, 1.0, numbers)
-    finally:
-        stream.close()
+    if group:
+        yield _inline(path, group, 1.0, numbers)
 
 
 def _inline(path: str, group: list[Entry], done: float, numbers: Iterator[int]) -> Shard:
