@@ -120,7 +120,7 @@ def test_no_secret_of_the_composition_has_a_default() -> None:
 def test_the_command_lines_given_are_ours() -> None:
     from typer.main import get_command
 
-    from digitry.cli.app import app
+    from digitry.cli.main import app
 
     serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {option for parameter in serve.params for option in parameter.opts}

@@ -25,7 +25,7 @@ from digitry.bulk import inputs
 from digitry.bulk.job import BulkJob, BulkReport
 from digitry.bulk.output import Output
 from digitry.bulk.run import run
-from digitry.cli.app import app
+from digitry.cli.main import app
 from digitry.errors import UsageError
 from digitry.reading.reader import Reader
 
