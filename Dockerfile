@@ -9,6 +9,7 @@ RUN python -m venv /opt/digitry \
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="digitry" \
+      org.opencontainers.image.source="https://github.com/digitry/digitry" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --system --uid 10001 --create-home --home-dir /data digitry
 COPY --from=build /opt/digitry /opt/digitry

@@ -9,7 +9,7 @@ BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py
 .DEFAULT_GOAL := help
 TOOLS := $(VENV)/tools
 LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps -r
-.PHONY: help setup locked demo serve test check bench samples docs lock audit sbom clean
+.PHONY: help setup locked hooks demo serve test check bench samples docs lock audit sbom dist clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,6 +32,9 @@ locked: ## make .venv anew from the locks: these versions alone, each file held 
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/pip check
 	@touch $(STAMP)
+
+hooks: setup ## run the checks at every git commit, by pre-commit
+	$(BIN)/pre-commit install
 
 demo: setup ## read the sample pages, train a model, show its report
 	$(BIN)/digitry read samples/*.png samples/*.jpg --annotate demo/readings
@@ -75,6 +78,11 @@ audit: $(TOOLS)/.installed ## hold the locked versions against known weaknesses;
 
 sbom: setup $(TOOLS)/.installed ## write build/sbom.json, all that is installed (CycloneDX)
 	@$(TOOLS)/bin/python requirements/sbom.py $(BIN)/python build/sbom.json
+
+dist: $(TOOLS)/.installed ## build the source distribution and the wheel into dist/, and check them
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist .
+	$(TOOLS)/bin/python -m twine check --strict dist/*
 
 $(TOOLS)/.installed: requirements/tools.txt
 	$(PYTHON) -m venv --clear $(TOOLS)

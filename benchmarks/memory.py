@@ -30,7 +30,7 @@ from digitry.model.load import load_model
 BAR_MB = 300
 MAX_BYTES = 128 << 20
 READ = (
-    "import sys\nfrom digitry.cli import main\n"
+    "import sys\nfrom digitry.cli.main import main\n"
     "try:\n    main()\n"
     "finally:\n    print(open('/proc/self/status').read(), file=sys.stderr)"
 )

@@ -4,7 +4,8 @@
     torch.txt  torch as the package index has it, and the CUDA that it wants on Linux
     cpu.txt    torch in the builds for processors that PyTorch publishes elsewhere, where pip is told
                of them: a tenth of the size
-    tools.txt  what `make lock`, `make audit` and `make sbom` run, in an environment of its own
+    tools.txt  what `make lock`, `make audit`, `make sbom` and `make dist` run, in an environment of its
+               own
 
 Each package stands with one version and the sha256 of its files, so that `pip install --require-hashes`
 takes nothing else. Versions that are locked stay, unless `--upgrade` is given or pyproject.toml wants
@@ -26,7 +27,7 @@ HEADS = {
     "dev.txt": "All that development needs but torch.",
     "torch.txt": "torch as the package index has it, and the CUDA that it wants on Linux.",
     "cpu.txt": "torch for processors, as PyTorch publishes it beside the package index.",
-    "tools.txt": "What `make lock`, `make audit` and `make sbom` run.",
+    "tools.txt": "What `make lock`, `make audit`, `make sbom` and `make dist` run.",
 }
 TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
 

@@ -114,9 +114,10 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     loaded = load_model("reader")
     artifact.save(path, loaded.onnx, Metadata(name="old", labels=loaded.metadata.labels))
     code = (
-        "import resource, sys, signal; from pathlib import Path; from digitry import artifact, errors\n"
+        "import resource, sys, signal; from pathlib import Path; from digitry import errors\n"
+        "from digitry.model import artifact; from digitry.model.load import load_model\n"
         "import onnx; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "loaded = artifact.load('reader')\n"
+        "loaded = load_model('reader')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: artifact.save(Path(sys.argv[1]), loaded.onnx, loaded.metadata)\n"
         "except errors.DigitryError as error: print(error)\n"

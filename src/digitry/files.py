@@ -84,12 +84,17 @@ def write_json(path: Path, content: object) -> None:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        # Windows opens no folder as a file.
+        return
+    # Windows flushes only what is open for writing.
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError:
         # Some file systems cannot flush a folder; the rename itself is still atomic there.
-        if not path.is_dir():
+        if not is_folder:
             raise
     finally:
         os.close(handle)

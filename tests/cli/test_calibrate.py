@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitry.model import artifact
+import digitry
 from digitry.training.synthetic import pen
 
-SHIPPED = Path(artifact.__file__).parent / "models" / "reader.onnx"
+SHIPPED = Path(digitry.__file__).parent / "models" / "reader.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_base_install_is_enough(digits: Path, tmp_path: Path) -> None:
     absent = ("keras", "torch", "onnx", "matplotlib", "sklearn", "scipy", "pooch", "h5py", "jinja2")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
-        "from digitry.cli import main; main()"
+        "from digitry.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "calibrate", str(digits), "--quiet"],

@@ -129,7 +129,7 @@ def test_explore_says_when_near_duplicates_were_not_looked_for_among_all(
 ) -> None:
     code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
     assert (code, "looked for among" in out) == (0, False)
-    monkeypatch.setattr("digitry.training.explore.NEAR_CHECKED", 20)
+    monkeypatch.setattr("digitry.training.data.explore.NEAR_CHECKED", 20)
     code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
     assert code == 0
     assert "Near-duplicates were looked for among 20 of the images." in out

@@ -90,7 +90,9 @@ def test_a_run_that_learnt_from_corrections_is_measured_on_what_it_was_taught_be
 
     folder = say("train", "dense-128", "--data", "uci", "--epochs", 1, "--quiet").out.strip()
     start = tmp_path / folder / "run.json"
-    start.write_text(start.read_text().replace('"data": "uci"', f'"data": "{train.CORRECTIONS}"'))
+    start.write_text(
+        start.read_text().replace('"data": "uci"', f'"data": "{train.FROM_CORRECTIONS}"')
+    )
     asked = []
     uci = datasets.load_dataset("uci")
     monkeypatch.setattr(datasets, "load_dataset", lambda name, **__: asked.append(name) or uci)
@@ -101,9 +103,9 @@ def test_a_run_that_learnt_from_corrections_is_measured_on_what_it_was_taught_be
 def test_pictures_are_not_begun_without_what_draws_them(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.cli import train
+    from digitry.cli import options
 
-    monkeypatch.setattr(train, "find_spec", lambda name: name != "matplotlib" or None)
+    monkeypatch.setattr(options, "find_spec", lambda name: name != "matplotlib" or None)
     answer = say("evaluate", "reader", "--data", "uci", "--corrupt", "--out", "found")
     assert answer.code == 4
     assert "matplotlib" in answer.err

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from .conftest import Say
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytest.importorskip("optuna")
 
 
 SMALL = ("sweep", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=4|8,4")
@@ -19,36 +21,45 @@ SMALL = ("sweep", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=
 def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
     say: Say, tmp_path: Path
 ) -> None:
-    answer = say(*SMALL, "--set", "lr=1e-5,1e-2", "--seeds", 2, "--out", "found")
+    answer = say(*SMALL, "--set", "lr=1e-5,1e-2", "--seeds", 2, "--seed", 3, "--out", "found")
     assert answer.code == 0, answer.err
-    assert "8 of 8 trainings, judged on 300 held-out training images" in answer.out
-    table = [line.split() for line in answer.out.splitlines() if "% to " in line]
+    assert "4 of 4 settings tried, judged on 300 held-out training images" in answer.out
+    table = [line.split() for line in answer.out.splitlines() if "1e-" in line and "%" in line]
     means = [float(row[2].rstrip("%")) for row in table]
     assert len(means) == 4
     assert means == sorted(means, reverse=True)
-    assert table[0][1] == "0.01"
-    assert (
-        f"digitry train dense-128 --set hidden={table[0][0]} --set learning_rate=0.01 "
-        "--epochs 1 --data uci"
-    ) in answer.out
-    # Progress, a training a line.
-    assert answer.err.count("learning_rate=") == 8
-    names = {path.name for path in (tmp_path / "found").iterdir()}
-    assert names == {"sweep.json", "runs.csv", "sweep.png"}
+    assert table[0][1] == "1e-2"
+    line = (
+        f"digitry train dense-128 --set hidden={table[0][0]} --set learning_rate=1e-2 "
+        "--epochs 1 --seed 3 --data uci"
+    )
+    assert f"the best, for the test images: {line}\n" in answer.out
+    # Progress, a setting a line.
+    assert answer.err.count("learning_rate=") == 4
+    names = {path.name for path in (tmp_path / "found").iterdir() if path.name[0] != "."}
+    assert names == {"trials.journal", "sweep.png"}
 
 
-def test_started_again_it_prints_the_same_and_refuses_another(say: Say) -> None:
+def test_resumed_or_started_again_it_prints_the_same_and_refuses_another(say: Say) -> None:
     first = say(*SMALL, "--out", "found", "--format", "json", "--quiet")
-    again = say(*SMALL, "--out", "found", "--format", "json", "--quiet")
     assert (first.code, first.err) == (0, "")
-    assert json.loads(first.out) == json.loads(again.out)
+    for words in ((*SMALL, "--out", "found"), ("sweep", "--resume", "found")):
+        again = say(*words, "--format", "json", "--quiet")
+        assert json.loads(first.out) == json.loads(again.out)
     found = json.loads(first.out)
-    assert (found["trainings"], found["finished"], found["held_out"]) == (2, 2, 300)
+    assert (found["trials"], found["finished"], found["held_out"]) == (2, 2, 300)
     assert found["ranking"][0]["mean"] >= found["ranking"][1]["mean"]
-    assert found["ranking"][0]["interval"] is None
+    assert found["train"].startswith("digitry train dense-128 --set hidden=")
     other = say(*SMALL, "--seeds", 2, "--out", "found")
     assert other.code == 2
     assert "another sweep: its seeds differ" in other.err
+
+
+def test_a_search_goes_on_to_more_trials(say: Say) -> None:
+    words = ("--data", "uci", "--epochs", 1, "--set", "dropout=0..0.5", "--out", "found")
+    assert say("sweep", "dense-128", *words, "--trials", 1, "--quiet").code == 0
+    more = say("sweep", "--resume", "found", "--trials", 2, "--quiet")
+    assert "2 of 2 settings tried" in more.out
 
 
 def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,28 +73,46 @@ def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(train, "train", stopped)
     answer = say(*SMALL, "--out", "found", "--quiet")
     assert answer.code == 130
-    assert answer.err == ("digitry: interrupted; the same command with --out found goes on\n")
+    assert answer.err == "digitry: interrupted; go on with: digitry sweep --resume found\n"
     monkeypatch.setattr(train, "train", real)
-    assert "2 of 2 trainings" in say(*SMALL, "--out", "found", "--quiet").out
+    assert "2 of 2 settings" in say("sweep", "--resume", "found", "--quiet").out
 
 
 def test_without_a_folder_it_makes_one_among_the_runs(say: Say, tmp_path: Path) -> None:
-    assert say(*SMALL, "--random", 1, "--quiet").code == 0
+    assert say(*SMALL, "--trials", 1, "--quiet").code == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("sweep-dense-128-")
+
+
+def test_without_the_extra_it_is_one_line_with_its_remedy(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = util.find_spec
+    monkeypatch.setattr(
+        "digitry.cli.options.find_spec", lambda name: None if name == "optuna" else real(name)
+    )
+    answer = say(*SMALL)
+    assert answer.code == 4
+    assert answer.err == (
+        "digitry: this needs the extra `sweep`; not here: optuna; pip install 'digitry[sweep]'\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        ([], 2, "no recipe"),
         (["dense-129", "--set", "lr=1"], 2, "dense-129"),
         (["dense-128"], 2, "nothing to vary"),
         (["dense-128", "--set", "depth=1,2"], 2, "no field 'depth'"),
         (["dense-128", "--set", "seed=1,2"], 2, "--seeds"),
-        (["dense-128", "--set", "dropout=0..0.5"], 2, "add --random"),
+        (["dense-128", "--set", "dropout=0..0.5"], 2, "add --trials"),
+        (["dense-128", "--set", "dropout=0", "--search", "best"], 2, "best"),
         (["dense-128", "--set", "dropout=0", "--device", "tpu"], 2, "tpu"),
         (["dense-128", "--set", "dropout=0", "--format", "xml"], 2, "xml"),
         (["dense-128", "--set", "dropout=0", "--data", "nowhere"], 3, "nowhere"),
+        (["--resume", "nowhere"], 2, "holds no sweep"),
+        (["dense-128", "--resume", "nowhere"], 2, "what it began with"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_before_anything_is_trained(

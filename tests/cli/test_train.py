@@ -170,11 +170,11 @@ def test_a_device_that_is_not_here_is_said_before_any_data_are_loaded(
 def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
     trained: Path, say: Say, monkeypatch: pytest.MonkeyPatch, verb: str, needed: str
 ) -> None:
-    from digitry.cli import train
+    from digitry.cli import options
 
     words = verb.replace("RUN", str(trained)).split()
     for module in needed.split():
-        monkeypatch.setattr(train, "find_spec", lambda name, gone=module: name != gone or None)
+        monkeypatch.setattr(options, "find_spec", lambda name, gone=module: name != gone or None)
         one_line(say(*words), 4, f"not here: {module}", "pip install 'digitry[train]'")
 
 
@@ -413,7 +413,7 @@ def test_compare_shows_runs_side_by_side(trained: Path, say: Say, tmp_path: Path
 def test_help_is_instant_and_loads_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['digitry', 'train', '--help']\n"
-        "from digitry.cli import main\n"
+        "from digitry.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'keras', 'matplotlib', 'numpy', 'scipy', 'sklearn', 'onnx'}\n"

@@ -120,7 +120,7 @@ def test_the_revisions_make_the_tables_that_the_code_works_with(url: str) -> Non
 
 def test_the_last_revision_is_the_one_that_the_code_names() -> None:
     config = Config()
-    config.set_main_option("script_location", "digitry.serving:migrations")
+    config.set_main_option("script_location", "digitry.corrections:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
 
 

@@ -242,10 +242,10 @@ def test_refusing_any_hostile_model_opens_connects_and_executes_nothing(
         paths.append(tmp_path / "files" / f"{len(paths)}.onnx")
         paths[-1].write_bytes(with_facts(model))
     code = (
-        "from digitry import artifact\n"
+        "from digitry.model.load import load_model\n"
         "from digitry.errors import ModelError\n"
         "def refuse(name):\n"
-        "    try: artifact.load(name)\n"
+        "    try: load_model(name)\n"
         "    except ModelError: return\n"
         "    raise SystemExit(f'{name} passed')\n"
         "refuse(sys.argv[1])\n"

@@ -197,10 +197,8 @@ def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
 def test_a_model_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
     import shutil
 
-    from digitry.model import artifact
-
     path = tmp_path / "model.onnx"
-    shutil.copy(Path(artifact.__file__).parent / "models" / "reader.onnx", path)
+    shutil.copy(Path(digitry.__file__).parent / "models" / "reader.onnx", path)
     assert digitry.read(pages("5"), model=path).model == "reader"
     path.write_bytes(b"no longer a model")
     with pytest.raises(ModelError):

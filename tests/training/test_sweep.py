@@ -1,10 +1,9 @@
-"""A sweep and its folder: what is trained, what is kept, and how it goes on."""
+"""A sweep and its folder: what is tried, what is kept, and how it goes on."""
 
-import csv
 import io
-import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,276 +12,403 @@ import pytest
 from rich.console import Console
 
 pytest.importorskip("torch")
+pytest.importorskip("optuna")
 
-from digitry.errors import DataError, UsageError
+import optuna
+from filelock import FileLock
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from digitry.errors import DataError, DigitryError, UsageError
 from digitry.training.data.dataset import Dataset, hold_out
 from digitry.training.datasets import load_dataset
 from digitry.training.evaluation import scores as evaluation
-from digitry.training.grid import Plan, parse_axes, plan_of
 from digitry.training.loop import train as engine
 from digitry.training.recipes import RECIPES
-from digitry.training.sweep import TABLE, Sweep, Trial, read_table, run_sweep
+from digitry.training.sweep import (
+    HELD_OUT,
+    JOURNAL,
+    LOCK,
+    Plan,
+    importances,
+    plan_in,
+    plan_of,
+    ranking,
+    run_sweep,
+)
 
-DENSE = replace(RECIPES["dense-128-128"], hidden=(16,))
+DENSE = replace(RECIPES["dense-128-128"], hidden=(8,), epochs=2)
+RATES = ("learning_rate=1e-4,1e-2",)
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return load_dataset("uci")
+    """Few digits, so that a training takes a tenth of a second."""
+    whole = load_dataset("uci")
+    return replace(whole, train=whole.train.take(np.arange(300)))
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return plan_of(DENSE, parse_axes(["learning_rate=1e-4,1e-2"]), seeds=2, epochs=2)
+def done(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("sweep") / "new"
+    study, interrupted = run_sweep(plan_of(DENSE, RATES, seeds=2), data, folder)
+    assert not interrupted
+    return folder, study
 
 
-@pytest.fixture(scope="module")
-def done(plan: Plan, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    return run_sweep(plan, data, tmp_path_factory.mktemp("sweep") / "new")
+def tried(study: Any) -> list[dict[str, Any]]:
+    """What came of the trials, in their order."""
+    return [t.user_attrs["result"] for t in sorted(ranking(study), key=lambda t: t.number)]
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / TABLE).read_text())))
+# --- what to try ----------------------------------------------------------------------------------
 
 
-def test_every_setting_is_trained_with_every_seed_and_stands_in_the_table(done: Sweep) -> None:
-    table = rows(done.folder)
-    assert [(row["setting"], row["learning_rate"], row["seed"]) for row in table] == [
-        ("1", "0.0001", "0"),
-        ("2", "0.01", "0"),
-        ("1", "0.0001", "1"),
-        ("2", "0.01", "1"),
+def test_values_stand_apart_by_comma_or_bar_and_layers_by_bar_alone() -> None:
+    texts = ["lr=1e-3,3e-3,1e-3", "hidden=128|256,128", "dropout=0.1..0.5", "batch_size=8..64"]
+    plan = plan_of(DENSE, texts, trials=3)
+    assert plan.search == "tpe"
+    assert plan.axes == {
+        "learning_rate": CategoricalDistribution(("1e-3", "3e-3")),
+        "hidden": CategoricalDistribution(("128", "256,128")),
+        "dropout": FloatDistribution(0.1, 0.5),
+        "batch_size": IntDistribution(8, 64, log=True),
+    }
+    assert plan_of(DENSE, ["hidden=256,128"]).points == [{"hidden": "256,128"}]
+
+
+def test_a_grid_is_every_combination_and_fewer_trials_are_some_of_them() -> None:
+    texts = ["learning_rate=1e-3,3e-3", "hidden=128|256,128"]
+    plan = plan_of(DENSE, texts)
+    assert plan.search == "grid"
+    assert [tuple(point.values()) for point in plan.points] == [
+        ("1e-3", "128"),
+        ("1e-3", "256,128"),
+        ("3e-3", "128"),
+        ("3e-3", "256,128"),
     ]
-    assert not done.interrupted
-    assert all(row["epochs"] == "2" and row["failure"] == "" for row in table)
-    assert read_table(done.folder / TABLE, done.plan) == done.trials
+    some = plan_of(DENSE, texts, trials=2).points
+    assert len(some) == 2 and some == plan_of(DENSE, texts, trials=3).points[:2]
+    assert plan_of(DENSE, texts, trials=9).trials == 4
+
+
+def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
+    assert plan_of(DENSE, ["dropout=0,0.2"]).recipe.validation == HELD_OUT
+    assert plan_of(RECIPES["dense-128"], ["dropout=0,0.2"]).recipe.validation == 0.2
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "words"),
+    [
+        ([], {}, "nothing to vary"),
+        (["learning_rate"], {}, "write field=value,value"),
+        (["learning_rate="], {}, "write field=value,value"),
+        (["lr=0.1,"], {}, "'lr=0.1,' is not a list"),
+        (["lr=1e-3", "learning_rate=1e-2"], {}, "given twice"),
+        (["seed=1,2"], {}, "--seeds"),
+        (["validation=0.1,0.2"], {}, "the same for all"),
+        (["distil=0,0.5"], {}, "the same for all"),
+        (["hidden=1..5"], {"trials": 2}, "not a range of hidden"),
+        (["optimizer=a..b"], {"trials": 2}, "not a range of optimizer"),
+        (["dropout=0.5..0.1"], {"trials": 2}, "low..high"),
+        (["dropout=0..inf"], {"trials": 2}, "low..high"),
+        (["batch_size=8..9.5"], {"trials": 2}, "low..high"),
+        (["learning_rate=0..1"], {"trials": 2}, "above 0"),
+        (["dropout=0..1.5"], {"trials": 2}, "dropout"),
+        (["depth=1,2"], {}, "no field 'depth'"),
+        (["depth=1..2"], {"trials": 2}, "no field 'depth'"),
+        (["learning_rate=1e-3,fast"], {}, "'fast'"),
+        (["dropout=0..0.5"], {}, "add --trials"),
+        (["dropout=0..0.5"], {"search": "grid", "trials": 2}, "dropout is a range"),
+        (["dropout=0.1"], {"search": "best"}, "'best'"),
+        (["dropout=0.1"], {"seeds": 0}, "1 to 10,000"),
+        (["dropout=0..0.5"], {"trials": 0}, "1 to 10,000"),
+        (["dropout=0.1,0.2"], {"seeds": 6000}, "12,000 trainings"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(
+    texts: list[str], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_of(DENSE, texts, **options)
+    assert words in str(caught.value)
+
+
+# --- what comes of it -----------------------------------------------------------------------------
 
 
 def test_it_is_judged_on_the_held_out_end_of_the_training_images(
-    done: Sweep, data: Dataset
+    done: tuple[Path, Any], data: Dataset
 ) -> None:
-    held = hold_out(data.train, DENSE.validation or 1 / 6)[1]
-    assert done.held_out == len(held)
-    recipe = replace(done.plan.recipe, learning_rate=0.01, seed=1)
+    assert [one["setting"] for one in tried(done[1])] == [
+        {"learning_rate": "1e-4"},
+        {"learning_rate": "1e-2"},
+    ]
+    recipe = replace(plan_in(done[0]).recipe, learning_rate=0.01, seed=1)
     trained = engine.train(recipe, data.train)
-    glyphs = held.images.astype(np.float32) / 255
-    said = np.asarray(trained.model.predict(glyphs, verbose=0))
+    held = hold_out(data.train, HELD_OUT)[1]
+    said = np.asarray(trained.model.predict(held.images.astype(np.float32) / 255, verbose=0))
     expected = evaluation.score(np.log(said), held.labels)
-    trial = next(trial for trial in done.trials if (trial.setting, trial.seed) == (1, 1))
-    assert trial.accuracy == pytest.approx(expected.accuracy)
-    assert trial.loss == pytest.approx(expected.loss, rel=1e-4)
-    assert trial.parameters == trained.model.count_params()
+    result = tried(done[1])[1]
+    # The second seed.
+    assert result["accuracies"][1] == pytest.approx(expected.accuracy)
+    assert (result["epochs"], result["failure"]) == (4, "")
+    assert result["parameters"] == trained.model.count_params()
 
 
-def test_the_best_comes_first_with_mean_spread_and_interval(done: Sweep) -> None:
-    best, other = done.ranking()
-    assert best.setting == {"learning_rate": "0.01"}
-    scores = [trial.accuracy for trial in best.trials if trial.accuracy is not None]
-    assert best.mean == pytest.approx(np.mean(scores))
-    assert best.spread == pytest.approx(np.std(scores, ddof=1))
-    assert best.mean is not None and other.mean is not None and best.mean > other.mean
-    # Student's t with one degree of freedom: 12.706.
-    half = 12.7062 * best.spread / np.sqrt(2)
-    assert best.interval == pytest.approx((max(0, best.mean - half), min(1, best.mean + half)))
+def test_the_best_mean_comes_first(done: tuple[Path, Any]) -> None:
+    best, other = ranking(done[1])
+    assert best.value == pytest.approx(np.mean(best.user_attrs["result"]["accuracies"]))
+    assert best.value > other.value
+    assert best.user_attrs["result"]["setting"] == {"learning_rate": "1e-2"}
 
 
 def test_a_finished_sweep_trains_nothing_again(
-    done: Sweep, data: Dataset, monkeypatch: pytest.MonkeyPatch
+    done: tuple[Path, Any], data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert run_sweep(done.plan, data, done.folder) == done
+    study, interrupted = run_sweep(plan_in(done[0]), data, done[0])
+    assert tried(study) == tried(done[1])
+    assert not interrupted
 
 
-def test_interrupted_it_keeps_what_is_finished_and_goes_on_where_it_was(
-    plan: Plan, data: Dataset, done: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_that_fails_is_kept_with_its_reason_and_the_others_go_on(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = engine.train, []
+    real = engine.train
 
-    def train(*given: Any, **named: Any) -> Any:
-        calls.append(given[0])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*given, **named)
+    def train(recipe: Any, *given: Any, **named: Any) -> Any:
+        if recipe.hidden == (2,):
+            raise DigitryError("takes more memory than cpu has", where="recipe")
+        if recipe.hidden == (3,):
+            raise RuntimeError("a kernel failed\nand more")
+        return real(recipe, *given, **named)
 
-    # Ctrl-C within the second training: the engine ends it early, and it does not count.
-    def interrupted(*given: Any, **named: Any) -> Any:
-        trained = real(*given, **named)
-        calls.append(given[0])
-        return replace(trained, interrupted=True) if len(calls) == 2 else trained
-
-    monkeypatch.setattr(engine, "train", interrupted)
-    first = run_sweep(plan, data, tmp_path)
-    assert first.interrupted
-    assert len(first.trials) == len(rows(tmp_path)) == 1
-
-    calls.clear()
     monkeypatch.setattr(engine, "train", train)
+    study, _ = run_sweep(plan_of(DENSE, ["hidden=2|3|4"]), data, tmp_path)
+    assert [one["failure"] for one in tried(study)] == [
+        "takes more memory than cpu has",
+        "a kernel failed",
+        "",
+    ]
+    assert ranking(study)[0].number == 2
+    assert ranking(study)[1].value is None
+    # It is not tried again.
+    assert len(run_sweep(plan_in(tmp_path), data, tmp_path)[0].get_trials()) == 3
+
+
+def test_a_training_without_data_ends_the_sweep_and_counts_for_nothing(
+    data: Dataset, tmp_path: Path
+) -> None:
+    none = replace(data, train=data.train.take(np.arange(0)))
+    with pytest.raises(DataError):
+        run_sweep(plan_of(DENSE, RATES), none, tmp_path)
+    study, _ = run_sweep(plan_of(DENSE, RATES), replace(data, sha256=none.sha256), tmp_path)
+    assert [one["failure"] for one in tried(study)] == ["", ""]
+
+
+def test_a_training_below_the_median_of_the_others_is_pruned(data: Dataset, tmp_path: Path) -> None:
+    recipe = replace(DENSE, epochs=4)
+    texts = ["learning_rate=0.01,0.011,0.012,0.013,0.014,1e-7"]
+    study, _ = run_sweep(plan_of(recipe, texts), data, tmp_path / "pruned")
+    last = ranking(study)[-1]
+    assert (last.state.name, last.user_attrs["result"]["epochs"]) == ("PRUNED", 2)
+    assert last.user_attrs["result"]["setting"] == {"learning_rate": "1e-7"}
+    study, _ = run_sweep(plan_of(recipe, texts, prune=False), data, tmp_path / "whole")
+    assert {trial.state.name for trial in ranking(study)} == {"COMPLETE"}
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_search_draws_the_same_settings_in_one_go_or_resumed(
+    data: Dataset, tmp_path: Path, search: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(DENSE, epochs=1)
+    texts = ["learning_rate=1e-4..1e-1", "batch_size=16..64", "optimizer=adam,rmsprop"]
+    plan = plan_of(recipe, texts, trials=11, search=search, prune=False)
+    whole = tried(run_sweep(plan, data, tmp_path / "whole")[0])
+    run_sweep(replace(plan, trials=4), data, tmp_path / "parts")
+    more, _ = run_sweep(plan_in(tmp_path / "parts", 11), data, tmp_path / "parts")
+    assert [one["setting"] for one in tried(more)] == [one["setting"] for one in whole]
+    assert len({tuple(one["setting"].values()) for one in whole}) > 8
+    rates = [float(one["setting"]["learning_rate"]) for one in whole]
+    assert all(1e-4 <= rate <= 1e-1 and rate == float(f"{rate:.3g}") for rate in rates)
+    # By the logarithm: evenly drawn, nine of ten would be above 0.01.
+    assert sum(rate < 1e-2 for rate in rates) >= 3
+    shares = importances(more)
+    assert set(shares) == set(plan.axes) and math.isclose(sum(shares.values()), 1)
+
+
+# --- the folder -----------------------------------------------------------------------------------
+
+
+def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_short(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls, plan = engine.train, [], plan_of(DENSE, ["hidden=4|5|6|7"])
+
+    def on_second(change: Callable[[Any], Any]) -> None:
+        calls.clear()
+
+        def train(*given: Any, **named: Any) -> Any:
+            calls.append(given)
+            trained = real(*given, **named)
+            return change(trained) if len(calls) == 2 else trained
+
+        monkeypatch.setattr(engine, "train", train)
+
+    # Ctrl-C within the second training: it is ended early, and does not count.
+    on_second(lambda trained: replace(trained, interrupted=True))
+    study, interrupted = run_sweep(plan, data, tmp_path)
+    assert interrupted and len(ranking(study)) == 1
+
+    def twice(trained: Any) -> Any:
+        raise KeyboardInterrupt
+
+    # Twice Ctrl-C, in the training after the one that was tried again.
+    on_second(twice)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan, data, tmp_path)
-    assert len(rows(tmp_path)) == 2
 
     # Ctrl-C when nothing of a training is left to end: it counts, and is the last.
     monkeypatch.setattr(
         engine, "train", lambda *given, **named: replace(real(*given, **named), told_to_stop=True)
     )
-    assert run_sweep(plan, data, tmp_path).interrupted
-    assert len(rows(tmp_path)) == 3
+    study, interrupted = run_sweep(plan, data, tmp_path)
+    assert interrupted and len(ranking(study)) == 3
 
     monkeypatch.setattr(engine, "train", real)
-    text = io.StringIO()
-    whole = run_sweep(plan, data, tmp_path, console=Console(file=text, width=120))
-    assert "3 of 4 trainings are done already" in text.getvalue()
-    assert not whole.interrupted
-    scores = [(trial.setting, trial.seed, trial.accuracy) for trial in whole.trials]
-    assert scores == [(trial.setting, trial.seed, trial.accuracy) for trial in done.trials]
+    said = io.StringIO()
+    study, interrupted = run_sweep(plan, data, tmp_path, console=Console(file=said, width=120))
+    assert not interrupted
+    assert [one["setting"]["hidden"] for one in tried(study)] == ["4", "5", "6", "7"]
+    assert "4/4  hidden=7" in said.getvalue()
+
+
+def test_the_trial_of_a_dead_process_is_tried_again_and_that_of_a_living_one_is_not(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(DENSE, ["hidden=4|5|6"])
+    real = engine.train
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Died
+
+    # As `kill -9` leaves it: the trial at work, and nobody holding the lock of its process.
+    monkeypatch.setattr(engine, "train", die)
+    with monkeypatch.context() as patch, pytest.raises(Died):
+        patch.setattr("digitry.training.sweep._give_up", lambda *_: None)
+        run_sweep(plan, data, tmp_path)
+    monkeypatch.setattr(engine, "train", real)
+    (left,) = tmp_path.glob(f"{LOCK}-*")
+    with FileLock(left):
+        study, _ = run_sweep(plan, data, tmp_path)
+        assert [one["setting"]["hidden"] for one in tried(study)] == ["5", "6"]
+    study, _ = run_sweep(plan, data, tmp_path)
+    assert [one["setting"]["hidden"] for one in tried(study)] == ["5", "6", "4"]
+    assert not list(tmp_path.glob(f"{LOCK}-*"))
+
+
+def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_again(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(DENSE, ["hidden=4|5"])
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "tell", die)
+        run_sweep(plan, data, tmp_path)
+    study, _ = run_sweep(plan, data, tmp_path)
+    assert {trial.state.name for trial in ranking(study)} == {"COMPLETE"}
+    assert [one["setting"]["hidden"] for one in tried(study)] == ["4", "5"]
 
 
 def test_another_sweep_in_the_same_folder_is_refused(
-    done: Sweep, data: Dataset, tmp_path: Path
+    done: tuple[Path, Any], data: Dataset, tmp_path: Path
 ) -> None:
-    before = (done.folder / TABLE).read_bytes()
-    for other in (
-        plan_of(DENSE, parse_axes(["learning_rate=1e-4"]), seeds=2, epochs=2),
-        plan_of(DENSE, parse_axes(["learning_rate=1e-4,1e-2"]), seeds=3, epochs=2),
-        plan_of(DENSE, parse_axes(["learning_rate=1e-4,1e-2"]), seeds=2, epochs=3),
+    folder = done[0]
+    before = (folder / JOURNAL).read_bytes()
+    for other, what in (
+        (plan_of(DENSE, ["learning_rate=1e-4"], seeds=2), "settings"),
+        (plan_of(DENSE, RATES, seeds=3), "seeds"),
+        (plan_of(replace(DENSE, epochs=3), RATES, seeds=2), "recipe"),
     ):
-        with pytest.raises(UsageError, match="another sweep"):
-            run_sweep(other, data, done.folder)
+        with pytest.raises(UsageError, match=f"another sweep: its {what} differ"):
+            run_sweep(other, data, folder)
     with pytest.raises(UsageError, match="its data differ"):
-        run_sweep(done.plan, replace(data, sha256="0" * 64), done.folder)
-    assert (done.folder / TABLE).read_bytes() == before
+        run_sweep(plan_in(folder), replace(data, sha256="0" * 64), folder)
+    assert (folder / JOURNAL).read_bytes() == before
     (tmp_path / "letter.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty"):
-        run_sweep(done.plan, data, tmp_path)
-    with pytest.raises(UsageError, match="is a file"):
-        run_sweep(done.plan, data, tmp_path / "letter.txt")
+    with pytest.raises(UsageError, match="holds no sweep"):
+        run_sweep(plan_in(folder), data, tmp_path)
+    with pytest.raises(UsageError, match="holds no sweep"):
+        plan_in(tmp_path)
+    with pytest.raises(DigitryError, match="cannot be written"):
+        run_sweep(plan_in(folder), data, tmp_path / "letter.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def with_first(column: str, value: str, text: str) -> str:
-    """Give the table with another value in a column of its first line."""
-    rows = list(csv.reader(io.StringIO(text)))
-    rows[1][rows[0].index(column)] = value
-    return "".join(",".join(row) + "\n" for row in rows)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text.replace("0.0001", "0.5"),
-        lambda text: text.replace("seed", "sead"),
-        lambda text: text[:-20],
-        lambda text: text + "9,0.1,0,0.9,0.1,2,100,1.0,\n",
-        lambda text: text.replace(",2,", ",two,"),
-        lambda text: text + '"',
-        # Numbers that no training gives: they would win, or break the arithmetic.
-        *(partial(with_first, "accuracy", value) for value in ("1.7", "-0.1", "nan", "inf", "")),
-        partial(with_first, "loss", "nan"),
-        partial(with_first, "parameters", "-5"),
-        partial(with_first, "seconds", "-1"),
-        partial(with_first, "failure", "failed: by hand"),
-        lambda text: text + text.splitlines()[1] + "\n",
-    ],
-)
-def test_a_damaged_table_is_named_and_left_alone(
-    done: Sweep, data: Dataset, tmp_path: Path, damage: Any
+def test_half_a_line_that_a_killed_process_left_is_taken_away(
+    done: tuple[Path, Any], data: Dataset, tmp_path: Path
 ) -> None:
-    for name in ("sweep.json", TABLE):
-        (tmp_path / name).write_bytes((done.folder / name).read_bytes())
-    (tmp_path / TABLE).write_text(damage((tmp_path / TABLE).read_text()))
-    before = (tmp_path / TABLE).read_bytes()
-    with pytest.raises(DataError) as caught:
-        run_sweep(done.plan, data, tmp_path)
-    assert TABLE in str(caught.value) and "line" in str(caught.value)
-    assert (tmp_path / TABLE).read_bytes() == before
+    whole = (done[0] / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + b'{"op_code":')
+    plan: Plan = plan_in(tmp_path)
+    assert tried(run_sweep(plan, data, tmp_path)[0]) == tried(done[1])
 
 
-def test_a_table_that_is_no_text_or_has_lost_its_plan_is_named(
-    done: Sweep, data: Dataset, tmp_path: Path
+@pytest.mark.parametrize("damage", [b"{\n", b"\xb7\x00\xff\n", b"1\n", b'{"op_code":4}\n'])
+def test_a_damaged_journal_is_named_and_left_alone(
+    done: tuple[Path, Any], data: Dataset, tmp_path: Path, damage: bytes
 ) -> None:
-    (tmp_path / TABLE).write_bytes((done.folder / TABLE).read_bytes())
-    with pytest.raises(DataError, match=r"sweep\.json: is missing beside runs\.csv; put it back"):
-        run_sweep(done.plan, data, tmp_path)
-    (tmp_path / "sweep.json").write_bytes((done.folder / "sweep.json").read_bytes())
-    (tmp_path / TABLE).write_bytes(b"\xb7\x00\xff")
-    with pytest.raises(DataError, match=r"runs\.csv: is no text; name a new folder"):
-        run_sweep(done.plan, data, tmp_path)
-
-
-def test_a_damaged_plan_is_named(done: Sweep, data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_text("{")
-    with pytest.raises(DataError, match=r"sweep\.json"):
-        run_sweep(done.plan, data, tmp_path)
-    (tmp_path / "sweep.json").write_text(json.dumps([1]))
-    with pytest.raises(UsageError, match="another sweep"):
-        run_sweep(done.plan, data, tmp_path)
+    spoilt = (done[0] / JOURNAL).read_bytes() + damage
+    (tmp_path / JOURNAL).write_bytes(spoilt)
+    with pytest.raises(DataError, match=rf"{JOURNAL}: is damaged; name a new folder"):
+        run_sweep(plan_in(done[0]), data, tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes() == spoilt
 
 
 def test_each_training_is_told_to_the_trackers(
-    plan: Plan, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    real = engine.train
+    real, plan = engine.train, plan_of(DENSE, RATES)
     cut = iter([False, True])
-
-    def train(*given: Any, **named: Any) -> Any:
-        trained = real(*given, **named)
-        return replace(trained, interrupted=next(cut))
-
     # The second is cut short, and begins anew when the sweep goes on: no epoch is there twice.
-    monkeypatch.setattr(engine, "train", train)
+    monkeypatch.setattr(
+        engine, "train", lambda *g, **n: replace(real(*g, **n), interrupted=next(cut))
+    )
     run_sweep(plan, data, tmp_path, log=["tensorboard"])
     monkeypatch.setattr(engine, "train", real)
-    done = run_sweep(plan, data, tmp_path, log=["tensorboard"])
-    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
-    assert len(folders) == len(done.trials) == 4
-    for trial in done.trials:
-        (name,) = [
-            f"{key}={value}-seed-{trial.seed}"
-            for key, value in plan.settings[trial.setting].items()
-        ]
+    study, _ = run_sweep(plan, data, tmp_path, log=["tensorboard"])
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["0-learning_rate=1e-4-seed-0", "2-learning_rate=1e-2-seed-0"]
+    for trial, name in zip(sorted(ranking(study), key=lambda t: t.number), folders, strict=True):
         found = events.EventAccumulator(str(tmp_path / name / "tensorboard/validation")).Reload()
         accuracies = [event.value for event in found.Scalars("epoch_accuracy")]
-        assert len(accuracies) == trial.epochs
-        assert accuracies[-1] == pytest.approx(trial.accuracy)
+        assert len(accuracies) == DENSE.epochs
+        assert accuracies[-1] == pytest.approx(trial.value)
 
 
-def test_a_training_that_fails_is_noted_and_the_others_go_on(data: Dataset, tmp_path: Path) -> None:
-    conv = replace(RECIPES["reader"], augment="none", averaging=0.0, schedule="constant", epochs=1)
-    # Four poolings leave nothing of 28 pixels.
-    few = replace(data, train=data.train.take(np.arange(200)))
-    plan = plan_of(conv, parse_axes(["hidden=1,2,4,8,16,32|2"]), epochs=1)
-    found = run_sweep(plan, few, tmp_path)
-    best, failed = found.ranking()
-    assert best.setting == {"hidden": "2"}
-    assert best.failed == 0
-    assert failed.mean is None
-    assert failed.failed == 1
-    assert failed.trials[0].failure.startswith("failed: ")
-    assert read_table(tmp_path / TABLE, plan) == found.trials
-
-
-def test_settings_that_failed_once_come_last_and_one_seed_has_no_interval() -> None:
-    plan = plan_of(DENSE, parse_axes(["dropout=0,0.1,0.2"]), seeds=2)
-    trials = (
-        Trial(0, 0, 0.99, 0.1, 2, 100, 1.0),
-        Trial(0, 1, None, None, 0, 0, 1.0, "failed: the loss is nan"),
-        Trial(1, 0, 0.90, 0.2, 2, 100, 1.0),
-        Trial(2, 0, 0.95, 0.2, 2, 100, 1.0),
-    )
-    found = Sweep(folder=Path(), plan=plan, data="uci", held_out=10, trials=trials)
-    assert [one.setting["dropout"] for one in found.ranking()] == ["0.2", "0.1", "0.0"]
-    assert found.ranking()[0].interval is None
-    assert found.ranking()[0].to_dict()["accuracies"] == [0.95]
-
-
-def test_the_picture_is_drawn(done: Sweep, tmp_path: Path) -> None:
+def test_the_picture_is_drawn(done: tuple[Path, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 
     from digitry.training.report.sweep_plot import write_sweep
 
-    with Image.open(write_sweep(replace(done, folder=tmp_path))) as picture:
-        assert min(picture.size) > 300
-    with pytest.raises(DataError, match="no training has a result"):
-        write_sweep(replace(done, folder=tmp_path, trials=()))
+    ranges = plan_of(DENSE, ["learning_rate=1e-4..1e-1", "dropout=0,0.5"], trials=12)
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
+    for number in range(12):
+        trial = study.ask(ranges.axes)
+        trial.report(0.5, 1)
+        if number % 4 == 3:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, 0.9 + number / 1000)
+    for drawn, plan in ((done[1], plan_in(done[0])), (study, ranges)):
+        with Image.open(write_sweep(drawn, plan, tmp_path)) as picture:
+            assert min(picture.size) > 300

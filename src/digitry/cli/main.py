@@ -1,5 +1,6 @@
 """Run the command line: exit codes, errors in one line, output that cannot be written."""
 
+import errno
 import io
 import os
 import signal
@@ -72,12 +73,12 @@ class _Output(io.FileIO):
     def write(self, content: "Buffer", /) -> int:
         try:
             return super().write(content)
-        except BrokenPipeError as error:
-            # Nothing is left to say, and nobody to hear it.
-            gone = _OutputError("")
-            gone.exit_code = 1
-            raise gone from error
         except OSError as error:
+            if error.errno in (errno.EPIPE, errno.EINVAL):
+                # The pipe is closed (Windows calls it an invalid argument): exit quietly.
+                gone = _OutputError("")
+                gone.exit_code = 1
+                raise gone from error
             raise _OutputError(
                 f"cannot be written ({error.strerror})",
                 where="standard output",

@@ -34,11 +34,12 @@ KERAS = ("keras", "torch", "h5py")
 """What it takes to load and save a Keras model."""
 
 
-def require_training(*modules: str) -> None:
-    """See that what a verb imports of the extra `train` is installed, before anything is begun.
+def require_training(*modules: str, extra: str = "train") -> None:
+    """See that what a verb imports of an extra is installed, before anything is begun.
 
     Args:
         modules: their names as they are imported.
+        extra: what brings them.
 
     Raises:
         UnavailableError: one is missing.
@@ -46,8 +47,8 @@ def require_training(*modules: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise UnavailableError(
-            f"this needs the extra `train`; not here: {', '.join(missing)}",
-            remedy="pip install 'digitry[train]'",
+            f"this needs the extra `{extra}`; not here: {', '.join(missing)}",
+            remedy=f"pip install 'digitry[{extra}]'",
         )
 
 

@@ -158,15 +158,14 @@ def _p_value(p: float) -> str:
 
 def model_facts(loaded: Any) -> dict[str, Any]:
     """Give all that a model file says, and its size, as JSON has it."""
-    from dataclasses import asdict
 
-    facts = asdict(loaded.metadata)
+    facts = loaded.metadata.to_dict()
     facts["labels"] = list(loaded.metadata.labels)
     facts["risk_coverage"] = [list(row) for row in loaded.metadata.risk_coverage]
     facts["calibration"] = None
     if loaded.calibration is not None:
         # Its temperature and curve stand above, since they are what is read with.
-        facts["calibration"] = asdict(loaded.calibration)
+        facts["calibration"] = loaded.calibration.to_dict()
         del facts["calibration"]["temperature"], facts["calibration"]["risk_coverage"]
     return {**facts, "source": loaded.source, "bytes": len(loaded.onnx), "sha256": loaded.sha256}
 

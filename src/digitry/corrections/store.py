@@ -20,6 +20,7 @@ from digitry.corrections import migrations
 from digitry.errors import DigitryError, UnavailableError, UsageError
 from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
 from digitry.places import corrections_file
+from digitry.plain import Plain
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Row, Table
@@ -90,7 +91,7 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Stats:
+class Stats(Plain):
     """How many corrections hold, and what they say.
 
     Attributes:
@@ -106,10 +107,6 @@ class Stats:
     labels: dict[str, int]
     confusions: tuple[tuple[int, str, int], ...]
     agreeing: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {**asdict(self), "confusions": [list(row) for row in self.confusions]}
 
 
 class Corrections:

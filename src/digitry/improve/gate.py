@@ -19,14 +19,15 @@ small losses add up to a large one.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
 from digitry.model.artifact import Artifact
+from digitry.plain import Plain
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
@@ -82,7 +83,7 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Plain):
     """What the gate found.
 
     Attributes:
@@ -111,15 +112,6 @@ class Verdict:
     gained: int
     lost: int
     p_value: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {
-            **asdict(self),
-            "reasons": list(self.reasons),
-            "recalls_before": list(self.recalls_before),
-            "recalls_after": list(self.recalls_after),
-        }
 
     @property
     def scores(self) -> dict[str, float]:

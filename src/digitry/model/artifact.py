@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from digitry import files
 from digitry.errors import ModelError
 from digitry.model.calibration_file import Calibration
 from digitry.model.onnx_check import MAX_BYTES, checked_facts, graph_sha256
+from digitry.plain import Plain
 
 FORMAT_VERSION = 1
 GLYPH_VERSION = 2
@@ -30,7 +31,7 @@ NOT_A_DIGIT = "not a digit"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metadata:
+class Metadata(Plain):
     """What a model file says about itself.
 
     Attributes:
@@ -110,7 +111,7 @@ class Artifact:
         """The sha256 of all that decides how an image is read: the file, and its calibration."""
         if self.calibration is None:
             return self.sha256
-        facts = json.dumps(asdict(self.calibration), sort_keys=True)
+        facts = json.dumps(self.calibration.to_dict(), sort_keys=True)
         return hashlib.sha256((self.sha256 + facts).encode()).hexdigest()
 
 
@@ -130,7 +131,7 @@ def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
     model = onnx.load_model_from_string(onnx_model)
     facts = {
         "format": FORMAT_VERSION,
-        **asdict(metadata),
+        **metadata.to_dict(),
         "graph_sha256": graph_sha256(onnx_model),
     }
     del model.metadata_props[:]
@@ -169,27 +170,13 @@ def parse(content: bytes, *, source: str) -> Artifact:
 
 def _metadata(facts: dict[str, Any]) -> Metadata:
     try:
-        for name, kind in _PLAIN.items():
-            if not isinstance(facts[name], kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
-        if not all(math.isfinite(number) for row in facts["risk_coverage"] for number in row):
+        metadata = Metadata.from_dict(facts)
+        numbers = (number for row in metadata.risk_coverage for number in row)
+        if not all(map(math.isfinite, numbers)):
             raise ValueError("risk_coverage is not finite")
-        return Metadata(
-            **{f.name: facts[f.name] for f in fields(Metadata) if f.name not in _TYPED},
-            labels=tuple(str(label) for label in facts["labels"]),
-            glyph_version=int(facts["glyph_version"]),
-            temperature=float(facts["temperature"]),
-            risk_coverage=tuple(
-                (float(threshold), float(error), float(coverage))
-                for threshold, error, coverage in facts["risk_coverage"]
-            ),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return metadata
+    except ValueError as error:
         raise ModelError(
-            f"has metadata that cannot be read ({type(error).__name__}: {error})",
+            f"has metadata that cannot be read ({error})",
             remedy="export it again with digitry",
         ) from error
-
-
-_TYPED = ("labels", "glyph_version", "temperature", "risk_coverage")
-_PLAIN = {"name": str, "recipe": dict, "data": dict, "scores": dict, "created": str, "digitry": str}

@@ -11,13 +11,14 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from digitry import files
 from digitry.errors import DigitryError, ModelError, UnavailableError
 from digitry.places import user_models
+from digitry.plain import Plain
 
 FORMAT_VERSION = 1
 SUFFIX = ".calibration.json"
@@ -28,7 +29,7 @@ REMEDY = "run `digitry calibrate` again, or take it away with --remove"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class Calibration(Plain):
     """Temperature and thresholds of one model for one source of images.
 
     Attributes:
@@ -65,6 +66,8 @@ class Calibration:
             raise ModelError(f"has the temperature {self.temperature}", remedy=REMEDY)
         if not 0 <= self.digits <= self.images:
             raise ModelError(f"counts {self.digits} digits in {self.images} images", remedy=REMEDY)
+        if not all(math.isfinite(score) for score in self.scores.values()):
+            raise ModelError("has a score that is not finite", remedy=REMEDY)
         thresholds = [row[0] for row in self.risk_coverage]
         if len(thresholds) > MAX_ROWS or thresholds != sorted(thresholds):
             raise ModelError("has a risk-coverage curve out of order or too long", remedy=REMEDY)
@@ -128,7 +131,7 @@ def save(path: Path | None, calibration: Calibration) -> Path:
         raise UnavailableError(
             "this user has no home to keep a calibration in", remedy="name a folder: DIGITRY_MODELS"
         )
-    files.write_json(path, {"format": FORMAT_VERSION, **asdict(calibration)})
+    files.write_json(path, {"format": FORMAT_VERSION, **calibration.to_dict()})
     return path
 
 
@@ -162,35 +165,10 @@ def _parsed(content: bytes) -> Calibration:
         raise ModelError(f"is no calibration of format {FORMAT_VERSION}", remedy=REMEDY)
     if facts.keys() != names:
         raise ModelError("lacks fields, or has unknown ones", remedy=REMEDY)
-    rows, scores = facts["risk_coverage"], facts["scores"]
-    sound = (
-        all(isinstance(facts[name], str) for name in _TEXTS)
-        and all(type(facts[name]) is int for name in ("images", "digits"))
-        and _is_number(facts["temperature"])
-        and isinstance(rows, list)
-        and all(isinstance(row, list) and len(row) == 3 for row in rows)
-        and all(_is_number(share) for row in rows for share in row)
-        and isinstance(scores, dict)
-        and all(_is_number(score) for score in scores.values())
-    )
-    if not sound:
-        raise ModelError("has a field of a wrong type", remedy=REMEDY)
-    return Calibration(
-        **{name: facts[name] for name in (*_TEXTS, "images", "digits")},
-        temperature=float(facts["temperature"]),
-        risk_coverage=tuple((float(a), float(b), float(c)) for a, b, c in rows),
-        scores={name: float(score) for name, score in scores.items()},
-    )
-
-
-_TEXTS = ("model_sha256", "source", "data_sha256", "created", "digitry")
-
-
-def _is_number(value: Any) -> bool:
-    # Not bool, which is an int; not a whole number of a thousand digits, which no float can hold.
-    if type(value) not in (int, float):
-        return False
-    return abs(value) <= 1e12 and math.isfinite(value)
+    try:
+        return Calibration.from_dict(facts)
+    except ValueError as error:
+        raise ModelError(f"{error}", remedy=REMEDY) from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """What a reading is: frozen values with their units, to JSON and back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
+
+from digitry.plain import Plain
 
 REJECTED = "?"
 """How a refused digit stands in a text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class Box(Plain):
     """A rectangle on the upright image, in its pixels: left, top, width, height."""
+
+    plain_as_list: ClassVar[bool] = True
 
     x: int
     y: int
@@ -38,7 +41,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Digit:
+class Digit(Plain):
     """One digit that was found.
 
     Attributes:
@@ -63,20 +66,9 @@ class Digit:
         """The digit as it stands in a text."""
         return REJECTED if self.value is None else str(self.value)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {
-            "value": self.value,
-            "confidence": self.confidence,
-            "box": self.box.to_list(),
-            "line": self.line,
-            "alternatives": [list(pair) for pair in self.alternatives],
-            "reason": self.reason,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Line(Plain):
     """A run of digits that belong together, left to right.
 
     Attributes:
@@ -89,13 +81,9 @@ class Line:
     confidence: float
     box: Box
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {"text": self.text, "confidence": self.confidence, "box": self.box.to_list()}
-
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Plain):
     """What was read from one image.
 
     Attributes:
@@ -123,59 +111,3 @@ class Reading:
     digits: tuple[Digit, ...]
     model: str
     ms: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {
-            "source": self.source,
-            "text": self.text,
-            "confidence": self.confidence,
-            "rejected": self.rejected,
-            "reason": self.reason,
-            "width": self.width,
-            "height": self.height,
-            "inverted": self.inverted,
-            "lines": [line.to_dict() for line in self.lines],
-            "digits": [digit.to_dict() for digit in self.digits],
-            "model": self.model,
-            "ms": self.ms,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
-        """Rebuild a reading from its JSON form.
-
-        Raises:
-            KeyError, TypeError, ValueError: `data` has another form.
-        """
-        return cls(
-            **{
-                key: data[key]
-                for key in (
-                    "source",
-                    "text",
-                    "confidence",
-                    "rejected",
-                    "reason",
-                    "width",
-                    "height",
-                    "inverted",
-                    "model",
-                    "ms",
-                )
-            },
-            lines=tuple(
-                Line(line["text"], line["confidence"], Box(*line["box"])) for line in data["lines"]
-            ),
-            digits=tuple(
-                Digit(
-                    value=digit["value"],
-                    confidence=digit["confidence"],
-                    box=Box(*digit["box"]),
-                    line=digit["line"],
-                    alternatives=tuple((int(value), p) for value, p in digit["alternatives"]),
-                    reason=digit["reason"],
-                )
-                for digit in data["digits"]
-            ),
-        )

@@ -3,12 +3,14 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
+
+from digitry.plain import Plain
 
 
 @dataclass(frozen=True)
-class Epoch:
+class Epoch(Plain):
     """What one pass over the training images gave.
 
     Attributes:
@@ -36,12 +38,12 @@ def from_rows(rows: Iterable[dict[str, Any]]) -> tuple[Epoch, ...]:
     Raises:
         TypeError: a row has other fields.
     """
-    return tuple(Epoch(**row) for row in rows)
+    return tuple(Epoch.from_dict(row) for row in rows)
 
 
 def to_rows(epochs: Iterable[Epoch]) -> list[dict[str, Any]]:
     """Give the JSON form."""
-    return [asdict(epoch) for epoch in epochs]
+    return [epoch.to_dict() for epoch in epochs]
 
 
 def to_csv(epochs: Iterable[Epoch]) -> str:

@@ -191,7 +191,7 @@ def test_mlflow_is_not_loaded_unless_it_is_asked_for() -> None:
 
     code = (
         "import sys\n"
-        "from digitry.training import tracking\n"
+        "from digitry.training.loop import trackers as tracking\n"
         "assert not {'mlflow', 'tensorboard', 'torch.utils.tensorboard'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

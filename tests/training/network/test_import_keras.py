@@ -23,9 +23,9 @@ def test_keras_comes_without_what_it_imports_on_the_chance() -> None:
     heavy = answers(
         """
         import sys
-        from digitry.training import lean
-        lean.import_keras()
-        from digitry.training import engine
+        from digitry.training.network import import_keras
+        import_keras.import_keras()
+        from digitry.training.loop import train as engine
         print("keras" in sys.modules)
         print(*[name for name in ("sklearn", "jax", "matplotlib", "torch._dynamo") if name in sys.modules])
         """
@@ -37,8 +37,8 @@ def test_what_was_hidden_is_found_afterwards() -> None:
     pytest.importorskip("sklearn")
     found = answers(
         """
-        from digitry.training import lean
-        lean.import_keras()
+        from digitry.training.network import import_keras
+        import_keras.import_keras()
         import sklearn.base, matplotlib.figure, torch._dynamo
         print(hasattr(torch._dynamo, "optimize"), sklearn.base.BaseEstimator.__name__)
         """
@@ -51,10 +51,10 @@ def test_a_step_is_recorded_without_the_compiler() -> None:
         """
         import sys
         import numpy as np
-        from digitry.training import lean
-        lean.import_keras()
+        from digitry.training.network import import_keras
+        import_keras.import_keras()
         from digitry.training.loop.train import train
-        from digitry.training.data.formats import Split
+        from digitry.training.data.dataset import Split
         from digitry.training.recipes import Recipe
         split = Split(np.zeros((40, 28, 28), np.uint8), np.arange(40, dtype=np.uint8) % 10)
         train(Recipe(name="tiny", hidden=(8,), batch_size=16, epochs=1), split, device="cpu")
@@ -70,8 +70,8 @@ def test_a_keras_that_is_there_stays_whole() -> None:
         import os
         os.environ["KERAS_BACKEND"] = "torch"
         import keras
-        from digitry.training import lean
-        lean.import_keras()
+        from digitry.training.network import import_keras
+        import_keras.import_keras()
         import keras as again
         print(again is keras)
         """
@@ -83,11 +83,11 @@ def test_a_keras_that_cannot_do_without_is_left_to_be_imported_whole() -> None:
     whole = answers(
         """
         import sys
-        from digitry.training import lean
-        lean._UNASKED += ("absl",)
-        lean.import_keras()
-        from digitry.training import architectures
-        print(architectures.keras.__version__ != "", "absl" in sys.modules)
+        from digitry.training.network import import_keras
+        import_keras._UNASKED += ("absl",)
+        import_keras.import_keras()
+        from digitry.training.network import build
+        print(build.keras.__version__ != "", "absl" in sys.modules)
         """
     )
     assert whole == ["True", "True"]

@@ -51,7 +51,7 @@ def upgrade(connection: "Connection") -> None:
         ) from error
 
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", "digitry.serving:migrations")
+    config.set_main_option("script_location", "digitry.corrections:migrations")
     found = _revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:

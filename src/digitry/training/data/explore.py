@@ -4,14 +4,13 @@ Distances are between images scaled to unit length, so that pen pressure and sca
 matter: 0 = the same drawing, sqrt(2) = no ink in common.
 """
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from digitry.plain import Plain
 from digitry.training.data.dataset import Bytes, Dataset
 from digitry.training.data.formats import light_ground
 
@@ -79,7 +78,7 @@ class Odd:
 
 
 @dataclass(frozen=True)
-class Exploration:
+class Exploration(Plain):
     """The findings.
 
     Attributes:
@@ -112,10 +111,6 @@ class Exploration:
     conflicts: tuple[Pair, ...]
     leaks: tuple[Pair, ...]
     odd: tuple[Odd, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return dataclasses.asdict(self)
 
 
 def explore(dataset: Dataset) -> Exploration:

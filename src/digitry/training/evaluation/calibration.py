@@ -3,14 +3,13 @@
 numpy alone: this runs at the end of every training and must cost nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
+from digitry.plain import Plain
 from digitry.reading.classifier import softmax
 
 COOLEST, HOTTEST = 0.2, 10.0
@@ -27,7 +26,7 @@ DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(Plain):
     """The images whose confidence lies in (low, high].
 
     Attributes:
@@ -42,21 +41,6 @@ class Bin:
     count: int
     confidence: float | None
     accuracy: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Bin":
-        """Rebuild a bin from its JSON form.
-
-        Raises:
-            KeyError: `data` has another form.
-        """
-        return cls(
-            *(data[name] for name in ("low", "high", "count", "confidence", "accuracy")),
-        )
 
 
 def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:

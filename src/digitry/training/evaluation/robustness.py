@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from digitry.errors import DataError
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
+from digitry.plain import Plain
 from digitry.reading.classifier import Classifier
 from digitry.training.data.dataset import Split
 from digitry.training.evaluation.calibration import DIGITS
@@ -38,7 +39,7 @@ to the (n,) digits that it would name if it had to."""
 
 
 @dataclass(frozen=True, slots=True)
-class CorruptionScore:
+class CorruptionScore(Plain):
     """How one corruption is borne.
 
     Attributes:
@@ -61,7 +62,7 @@ class CorruptionScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Robustness:
+class Robustness(Plain):
     """How spoiled pictures are borne.
 
     Attributes:
@@ -88,41 +89,11 @@ class Robustness:
     corruptions: tuple[CorruptionScore, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {
-            **asdict(self),
-            "interval": list(self.interval),
-            "corruptions": [
-                {
-                    "name": one.name,
-                    "mean_error": one.mean,
-                    "errors": list(one.errors),
-                    "refused": list(one.refused),
-                    "forced": list(one.forced),
-                }
-                for one in self.corruptions
-            ],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Robustness":
-        """Rebuild it from its JSON form.
-
-        Raises:
-            KeyError, TypeError, ValueError: `data` has another form.
-        """
-        low, high = data["interval"]
-        plain = ("count", "seed", "clean_error", "mean_error", "refused", "forced_error")
-        return cls(
-            **{name: data[name] for name in (*plain, "published_error")},
-            interval=(low, high),
-            corruptions=tuple(
-                CorruptionScore(
-                    one["name"], *(tuple(one[name]) for name in ("errors", "refused", "forced"))
-                )
-                for one in data["corruptions"]
-            ),
-        )
+        """Return the plain form, with the mean error of each corruption."""
+        found = super().to_dict()
+        for row, one in zip(found["corruptions"], self.corruptions, strict=True):
+            row["mean_error"] = one.mean
+        return found
 
 
 def robustness(

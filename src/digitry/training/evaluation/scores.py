@@ -6,10 +6,10 @@ What is measured is the shipped file, run by the code that reads: never the mode
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from digitry.errors import DataError
 from digitry.model.artifact import NOT_A_DIGIT, Artifact
 from digitry.model.load import load_model
+from digitry.plain import Plain
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.evaluation import calibration
 from digitry.training.evaluation.calibration import DIGITS, Bin
@@ -30,7 +31,7 @@ Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
-class ClassScore:
+class ClassScore(Plain):
     """How well one digit is read.
 
     Attributes:
@@ -49,7 +50,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Plain):
     """How good a model is on one set of labelled images.
 
     Attributes:
@@ -71,11 +72,16 @@ class Evaluation:
             what models that cannot refuse are measured by; None for those.
     """
 
-    count: int
     loss: float
     accuracy: float
     interval: tuple[float, float]
     ece: float
+    count: int
+    disputed: int = 0
+    accuracy_undisputed: float | None = None
+    interval_undisputed: tuple[float, float] | None = None
+    refused: float = 0.0
+    accuracy_forced: float | None = None
     temperature: float
     calibrated_loss: float
     calibrated_ece: float
@@ -83,70 +89,6 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[Bin, ...]
     calibrated_reliability: tuple[Bin, ...] = ()
-    disputed: int = 0
-    accuracy_undisputed: float | None = None
-    interval_undisputed: tuple[float, float] | None = None
-    refused: float = 0.0
-    accuracy_forced: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "interval": list(self.interval),
-            "ece": self.ece,
-            "count": self.count,
-            "disputed": self.disputed,
-            "accuracy_undisputed": self.accuracy_undisputed,
-            "interval_undisputed": self.interval_undisputed and list(self.interval_undisputed),
-            "refused": self.refused,
-            "accuracy_forced": self.accuracy_forced,
-            "temperature": self.temperature,
-            "calibrated_loss": self.calibrated_loss,
-            "calibrated_ece": self.calibrated_ece,
-            "classes": [asdict(one) for one in self.classes],
-            "confusion": [list(row) for row in self.confusion],
-            "reliability": [part.to_dict() for part in self.reliability],
-            "calibrated_reliability": [part.to_dict() for part in self.calibrated_reliability],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Evaluation":
-        """Rebuild an evaluation from its JSON form.
-
-        Raises:
-            KeyError, TypeError, ValueError: `data` has another form.
-        """
-        low, high = data["interval"]
-        # Older runs say nothing of disputed labels, nor of refusals.
-        undisputed = data.get("interval_undisputed")
-        return cls(
-            **{name: data[name] for name in _PLAIN},
-            interval=(low, high),
-            disputed=data.get("disputed", 0),
-            accuracy_undisputed=data.get("accuracy_undisputed"),
-            refused=data.get("refused", 0.0),
-            accuracy_forced=data.get("accuracy_forced"),
-            interval_undisputed=None if undisputed is None else (undisputed[0], undisputed[1]),
-            classes=tuple(ClassScore(**one) for one in data["classes"]),
-            confusion=tuple(tuple(row) for row in data["confusion"]),
-            reliability=tuple(Bin.from_dict(part) for part in data["reliability"]),
-            calibrated_reliability=tuple(
-                Bin.from_dict(part) for part in data["calibrated_reliability"]
-            ),
-        )
-
-
-_PLAIN = (
-    "count",
-    "loss",
-    "accuracy",
-    "ece",
-    "temperature",
-    "calibrated_loss",
-    "calibrated_ece",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +109,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Plain):
     """Two models on the same test images.
 
     Attributes:
@@ -186,10 +128,6 @@ class Comparison:
     both_wrong: int
     difference: float
     p_value: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the JSON form."""
-        return asdict(self)
 
 
 def score(

@@ -578,7 +578,8 @@ def keep_memory() -> None:
     page; for the activations of a convolution that takes as long as the arithmetic. Elsewhere than
     on glibc nothing is done.
     """
-    with suppress(OSError, AttributeError):
+    # On Windows there is no library without a name: a TypeError.
+    with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
