@@ -52,7 +52,7 @@ def test_it_runs_as_a_user_without_rights_and_says_how_it_fares() -> None:
     (made,) = [rest for word, rest in last_stage() if word == "RUN" and "useradd" in rest]
     assert f"--uid {user}" in made
     assert "CMD" in stage["HEALTHCHECK"]
-    assert "/healthz" in stage["HEALTHCHECK"]
+    assert "/readyz" in stage["HEALTHCHECK"]
     # Signals reach the process: no shell stands between.
     assert stage["ENTRYPOINT"].startswith('["digitry"')
 

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -26,8 +27,9 @@ from digitry.bulk.job import BulkJob, BulkReport
 from digitry.bulk.output import Output
 from digitry.bulk.run import run
 from digitry.cli.main import app
-from digitry.errors import UsageError
+from digitry.errors import UnavailableError, UsageError
 from digitry.reading.reader import Reader
+from digitry.workers.pool import WorkerPool
 
 BAD = 5
 
@@ -185,6 +187,41 @@ def test_workers_do_not_change_the_rows(
     run(job(tmp_path, given, model))
     run(job(tmp_path, given, model, out=tmp_path / "three", workers=3))
     assert files(tmp_path / "out") == files(tmp_path / "three")
+
+
+def test_workers_killed_while_they_start_do_not_change_the_rows(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = as_zip(tmp_path, images)
+    run(job(tmp_path, given, model))
+    started: list[WorkerPool] = []
+
+    class Watched(WorkerPool):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            # Three times, before anything is read: ready ones first, then those that start.
+            for _ in range(3):
+                for pid in self.pids():
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.15)
+            started.append(self)
+
+    monkeypatch.setattr("digitry.bulk.on_machine.WorkerPool", Watched)
+    run(job(tmp_path, given, model, out=tmp_path / "killed", workers=2))
+    assert files(tmp_path / "out") == files(tmp_path / "killed")
+    assert sum(started[0].health().losses.values()) >= 4
+
+
+def test_a_run_whose_workers_cannot_be_started_ends_and_says_so(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: object) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("digitry.workers.supervisor._process", none)
+    monkeypatch.setattr("digitry.workers.supervisor.GIVE_UP", 3)
+    with pytest.raises(UnavailableError, match="could not be started"):
+        run(job(tmp_path, as_zip(tmp_path, images), model, workers=2))
 
 
 def test_a_run_is_not_begun_over_another(

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -149,13 +152,16 @@ def test_a_port_that_is_taken_is_named(service: Service) -> None:
     assert f"port {port}" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> None:
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    if not children.exists():
+def children(service: Service) -> list[int]:
+    tasks = Path(f"/proc/{service.process.pid}/task")
+    if not (tasks / str(service.process.pid) / "children").exists():
         pytest.skip("this system does not list children")
-    for task in Path(f"/proc/{service.process.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> None:
+    for child in children(service):
+        os.kill(child, signal.SIGKILL)
     content = (SAMPLES / "digit-3.png").read_bytes()
     seen = []
     for _ in range(4):
@@ -167,6 +173,77 @@ def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> N
             refused.close()
     assert seen.count("422") <= 1
     assert seen[1:] == ["3"] * 3
+
+
+@pytest.mark.slow
+def test_random_kills_under_load_for_a_minute_are_recovered_from_each_time(tmp_path: Path) -> None:
+    service = Service(tmp_path, "--workers", "2")
+    content = (SAMPLES / "digit-3.png").read_bytes()
+    rng, statuses = random.Random(1), Counter[int]()
+    stopped = threading.Event()
+
+    def ask() -> int:
+        try:
+            service.get("/v1/read", content, **PNG)
+        except error.HTTPError as refused:
+            refused.close()
+            return refused.code
+        return 200
+
+    def keep_asking() -> None:
+        while not stopped.is_set():
+            statuses[ask()] += 1
+
+    def workers() -> dict[str, int]:
+        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        return {
+            state: int(float(count))
+            for state, count in re.findall(r'digitry_workers\{state="(\w+)"\} (\S+)', text)
+        }
+
+    def recovered(since: float) -> float:
+        while True:
+            states = workers()
+            if states["ready"] + states["busy"] == 2 and ask() == 200:
+                return time.monotonic() - since
+            assert time.monotonic() < since + 60, states
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    took: list[float] = []
+    kills = 0
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            # From one to four times, so that starting and dying workers are met as well.
+            for _ in range(rng.randint(1, 4)):
+                for pid in rng.sample(pids := children(service), rng.randint(0, len(pids))):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+                time.sleep(rng.uniform(0, 0.4))
+            took.append(recovered(time.monotonic()))
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+            losses = sorted(
+                re.findall(r"digitry_worker_losses_total\S+ \S+", answer.read().decode())
+            )
+        service.process.send_signal(signal.SIGTERM)
+        logged = service.process.communicate(timeout=20)[1]
+    print(
+        f"\n{kills} kills, {len(took)} recoveries, the longest {max(took):.2f} s; {dict(statuses)}"
+    )
+    print(*losses, sep="\n")
+    assert logged.count("a worker was lost while") >= kills / 2
+    assert set(statuses) <= {200, 422, 503}
+    assert statuses[422] <= kills
+    assert max(took) <= 5, took
 
 
 def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:

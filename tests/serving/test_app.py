@@ -3,10 +3,15 @@
 import base64
 import io
 import json
+import os
+import shutil
 import socket
+import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,7 @@ from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
+from digitry.workers.supervisor import Cause, Health, State
 
 from .conftest import Running, drawn, png
 
@@ -445,12 +451,73 @@ def test_without_its_store_it_lives_and_reads_but_is_not_ready(
     def gone(*_: Any) -> None:
         raise StoreError("is gone", where="secret place")
 
-    monkeypatch.setattr(app.state.service.store, "ping", gone)
+    monkeypatch.setattr(app.state.service.store, "check_writable", gone)
     assert client.get("/healthz").status_code == 200
     response = client.get("/readyz")
-    assert (response.status_code, problem(response)) == (503, "store-unavailable")
-    assert "secret" not in response.text
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    assert response.json()["detail"] == "the store of corrections: is gone"
     assert raw(client, png(drawn("3"))).status_code == 200
+
+
+def test_without_a_worker_it_is_not_ready_and_says_why(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {**dict.fromkeys(State, 0), State.STARTING: 1, State.GONE: 1}
+    lost = Health(states, {(State.BUSY, Cause.LATE): 2}, "a worker was lost while busy: is slow")
+    monkeypatch.setattr(app.state.service.readers, "health", lambda: lost)
+    assert client.get("/healthz").status_code == 200
+    response = client.get("/readyz")
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    assert response.headers["retry-after"] == "1"
+    said = "no worker is ready (1 starting, 1 gone); a worker was lost while busy: is slow"
+    assert response.json()["detail"] == said
+    for _ in range(2):
+        text = client.get("/metrics").text
+        assert 'digitry_workers{state="gone"} 1.0' in text
+        assert 'digitry_worker_losses_total{cause="late",state="busy"} 2.0' in text
+    one = Health({**states, State.BUSY: 1}, {}, None)
+    monkeypatch.setattr(app.state.service.readers, "health", lambda: one)
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("fault", ["full", "no rights", "locked"])
+def test_a_store_that_would_keep_nothing_is_not_ready(
+    fault: str, client: TestClient, store: Corrections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/readyz").status_code == 200
+    if fault == "full":
+        usage = shutil.disk_usage("/")._replace(free=1 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    elif fault == "no rights":
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    else:
+        # A writer that never ends.
+        monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
+        other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    response = client.get("/readyz")
+    if fault == "locked":
+        other.close()
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    words = {"full": "disk is full", "no rights": "cannot be written", "locked": "locked"}
+    assert words[fault] in response.json()["detail"]
+    assert raw(client, png(drawn("3"))).status_code == 200
+
+
+def test_a_disk_that_is_really_full_is_not_ready(reader: Reader, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.name != "posix" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        app = create_app(LocalReaders(reader), Corrections(str(disk / "corrections.db")))
+        with TestClient(app, base_url="http://localhost") as client:
+            response = client.get("/readyz")
+            assert (response.status_code, problem(response)) == (503, "not-ready")
+            assert "disk is full" in response.json()["detail"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_nothing_is_kept_of_what_is_only_read(client: TestClient, store: Corrections) -> None:

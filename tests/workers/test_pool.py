@@ -99,7 +99,7 @@ def test_what_computes_too_long_is_ended_by_the_system(model: Path) -> None:
 
 
 def test_what_needs_too_much_memory_is_refused(model: Path, digits: list[bytes]) -> None:
-    with WorkerPool(model, workers=1, wall_s=30, cpu_s=30, memory_bytes=64 << 20) as pool:
+    with WorkerPool(model, workers=1, wall_s=30, cpu_s=30, memory_bytes=40 << 20) as pool:
         answer = pool.read(endless(), "large.png")
         assert isinstance(answer, ImageError)
         assert "memory" in str(answer)

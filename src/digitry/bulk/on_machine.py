@@ -5,18 +5,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from digitry.bulk.inputs import Shard
-from digitry.bulk.output import Written
-from digitry.workers.pool import WorkerPool
-
-if TYPE_CHECKING:
-    pass
 from digitry.bulk.job import BulkJob
+from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard
-
-# --- on this machine -------------------------------------------------------------------------------
+from digitry.workers.pool import WorkerPool
 
 
 def read_locally(

@@ -8,17 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from digitry.bulk.inputs import Shard
+from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
+from digitry.bulk.shard import read_shard
 from digitry.errors import DigitryError, UnavailableError
 from digitry.workers.pool import WorkerPool
-
-if TYPE_CHECKING:
-    pass
-from digitry.bulk.job import BulkJob
-from digitry.bulk.shard import read_shard
 
 WAVE_SHARDS, WAVE_BYTES = 4096, 64 << 20
 """Shards that are handed to the cluster at once, and the bytes of their descriptions."""

@@ -10,18 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from digitry.bulk import inputs
 from digitry.bulk import output as shards
-from digitry.bulk.output import Output
-from digitry.errors import UnavailableError
-
-if TYPE_CHECKING:
-    pass
 from digitry.bulk.job import BulkJob, BulkReport, Progress
 from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
+from digitry.bulk.output import Output
+from digitry.errors import UnavailableError
 
 
 def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:

@@ -3,17 +3,13 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from digitry.bulk import inputs, output
 from digitry.bulk.inputs import Entry, Shard
 from digitry.bulk.output import Written
 from digitry.workers.pool import BATCH, Rows, WorkerPool, failed_line
 from digitry.workers.worker import Item
-
-if TYPE_CHECKING:
-    pass
-
 
 T = TypeVar("T")
 

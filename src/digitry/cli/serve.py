@@ -78,7 +78,7 @@ def serve(
     half = limits.read_seconds / 2
     pool = WorkerPool(model, workers=count, max_pixels=limits.pixels, wall_s=half)
     application = create_app(
-        PoolReaders(pool, workers=count, wait_s=half),
+        PoolReaders(pool, wait_s=half),
         store,
         model=pool.artifact,
         limits=limits,

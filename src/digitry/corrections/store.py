@@ -5,7 +5,9 @@ PostgreSQL with its own synchronous commit. A row is never changed but for being
 has at most one correction that holds: saying something else about it undoes what was said before.
 """
 
+import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,6 +30,8 @@ LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
 
 LONGEST_AUTHOR = 200
 BUSY_SECONDS = 5.0
+LEAST_FREE_BYTES = 8 << 20
+"""Room on the disk below which a store counts as full: a page of corrections and SQLite's log."""
 
 
 class StoreError(DigitryError):
@@ -311,14 +315,28 @@ class Corrections:
             else:
                 connection.execute(sqlalchemy.select(1))
 
-    def ping(self) -> None:
-        """Check that the store answers.
+    def check_writable(self) -> None:
+        """Check that a correction could be kept now. Nothing is written.
 
         Raises:
-            StoreError: it does not.
+            StoreFullError: the disk has less room than a correction may need.
+            StoreError: it does not answer, or may not be written.
         """
-        with self._begin(write=False) as connection:
+        import sqlalchemy
+
+        file = self._engine.url.database if self.is_sqlite else None
+        if file is not None and not os.access(file, os.W_OK):
+            # SQLite goes on with a file that is open already, even where it was removed.
+            raise StoreError("cannot be written", where=self.address, remedy="check its rights")
+        # The lock of a writer: refused where the file or the server is for reading alone.
+        with self._begin() as connection:
             connection.execute(self._table.select().limit(0))
+            if not self.is_sqlite and connection.execute(
+                sqlalchemy.text("SHOW transaction_read_only")
+            ).scalar_one() != "off":  # fmt: skip
+                raise StoreError("is read-only", where=self.address, remedy="name another server")
+        if file is not None and shutil.disk_usage(Path(file).parent).free < LEAST_FREE_BYTES:
+            raise StoreFullError("the disk is full", where=self.address, remedy="free space")
 
     def close(self) -> None:
         """Release all connections."""

@@ -1,26 +1,34 @@
 """Those who read for the service: a pool of processes that may be killed, or threads of this one."""
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from digitry.errors import DigitryError, UnavailableError
 from digitry.reading.reader import Layout, Reader
-from digitry.workers.answer import Examined, examine
-from digitry.workers.pool import Loan, WorkerPool
+from digitry.workers import messages
+from digitry.workers.answer import Examined, answered, examine
+from digitry.workers.pool import WorkerPool, blamed, is_grown
+from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
+from digitry.workers.worker import Item, packed
 
 _AHEAD = 2
 """Images that a worker has before it: the one that it reads, and the next."""
+
+_LOOK_S = 0.02
+"""How often a pool is asked for a worker while one is missing."""
 
 
 class Readers(Protocol):
     """Those who read: a pool of worker processes, or a reader in this one."""
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
+    def health(self) -> Health:
+        """Return how they are."""
 
     async def examine(
         self,
@@ -32,7 +40,7 @@ class Readers(Protocol):
         glyphs: bool,
         crops: bool,
     ) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`.
+        """Read one image; see `digitry.workers.answer.examine`.
 
         Raises:
             DigitryError: it cannot be read, or killed its reader, or took too long.
@@ -52,14 +60,15 @@ class LocalReaders:
 
     def __init__(self, reader: Reader, *, threads: int = 2) -> None:
         self._reader = reader
+        self._size = threads
         self._threads = ThreadPoolExecutor(threads, "reader")
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
-        return True
+    def health(self) -> Health:
+        """Return how they are: threads are always ready."""
+        return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
     async def examine(self, content: bytes, **options: Any) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`."""
+        """Read one image; see `digitry.workers.answer.examine`."""
         work = partial(examine, self._reader, content, **options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -71,31 +80,43 @@ class LocalReaders:
 class PoolReaders:
     """Reads in the processes of a pool.
 
+    Threads that wait for workers beside a busy event loop get their turn late, so the loop has the
+    workers' lines itself, and no task stands between a request and its worker. A loop that hears of an
+    answer late is late with the next request, so one is sent ahead. An image waits in one queue until a
+    worker has room; a worker that goes is no longer among those that are asked.
+
     Args:
         pool: of workers; closed with this.
-        workers: how many it has.
         wait_s: seconds that an image may wait for a free one.
     """
 
-    def __init__(self, pool: WorkerPool, *, workers: int, wait_s: float = 5.0) -> None:
-        self._pool, self._workers, self._wait_s = pool, workers, wait_s
-        self._jobs: asyncio.Queue[_Job] | None = None
-        self._runners: list[asyncio.Task[None]] = []
-        self._closed = False
+    def __init__(self, pool: WorkerPool, *, wait_s: float = 5.0) -> None:
+        self._pool, self._wait_s = pool, wait_s
+        self._waiting: deque[_Job] = deque()
+        self._lines: list[_Line] = []
+        self._missing = asyncio.Event()
+        self._opener: asyncio.Task[None] | None = None
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
-        return not self._closed
+    def health(self) -> Health:
+        """Return how they are."""
+        return self._pool.health()
 
-    async def examine(self, content: bytes, **options: Any) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`."""
-        job = _Job(content, options, asyncio.get_running_loop().create_future())
-        self._queue().put_nowait(job)
+    async def examine(self, content: bytes, *, name: str | None = None, **options: Any) -> Examined:
+        """Read one image; see `digitry.workers.answer.examine`."""
+        loop = asyncio.get_running_loop()
+        if self._opener is None or self._opener.done():
+            self._missing = asyncio.Event()
+            self._opener = loop.create_task(self._open_lines())
+        name = name or "<bytes>"
+        request = messages.framed(packed([Item(name, content)], options))
+        job = _Job(name, request, loop.create_future(), loop.time() + self._wait_s)
+        self._waiting.append(job)
+        self._send()
         try:
             await asyncio.wait([job.answer], timeout=self._wait_s)
             # One that has begun has a limit of its own.
-            if not job.answer.done() and not job.begun:
-                raise UnavailableError("all readers are busy", remedy="try again later")
+            if not job.begun:
+                job.give_up()
             found = await job.answer
         finally:
             job.answer.cancel()
@@ -105,50 +126,180 @@ class PoolReaders:
 
     def close(self) -> None:
         """End the workers."""
-        self._closed = True
-        for runner in self._runners:
-            runner.cancel()
+        if self._opener is not None:
+            self._opener.cancel()
         self._pool.close()
 
-    def _queue(self) -> "asyncio.Queue[_Job]":
-        """Give the queue of this event loop, with those who serve it."""
-        if self._jobs is None or all(runner.done() for runner in self._runners):
-            self._jobs = asyncio.Queue()
-            self._runners = [
-                asyncio.create_task(self._serve(self._jobs)) for _ in range(self._workers)
-            ]
-        return self._jobs
-
-    async def _serve(self, jobs: "asyncio.Queue[_Job]") -> None:
-        """Let one worker read what waits, one after the other, for as long as the loop runs."""
-        while (loan := self._pool.lend()) is None:
-            await asyncio.sleep(0.05)
+    async def _open_lines(self) -> None:
+        """Take every worker of the pool that is ready, for as long as the loop runs."""
         try:
-            await asyncio.gather(*[self._lane(loan, jobs) for _ in range(_AHEAD)])
+            while True:
+                self._missing.clear()
+                while len(self._lines) < self._pool.size:
+                    if not await self._open_line():
+                        await asyncio.sleep(_LOOK_S)
+                await self._missing.wait()
         finally:
-            loan.give_back()
+            for line in list(self._lines):
+                line.abandon()
+            self._lines.clear()
 
-    async def _lane(self, loan: Loan, jobs: "asyncio.Queue[_Job]") -> None:
-        while True:
-            job = await jobs.get()
-            if job.answer.done():
-                continue
-            job.begun = True
-            options = dict(job.options)
-            name = options.pop("name") or "<bytes>"
-            try:
-                found: Any = await loan.examine(job.content, name, **options)
-            except Exception as error:  # noqa: BLE001 (the next image is to be read all the same)
-                if not job.answer.done():
-                    job.answer.set_exception(error)
+    async def _open_line(self) -> bool:
+        try:
+            worker = self._pool.lend()
+        except DigitryError:
+            # None can be started; the supervisor goes on trying, and /readyz says why.
+            return False
+        if worker is None:
+            return False
+        end = worker.line.dup()
+        end.setblocking(False)
+        line = _Line(worker, self._send, self._lost)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: line, sock=end)
+        except BaseException:
+            end.close()
+            self._pool.give_back(worker)
+            raise
+        if not line.ended:
+            self._lines.append(line)
+            self._send()
+        return True
+
+    def _send(self) -> None:
+        """Hand out what waits to those with the least before them."""
+        while self._waiting:
+            line = min(self._lines, key=lambda line: len(line.pending), default=None)
+            if line is None or len(line.pending) >= _AHEAD:
+                return
+            job = self._waiting.popleft()
+            if not job.answer.done():
+                line.send(job)
+
+    def _lost(self, line: "_Line", orphans: "list[_Job]") -> None:
+        """Ask another worker for what one had before it when it went."""
+        if line in self._lines:
+            self._lines.remove(line)
+        for job in reversed(orphans):
+            job.begun = False
+            if asyncio.get_running_loop().time() > job.until:
+                job.give_up()
             else:
-                if not job.answer.done():
-                    job.answer.set_result(found)
+                self._waiting.appendleft(job)
+        self._pool.give_back(line.worker)
+        self._missing.set()
+        self._send()
 
 
 @dataclass
 class _Job:
-    content: bytes
-    options: Mapping[str, Any]
+    """An image that waits.
+
+    Attributes:
+        name, request: what it is called, and what is sent for it.
+        answer: what came of it.
+        until: when it has waited long enough for a worker, by the loop's clock.
+        begun: whether a worker has it.
+    """
+
+    name: str
+    request: bytes
     answer: "asyncio.Future[Examined | DigitryError]"
+    until: float
     begun: bool = False
+
+    def settle(self, found: Examined | DigitryError) -> None:
+        if not self.answer.done():
+            self.answer.set_result(found)
+
+    def give_up(self) -> None:
+        self.settle(UnavailableError("all readers are busy", remedy="try again later"))
+
+
+class _Line(asyncio.Protocol):
+    """The line to one worker, which answers in the order of requests.
+
+    Args:
+        worker: on loan.
+        free: called when it has room for another request.
+        lost: called once, with what it was asked and no other image's fault, when it went.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        free: Callable[[], None],
+        lost: "Callable[[_Line, list[_Job]], None]",
+    ) -> None:
+        self.worker = worker
+        self.pending: deque[_Job] = deque()
+        self.ended = False
+        self._free, self._lost = free, lost
+        self._received = bytearray()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def send(self, job: _Job) -> None:
+        job.begun = True
+        self.pending.append(job)
+        if len(self.pending) == 1:
+            self.worker.begin()
+        if self._transport is not None:
+            self._transport.write(job.request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            while (message := messages.first(self._received, MAX_ANSWER)) is not None:
+                self._hear(message)
+        except (DigitryError, OSError, ValueError, LookupError, TypeError):
+            # Not an answer of ours: whatever made it say this, it is not asked again.
+            self.worker.kill(Cause.CRASHED)
+            self.connection_lost(None)
+        self._free()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.ended:
+            return
+        culprit = self.pending.popleft() if self.pending else None
+        self.worker.hung_up()
+        if culprit is not None:
+            # Its exit status says why; it has not quite ended yet.
+            death = asyncio.get_running_loop().run_in_executor(None, self.worker.loss)
+            death.add_done_callback(
+                lambda done: culprit.settle(blamed(culprit.name, done.result().text))
+            )
+        self._end()
+
+    def abandon(self) -> None:
+        """Leave the worker, because the loop ends. One that still owes an answer is of no more use."""
+        if self.pending:
+            self.worker.kill(Cause.STOPPED)
+        self.pending.clear()
+        self._end()
+
+    def _hear(self, message: bytes) -> None:
+        if self.ended:
+            return
+        notes, row = message.split(b"\n")
+        job = self.pending[0]
+        job.settle(answered(json.loads(row), job.name))
+        self.pending.popleft()
+        # The clock of the next one starts when the worker turns to it.
+        if self.pending:
+            self.worker.begin()
+        else:
+            self.worker.done()
+        if is_grown(notes):
+            self.worker.kill(Cause.GROWN)
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        orphans = list(self.pending)
+        self.pending.clear()
+        self._lost(self, orphans)

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import Scope
 
 from digitry.reading.result import Reading
+from digitry.workers.supervisor import Cause, Health, State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 VERBS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -49,6 +50,16 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.workers = Gauge(
+            "digitry_workers", "Worker processes in each state.", ("state",), registry=self.registry
+        )
+        self.losses = Counter(
+            "digitry_worker_losses",
+            "Worker processes that went and were replaced, by what they did and why.",
+            ("state", "cause"),
+            registry=self.registry,
+        )
+        self._lost: dict[tuple[State, Cause], int] = {}
         # Looking a label up takes as long as all else about a request that is refused at once.
         self._counted = functools.cache(
             lambda method, route, status: (
@@ -78,6 +89,12 @@ class Metrics:
         for digit in reading.digits:
             self.digits.labels(digit.text).inc()
 
-    def text(self) -> bytes:
-        """Give all of it in Prometheus' text format."""
+    def text(self, health: Health) -> bytes:
+        """Return all of it, and how the workers are, in Prometheus' text format."""
+        for state, count in health.states.items():
+            self.workers.labels(state.value).set(count)
+        for loss, count in health.losses.items():
+            state, cause = loss
+            self.losses.labels(state.value, cause.value).inc(count - self._lost.get(loss, 0))
+        self._lost = dict(health.losses)
         return generate_latest(self.registry)

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "no-such-digit": (422, "There is no such digit in the image"),
     "internal": (500, "Something is wrong on our side"),
     "busy": (503, "All readers are at work"),
+    "not-ready": (503, "The service cannot do its work now"),
     "store-unavailable": (503, "The store of corrections cannot be reached"),
     "store-full": (507, "The disk of the store is full"),
 }

@@ -72,11 +72,24 @@ def examine(
     return Examined(reading, pictures, cuts)
 
 
+def fault(error: Exception) -> DigitryError:
+    """Return what an image is told that could not be read.
+
+    Beyond the decoder nothing should fail; if it does, or memory ends, it is this image's fault.
+    """
+    if isinstance(error, DigitryError):
+        return error
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return ImageError(image.NO_MEMORY, remedy="shrink it")
+    return ImageError(f"cannot be read ({type(error).__name__})", remedy="please report it")
+
+
 def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
-    """Do what `examine` does, and give it as JSON, an error likewise: what a worker answers."""
+    """Return what `examine` does as JSON, an error likewise: what a worker answers."""
     try:
         found = examine(reader, content, **options)
-    except DigitryError as error:
+    except Exception as failure:  # noqa: BLE001 (it is the answer to this image)
+        error = fault(failure)
         usage = isinstance(error, UsageError)
         return {"status": "failed", "usage": usage, "reason": error.what, "remedy": error.remedy}
     return {
@@ -88,7 +101,7 @@ def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
 
 
 def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
-    """Give back what `answer` was made from."""
+    """Return what `answer` was made from."""
     if row["status"] != "ok":
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])

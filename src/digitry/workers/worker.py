@@ -1,7 +1,7 @@
 """A worker: one reader in a process of its own, which answers what comes over a line until it hangs up.
 
 It gets bytes and answers with JSON, one line for each image. What keeps it alive, and within its limits,
-is `digitry.workers.pool`.
+is `digitry.workers.supervisor`.
 """
 
 import json
@@ -12,22 +12,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from digitry.errors import DigitryError, ImageError, ModelError
+from digitry.errors import DigitryError, ModelError
 from digitry.model.load import load_model
 from digitry.reading.image import NO_MEMORY
 from digitry.reading.result import Reading
 from digitry.workers import messages
-from digitry.workers.limits import confine
+from digitry.workers.answer import answer, fault
+from digitry.workers.limits import Size, confine
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout, Reader
+    from digitry.reading.reader import Reader
 
 MAX_REQUEST = 1 << 32
 OUT_OF_MEMORY = 3
 """Exit status of a worker whose memory has ended."""
 
-Full = bool | dict[str, Any]
-"""Whether times and remedies are answered, too; a dict asks for pictures, see `digitry.workers.answer`."""
+KEPT_PART = 4
+"""A worker that has kept more than this part of a request's memory after its answer is replaced.
+
+Until then each request may take all of `memory_bytes`: what may be kept comes on top. Ordinary images
+leave up to 160 MB of address space behind, free but scattered.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +65,22 @@ def serve(line: int) -> None:
         except DigitryError as error:
             say(as_line({"error": f"{error.what}; {error.remedy}"}))
             return
-        confine(config["memory_bytes"])
-        say(as_line({"sha256": config["sha256"]}))
+        kept_bytes = config["memory_bytes"] // KEPT_PART
+        usual = Size.now()
+        confine(usual, config["memory_bytes"] + kept_bytes)
+        say(as_line({}))
         while True:
             request = messages.receive(connection, received, MAX_REQUEST)
             # Processor time of the whole process; at its end the system ends us, whatever we do.
             signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
-            asked = _unpacked(request)
-            del request
-            answer = _answer(reader, *asked)
+            notes, rows = _answer(reader, request)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            say(answer)
+            del request
             # What the next request may take must not depend on what this one was.
-            del asked, answer
+            if Size.now().beyond(usual) > kept_bytes:
+                notes = {"grown": True, **notes}
+            say(b"\n".join([as_line(notes), *rows]))
+            del rows
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
     except (EOFError, OSError):
@@ -90,7 +98,6 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
 
     from digitry.reading import image
     from digitry.reading.reader import Reader
-    from digitry.workers import answer as examine  # noqa: F401 (afterwards no file is opened)
 
     cv2.setNumThreads(1)
     found = load_model(config["model"])
@@ -112,67 +119,46 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     return reader
 
 
-class _TogetherError(Exception):
-    """These images cannot be read together; one by one each may well be."""
-
-
-def _answer(reader: "Reader", items: list[Item], layout: "Layout | None", full: Full) -> bytes:
-    """Answer one request: a line of notes, then one line for each item."""
-    if isinstance(full, dict):
-        from digitry.workers.answer import answer
-
-        layout = layout or reader.layout
-        row = answer(reader, items[0].content, name=items[0].name, layout=layout, **full)
-        return b"{}\n" + as_line(row)
-    rows: list[dict[str, Any]] = []
+def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the notes for one request, and one line for each of its items."""
+    (names, options), contents = messages.unpack(request)
+    if options is not None:
+        ((name, _),) = names
+        return {}, [as_line(answer(reader, contents[0], name=name, **options))]
+    rows: list[bytes] = []
     failed: list[tuple[int, str]] = []
     rejected = 0
-    try:
-        results = _results(reader, items, layout)
-    except _TogetherError:
-        return b"{}"
-    for index, (item, result) in enumerate(zip(items, results, strict=True)):
+    for (name, offset), result in zip(names, _results(reader, contents), strict=True):
         if isinstance(result, DigitryError):
-            row = failed_row(item.name, item.offset, result.what, reader.name)
-            if full:
-                row["remedy"] = result.remedy
-            failed.append((index, result.what))
+            failed.append((len(rows), result.what))
+            row = failed_row(name, offset, result.what, reader.name)
         else:
-            values = result.to_dict()
-            if not full:
-                del values["ms"]
             rejected += result.rejected
-            row = {"source": item.name, "offset": item.offset, "status": "ok"}
-            row.update((key, value) for key, value in values.items() if key != "source")
-        rows.append(row)
-    notes = {"rejected": rejected, "failed": failed}
-    return b"\n".join([as_line(notes), *map(as_line, rows)])
+            row = {**result.to_dict(), "source": name}
+            del row["ms"]
+            row = {"source": name, "offset": offset, "status": "ok", **row}
+        rows.append(as_line(row))
+    return {"rejected": rejected, "failed": failed}, rows
 
 
-def _results(
-    reader: "Reader", items: list[Item], layout: "Layout | None"
-) -> list[Reading | ImageError]:
+def _results(reader: "Reader", contents: list[bytes]) -> list[Reading | DigitryError]:
+    """Read images together; what cannot be read together is read one by one."""
+    if len(contents) > 1:
+        try:
+            results = list(reader.read_many(contents))
+            if not any(isinstance(one, DigitryError) and one.what == NO_MEMORY for one in results):
+                return [*results]
+        except Exception:  # noqa: BLE001 (one of them did it; each by itself tells which)
+            pass
+        return [result for content in contents for result in _results(reader, [content])]
     try:
-        if len(items) == 1:
-            return [reader.read(items[0].content, layout=layout, name=items[0].name)]
-        results = list(reader.read_many([item.content for item in items], layout=layout))
-    except ImageError as error:
-        return [error]
-    except Exception as error:
-        # Beyond the decoder nothing should fail; if it does, or memory ends, it is this image's fault.
-        if len(items) > 1:
-            raise _TogetherError from error
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            return [ImageError(NO_MEMORY, remedy="shrink it")]
-        return [ImageError(f"cannot be read ({type(error).__name__})", remedy="please report it")]
-    if any(isinstance(r, ImageError) and r.what == NO_MEMORY for r in results):
-        # Together they needed too much; alone each may well be read.
-        raise _TogetherError
-    return results
+        return [reader.read(contents[0])]
+    except Exception as error:  # noqa: BLE001 (it is the answer to this image)
+        return [fault(error)]
 
 
 def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
-    """Give the row of an image that could not be read."""
+    """Return the row of an image that could not be read."""
     return {
         "source": name,
         "offset": offset,
@@ -190,18 +176,18 @@ def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[s
     }
 
 
-def packed(items: Sequence[Item], layout: "Layout | None", full: Full) -> bytes:
-    """Give the request for some images, as it goes over the line."""
+def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
+    """Return the request for some images, as it goes over the line.
+
+    Args:
+        items: the images.
+        options: of `digitry.workers.answer.examine` for one image, which is then answered with all that
+            it asks for; None for rows.
+    """
     names = [[item.name, item.offset] for item in items]
-    return messages.pack([names, layout, full], [item.content for item in items])
-
-
-def _unpacked(request: bytes) -> tuple[list[Item], "Layout | None", Full]:
-    (names, layout, full), contents = messages.unpack(request)
-    pairs = zip(names, contents, strict=True)
-    return [Item(name, content, offset) for (name, offset), content in pairs], layout, full
+    return messages.pack([names, options], [item.content for item in items])
 
 
 def as_line(value: object) -> bytes:
-    """Give a value as one line of JSON."""
+    """Return a value as one line of JSON."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")

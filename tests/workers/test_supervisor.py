@@ -1,0 +1,225 @@
+"""Whatever a worker does, and whoever kills it when: another takes its place, and it is told why."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitry.errors import DigitryError, ImageError, ModelError, UnavailableError
+from digitry.reading.result import Reading
+from digitry.workers import supervisor
+from digitry.workers.pool import WorkerPool
+from digitry.workers.supervisor import Cause, State, Supervisor, Worker
+from digitry.workers.worker import Item
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are proved on Linux")
+
+RECOVERED_S = float(os.environ.get("DIGITRY_TEST_RECOVERY_S", "20"))
+"""A start takes under a second of computing; a machine that has much else to do takes longer."""
+
+
+def until(what: Callable[[], Any], seconds: float = RECOVERED_S) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it never came to this"
+        time.sleep(0.005)
+    return found
+
+
+def workers(pool: WorkerPool) -> list[Worker]:
+    return pool._supervisor.workers()
+
+
+def in_state(pool: WorkerPool, state: State) -> Worker:
+    found: Worker = until(
+        lambda: next((worker for worker in workers(pool) if worker.state is state), None)
+    )
+    return found
+
+
+def whole(pool: WorkerPool) -> bool:
+    return pool.health().states[State.READY] == pool.size
+
+
+def marked(folder: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """Let workers that are started from now on do something to images that begin with MARK."""
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, time\n"
+        "import digitry.reading.image as image\n"
+        "load, held = image._from_bytes, []\n"
+        "def marked(content, *rest):\n"
+        f"    if content.startswith(b'MARK'): {action}\n"
+        "    return load(content.removeprefix(b'MARK'), *rest)\n"
+        "image._from_bytes = marked\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def asleep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked(folder, monkeypatch, "time.sleep(60)")
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.READY, State.BUSY, State.DYING])
+def test_a_worker_killed_in_any_state_is_replaced(
+    state: State,
+    model: Path,
+    digits: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asleep(tmp_path, monkeypatch)
+    answers: list[object] = []
+    with caplog.at_level(logging.INFO, "digitry"), WorkerPool(model, workers=1, wall_s=60) as pool:
+        if state is State.STARTING:
+            os.kill(in_state(pool, State.READY).process.pid, signal.SIGKILL)
+        thread = threading.Thread(target=lambda: answers.append(pool.read(b"MARK")))
+        if state is State.BUSY:
+            thread.start()
+        if state is State.DYING:
+            # Its line has ended, and it goes on all the same: it is helped.
+            in_state(pool, State.READY).hung_up()
+        worker = in_state(pool, state)
+        os.kill(worker.process.pid, signal.SIGKILL)
+        until(lambda: worker.state is State.GONE)
+        until(lambda: whole(pool))
+        assert isinstance(pool.read(digits[0]), Reading)
+        if state is State.BUSY:
+            thread.join()
+            assert "crashed its reader (SIGKILL)" in str(answers)
+        lost = State.READY if state is State.DYING else state
+        assert pool.health().losses[lost, Cause.CRASHED] == 1
+    assert f"a worker was lost while {lost.value}" in caplog.text
+
+
+def test_a_line_that_ended_ends_its_process_if_it_does_not_end_itself(model: Path) -> None:
+    with WorkerPool(model, workers=1) as pool:
+        worker = in_state(pool, State.READY)
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        worker.hung_up()
+        until(lambda: worker.state is State.GONE)
+        until(lambda: whole(pool))
+
+
+def test_all_workers_killed_again_and_again_while_they_start(
+    model: Path, digits: list[bytes]
+) -> None:
+    answers: list[object] = []
+    with WorkerPool(model, workers=2) as pool:
+        threads = [
+            threading.Thread(target=lambda: answers.append(pool.read(digits[0]))) for _ in range(10)
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            for pid in pool.pids():
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.15)
+        for thread in threads:
+            thread.join(60)
+        until(lambda: whole(pool))
+        assert isinstance(pool.read(digits[0]), Reading)
+        # Only who was being read when a worker went is told so: two at most in each round.
+        failed = [answer for answer in answers if not isinstance(answer, Reading)]
+        assert len(answers) == 10
+        assert len(failed) <= 6
+        assert all(isinstance(answer, ImageError) for answer in failed)
+
+
+def test_nobody_gets_a_worker_that_is_not_ready(model: Path) -> None:
+    with WorkerPool(model, workers=1) as pool:
+        pid = in_state(pool, State.READY).process.pid
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        # Whether or not the supervisor has noticed.
+        assert pool.lend() is None
+        until(lambda: whole(pool))
+
+
+def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: object) -> subprocess.Popen[bytes]:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(supervisor, "_process", full)
+    monkeypatch.setattr(supervisor, "GIVE_UP", 4)
+    made = Supervisor({"wall_s": 1}, 1)
+    try:
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match="could not be started"):
+            made.take()
+        # 0.1, 0.2 and 0.4 s lie between four starts.
+        assert 0.65 < time.monotonic() - started < 10
+        assert "starts no process (Resource temporarily" in str(made.health().fault())
+    finally:
+        made.close()
+    for pause in ("0.1", "0.2", "0.4", "0.8"):
+        assert f"another one starts in {pause} s" in caplog.text
+
+
+def test_a_model_that_is_changed_while_it_is_in_use_is_named(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.read_bytes())
+    with WorkerPool(path, workers=1) as pool:
+        path.unlink()
+        worker = in_state(pool, State.READY)
+        os.kill(worker.process.pid, signal.SIGKILL)
+        until(lambda: worker.state is State.GONE)
+        with pytest.raises(ModelError):
+            pool.rows([Item("a", b"x")])
+        assert isinstance(pool.read(b"x"), DigitryError)
+        fault = str(pool.health().fault())
+        assert "no worker is ready" in fault
+        assert str(tmp_path) not in fault
+        # It comes back, and so do the workers.
+        path.write_bytes(model.read_bytes())
+        until(lambda: whole(pool))
+
+
+def test_a_worker_that_keeps_much_memory_is_replaced_and_the_next_image_has_all_of_it(
+    model: Path, digits: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked(tmp_path, monkeypatch, "held.append(bytearray(int(content[4:8]) << 20))")
+    with WorkerPool(model, workers=1, wall_s=60, cpu_s=60, memory_bytes=400 << 20) as pool:
+        first = pool.pids()
+        # A fifth may be kept, and what is left for the next one is not less for it.
+        pool.read(b"MARK0080")
+        assert isinstance(pool.read(digits[0]), Reading)
+        assert pool.pids() == first
+        pool.read(b"MARK0300")
+        until(lambda: pool.pids() != first and whole(pool))
+        assert pool.health().losses == {(State.READY, Cause.GROWN): 1}
+        # In the old worker this would not have fitted beside what it held.
+        assert "memory" not in str(pool.read(b"MARK0350"))
+        until(lambda: whole(pool))
+        assert "memory" in str(pool.read(b"MARK0600"))
+
+
+def test_ordinary_images_let_a_worker_live(model: Path) -> None:
+    samples = sorted((Path(__file__).parents[2] / "samples").glob("*.[jp][pn]g"))
+    with WorkerPool(model, workers=1, wall_s=60, cpu_s=60) as pool:
+        first = pool.pids()
+        for path in samples:
+            assert isinstance(pool.read(path.read_bytes()), Reading)
+        assert samples
+        assert pool.pids() == first
+
+
+def test_no_process_and_no_thread_stays_behind(model: Path) -> None:
+    with WorkerPool(model, workers=2) as pool:
+        pids = pool.pids()
+        os.kill(pids[0], signal.SIGKILL)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not [thread for thread in threading.enumerate() if "supervisor" in thread.name]
+    assert isinstance(pool.read(b"x"), UnavailableError)
