@@ -60,6 +60,7 @@ def require_serving() -> None:
     needed = (
         "fastapi",
         "uvicorn",
+        "httptools",
         "sqlalchemy",
         "alembic",
         "prometheus_client",
