@@ -31,6 +31,8 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 SLOW = b"POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx"
 """A request whose body does not end, so that its connection is at work."""
 
+CHUNKED = SLOW[: SLOW.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
+
 Start = Callable[..., Running]
 
 
@@ -240,8 +242,21 @@ def test_who_does_not_take_the_answers_is_cut_off(start: Start, lines: ExitStack
         (GET[:-2], b"A: b\r\n" * 10_000),
         (GET[:-2] + b"X: a\r\n", b" b\r\n" * 10_000),
         (GET + GET + GET[:-2] + b"X: ", b"x" * 65536),
+        (CHUNKED + b"1\r\nx\r\n0\r\nX: ", b"x" * 65536),
+        (CHUNKED + b"1\r\nx\r\n0\r\n", b"A: b\r\n" * 10_000),
+        (CHUNKED + b"1\r\nx\r\n1;", b"x" * 65536),
     ],
-    ids=["value", "name", "address", "headers", "folded", "pipelined"],
+    ids=[
+        "value",
+        "name",
+        "address",
+        "headers",
+        "folded",
+        "pipelined",
+        "trailer",
+        "trailers",
+        "chunk",
+    ],
 )
 def test_an_endless_head_stops_at_its_bound(
     opening: bytes, more: bytes, start: Start, lines: ExitStack

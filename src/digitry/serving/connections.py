@@ -136,6 +136,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _messages = 0
     _head_bytes = 0
     _head_fields = 0
+    _body_came = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place, or refuse."""
@@ -164,19 +165,27 @@ class GuardedProtocol(HttpToolsProtocol):
         limit = self.door.limits.head_bytes
         start = 0
         while start < len(data) and not self._refused and not self._line.is_closing():
-            size = limit if self._in_body else limit - self._head_bytes
+            size = limit - self._head_bytes
             self._feed(data[start : start + size] if start or size < len(data) else data)
             start += size
-            if self._in_head and self._head_bytes >= limit:
-                self._refuse(_head_too_large(limit))
+            if self._head_bytes >= limit:
+                if self._in_body and not self._working:
+                    # It has its answer already.
+                    self._line.close()
+                else:
+                    self._refuse(_head_too_large(limit))
 
     def _feed(self, piece: bytes) -> None:
         began, between = self._messages, not (self._in_head or self._in_body)
         super().data_received(piece)
         # A head that begins within a piece, behind the end of another message, is charged from the
-        # next piece on: httptools does not say where in the piece it began.
+        # next piece on: httptools does not say where in the piece it began. A piece of a body in which
+        # there is nothing of the body is a head, too: fields behind the last chunk, notes on a chunk.
         begun = self._messages - began
-        if self._in_head and (begun == 0 or (begun == 1 and between)):
+        if self._in_body:
+            self._head_bytes = 0 if self._body_came else self._head_bytes + len(piece)
+            self._body_came = False
+        elif self._in_head and (begun == 0 or (begun == 1 and between)):
             self._head_bytes += len(piece)
 
     # --- callbacks of httptools ---------------------------------------------------------------------
@@ -208,9 +217,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self.abort()
             raise ValueError("too many requests at once")
         super().on_headers_complete()
+        self._body_came = True
         self._working += 1
         self._waits_since = None
         self.door.work(self)
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body is here."""
+        self._body_came = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is here."""
@@ -305,7 +320,7 @@ def guarded(door: Door) -> type[GuardedProtocol]:
 
 
 def _head_too_large(most: int) -> Problem:
-    return Problem("head-too-large", f"address and headers may have {most:,} bytes together")
+    return Problem("head-too-large", f"address and headers may have {most:,} bytes")
 
 
 def _too_many_fields(most: int) -> Problem:
