@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -150,6 +151,22 @@ def test_a_port_that_is_taken_is_named(service: Service) -> None:
     done = digitry("serve", "--port", port)
     assert done.returncode == 4
     assert f"port {port}" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_endless_head_is_cut_off(service: Service) -> None:
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                line.sendall(b"x" * 65536)
+    assert service.get("/healthz") == {"status": "ok"}
+
+
+def test_a_proxy_must_be_an_address(tmp_path: Path) -> None:
+    done = digitry("serve", "--port", "0", "--proxy", "everybody", "--db", str(tmp_path / "c.db"))
+    assert done.returncode == 2
+    assert "--proxy" in done.stderr and done.stderr.count("\n") == 1
 
 
 def children(service: Service) -> list[int]:

@@ -4,7 +4,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from digitry.corrections.store import Corrections
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
+from digitry.serving.addresses import proxies_of
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
+from digitry.serving.server import configured
 from digitry.training.synthetic import pen
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
@@ -82,10 +84,12 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 class Running:
-    """A service on a socket of this machine, in a thread."""
+    """A service on a socket of this machine, in a thread; set up as `digitry serve` does it."""
 
-    def __init__(self, app: FastAPI) -> None:
-        config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
+    def __init__(self, app: FastAPI, *, proxies: Sequence[str] = ()) -> None:
+        config = configured(app, proxies=proxies_of(proxies))
+        config.port = 0
+        config.timeout_graceful_shutdown = 3
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

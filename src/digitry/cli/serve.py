@@ -46,6 +46,13 @@ def serve(
         list[str] | None,
         typer.Option(help="A name under which the service may be called. Repeatable."),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a reverse proxy in front of it, whose word on who the "
+            "client is (X-Forwarded-For) is believed. Repeatable."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
 ) -> None:
     """Give people a page to write on, and programs an API.
@@ -64,11 +71,14 @@ def serve(
     import uvicorn
 
     from digitry.corrections.store import Corrections
+    from digitry.serving.addresses import proxies_of
     from digitry.serving.app import create_app
     from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
+    from digitry.serving.server import configured
     from digitry.workers.pool import WorkerPool
 
+    proxies = proxies_of(proxy or [])
     count = workers or min(os.cpu_count() or 1, 8)
     listening = _listening(host, port)
     store = Corrections(db)
@@ -94,19 +104,7 @@ def serve(
             file=sys.stderr,
             flush=True,
         )
-    config = uvicorn.Config(
-        application,
-        log_level="warning",
-        access_log=False,
-        http="auto",
-        ws="none",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        # Idle connections included; far more than readers could serve, and less than files may be open.
-        limit_concurrency=900,
-        timeout_graceful_shutdown=8,
-    )
+    config = configured(application, proxies=proxies)
     # uvicorn raises the signal that stopped it once more at the end; a stop that was asked for is
     # no failure, so by then it has nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digitry.errors import UsageError
+from digitry.serving.guesses import Guesses
 from digitry.serving.metrics import Metrics
 from digitry.serving.problems import Problem, busy
 
@@ -65,6 +66,17 @@ class Limits:
         pixels: of one image, before any is decoded.
         at_once: requests that are worked on or wait for a reader; more get 503.
         read_seconds: for one image, from a free reader to the answer.
+        head_bytes: of a request's first line and headers.
+        head_fields: headers of one request.
+        head_seconds: from the first byte of a head to its last; also for the first byte.
+        idle_seconds: that a connection is kept open after an answer.
+        answer_seconds: in which a client must take what is sent.
+        pipelined: requests that one connection may send ahead of their answers.
+        connections: at one time. Where one more comes, the one that has waited longest for a
+            request is closed.
+        connections_per_address: the same for one IPv4 address, or one IPv6 network of 64 bits.
+        guesses: wrong tokens from one address within `guess_seconds`.
+        guess_seconds: see there.
     """
 
     body_bytes: int = 10 << 20
@@ -75,6 +87,16 @@ class Limits:
     pixels: int = 50_000_000
     at_once: int = 16
     read_seconds: float = 10.0
+    head_bytes: int = 16 << 10
+    head_fields: int = 100
+    head_seconds: float = 10.0
+    idle_seconds: int = 5
+    answer_seconds: float = 20.0
+    pipelined: int = 100
+    connections: int = 900
+    connections_per_address: int = 512
+    guesses: int = 10
+    guess_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -142,6 +164,7 @@ class Guard:
         self.metrics = metrics
         self.working = 0
         self.buffered = 0
+        self.guesses = Guesses(limits.guesses, limits.guess_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it pass."""
@@ -217,14 +240,23 @@ class Guard:
         if self.token is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
             return
         kind, _, shown = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(
-            shown.strip().encode(), self.token.encode()
-        ):
+        if kind.lower() == "bearer" and shown:
+            client = scope.get("client")
+            self._check_token(shown.strip(), self.token, client[0] if client else "local")
+        else:
+            raise _token_needed()
+
+    def _check_token(self, shown: str, token: str, address: str) -> None:
+        # Who has guessed too often is not told either when a guess is right.
+        if wait := self.guesses.wait(address):
             raise Problem(
-                "token-needed",
-                "send the header Authorization: Bearer TOKEN",
-                headers={"WWW-Authenticate": "Bearer"},
+                "too-many-guesses",
+                f"this address has shown {self.limits.guesses} wrong tokens; try again in {wait} s",
+                headers={"Retry-After": str(wait)},
             )
+        if not hmac.compare_digest(shown.encode(), token.encode()):
+            self.guesses.count(address)
+            raise _token_needed()
 
     async def _body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
         limit = self.limits.body_bytes
@@ -295,6 +327,14 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _token_needed() -> Problem:
+    return Problem(
+        "token-needed",
+        "send the header Authorization: Bearer TOKEN",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _is_small(headers: Headers) -> bool:

@@ -34,6 +34,15 @@ class Metrics:
         self.working = Gauge(
             "digitry_working", "Requests that are worked on.", registry=self.registry
         )
+        self.connections = Gauge(
+            "digitry_connections", "Connections that are open.", registry=self.registry
+        )
+        self.refused_connections = Counter(
+            "digitry_refused_connections",
+            "Connections that were closed before a request was whole, or to make room, by why.",
+            ("why",),
+            registry=self.registry,
+        )
         self.images = Counter(
             "digitry_images",
             "Images by what came of them: read, refused (some digit was), blank, failed.",
