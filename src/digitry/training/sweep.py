@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
@@ -211,8 +212,10 @@ def run_sweep(
     """
     facts = {**vars(plan), "recipe": plan.recipe.to_dict(), "settings": list(plan.settings)}
     with _opened(folder) as study, Steps(console, plan.count) as steps:
-        if study.user_attrs.get("data", dataset.sha256) != dataset.sha256:
-            raise UsageError("its data have changed", where=folder, remedy="name a new folder")
+        begun, data = study.user_attrs.get("plan", facts), study.user_attrs.get("data")
+        if begun | {"trials": plan.trials} != facts or data not in (None, dataset.sha256):
+            what = "holds another sweep, or its data have changed"
+            raise UsageError(what, where=folder, remedy="name a new folder")
         study.set_user_attr("data", dataset.sha256)
         study.set_user_attr("plan", facts)
         _queue(study, plan)

@@ -8,7 +8,17 @@ import optuna
 from optuna.trial import TrialState
 
 from digitry import files
-from digitry.training.report.style import BLUE, INK, STYLE, add_axes, new_sheet, percent, png
+from digitry.training.report.style import (
+    BLUE,
+    INK,
+    MUTED,
+    ORANGE,
+    STYLE,
+    add_axes,
+    new_sheet,
+    percent,
+    png,
+)
 from digitry.training.sweep import importances
 
 
@@ -24,14 +34,15 @@ def write_sweep(study: optuna.Study, folder: Path) -> Path:
         title = f"the best setting reads {percent(study.best_value)} of held-out digits"
         figure = new_sheet(3.4 + below, title)
         history = add_axes(figure, top=0.6, bottom=0.5 + below)
-        for state, style in ((TrialState.COMPLETE, "o"), (TrialState.PRUNED, "x")):
+        for state, mark, ink in ((TrialState.COMPLETE, "o", BLUE), (TrialState.PRUNED, "x", MUTED)):
             trials = study.get_trials(states=[state])
             numbers, values = [t.number for t in trials], [100 * (t.value or 0) for t in trials]
-            history.plot(numbers, values, style, markersize=4, label=state.name.lower())
+            history.plot(numbers, values, mark, color=ink, markersize=4, label=state.name.lower())
             if state == TrialState.COMPLETE:
                 best = list(itertools.accumulate(values, max))
-                history.step(numbers, best, where="post", label="best so far")
+                history.step(numbers, best, where="post", color=ORANGE, label="best so far")
         history.set(xlabel="trial", ylabel="held-out accuracy, %")
+        history.locator_params(axis="x", integer=True)
         history.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
         if shares:
             bars = add_axes(figure, left=1.4, top=3.5, bottom=0.5)
