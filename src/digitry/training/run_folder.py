@@ -126,8 +126,13 @@ def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
     return folder
 
 
-def check_new(folder: Path) -> None:
+def check_new(folder: Path, start: str = START, verb: str = "train") -> None:
     """Check that a run may begin in a folder: there is none yet, or nothing in it.
+
+    Args:
+        folder: where it is to be.
+        start: the file by which one that was begun is known.
+        verb: what goes on with it.
 
     Raises:
         UsageError: it is a file, or holds something.
@@ -135,12 +140,12 @@ def check_new(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file", where=folder, remedy="name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
-        resumable = (folder / START).exists()
+        resumable = (folder / start).exists()
         raise UsageError(
             "is not empty",
             where=folder,
             remedy="name a new folder"
-            + (f", or go on with: digitry train --resume {folder}" if resumable else ""),
+            + (f", or go on with: digitry {verb} --resume {folder}" if resumable else ""),
         )
 
 
