@@ -22,6 +22,9 @@ LINE = 1.5
 REACH = 0.3
 """How far from where it was seen, in heights of the writing, ink of its own may begin."""
 
+CLAIM = 0.4
+"""A piece with this part of the ink in the columns where a character was seen is that character."""
+
 LEVEL = 0.35
 """Ink is what has this part of the strip's darkest ink."""
 
@@ -88,33 +91,39 @@ def _owned(
 ) -> list[Span | None]:
     """Return the first and the past-the-last column of the ink of each character."""
     count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    width = mask.shape[1]
+    where = parts * width + np.arange(width)
+    inked = np.bincount(where.ravel(), minlength=count * width).reshape(count, width)[1:]
+    claims = _claims(inked, seen)
     lefts = [cut[0] for cut in cuts[1:]]
-    found: list[list[Span]] = [[] for _ in cuts]
-    loose: list[tuple[Span, float]] = []
     reach = REACH * height
-    for part in range(1, count):
-        inked = (parts == part).sum(axis=0)
-        columns = np.flatnonzero(inked)
-        first, past = int(columns[0]), int(columns[-1]) + 1
-        middle = float((inked * np.arange(len(inked))).sum() / inked.sum())
-        inside = [
-            i for i, (left, right) in enumerate(seen) if first <= right + 1 and past - 1 >= left - 1
-        ]
-        if len(inside) == 1:
-            found[inside[0]].append((first, past))
-        elif inside:
-            for i in inside:
-                left, right = cuts[i]
-                held = columns[(columns >= left) & (columns < right)]
-                if len(held):
-                    found[i].append((int(held[0]), int(held[-1]) + 1))
-        else:
-            loose.append(((first, past), middle))
-    for span, middle in loose:
-        i = int(np.searchsorted(lefts, middle, side="right"))
-        left, right = seen[i]
-        if span[0] <= right + reach and span[1] >= left - reach:
-            found[i].append(span)
+    found: list[list[Span]] = [[] for _ in cuts]
+    for part, claimed in zip(inked, claims, strict=True):
+        columns = np.flatnonzero(part)
+        whole = int(columns[0]), int(columns[-1]) + 1
+        owners = np.flatnonzero(claimed)
+        if len(owners) == 1:
+            found[owners[0]].append(whole)
+        for i in owners if len(owners) > 1 else ():
+            held = columns[(columns >= cuts[i][0]) & (columns < cuts[i][1])]
+            if len(held):
+                found[i].append((int(held[0]), int(held[-1]) + 1))
+        if not len(owners):
+            # A loose piece is part of the character in whose columns most of it lies, if it is near.
+            middle = float((part * np.arange(width)).sum() / part.sum())
+            i = int(np.searchsorted(lefts, middle, side="right"))
+            if whole[0] <= seen[i, 1] + reach and whole[1] >= seen[i, 0] - reach:
+                found[i].append(whole)
     return [
         (min(s for s, _ in spans), max(e for _, e in spans)) if spans else None for spans in found
     ]
+
+
+def _claims(inked: npt.NDArray[np.intp], seen: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which pieces of ink are what the network saw: (pieces, n)."""
+    before = np.concatenate([np.zeros((len(inked), 1)), np.cumsum(inked, axis=1)], axis=1)
+    width = inked.shape[1]
+    first = np.clip(np.floor(seen[:, 0]).astype(int) - 1, 0, width)
+    past = np.clip(np.ceil(seen[:, 1]).astype(int) + 2, 0, width)
+    held = before[:, past] - before[:, first]
+    return (held > 0) & (held >= CLAIM * held.sum(axis=0))
