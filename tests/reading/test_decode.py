@@ -89,7 +89,7 @@ def test_gaps_part_words() -> None:
     ]
     for word in line.words:
         inside = line.characters[word.first : word.past]
-        assert (word.start, word.end) == (inside[0].start, inside[-1].end)
+        assert (word.box.start, word.box.end) == (inside[0].box.start, inside[-1].box.end)
         assert line.confidence <= word.confidence <= 1
 
 
@@ -102,7 +102,7 @@ def test_a_gap_is_measured_in_heights_of_a_digit() -> None:
 
 def test_characters_stand_where_their_ink_is() -> None:
     line = decode(strip("274", pitch=16))
-    assert [(c.start, c.end) for c in line.characters] == [(12, 21), (28, 37), (44, 53)]
+    assert [(c.box.start, c.box.end) for c in line.characters] == [(12, 21), (28, 37), (44, 53)]
 
 
 # --- how sure -------------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ def test_of_several_scalings_the_text_with_the_greatest_mean_probability_is_take
 
 def test_it_stands_where_it_does_on_the_strip_that_is_the_surest() -> None:
     small, large = strip("27", pitch=12, sure=0.99), strip("27", pitch=20)
-    expected = [(c.start, c.end) for c in decode(large).characters]
-    assert [(c.start, c.end) for c in decode([small, large]).characters] == expected
+    expected = [(c.box.start, c.box.end) for c in decode(large).characters]
+    assert [(c.box.start, c.box.end) for c in decode([small, large]).characters] == expected
 
 
 def test_alike_strips_say_what_one_says() -> None:

@@ -9,13 +9,16 @@ strip lies on a page is the caller's.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 
 import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import UsageError
-from digitry.reading.best_text import best_fitting, best_text
+from digitry.reading.best_text import Found, best_fitting, best_text
+from digitry.reading.boxes import Box, boxes
 from digitry.reading.classes import BLANK, OTHER, SYMBOLS
 from digitry.reading.lattice import (
     Lattice,
@@ -30,7 +33,6 @@ from digitry.reading.lattice import (
 )
 from digitry.reading.pattern import Pattern
 from digitry.reading.posterior import Sums, anything, instead, occupancy, sums
-from digitry.reading.spans import spans
 
 STRIDE = 2
 """Pixels of the strip for each column of scores."""
@@ -70,15 +72,14 @@ class Character:
     Attributes:
         value: a digit, a mark, or `?` for a run of other writing.
         confidence: the probability in [0, 1] that it is `value`, if the rest of the line is right.
-        start, end: its first column of the strip and the first after it, in pixels.
+        box: where it stands on the strip.
         alternatives: (value, probability), itself first, then the most probable; together at most 1.
             What is left is that there are no or several characters in its place.
     """
 
     value: str
     confidence: float
-    start: int
-    end: int
+    box: Box
     alternatives: tuple[tuple[str, float], ...]
 
 
@@ -90,15 +91,14 @@ class Word:
         text: what they say.
         confidence: the probability in [0, 1] that all of them are right, if the rest of the line is.
         first, past: the index of its first character in the line, and of the first after it.
-        start, end: its first column of the strip and the first after it, in pixels.
+        box: where it stands on the strip.
     """
 
     text: str
     confidence: float
     first: int
     past: int
-    start: int
-    end: int
+    box: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,11 @@ def decode(
     if not views:
         raise UsageError("there is no strip to decode", remedy="give at least one")
     lattices = [lattice(view.scores, temperature) for view in views]
-    free, log_free = _best([(best_text(one).text) for one in lattices], lattices)
+    free, log_free = _best([best_text(one) for one in lattices], lattices)
     if pattern is None:
         return _line(views, lattices, free, None)
     within = [best_fitting(one, pattern) for one in lattices]
-    fitting, log_fitting = _best([found.text for found in within if found], lattices)
+    fitting, log_fitting = _best([found for found in within if found], lattices)
     if log_fitting < log_free + math.log(UNFIT):
         return _line(views, lattices, free, None, fits=False)
     mass = _log_mean([found.log_mass if found else -math.inf for found in within])
@@ -215,11 +215,13 @@ class _Prior:
         return 1.0 if self.pattern.length is None else UNFIT
 
 
-def _best(texts: Sequence[Text], lattices: Sequence[Lattice]) -> tuple[Text, float]:
+def _best(found: Sequence[Found], lattices: Sequence[Lattice]) -> tuple[Text, float]:
     """Return the text that is the most probable in the mean of all strips, and the logarithm of that."""
+    if len(found) == len(lattices) == 1:
+        return found[0].text, found[0].log_probability
     best: Text = ()
     known = -math.inf
-    for text in dict.fromkeys(texts):
+    for text in dict.fromkeys(one.text for one in found):
         mean = _log_mean([log_probability(one, text) for one in lattices])
         if mean > known:
             best, known = text, mean
@@ -238,28 +240,28 @@ def _line(
     surest = int(np.argmax(log_p))
     places = _places(views[surest], seen[surest])
     characters = [
-        Character(named[0][0], named[0][1], start, end, named)
-        for named, (start, end) in zip(_named(seen, text, prior), places, strict=True)
+        Character(*named[0], box, named)
+        for named, box in zip(_named(seen, text, prior), places, strict=True)
     ]
     # Other writing that a pattern names by a letter or a sign is passed over.
     kept = [i for i, symbol in enumerate(text) if prior is None or symbol != OTHER]
     characters = [characters[i] for i in kept]
     confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
-    words = []
-    for first, past in _words(characters, views[surest].height):
-        ends = np.array([kept[first]]), np.array([kept[past - 1] + 1])
-        alike = _log_mean([anything(one, *ends)[0] for one in seen])
-        words.append(
-            Word(
-                "".join(character.value for character in characters[first:past]),
-                # A word is right at least as often as the line.
-                max(_probability(_log_mean(log_p) - alike), confidence),
-                first,
-                past,
-                characters[first].start,
-                max(character.end for character in characters[first:past]),
-            )
+    bounds = _words(characters, views[surest].height)
+    starts = np.array([kept[first] for first, _ in bounds], np.intp)
+    stops = np.array([kept[past - 1] + 1 for _, past in bounds], np.intp)
+    alike = _log_means([anything(one, starts, stops) for one in seen])
+    words = [
+        Word(
+            "".join(character.value for character in characters[first:past]),
+            # A word is right at least as often as the line.
+            max(_probability(_log_mean(log_p) - log_alike), confidence),
+            first,
+            past,
+            reduce(or_, (character.box for character in characters[first:past])),
         )
+        for (first, past), log_alike in zip(bounds, alike.tolist(), strict=True)
+    ]
     said = " ".join(word.text for word in words)
     return Line(said, confidence, tuple(characters), tuple(words), fits)
 
@@ -296,15 +298,15 @@ def _named(
     return named
 
 
-def _places(strip: Strip, seen: Sums) -> list[tuple[int, int]]:
-    """Return the columns of each character, in pixels of the strip."""
+def _places(strip: Strip, seen: Sums) -> list[Box]:
+    """Return where each character stands."""
     share = np.cumsum(occupancy(seen), axis=1)
     if not len(share):
         return []
     share /= share[:, -1:]
     first = (share < 0.1).sum(axis=1) * STRIDE
     last = (share < 0.9).sum(axis=1) * STRIDE + STRIDE - 1
-    return spans(strip.ink, np.stack([first, last], axis=1).astype(np.float64), strip.height)
+    return boxes(strip.ink, np.stack([first, last], axis=1).astype(np.float64), strip.height)
 
 
 def _words(characters: Sequence[Character], height: float) -> list[tuple[int, int]]:
@@ -312,7 +314,7 @@ def _words(characters: Sequence[Character], height: float) -> list[tuple[int, in
     parted = [
         i
         for i in range(1, len(characters))
-        if characters[i].start - characters[i - 1].end > WORD_GAP * height
+        if characters[i].box.start - characters[i - 1].box.end > WORD_GAP * height
     ]
     bounds = [0, *parted, len(characters)]
     return list(pairwise(bounds)) if characters else []

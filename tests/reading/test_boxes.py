@@ -1,11 +1,15 @@
-"""Which columns each character takes."""
+"""Where on a strip each character is."""
 
 import numpy as np
 import pytest
 
-from digitry.reading.spans import spans
+from digitry.reading.boxes import boxes
 
 HEIGHT = 20
+
+
+def spans(ink: np.ndarray, seen: np.ndarray, height: float) -> list[tuple[int, int]]:
+    return [(box.start, box.end) for box in boxes(ink, seen, height)]
 
 
 def bars(*columns: tuple[int, int], width: int = 100) -> np.ndarray:
@@ -89,3 +93,18 @@ def test_every_character_has_columns_within_the_strip() -> None:
         found = spans(ink, seen(*np.sort(rng.uniform(0, width - 1, count))), HEIGHT)
         assert len(found) == count
         assert all(0 <= start < end <= width for start, end in found)
+
+
+def test_a_box_ends_where_its_ink_does() -> None:
+    ink = np.zeros((32, 60), np.float32)
+    ink[4:20, 10:20] = 1
+    ink[12:28, 30:40] = 1
+    found = boxes(ink, seen(15, 35), HEIGHT)
+    assert [(box.top, box.bottom) for box in found] == [(4, 20), (12, 28)]
+
+
+def test_a_digit_that_fills_the_strip_is_no_border() -> None:
+    ink = np.zeros((32, 40), np.float32)
+    ink[:, 18:21] = 1
+    (box,) = boxes(ink, seen(19), 31)
+    assert (box.start, box.end, box.top, box.bottom) == (18, 21, 0, 32)
