@@ -111,6 +111,7 @@ class Line:
             of this text among those that fit.
         characters: from left to right.
         words: from left to right.
+        strip: which of the strips the boxes are on: the index of the one that is the surest.
         fits: whether it fits the pattern; None where there is none. A line that does not fit is read
             freely.
     """
@@ -119,6 +120,7 @@ class Line:
     confidence: float
     characters: tuple[Character, ...]
     words: tuple[Word, ...]
+    strip: int = 0
     fits: bool | None = None
 
 
@@ -239,18 +241,15 @@ def _line(
     log_p = [one.log_probability for one in seen]
     surest = int(np.argmax(log_p))
     places = _places(views[surest], seen[surest])
-    characters = [
-        Character(*named[0], box, named)
-        for named, box in zip(_named(seen, text, prior), places, strict=True)
-    ]
     # Other writing that a pattern names by a letter or a sign is passed over.
     kept = [i for i, symbol in enumerate(text) if prior is None or symbol != OTHER]
-    characters = [characters[i] for i in kept]
+    bounds = _words([places[i] for i in kept], views[surest].height)
+    ranges = [(i, i + 1) for i in range(len(text))]
+    ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
+    alike = _alike(seen, ranges)
+    alternatives = _alternatives(seen, alike[: len(text)], prior)
+    characters = [Character(*alternatives[i][0], places[i], alternatives[i]) for i in kept]
     confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
-    bounds = _words(characters, views[surest].height)
-    starts = np.array([kept[first] for first, _ in bounds], np.intp)
-    stops = np.array([kept[past - 1] + 1 for _, past in bounds], np.intp)
-    alike = _log_means([anything(one, starts, stops) for one in seen])
     words = [
         Word(
             "".join(character.value for character in characters[first:past]),
@@ -260,42 +259,40 @@ def _line(
             past,
             reduce(or_, (character.box for character in characters[first:past])),
         )
-        for (first, past), log_alike in zip(bounds, alike.tolist(), strict=True)
+        for (first, past), log_alike in zip(bounds, alike[len(text) :].tolist(), strict=True)
     ]
     said = " ".join(word.text for word in words)
-    return Line(said, confidence, tuple(characters), tuple(words), fits)
+    return Line(said, confidence, tuple(characters), tuple(words), surest, fits)
 
 
-def _named(
-    seen: Sequence[Sums], text: Text, prior: _Prior | None
+def _alike(seen: Sequence[Sums], ranges: Sequence[tuple[int, int]]) -> Log:
+    """Return the probability, for each range of the text, of all texts that agree with the rest."""
+    starts, stops = np.array(ranges, np.intp).reshape(-1, 2).T
+    return _log_means([anything(one, starts, stops) for one in seen])
+
+
+def _alternatives(
+    seen: Sequence[Sums], alike: Log, prior: _Prior | None
 ) -> list[tuple[tuple[str, float], ...]]:
-    """Return the alternatives of each character, itself first."""
-    places = np.arange(len(text))
-    if not len(places):
+    """Return what each character may be, itself first."""
+    text = seen[0].text
+    if not text:
         return []
     # A symbol that is nowhere probable enough need not be tried.
     shown = np.max([log_sum(one.lattice.log_p[:BLANK]) for one in seen], axis=0)
     least = math.log(NAMED) + _log_mean([one.log_probability for one in seen])
     symbols = np.union1d(np.flatnonzero(shown > least), np.array(text, np.intp))
-    in_place = _log_means([instead(one, symbols) for one in seen])
-    all_alike = _log_means([anything(one, places, places + 1) for one in seen])
-    p = np.exp(in_place - all_alike[:, None])
+    p = np.exp(_log_means([instead(one, symbols) for one in seen]) - alike[:, None])
     if prior is not None:
         several = np.maximum(1.0 - p.sum(axis=1), 0.0) * prior.otherwise
         p *= prior.weights(text, symbols)
         p /= (p.sum(axis=1) + several)[:, None]
-    named = []
-    for row, symbol in zip(p, text, strict=True):
-        own = int(np.searchsorted(symbols, symbol))
-        order = [own, *(k for k in np.argsort(-row, kind="stable") if k != own)]
-        named.append(
-            tuple(
-                (SYMBOLS[symbols[k]], min(float(row[k]), 1.0))
-                for k in order
-                if k == own or row[k] >= NAMED
-            )
-        )
-    return named
+    found = []
+    for row, own in zip(p, np.searchsorted(symbols, text).tolist(), strict=True):
+        order = [own, *(k for k in np.argsort(-row, kind="stable").tolist() if k != own)]
+        named = [k for k in order if k == own or row[k] >= NAMED]
+        found.append(tuple((SYMBOLS[symbols[k]], min(float(row[k]), 1.0)) for k in named))
+    return found
 
 
 def _places(strip: Strip, seen: Sums) -> list[Box]:
@@ -309,15 +306,13 @@ def _places(strip: Strip, seen: Sums) -> list[Box]:
     return boxes(strip.ink, np.stack([first, last], axis=1).astype(np.float64), strip.height)
 
 
-def _words(characters: Sequence[Character], height: float) -> list[tuple[int, int]]:
+def _words(places: Sequence[Box], height: float) -> list[tuple[int, int]]:
     """Return the first and the past-the-last character of each word."""
-    parted = [
-        i
-        for i in range(1, len(characters))
-        if characters[i].box.start - characters[i - 1].box.end > WORD_GAP * height
-    ]
-    bounds = [0, *parted, len(characters)]
-    return list(pairwise(bounds)) if characters else []
+    if not places:
+        return []
+    gaps = [right.start - left.end for left, right in pairwise(places)]
+    parted = [i for i, gap in enumerate(gaps, 1) if gap > WORD_GAP * height]
+    return list(pairwise([0, *parted, len(places)]))
 
 
 def _written(text: Text) -> str:
