@@ -1,0 +1,1 @@
+"""Networks: how they are built, and what files are made of them."""
