@@ -3,9 +3,9 @@
     python benchmarks/lines.py --model lines.onnx --data-dir DATA [--count 500] [--mistakes FOLDER]
 
 DATA holds MNIST's training part and the packs of handwriting. All sets are of hands that are held out of
-training: MNIST's writers, UNIPEN's writers, one document of LECTAUREP. A strip is right if the whole of its
-best path is; `digits` counts digits alone, `whole` the marks, too. Lines without digits are right if the best
-path says no digit. The network is read greedily, at one size: a floor for what a search makes of it.
+training: MNIST's writers, UNIPEN's writers, one document of LECTAUREP. The first share counts a
+strip as right if its digits are, the second if its marks are, too; lines without digits are right if no
+digit is read. The network is read greedily, at one size: a floor for what a search makes of it.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def square(hands: Hands, place: int) -> Line:
 
 
 def string(hands: Hands, length: int, rng: np.random.Generator) -> Line:
-    """Return digits with gaps of -4 to 8 pixels between their ink, as `benchmarks/strings.py` makes them."""
+    """Return digits with gaps of -4 to 8 pixels between their ink, as `strings.py` makes them."""
     ink = np.zeros((HEIGHT, 40 * length + 24), np.uint8)
     x, labels = 10, []
     for place in rng.integers(len(hands.glyphs), size=length):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class LineSettings:
     seed: int = 0
     composers: int = 1
     """Processes that compose strips."""
-    mix: Mix = Mix()
+    mix: Mix = field(default_factory=Mix)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ def begin(settings: LineSettings, folder: Path, start: nn.Sequential | None = No
     network = build(line_layers(settings.channels))
     if start is not None:
         network.load_state_dict(start.state_dict())
-    network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(settings.device, memory_format=torch.channels_last)
     averaged = deepcopy(network)
     for parameter in averaged.parameters():
         parameter.requires_grad_(False)
@@ -191,7 +191,7 @@ def save(state: State, settings: LineSettings, path: Path) -> None:
         "steps": state.steps,
         "pools": state.pools,
         "seconds": state.seconds,
-        "settings": {**asdict(replace(settings, mix=Mix())), "mix": asdict(settings.mix)},
+        "settings": asdict(settings),
     }
     with files.replacing(path) as beside:
         torch.save(content, beside)
@@ -207,7 +207,7 @@ def step(state: State, batch: Batch, settings: LineSettings) -> torch.Tensor:
     state.network.train()
     loss = line_loss(log_probs(state.network, strips), batch.labels)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimizer.step()
     state.steps += 1
@@ -257,13 +257,13 @@ def line_loss(by_column: torch.Tensor, labels: tuple[tuple[int, ...], ...]) -> t
     return total / count
 
 
-@torch.no_grad()
 def average(state: State, decay: float) -> None:
     """Move the averaged weights a little towards the network's."""
     ours = list(state.averaged.state_dict().values())
     theirs = list(state.network.state_dict().values())
     real = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in real], [b for _, b in real], 1 - decay)
+    with torch.no_grad():
+        torch._foreach_lerp_([a for a, _ in real], [b for _, b in real], 1 - decay)
 
 
 # --- composing in other processes -----------------------------------------------------------------

@@ -72,8 +72,8 @@ def build(layers: Layers) -> nn.Sequential:
     """Return a network of these layers with fresh weights.
 
     Returns:
-        From (n, 1, 32, width) float32 in [0, 1], ink = 1, to (n, 34, 1, width / 4); `log_probs` makes columns
-        of it.
+        From (n, 1, 32, width) float32 in [0, 1], ink = 1, to (n, 34, 1, width / 4); `log_probs` makes
+        columns of it.
     """
     modules: list[nn.Module] = []
     inputs = 1

@@ -42,7 +42,7 @@ def to_onnx(network: nn.Sequential) -> onnx.ModelProto:
         if isinstance(module, nn.Conv2d):
             weight, bias = _numbers(module)
             if at + 1 < len(modules) and isinstance(modules[at + 1], nn.BatchNorm2d):
-                weight, bias = _folded(weight, bias, modules[at + 1])  # type: ignore[arg-type]
+                weight, bias = _folded(weight, bias, modules[at + 1])
                 at += 1
             weights[f"{result}_w"], weights[f"{result}_b"] = weight, bias
             down, across = (int(side) for side in module.padding)
@@ -58,7 +58,7 @@ def to_onnx(network: nn.Sequential) -> onnx.ModelProto:
         elif isinstance(module, nn.ReLU):
             nodes.append(helper.make_node("Relu", [value], [result]))
         elif isinstance(module, nn.MaxPool2d):
-            window = list(module.kernel_size)  # type: ignore[arg-type]
+            window = list(module.kernel_size)
             nodes.append(
                 helper.make_node("MaxPool", [value], [result], kernel_shape=window, strides=window)
             )
@@ -122,8 +122,8 @@ def _folded(
 def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
     """Return the layers and the network of an ONNX model that `to_onnx` made, to train it on.
 
-    Each normalisation comes back as one that does nothing yet: its mean is the bias taken away, its variance
-    1. Trained on, it measures its own statistics.
+    Each normalisation comes back as one that adds the bias and does no more; in training it measures its
+    statistics anew.
 
     Raises:
         ModelError: the graph is not such a chain.
@@ -159,7 +159,6 @@ def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
     return tuple(layers), network.eval()
 
 
-@torch.no_grad()
 def _fill(
     network: nn.Sequential,
     convolutions: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
@@ -172,9 +171,9 @@ def _fill(
         weight, bias = next(found)
         if tuple(module.weight.shape) != weight.shape:
             raise ModelError("its layers do not fit together", where="the line network")
-        module.weight.copy_(torch.from_numpy(np.array(weight)))
+        module.weight.data.copy_(torch.from_numpy(np.array(weight)))
         if module.bias is not None:
-            module.bias.copy_(torch.from_numpy(np.array(bias)))
+            module.bias.data.copy_(torch.from_numpy(np.array(bias)))
             continue
         norm = modules[at + 1]
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
@@ -182,4 +181,4 @@ def _fill(
         if norm.running_var is None:
             raise ModelError("a normalisation keeps no statistics", where="the line network")
         norm.running_var.fill_(1 - norm.eps)
-        norm.bias.copy_(torch.from_numpy(np.array(bias)))
+        norm.bias.data.copy_(torch.from_numpy(np.array(bias)))

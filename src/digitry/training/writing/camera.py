@@ -19,7 +19,7 @@ def spoilt(ink: npt.NDArray[np.uint8], rng: np.random.Generator) -> Strip:
         rng: what chooses; one strip in five stays as it is.
     """
     if rng.random() < 0.2:
-        return np.asarray(ink, np.float32) / 255
+        return np.asarray(ink, np.float32) / np.float32(255)
     if rng.random() < 0.35:
         ink = pen(ink, rng)
     if rng.random() < 0.08:
@@ -28,7 +28,7 @@ def spoilt(ink: npt.NDArray[np.uint8], rng: np.random.Generator) -> Strip:
         ink = coarse(ink, rng)
     if rng.random() < 0.35:
         ink = blurred(ink, rng)
-    strip = np.asarray(ink, np.float32) / 255
+    strip = np.asarray(ink, np.float32) / np.float32(255)
     if rng.random() < 0.5:
         strip = lit(strip, rng)
     if rng.random() < 0.4:
@@ -93,7 +93,7 @@ def grained(strip: Strip, rng: np.random.Generator) -> Strip:
     size = 1 if rng.random() < 0.5 else 2
     noise = rng.standard_normal((-(-height // size), -(-width // size)), dtype=np.float32)
     if size == 2:
-        noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        noise = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
     noise = noise[:height, :width] * np.float32(rng.uniform(0.01, 0.1))
     # Ink is zero where the background was taken away: noise shows one side of itself there.
     return np.asarray(np.clip(strip + noise, 0, 1), np.float32)
@@ -104,8 +104,8 @@ def compressed(strip: Strip, rng: np.random.Generator) -> Strip:
     grey = np.asarray(255 - strip * 255 * rng.uniform(0.5, 1), np.uint8)
     quality = int(rng.integers(15, 70))
     _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    back = 1 - cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
-    return np.asarray(back, np.float32)
+    back = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.float32)
+    return np.asarray(1 - back / np.float32(255), np.float32)
 
 
 def thresholded(strip: Strip, rng: np.random.Generator) -> Strip:

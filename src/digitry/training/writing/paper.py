@@ -5,6 +5,7 @@ strip's size, whose lines are then as thin as half a pixel.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -173,7 +174,7 @@ def cells(sheet: Sheet, written: Written, rng: np.random.Generator) -> None:
         edges(sheet, written, rng)
         return
     walls = [spans[0][0] - rng.uniform(1.5, 7)]
-    for (_, end), (start, _) in zip(spans[:-1], spans[1:], strict=True):
+    for (_, end), (start, _) in pairwise(spans):
         if start - end >= 2 + thick:
             walls.append((start + end) / 2 + rng.uniform(-0.25, 0.25) * (start - end - thick))
     walls.append(spans[-1][1] + rng.uniform(1.5, 7))

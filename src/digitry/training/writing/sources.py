@@ -113,7 +113,7 @@ def real_strips(
                 kept.append(str(strings.texts[index]))
         if not found:
             continue
-        said, inverse, counts = np.unique(kept, return_inverse=True, return_counts=True)
+        _, inverse, counts = np.unique(kept, return_inverse=True, return_counts=True)
         weight = np.minimum(1.0, MOST_REPEATS / counts)[inverse]
         strips += found
         chances.append(share * weight / weight.sum())

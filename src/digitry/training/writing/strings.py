@@ -202,11 +202,11 @@ class _Pen:
         how = self.how
         width = shown.shape[1]
         if self.middle is None:
-            return max(1.0, self.x + self.extra)
+            return float(max(1.0, self.x + self.extra))
         if how.spacing == "pitch":
             # In boxes each character has its own; a wide one may push the next.
             at = self.middle + how.gap * how.height - width / 2 + self.extra
-            return max(at, self.x - 2)
+            return float(max(at, self.x - 2))
         start = self.x + gap * how.height + self.extra
         if how.near and not self.extra:
             inked = shown > 60
@@ -217,7 +217,7 @@ class _Pen:
             right = np.maximum(right, np.roll(self.right, -1))[first + rows]
             near = float((right - left).max(initial=-1e4)) + gap * how.height
             start = float(np.clip(near, self.x - 0.4 * how.height, start + 0.1 * how.height))
-        return max(1.0, start)
+        return float(max(1.0, start))
 
     def finish(self, thickness: float, rng: np.random.Generator) -> Written:
         margin = rng.integers(2, 13) if rng.random() < 0.85 else rng.integers(12, 60)
@@ -272,7 +272,7 @@ def warp(glyph: Ink, wide: float, tall: float, slant: float, turn: float) -> Ink
     if min(wide, tall) < 0.7:
         # Interpolation alone would skip pixels.
         size = (max(2, round(width * wide)), max(2, round(height * tall)))
-        glyph = cv2.resize(glyph, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        glyph = cv2.resize(glyph, size, interpolation=cv2.INTER_AREA)
         height, width = glyph.shape
         wide = tall = 1.0
     matrix = np.array([[wide, -slant * tall], [turn * wide, tall]])

@@ -163,16 +163,16 @@ def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int
     if form == 1:
         # Stretched to a small square, mostly in black and white, and scaled up again.
         side = int(rng.integers(12, 21))
-        glyph = cv2.resize(glyph, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        glyph = cv2.resize(glyph, (side, side), interpolation=cv2.INTER_AREA)
         if rng.random() < 0.75:
             level = float(rng.uniform(50, 140))
-            _, glyph = cv2.threshold(glyph, level, 255, cv2.THRESH_BINARY)  # type: ignore[assignment]
+            _, glyph = cv2.threshold(glyph, level, 255, cv2.THRESH_BINARY)
     elif form == 2:
         # Small, its aspect kept.
         scale = rng.uniform(8, 16) / float(hands.em[place])
         glyph = warp(glyph, scale, scale, rng.normal(0, 0.08), rng.normal(0, 0.03))
         if rng.random() < 0.5:
-            _, glyph = cv2.threshold(glyph, 100, 255, cv2.THRESH_BINARY)  # type: ignore[assignment]
+            _, glyph = cv2.threshold(glyph, 100, 255, cv2.THRESH_BINARY)
     else:
         # It fills its crop.
         scale = rng.uniform(26, 31) / glyph.shape[0]
@@ -181,7 +181,7 @@ def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int
     tall = int(rng.integers(14, 30)) if form != 3 else min(glyph.shape[0], 31)
     wide_ = max(3, round(glyph.shape[1] * tall / glyph.shape[0]))
     how = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(3))]
-    glyph = cv2.resize(glyph, (wide_, tall), interpolation=how)  # type: ignore[assignment]
+    glyph = cv2.resize(glyph, (wide_, tall), interpolation=how)
     return _framed(glyph, wide_ + int(rng.integers(2, 24)), rng, rng.random() < 0.5), (label,)
 
 
@@ -193,7 +193,7 @@ def _framed(glyph: Ink, width: int, rng: np.random.Generator, plain: bool) -> St
     y = int(np.clip((HEIGHT - height) / 2 + rng.normal(0, 1), 0, HEIGHT - height))
     x = int(np.clip((ink.shape[1] - wide) / 2 + rng.normal(0, 1), 0, ink.shape[1] - wide))
     ink[y : y + height, x : x + wide] = glyph
-    return np.asarray(ink, np.float32) / 255 if plain else camera.spoilt(ink, rng)
+    return np.asarray(ink, np.float32) / np.float32(255) if plain else camera.spoilt(ink, rng)
 
 
 def placed(real: Real, rng: np.random.Generator) -> Ink:
@@ -302,7 +302,10 @@ def rows_of_writing(ink: Ink) -> tuple[int, int]:
 
 
 def labels_of(said: str) -> tuple[int, ...]:
-    """Return the classes of a transcription: spaces have none, a run of unknown characters is one `other`."""
+    """Return the classes of a transcription.
+
+    Spaces have none; a run of characters that have no class is one `OTHER`.
+    """
     labels: list[int] = []
     for char in said:
         if char == " ":
