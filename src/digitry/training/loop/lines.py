@@ -5,17 +5,14 @@ goes on from its last checkpoint with the pools that it has not seen.
 """
 
 import math
-import multiprocessing
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,8 +20,9 @@ from torch.nn import functional as F
 from digitry import files
 from digitry.errors import DataError, UsageError
 from digitry.training.network.lines import BLANK, build, line_layers, log_probs
+from digitry.training.writing.composers import Pools, composed
 from digitry.training.writing.strings import OTHER
-from digitry.training.writing.strips import Batch, Composer, Mix, Sources
+from digitry.training.writing.strips import Batch, Sources
 
 CHECKPOINT = "lines.pt"
 
@@ -46,13 +44,11 @@ class LineSettings:
     clip: float = 5.0
     average: float = 0.999
     """The weights are averaged over about 1 / (1 - average) steps."""
-    columns: int = 10_240
-    """Strips times width in a batch."""
-    pool: int = 2048
-    seed: int = 0
+    pools: Pools = field(default_factory=Pools)
     composers: int = 1
     """Processes that compose strips."""
-    mix: Mix = field(default_factory=Mix)
+    seed: int = 0
+    """Of the fresh weights."""
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -111,39 +107,44 @@ def train_lines(
     logged = saved = state.seconds
     losses: list[torch.Tensor] = []
     seen = state.strips
-    for batch, pool in composed(settings, sources, state.pools):
-        if state.progress(settings) >= 1:
-            break
-        losses.append(step(state, batch, settings))
-        state.pools = pool
-        state.seconds = time.monotonic() - began
-        if state.seconds - logged >= log_every:
-            loss = float(torch.stack(losses).mean())
-            if not math.isfinite(loss):
-                raise DataError("the loss is not finite", where="lines", remedy="lower the rate")
-            speed = (state.strips - seen) / (state.seconds - logged)
-            if on_log:
-                on_log(_entry(state, settings, loss, speed))
-            losses, logged, seen = [], state.seconds, state.strips
-        if state.seconds - saved >= save_every:
-            save(state, settings, folder / CHECKPOINT)
-            if on_checkpoint:
-                on_checkpoint(state)
-            saved = state.seconds
+    batches = composed(settings.pools, sources, state.pools, settings.composers)
+    with closing(batches):
+        for batch, pool in batches:
+            if state.progress(settings) >= 1:
+                break
+            losses.append(step(state, batch, settings))
+            state.pools = pool
+            state.seconds = time.monotonic() - began
+            if state.seconds - logged >= log_every:
+                entry = _entry(state, settings, losses, seen, logged)
+                losses, logged, seen = [], state.seconds, state.strips
+                if on_log:
+                    on_log(entry)
+            if state.seconds - saved >= save_every:
+                save(state, settings, folder / CHECKPOINT)
+                if on_checkpoint:
+                    on_checkpoint(state)
+                saved = state.seconds
     save(state, settings, folder / CHECKPOINT)
     if on_checkpoint:
         on_checkpoint(state)
     return state.averaged
 
 
-def _entry(state: State, settings: LineSettings, loss: float, speed: float) -> dict[str, float]:
+def _entry(
+    state: State, settings: LineSettings, losses: list[torch.Tensor], seen: int, logged: float
+) -> dict[str, float]:
+    """Return what is told of the steps since `logged` seconds, when `seen` strips had been seen."""
+    loss = float(torch.stack(losses).mean())
+    if not math.isfinite(loss):
+        raise DataError("the loss is not finite", where="lines", remedy="lower the rate")
     return {
         "seconds": round(state.seconds, 1),
         "strips": state.strips,
         "progress": round(state.progress(settings), 4),
         "rate": state.optimizer.param_groups[0]["lr"],
         "loss": round(loss, 4),
-        "strips_per_second": round(speed, 1),
+        "strips_per_second": round((state.strips - seen) / max(state.seconds - logged, 1e-9), 1),
     }
 
 
@@ -264,51 +265,3 @@ def average(state: State, decay: float) -> None:
     real = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.is_floating_point()]
     with torch.no_grad():
         torch._foreach_lerp_([a for a, _ in real], [b for _, b in real], 1 - decay)
-
-
-# --- composing in other processes -----------------------------------------------------------------
-
-_sources: Sources | None = None
-
-
-def _begin_composing(sources: Sources) -> None:
-    global _sources
-    _sources = sources
-    cv2.setNumThreads(1)
-
-
-def _compose(seed: int, pool: int, settings: LineSettings) -> list[Batch]:
-    if _sources is None:
-        raise UsageError("no sources", where="composing")
-    composer = Composer(_sources, [seed, pool], settings.mix)
-    return composer.batches(settings.pool, settings.columns)
-
-
-def composed(
-    settings: LineSettings, sources: Sources, first: int = 0
-) -> Iterator[tuple[Batch, int]]:
-    """Yield batches without end, each with the number of pools that were begun.
-
-    Args:
-        settings: seed, pool, columns, mix and how many processes compose.
-        sources: what strips are made of.
-        first: the pool to begin with.
-    """
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    pool = first
-    with ProcessPoolExecutor(
-        settings.composers, context, initializer=_begin_composing, initargs=(sources,)
-    ) as workers:
-        waiting: deque[Future[list[Batch]]] = deque()
-        try:
-            while True:
-                while len(waiting) < settings.composers + 1:
-                    ahead = pool + len(waiting)
-                    waiting.append(workers.submit(_compose, settings.seed, ahead, settings))
-                batches = waiting.popleft().result()
-                pool += 1
-                for batch in batches:
-                    yield batch, pool
-        finally:
-            workers.shutdown(wait=False, cancel_futures=True)

@@ -284,7 +284,8 @@ def rows_of_writing(ink: Ink) -> tuple[int, int]:
     rows = []
     for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
         ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
-        cut = (y == 0 or y + h >= height) and h < 0.35 * height
+        # What reaches in from above or below: another line's foot, a border.
+        cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
         small = h < 0.2 * height or area < 12
         if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
             rows.append((int(y), int(y + h)))
