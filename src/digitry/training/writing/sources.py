@@ -152,7 +152,9 @@ def others(data_dir: Path | None, held: bool) -> Others:
             *_cut(handwriting.take(symbols, np.flatnonzero(symbols.labels == mark)[:800])),
             *_cut(handwriting.take(letters, np.flatnonzero(letters.labels == mark))),
         ]
-    plus = _cut(handwriting.take(symbols, np.flatnonzero(np.isin(symbols.labels, ("+", "x", "w")))))
+    # Its hands are not told apart: nothing of it can be held out.
+    crosses = np.flatnonzero(np.isin(symbols.labels, ("+", "x", "w")) & (not held))
+    plus = _cut(handwriting.take(symbols, crosses))
     words = [real.ink for real in texts(data_dir, held)]
     return Others([*_cut(writing), *plus[:1500]], words, marks)
 

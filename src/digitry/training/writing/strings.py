@@ -69,7 +69,7 @@ def style(rng: np.random.Generator) -> Style:
     """Return how a line is written."""
     height = rng.uniform(15, 27) if rng.random() < 0.7 else rng.uniform(9, 31)
     spacing = ("tight", "usual", "wide", "mixed", "pitch")[
-        drawn((0.33, 0.37, 0.1, 0.12, 0.08), rng)
+        drawn((0.3, 0.32, 0.09, 0.21, 0.08), rng)
     ]
     gap = {
         "tight": rng.uniform(-0.16, 0.1),

@@ -60,9 +60,9 @@ class Sources:
 class Mix:
     """What part of the strips is of which kind; the rest is composed lines."""
 
-    single: float = 0.13
-    real: float = 0.15
-    nothing: float = 0.10
+    single: float = 0.12
+    real: float = 0.17
+    nothing: float = 0.17
 
 
 @dataclass(frozen=True)
@@ -230,15 +230,15 @@ def set_in(real: Real, tall: float, aspect: float = 1.0, down: float = 0.0) -> I
 
 def nothing(sources: Sources, rng: np.random.Generator) -> Ink:
     """Return a strip without a digit: words, letters, a doodle, or paper alone."""
-    kind = drawn((0.4, 0.25, 0.1, 0.25), rng)
+    kind = drawn((0.38, 0.38, 0.08, 0.16), rng)
     if kind == 0 and len(sources.text):
         real = sources.text[int(rng.integers(len(sources.text)))]
         return placed(real, rng)[:, :320]
     if kind == 1:
-        said = LETTER * int(rng.integers(1, 8)) if rng.random() < 0.8 else WORD
-        how = style(rng)
-        hands = sources.hands[0]
-        return paper.under(write(said, hands, sources.others, how, rng), None, rng)
+        count = 1 if rng.random() < 0.5 else int(rng.integers(2, 8))
+        said = LETTER * count if rng.random() < 0.85 else WORD
+        written = write(said, sources.hands[0], sources.others, style(rng), rng)
+        return written.ink if rng.random() < 0.4 else paper.under(written, None, rng)
     width = int(rng.integers(16, 200))
     ink = np.zeros((HEIGHT, width), np.uint8)
     spans: tuple[tuple[int, int], ...] = ((8, max(9, width - 8)),)
