@@ -65,13 +65,14 @@ def load(
         hands.append(hands_of(_side(digits, held), rng))
     shares = np.array([SHARES[name] for name in names])
     real, chances = real_strips(data_dir, held, rng)
+    text = texts(data_dir, held)
     return Sources(
         hands=hands,
         shares=[float(share) for share in shares / shares.sum()],
-        others=others(data_dir, held),
+        others=others(data_dir, held, [strip.ink for strip in text]),
         real=real,
         chances=chances,
-        text=texts(data_dir, held),
+        text=text,
         doodles=_cut(handwriting.load_other("quickdraw", data_dir)),
     )
 
@@ -140,8 +141,8 @@ def scanned(drawings: Images, index: int) -> Real | None:
     return Real(ink, (), *rows_of_writing(ink))
 
 
-def others(data_dir: Path | None, held: bool) -> Others:
-    """Return letters, words and marks."""
+def others(data_dir: Path | None, held: bool, words: Sequence[Ink]) -> Others:
+    """Return letters and marks, beside words."""
     letters = _side(handwriting.load_other("unipen_letters", data_dir), held)
     named = np.isin(letters.labels, [*MARKS, "_", "`", "'", '"', ";", "~", "^"])
     writing = handwriting.take(letters, np.flatnonzero(~(named | letters.looks_like_digit)))
@@ -155,7 +156,6 @@ def others(data_dir: Path | None, held: bool) -> Others:
     # Its hands are not told apart: nothing of it can be held out.
     crosses = np.flatnonzero(np.isin(symbols.labels, ("+", "x", "w")) & (not held))
     plus = _cut(handwriting.take(symbols, crosses))
-    words = [real.ink for real in texts(data_dir, held)]
     return Others([*_cut(writing), *plus[:1500]], words, marks)
 
 
