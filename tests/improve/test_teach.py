@@ -179,11 +179,11 @@ def test_what_cannot_be_taught_is_one_line_and_leaves_nothing(
     def told(code: int, *words: str) -> str:
         return refused(monkeypatch, capfd, code, *words)
 
-    assert "no such store" in told(3, "reader", "--db", db)
+    assert "no such corrections store" in told(3, "reader", "--db", db)
     assert not Path(db).exists()
     Corrections(db).close()
     assert "holds no corrections" in told(3, "reader", "--db", db)
-    assert "no shipped model" in told(2, "dense-128", "--db", db)
+    assert "not a shipped model" in told(2, "dense-128", "--db", db)
     assert "--data" in told(2, "reader", "--db", db, "--data", "uci")
     line = told(3, "reader", "--db", "postgresql://a:hunter2@127.0.0.1:1/x")
     assert "hunter2" not in line

@@ -76,5 +76,5 @@ def test_a_set_grouped_by_class_is_mixed_so_that_its_end_has_all_classes(tmp_pat
 
 def test_a_set_too_small_to_hold_out_from_is_refused(tmp_path: Path) -> None:
     images = np.zeros((2, 28, 28), np.uint8)
-    with pytest.raises(DataError, match="one image a class"):
+    with pytest.raises(DataError, match="one image per class"):
         load_dataset(own(tmp_path, images, np.array([0, 1])))

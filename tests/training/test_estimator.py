@@ -116,8 +116,8 @@ def test_a_picture_alone_is_read_as_among_others(fitted: DigitClassifier, digits
         (np.full((3, 784), 255.0), "divide by 255"),
         (np.full((3, 784), 1.01, np.float32), "divide by 255"),
         (np.full((3, 784), 256), "0 to 255"),
-        (np.full((3, 784), -1), "ink is 0 or more"),
-        (np.full((3, 784), -0.1), "ink is 0 or more"),
+        (np.full((3, 784), -1), "give values of 0 or more"),
+        (np.full((3, 784), -0.1), "give values of 0 or more"),
         (np.full((3, 784), np.nan), "NaN"),
         (np.full((3, 784), "a"), "Convert"),
         (np.zeros((3, 784), "datetime64[s]"), "holds datetime64"),
@@ -175,7 +175,7 @@ def test_labels_may_be_words(digits: Dataset) -> None:
     found = DigitClassifier(hidden=(16,), epochs=5).fit(digits.train.images[chosen], names)
     assert found.score(digits.train.images[chosen], names) > 0.95
     assert found.predict_proba(digits.train.images[:3]).shape == (3, 2)
-    with pytest.raises(UsageError, match="only a model of the digits"):
+    with pytest.raises(UsageError, match="fit with the labels 0 to 9"):
         found.save("model.onnx")
 
 

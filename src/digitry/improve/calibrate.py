@@ -247,8 +247,8 @@ def fit_source(
     count = len(labels)
     if count < FEWEST:
         raise DataError(
-            f"{count} digits are too few to calibrate to",
-            remedy=f"label {FEWEST} at least; 300 can vouch for 1 error in 100, 3,000 for 1 in 1,000",
+            f"{count} digits are too few to calibrate on",
+            remedy=f"label at least {FEWEST}; 300 can show 1 error in 100, 3,000 can show 1 in 1,000",
         )
     own = softmax(logits, temperature)
     thresholds = {limit: np.full(count, _or_never(curve, limit)) for limit in LIMITS}

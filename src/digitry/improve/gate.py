@@ -128,7 +128,7 @@ class Verdict(Plain):
         if not self.passed:
             return "; ".join(self.reasons)
         return (
-            f"reads {self.held_after} of {self.held} held-out corrections, {self.held_before} before; "
+            f"{self.held_after} of {self.held} held-out corrections right, {self.held_before} before; "
             f"frozen MNIST {_percent(self.frozen_after)}, {_percent(self.frozen_before)} before"
         )
 
@@ -184,11 +184,13 @@ def judge(
     for given in (before, after, *anchors):
         sizes = (len(given.frozen), len(given.nothing), len(given.held))
         if sizes != (len(truth), len(exam.nothing), len(said)):
-            raise DataError("the answers are not to this exam", remedy="ask each model anew")
+            raise DataError(
+                "the predictions do not match the gate's images", remedy="run each model again"
+            )
     support = np.bincount(truth, minlength=DIGITS)[:DIGITS]
     if not support.all():
         raise DataError(
-            f"the frozen set has no {int(support.argmin())}", remedy="give MNIST's whole test part"
+            f"the frozen set has no {int(support.argmin())}", remedy="use MNIST's whole test set"
         )
 
     def hits(given: Answers) -> npt.NDArray[np.int64]:
@@ -203,20 +205,21 @@ def judge(
     lost = max(int(old.sum()) for old in olds) - int(new.sum())
     if lost > MOST_LOST * len(truth):
         reasons.append(
-            f"frozen MNIST is {_points(lost / len(truth))} lower, at most {_points(MOST_LOST)} may be"
+            f"accuracy on frozen MNIST fell by {_points(lost / len(truth))} "
+            f"(limit {_points(MOST_LOST)})"
         )
     falls = (np.max(olds, axis=0) - new) / support
     worst = int(falls.argmax())
     if falls[worst] > MOST_LOST_OF_A_DIGIT:
         reasons.append(
-            f"recall of {worst} there is {_points(falls[worst])} lower, "
-            f"at most {_points(MOST_LOST_OF_A_DIGIT)} may be"
+            f"recall of {worst} on frozen MNIST fell by {_points(falls[worst])} "
+            f"(limit {_points(MOST_LOST_OF_A_DIGIT)})"
         )
     forgotten = max(refused(given) for given in (before, *anchors)) - refused(after)
     if forgotten > MOST_LOST_REFUSALS * len(exam.nothing):
         reasons.append(
-            f"{_points(forgotten / len(exam.nothing))} less of what is no digit is refused, "
-            f"at most {_points(MOST_LOST_REFUSALS)} may be"
+            f"the share of non-digits refused fell by {_points(forgotten / len(exam.nothing))} "
+            f"(limit {_points(MOST_LOST_REFUSALS)})"
         )
     right_before, right_after = before.held == said, after.held == said
     gained = int((right_after & ~right_before).sum())
@@ -281,13 +284,11 @@ def fewest() -> int:
 
 def _unproven(gained: int, lost: int, count: int, p: float) -> str:
     if count < fewest():
-        return f"{count} held-out corrections prove nothing; it takes {fewest()} at least"
+        return f"{count} held-out corrections are too few; at least {fewest()} are needed"
+    changes = f"of {count} held-out corrections {gained} are newly right and {lost} newly wrong"
     if gained <= lost:
-        return f"of {count} held-out corrections it reads {gained} more and {lost} less than before"
-    return (
-        f"of {count} held-out corrections it reads {gained} more and {lost} less than before, which "
-        f"chance and wrong labels may explain (p {p:.2g}, at most {SURE:g} may be)"
-    )
+        return changes
+    return f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {SURE:g})"
 
 
 def _points(difference: float) -> str:

@@ -67,7 +67,7 @@ FORGIVEN = {"digits": 0.001, "nothing": 0.006}
 """Shares of the glyphs to prove a model by, digits and what is none, that a step may lose."""
 
 CHANGES: Mapping[str, Any] = {
-    "summary": "a shipped model, taught what people corrected",
+    "summary": "a shipped model, trained further on corrections",
     "learning_rate": 3e-4,
     "schedule": "one-cycle",
     "warmup": 0.1,
@@ -149,7 +149,7 @@ def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
     for field in settings:
         if SHORT.get(field, field) not in TUNABLE:
             raise UsageError(
-                f"{field} is decided by the model that goes on learning",
+                f"{field} is fixed by the model that is retrained",
                 where="--set",
                 remedy=f"set one of: {', '.join(TUNABLE)}",
             )
@@ -199,13 +199,15 @@ def retrain(
     recipe = recipe_for(parent, settings or {})
     if NOT_A_DIGIT not in parent.metadata.labels:
         raise ModelError(
-            "has no class for what is no digit", where=parent.source, remedy="train its recipe anew"
+            "has no class `not a digit`",
+            where=parent.source,
+            remedy="train its recipe from scratch",
         )
     learnt, held = corrected.split()
     if len(learnt) == 0:
         raise DataError(
-            f"of {len(corrected.labels)} corrections none is left to learn from",
-            remedy="correct more",
+            f"all {len(corrected.labels)} corrections are held out; none is left to train on",
+            remedy="add corrections",
         )
     pages = _pages(mnist, console)
     frozen = gate.frozen_set(mnist.test, console=console)

@@ -55,7 +55,7 @@ def teach(
 
     if name not in SHIPPED:
         raise UsageError(
-            f"{name!r} is no shipped model",
+            f"{name!r} is not a shipped model",
             where="MODEL",
             remedy=f"choose from: {', '.join(SHIPPED)}",
         )
@@ -97,9 +97,9 @@ def teach(
         parent_sha256=parent.sha256,
     )
     lines = [
-        f"  {'corrections':<14} {done.learnt} learnt, {verdict.held} held out: "
-        f"{verdict.held_before} of these read before, {verdict.held_after} now",
-        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% before, "
+        f"  {'corrections':<14} {done.learnt} trained on, {verdict.held} held out: "
+        f"{verdict.held_before} of these right before, {verdict.held_after} now",
+        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% right before, "
         f"{100 * verdict.frozen_after:.2f}% now",
         f"  {'not a digit':<14} {100 * verdict.refused_before:.2f}% refused before, "
         f"{100 * verdict.refused_after:.2f}% now",
@@ -107,10 +107,10 @@ def teach(
     if not verdict.passed:
         lines.append(f"{version.reference} stays a candidate: {verdict.summary}")
     elif versions.succeed(name, version.number, over=over, reason=verdict.summary):
-        lines.append(f"{name} now reads with {version.reference}")
+        lines.append(f"{version.reference} is now the default version of {name}")
     else:
         lines.append(
-            f"{version.reference} stays a candidate: another version has become the default since"
+            f"{version.reference} stays a candidate: the default changed during the training"
         )
     return Taught(done.run, "\n".join(lines))
 
@@ -127,7 +127,9 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
 
     path = corrections_file() if db is None else file_of(db)
     if path is not None and not path.is_file():
-        raise DataError("there is no such store", where=path, remedy="name that of serve --db")
+        raise DataError(
+            "no such corrections store", where=path, remedy="name the store of digitry serve --db"
+        )
     images, labels, digests, former = [], [], [], 0
     with open_store(db) as store:
         where = store.address
@@ -140,11 +142,13 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
             digests.append(row.sha256)
     if former and console is not None:
         console.print(
-            f"{former} corrections were made of glyphs of another version, and are left out",
+            f"{former} corrections are skipped: another version of digitry cut their glyphs",
             highlight=False,
         )
     if not images:
         raise DataError(
-            "holds no corrections to learn from", where=where, remedy="correct some first"
+            "holds no corrections to train on",
+            where=where,
+            remedy="correct some readings first, on the web page of digitry serve",
         )
     return Corrected(np.stack(images), np.array(labels, np.uint8), tuple(digests))

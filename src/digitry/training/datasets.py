@@ -109,7 +109,7 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
             return (FileState(name, error.where, "bad", str(error)),)
         return (FileState(name, data.source, "ok", data.sha256),)
     found: list[Path | None] = [None] * len(MNIST)
-    absent = "no folder is named, and this user has no home"
+    absent = "no folder is given, and the user has no home folder"
     for folder in mnist.places(data_dir):
         found, absent = [mnist.locate(folder, file) for file in MNIST], f"not in {folder}"
         if any(found):
@@ -179,13 +179,13 @@ def _own(path: Path, console: "Console | None") -> Dataset:
     train, test = folders.read(path, console=console)
     for part, split in (("training", train), ("test", test)):
         if split is not None and len(split) == 0:
-            raise DataError(f"has no {part} images", where=path, remedy="add some, of each class")
+            raise DataError(f"has no {part} images", where=path, remedy="add images of each class")
     classes = np.unique(train.labels)
     if len(classes) == 1:
         raise DataError(
-            f"has the one class {classes[0]}",
+            f"has only one class, {classes[0]}",
             where=path,
-            remedy="with one class there is nothing to tell apart; add images of other digits",
+            remedy="add images of other digits",
         )
     source = str(path.absolute())
     if test is None:
@@ -193,9 +193,11 @@ def _own(path: Path, console: "Console | None") -> Dataset:
         source += ", a sixth of each class held out for testing"
         if len(test) == 0:
             raise DataError(
-                "has one image a class", where=path, remedy="add more, so that some can be held out"
+                "has only one image per class",
+                where=path,
+                remedy="add images, so that some can be held out for testing",
             )
     if is_grouped(train.labels):
         train = train.take(by_content(train.images, np.arange(len(train))))
-        source += ", put into an order by sha256"
+        source += ", ordered by sha256"
     return dataset_of(path.absolute().name.split(".")[0], train, test, OWN, source)

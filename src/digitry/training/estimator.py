@@ -117,11 +117,11 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.unique(y)
         if len(classes) < 2:
             raise InputError(
-                f"y has the one class {classes[0]}", remedy="give examples of two or more classes"
+                f"y has only one class, {classes[0]}", remedy="give two or more classes"
             )
         if len(classes) > DIGITS:
             raise InputError(
-                f"y has {len(classes)} classes", remedy=f"a reader of digits tells {DIGITS} apart"
+                f"y has {len(classes)} classes", remedy=f"give at most {DIGITS} classes"
             )
         recipe = self._chosen()
         labels = _codes(classes)[np.searchsorted(classes, y)]
@@ -193,7 +193,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not _are_digits(self.classes_):
             raise UsageError(
                 f"the classes are {self.classes_.tolist()}",
-                remedy="only a model of the digits 0 to 9 can be read with: fit it with y.astype(int)",
+                remedy="fit with the labels 0 to 9 as integers, such as y.astype(int)",
             )
         files.write_bytes(Path(path), self.artifact_.onnx)
         return Path(path)
@@ -233,7 +233,7 @@ def images_of(X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
     """
     if X.ndim != 2 or X.shape[1] != PIXELS:
         raise InputError(
-            f"X has the shape {X.shape}", remedy="give (n, 784) or (n, 28, 28), a digit a row"
+            f"X has the shape {X.shape}", remedy="give (n, 784) or (n, 28, 28), one digit per row"
         )
     if X.dtype.kind == "b":
         pixels = X * np.uint8(255)
@@ -253,14 +253,15 @@ def _within(X: npt.NDArray[Any], most: int, kind: str) -> None:  # noqa: N803
     if low < 0:
         raise InputError(
             f"Negative values in data passed to DigitClassifier: X holds {low:g}",
-            remedy="ink is 0 or more",
+            remedy="give values of 0 or more",
         )
     if high > most:
-        other = "divide by 255" if most == 1 else "scale them"
-        raise InputError(
-            f"X holds {kind} up to {high:g}, but they count from 0 to {most}",
-            remedy=f"{other}, or give the other kind",
+        remedy = (
+            "divide by 255, or give whole numbers"
+            if most == 1
+            else "scale them to 0 to 255, or give floating-point numbers from 0 to 1"
         )
+        raise InputError(f"X holds {kind} up to {high:g}; at most {most} is valid", remedy=remedy)
 
 
 def _rows(X: Any) -> Any:  # noqa: N803

@@ -105,11 +105,11 @@ class Recipe:
         # An even window has no middle; which side then gets the odd zero differs between libraries.
         odd = self.padding == "same"
         if not self.kernels or not all(1 <= k <= 27 and (k % 2 or not odd) for k in self.kernels):
-            raise _wrong("kernels", list(self.kernels), f"{'odd ' * odd}sides of 1 to 27")
+            raise _wrong("kernels", list(self.kernels), f"{'odd ' * odd}sizes from 1 to 27")
         pools = self.pools or ()
         if list(pools) != sorted(set(pools)) or not set(pools) <= {*range(1, len(self.hidden) + 1)}:
             raise _wrong(
-                "pools", list(pools), f"rising numbers of 1 to {len(self.hidden)}, or none"
+                "pools", list(pools), f"rising numbers from 1 to {len(self.hidden)}, or none"
             )
         if self.stride > 1 and self.padding == "same":
             raise _wrong("stride", self.stride, "1, or padding=valid")
@@ -179,7 +179,9 @@ def find(name: str) -> Recipe:
 def _known(name: str) -> str:
     names = [field.name for field in dataclasses.fields(Recipe)]
     if name not in names:
-        raise UsageError(f"a recipe has no field {name!r}", remedy=f"it has: {', '.join(names)}")
+        raise UsageError(
+            f"a recipe has no field {name!r}", remedy=f"choose from: {', '.join(names)}"
+        )
     return name
 
 
@@ -226,8 +228,8 @@ def _wanted(kinds: tuple[type, ...]) -> str:
 
 
 _WORDS = {
-    tuple: "whole numbers by comma, such as 256,64", int: "a whole number", float: "a number",
-    bool: "true or false", str: "a word", type(None): "none",
+    tuple: "whole numbers with commas, such as 256,64", int: "a whole number", float: "a number",
+    bool: "true or false", str: "text", type(None): "none",
 }  # fmt: skip
 
 
@@ -238,7 +240,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _wrong(name: str, value: object, wanted: str) -> UsageError:
     return UsageError(
-        f"{value!r} does not do", where=f"recipe field {name}", remedy=f"give {wanted}"
+        f"{value!r} is not valid", where=f"recipe field {name}", remedy=f"give {wanted}"
     )
 
 

@@ -151,9 +151,9 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
         before = load_start(folder)
         if before.recipe != start.recipe:
             raise UsageError(
-                f"holds a run of {before.recipe.name} with other settings",
+                f"holds a run of recipe {before.recipe.name} with other settings",
                 where=folder,
-                remedy="resume it with its own recipe, or begin a new run",
+                remedy="resume it with its own recipe, or start a new run",
             )
         for kind, place, then, now in (
             ("teacher", start.teacher, before.teacher_sha256, start.teacher_sha256),
@@ -161,15 +161,15 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
         ):
             if then != now:
                 raise ModelError(
-                    f"is not the {kind} that the run began with",
+                    f"is not the {kind} that the run started with",
                     where=place or folder,
-                    remedy="bring the same model back, or begin a new run",
+                    remedy="restore that model, or start a new run",
                 )
         if before.data_sha256 != start.data_sha256:
             raise DataError(
-                f"began with other images than {start.data} holds now",
+                f"started with other images than {start.data} has now",
                 where=folder,
-                remedy="bring the same data back, or begin a new run",
+                remedy="restore that data, or start a new run",
             )
         return
     check_new(folder)

@@ -140,7 +140,7 @@ def check_new(folder: Path) -> None:
             "is not empty",
             where=folder,
             remedy="name a new folder"
-            + (f", or go on with: digitry train --resume {folder}" if resumable else ""),
+            + (f", or resume the run in it: digitry train --resume {folder}" if resumable else ""),
         )
 
 
@@ -176,9 +176,9 @@ def load_run(folder: Path) -> Run:
     metrics = folder / METRICS
     if not metrics.exists() and (folder / START).exists():
         raise DataError(
-            "is a run that was never finished",
+            "is an unfinished run",
             where=folder,
-            remedy=f"digitry train --resume {folder}",
+            remedy=f"finish it with: digitry train --resume {folder}",
         )
     content = _read_json(metrics)
     recipe = Recipe.from_dict(_read_json(folder / "recipe.json"))
@@ -187,7 +187,7 @@ def load_run(folder: Path) -> Run:
         Evaluation.from_dict(content["test"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"is not what digitry wrote ({type(error).__name__}: {error})",
+            f"is damaged ({type(error).__name__}: {error})",
             where=metrics,
             remedy="train again",
         ) from error
@@ -220,7 +220,7 @@ def load_start(folder: Path) -> Start:
         )
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"is not what digitry wrote ({type(error).__name__}: {error})",
+            f"is damaged ({type(error).__name__}: {error})",
             where=folder / START,
             remedy="train again",
         ) from error

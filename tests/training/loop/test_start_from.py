@@ -67,7 +67,7 @@ def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
         run.train_run(AGAIN, DATA, cut, device="cpu", parent=parent, callbacks=[Halt()])
     begun = run_folder.load_start(cut)
     assert begun.parent == str((first.folder / "model.keras").resolve())
-    with pytest.raises(ModelError, match="is not the parent that the run began with"):
+    with pytest.raises(ModelError, match="is not the parent that the run started with"):
         run.train_run(AGAIN, DATA, cut, device="cpu", resume=True)
     resumed = run.train_run(
         AGAIN, DATA, cut, device="cpu", resume=True, parent=parent_of(begun.parent, AGAIN)
@@ -89,11 +89,11 @@ def test_a_run_that_kept_its_model_file_alone_can_be_gone_on_from(
 
 def test_a_model_with_other_layers_is_refused_in_words(first: Run, tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, hidden=(4, 16))
-    with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in it, and \[4, 16\] here; take its"):
+    with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in the model, but \[4, 16\] in"):
         parent_of(str(first.folder / "model.onnx"), other)
     parent = parent_of(str(first.folder / "model.keras"), other)
     with pytest.raises(
-        ModelError, match=r"model\.keras: has other layers than small; take its own"
+        ModelError, match=r"model\.keras: its layers differ from those of recipe small; use"
     ):
         parent.build()
     # All weights have the shapes of the trained ones, but the function is another.
@@ -101,7 +101,7 @@ def test_a_model_with_other_layers_is_refused_in_words(first: Run, tmp_path: Pat
     elsewhere = run.train_run(
         dataclasses.replace(moved, pools=(2,), epochs=1), DATA, tmp_path / "moved", device="cpu"
     )
-    with pytest.raises(ModelError, match="has other layers than small"):
+    with pytest.raises(ModelError, match="its layers differ from those of recipe small"):
         parent_of(str(elsewhere.folder), moved).build()
     with pytest.raises(ModelError, match="no such model"):
         parent_of(str(tmp_path / "none.onnx"), AGAIN)

@@ -104,10 +104,10 @@ def test_what_is_learned_is_the_targets_and_what_is_counted_the_labels() -> None
 
 def test_a_share_without_a_teacher_is_refused_and_a_teacher_without_a_share() -> None:
     split = digits(40)
-    with pytest.raises(UsageError, match=r"recipe tiny: distil is 0.25, and there is no teacher"):
+    with pytest.raises(UsageError, match=r"recipe tiny: distil is 0.25, but no teacher is given"):
         train(STUDENT, split, device="cpu")
     soft = np.full((40, 10), 0.1, np.float32)
-    with pytest.raises(UsageError, match=r"distil is 0, and there is a teacher; name a teacher"):
+    with pytest.raises(UsageError, match=r"distil is 0, but a teacher is given; name a teacher"):
         train(TINY, split, device="cpu", targets=soft)
 
 
@@ -140,7 +140,7 @@ def test_the_files_say_who_taught_and_a_resumed_run_learns_from_the_same(tmp_pat
     assert begun.teacher == str((tmp_path / "teacher.onnx").resolve())
     other = make(tmp_path / "other.onnx", seed=1)
     with pytest.raises(
-        ModelError, match=r"other\.onnx: is not the teacher that the run began with"
+        ModelError, match=r"other\.onnx: is not the teacher that the run started with"
     ):
         run.train_run(RECIPE, DATA, tmp_path / "cut", device="cpu", resume=True, teacher=other)
     resumed = run.train_run(

@@ -506,7 +506,9 @@ def test_a_terminal_shows_one_moving_line(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_device_that_is_not_here_is_named_with_those_that_are() -> None:
-    with pytest.raises(UnavailableError, match="no device 'cuda:99'; choose from: auto, cpu"):
+    with pytest.raises(
+        UnavailableError, match="device 'cuda:99' is not available; choose from: auto, cpu"
+    ):
         train(TINY, digits(32), device="cuda:99")
     assert find_device("cpu") == torch.device("cpu")
 
@@ -517,7 +519,7 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_resuming_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="nothing to resume from"):
+    with pytest.raises(UsageError, match="resume needs a checkpoint"):
         train(TINY, digits(32), device="cpu", resume=True)
 
 
@@ -583,7 +585,7 @@ def test_weights_that_a_callback_puts_back_at_the_end_are_kept() -> None:
 def test_labels_that_the_model_has_no_output_for_are_refused() -> None:
     split = digits(64)
     eleven = Split(split.images, np.where(split.labels == 3, 10, split.labels).astype(np.uint8))
-    with pytest.raises(DataError, match="the training images: tell 11 labels apart, and the model"):
+    with pytest.raises(DataError, match="the training images: have 11 classes, but the model has"):
         train(TINY, eleven, device="cpu", start=lambda: build(TINY, 10))
 
 
@@ -613,7 +615,7 @@ def test_a_training_that_does_not_fit_into_memory_says_so(error: Exception) -> N
     def start() -> keras.Model:
         raise error
 
-    with pytest.raises(DigitryError, match="recipe tiny: takes more memory than cpu has; lower"):
+    with pytest.raises(DigitryError, match="recipe tiny: needs more memory than cpu has; lower"):
         train(TINY, digits(64), device="cpu", start=start)
 
 

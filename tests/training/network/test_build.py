@@ -58,7 +58,7 @@ def test_a_network_too_large_for_a_model_file_is_refused_before_it_is_trained(
     recipe: Recipe, least: int
 ) -> None:
     with pytest.raises(
-        UsageError, match=f"recipe field hidden: makes {least:,} parameters or more"
+        UsageError, match=f"recipe field hidden: gives {least:,} parameters or more"
     ):
         build(recipe, 10)
 
@@ -98,7 +98,7 @@ def test_windows_strides_and_pools_are_those_of_the_recipe() -> None:
     ],
 )
 def test_a_picture_of_which_nothing_would_be_left_is_refused(values: dict) -> None:
-    with pytest.raises(UsageError, match="leaves nothing of a 28-pixel image"):
+    with pytest.raises(UsageError, match="shrinks a 28-pixel image to nothing"):
         build(dataclasses.replace(CONV, **values), 10)
 
 
@@ -127,4 +127,4 @@ def test_another_backend_is_refused_in_words() -> None:
         text=True,
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
-    assert "UnavailableError: Keras already runs on 'jax'" in done.stderr
+    assert "UnavailableError: Keras already uses the backend 'jax'" in done.stderr

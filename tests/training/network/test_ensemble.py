@@ -187,10 +187,10 @@ def test_without_images_that_none_of_them_saw_it_carries_no_curve_and_says_why(
     one = run("one")
     two = run("two", seed=1, sha256=("b" if case == "data" else "a") * 64)
     names, why = [str(one), str(two)], {
-        "file": "two/model.onnx is no run folder",
+        "file": "two/model.onnx is not a run folder",
         "data": "the members were trained on different data",
-        "nothing held out": "a member held nothing out",
-        "changed": "mnist holds other images now",
+        "nothing held out": "a member has no validation images",
+        "changed": "mnist has changed since the training",
         "gone": "mnist: is not here",
     }[case]  # fmt: skip
     if case == "file":
@@ -221,20 +221,20 @@ def test_what_cannot_be_joined_is_refused_in_words_and_nothing_is_written(
 ) -> None:
     out = tmp_path / "all.onnx"
     one, two, eleven = make("one"), make("two", seed=1), make("eleven", classes=11)
-    with pytest.raises(UsageError, match="no ensemble; name two"):
+    with pytest.raises(UsageError, match="at least two models; name two"):
         ensemble.join([str(one)], out)
-    with pytest.raises(UsageError, match=r"all\.pb: does not end in \.onnx; call it all\.onnx"):
+    with pytest.raises(UsageError, match=r"all\.pb: does not end in \.onnx; name it all\.onnx"):
         ensemble.join([str(one), str(two)], tmp_path / "all.pb")
     with pytest.raises(UsageError, match=r"one/model.onnx: is the same model as .*one"):
         ensemble.join([str(one.parent), str(one)], out)
     with pytest.raises(
-        ModelError, match=r"eleven/model.onnx: knows 11 labels, .*one/model.onnx 10"
+        ModelError, match=r"eleven/model.onnx: has 11 labels, but .*one/model.onnx has 10"
     ):
         ensemble.join([str(one), str(eleven)], out)
     with pytest.raises(ModelError, match="no such model"):
         ensemble.join([str(one), str(tmp_path / "none.onnx")], out)
     monkeypatch.setattr(ensemble, "MAX_BYTES", 1000)
-    with pytest.raises(ModelError, match="2 models of 0 MiB together are more than"):
+    with pytest.raises(ModelError, match="2 models have 0 MiB together; a model file may have"):
         ensemble.join([str(one), str(two)], out)
     assert not out.exists()
 
@@ -245,7 +245,7 @@ def test_models_for_other_versions_of_onnx_are_refused(
     one = make("one")
     monkeypatch.setattr(to_onnx, "OPSET", 16)
     two = make("two", seed=1)
-    with pytest.raises(ModelError, match=r"versions \[16, 17\]; export all of them again"):
+    with pytest.raises(ModelError, match=r"opsets \[16, 17\], .*; export all of them again"):
         ensemble.join([str(one), str(two)], tmp_path / "all.onnx")
 
 

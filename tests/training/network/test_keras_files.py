@@ -123,7 +123,7 @@ def test_a_file_from_elsewhere_is_refused_before_keras_sees_it(
     stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras.saving, "load_model", never)
-    line = refused(lambda: load_keras(stranger), stranger, "it lies in no run folder")
+    line = refused(lambda: load_keras(stranger), stranger, "it is not in a run folder")
     assert "--trust" in line and "trust=True" in line and ".onnx" in line
 
 
@@ -149,7 +149,7 @@ def test_a_run_of_an_older_version_is_named_and_takes_trust(folder: Path, name: 
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["sha256"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    refused(lambda: load_keras(folder / name), folder / name, "as in older runs")
+    refused(lambda: load_keras(folder / name), folder / name, "does not record its sha256")
     load_keras(folder / name, trust=True)
 
 
@@ -177,12 +177,12 @@ def test_every_function_that_takes_a_keras_file_asks_for_trust(
         lambda trust: parent_of(str(path), RECIPE, trust=trust).build(),
     ]
     for way in ways:
-        refused(lambda way=way: way(False), path, "may be from anyone")
+        refused(lambda way=way: way(False), path, "is not trusted")
         way(True)
     other = shutil.copytree(made, tmp_path / "other")
     run.train_run(Recipe(**{**RECIPE.to_dict(), "seed": 1}), DATA, tmp_path / "second")
     pair = [str(path), str(tmp_path / "second")]
-    refused(lambda: ensemble.join(pair, out), path, "may be from anyone")
+    refused(lambda: ensemble.join(pair, out), path, "is not trusted")
     ensemble.join(pair, out, trust=True)
     assert load_keras(other / f"model{ending}")
 

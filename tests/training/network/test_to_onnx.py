@@ -138,7 +138,7 @@ class Odd(layers.Dense):
         (lambda: stack(layers.Flatten(), layers.LayerNormalization()), "LayerNormalization"),
         (lambda: stack(layers.Flatten(), Odd(3)), "layer Odd"),
         (lambda: stack(layers.Flatten(), layers.Dense(3, activation="gelu")), "gelu"),
-        (lambda: stack(layers.Dense(3), layers.Flatten()), "not fed with rows"),
+        (lambda: stack(layers.Dense(3), layers.Flatten()), "input is not .n, features."),
         (lambda: stack(layers.Flatten(), layers.Dense(4, activation="softmax")), "one softmax"),
         (lambda: stack(layers.Flatten(), layers.ReLU(negative_slope=0.1)), "slope"),
         (
@@ -152,7 +152,7 @@ class Odd(layers.Dense):
                 layers.AveragePooling2D(3, padding="same"),
                 layers.Flatten(),
             ),
-            "backends average differently",
+            "differs between Keras' backends",
         ),
     ],
 )
@@ -205,7 +205,7 @@ def test_not_a_number_is_no_agreement(tmp_path: Path) -> None:
 
 def test_labels_within_the_tolerance_must_be_the_same(tmp_path: Path) -> None:
     a = np.array([[0.500001, 0.499999]], np.float32)
-    with pytest.raises(ModelError, match="other labels"):
+    with pytest.raises(ModelError, match="different labels"):
         keras_files._agree(a, a[:, ::-1], tmp_path / "model.h5")
 
 

@@ -80,7 +80,7 @@ def load(path: Path) -> Checkpoint:
         raise UsageError(
             "there is no checkpoint to resume from",
             where=path,
-            remedy="name the folder of a run that was broken off, or start without resuming",
+            remedy="name the folder of an interrupted run, or start without resuming",
         )
     try:
         # Our own handle: NumPy leaves its one open when the content is no zip.
@@ -111,9 +111,9 @@ def load(path: Path) -> Checkpoint:
         # The ways in which a cut or altered zip, array or JSON text makes itself felt.
         raise damaged(path, type(error).__name__) from error
     raise ModelError(
-        f"is a checkpoint of format {version!r}; this digitry reads {FORMAT_VERSION}",
+        f"has checkpoint format {version!r}; this digitry reads format {FORMAT_VERSION}",
         where=path,
-        remedy="resume with the digitry that wrote it",
+        remedy="resume with the version of digitry that wrote it",
     )
 
 
@@ -131,15 +131,15 @@ def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
     if other:
         changes = ", ".join(f"{name} {old[name]!r} -> {new[name]!r}" for name in other)
         raise UsageError(
-            f"the recipe is not the one that was broken off ({changes})",
+            f"the recipe differs from that of the interrupted run ({changes})",
             where=path,
-            remedy="resume with the old settings (only epochs may differ), or start anew",
+            remedy="resume with the old settings (only epochs may differ), or start a new run",
         )
     if found.data_sha256 != data_sha256:
         raise DataError(
-            "the training data are not those of the run that was broken off",
+            "the training data differs from that of the interrupted run",
             where=path,
-            remedy="resume with the same data, or start anew",
+            remedy="resume with the same data, or start a new run",
         )
     return found
 
@@ -147,7 +147,7 @@ def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
 def damaged(path: Path, why: str) -> ModelError:
     """Return the error for a checkpoint that cannot be used."""
     return ModelError(
-        f"is cut, damaged or no checkpoint ({why})",
+        f"is damaged or not a checkpoint ({why})",
         where=path,
-        remedy="start the training anew",
+        remedy="start the training again",
     )

@@ -80,7 +80,7 @@ def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Mo
 
     model = build(recipe, trained.output_shape[-1])
     if _layers(trained) != _layers(model):
-        raise _other_layers(f"has other layers than {recipe.name}", file)
+        raise _other_layers(f"its layers differ from those of recipe {recipe.name}", file)
     model.set_weights(trained.get_weights())
     return model
 
@@ -104,7 +104,7 @@ def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
 def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> None:
     if not trained:
         raise ModelError(
-            "does not say by which recipe it was trained", where=where,
+            "does not say which recipe it was trained with", where=where,
             remedy="name its run folder or its .keras file",
         )  # fmt: skip
     wanted = recipe.to_dict()
@@ -112,8 +112,10 @@ def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> Non
         # Older files lack what was always the default then.
         found = trained.get(name, Recipe(name="").to_dict()[name])
         if found != wanted[name]:
-            raise _other_layers(f"{name} is {found} in it, and {wanted[name]} here", where)
+            raise _other_layers(
+                f"{name} is {found} in the model, but {wanted[name]} in the recipe", where
+            )
 
 
 def _other_layers(what: str, where: Path | str) -> ModelError:
-    return ModelError(what, where=where, remedy="take its own recipe, with the same --set")
+    return ModelError(what, where=where, remedy="use the model's own recipe, with the same --set")

@@ -40,13 +40,13 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise UsageError(
-                f"{name!r} is no tracker",
+                f"{name!r} is not a tracker",
                 where="--log",
                 remedy=f"choose from: {', '.join(TRACKERS)}",
             )
         if find_spec(name) is None:
             raise UnavailableError(
-                f"this needs {name}", where="--log", remedy=f"pip install 'digitry[{name}]'"
+                f"needs the package {name}", where="--log", remedy=f"pip install 'digitry[{name}]'"
             )
 
 
@@ -175,13 +175,13 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
             raise UnavailableError(
                 f"MLflow cannot open its store ({error})",
                 where="--log",
-                remedy="pip install 'digitry[mlflow]', or name a server by MLFLOW_TRACKING_URI",
+                remedy="pip install 'digitry[mlflow]', or set MLFLOW_TRACKING_URI to a server",
             ) from error
         except self._silent as error:
             raise UnavailableError(
                 f"MLflow does not answer ({_first_line(error)})",
                 where="--log",
-                remedy="see MLFLOW_TRACKING_URI, or leave --log away",
+                remedy="check MLFLOW_TRACKING_URI, or train without --log mlflow",
             ) from error
         finally:
             talk.setLevel(level)
@@ -242,7 +242,7 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
             self._answers = False
             if self.console is not None:
                 self.console.print(
-                    f"MLflow no longer answers ({_first_line(error)}); the training goes on",
+                    f"MLflow no longer answers ({_first_line(error)}); the training continues",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,

@@ -105,17 +105,17 @@ def train(
     began = time.perf_counter()
     chosen = find_device(device)
     if resume and checkpoint is None:
-        raise UsageError("nothing to resume from", remedy="name a checkpoint")
+        raise UsageError("resume needs a checkpoint", remedy="name a checkpoint file")
     if (targets is None) == (recipe.distil > 0):
         raise UsageError(
-            f"distil is {recipe.distil:g}, and there is {'no' if targets is None else 'a'} teacher",
+            f"distil is {recipe.distil:g}, but {'no' if targets is None else 'a'} teacher is given",
             where=f"recipe {recipe.name}",
-            remedy="name a teacher, and a share of the loss for it above 0; or neither",
+            remedy="name a teacher and set distil above 0, or do neither",
         )
     training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
     if len(training) == 0 or (held is not None and len(held) == 0):
         raise DataError(
-            f"{len(split)} images are too few to train on", remedy="give more, or hold out less"
+            f"{len(split)} images are too few to train on", remedy="add images, or lower validation"
         )
     data = checkpoints.fingerprint(split) if checkpoint is not None else ""
     found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
@@ -164,9 +164,9 @@ def _fitting(
     outputs = model.output_shape[-1]
     if classes > outputs:
         raise DataError(
-            f"tell {classes} labels apart, and the model {outputs}",
+            f"have {classes} classes, but the model has {outputs}",
             where="the training images",
-            remedy="take other data, or begin with a model that was trained on such",
+            remedy=f"use data with {outputs} classes, or start from a model with {classes}",
         )
     if targets is None:
         return None
@@ -184,7 +184,7 @@ def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
         if not told:
             raise
         raise DigitryError(
-            f"takes more memory than {device.type} has",
+            f"needs more memory than {device.type} has",
             where=f"recipe {recipe.name}",
             remedy="lower hidden or batch_size",
         ) from error
@@ -205,7 +205,7 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if "cuda" in here else "cpu"
     if name not in here:
         raise UnavailableError(
-            f"there is no device {name!r}", remedy=f"choose from: auto, {', '.join(here)}"
+            f"device {name!r} is not available", remedy=f"choose from: auto, {', '.join(here)}"
         )
     return torch.device("cuda:0" if name == "cuda" else name)
 

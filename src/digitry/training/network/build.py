@@ -19,7 +19,7 @@ from digitry.training.recipes import Recipe
 
 if keras.backend.backend() != "torch":
     raise UnavailableError(
-        f"Keras already runs on {keras.backend.backend()!r}; training needs it on torch",
+        f"Keras already uses the backend {keras.backend.backend()!r}; training needs 'torch'",
         remedy="set KERAS_BACKEND=torch before the first import of keras",
     )
 
@@ -74,9 +74,9 @@ def _least(recipe: Recipe, classes: int) -> int:
 def _check_count(parameters: int) -> None:
     if parameters > MAX_PARAMETERS:
         raise UsageError(
-            f"makes {parameters:,} parameters or more, and a model file may have {MAX_PARAMETERS:,}",
+            f"gives {parameters:,} parameters or more; the limit is {MAX_PARAMETERS:,}",
             where="recipe field hidden",
-            remedy="take narrower layers",
+            remedy="use narrower layers",
         )
 
 
@@ -109,9 +109,9 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
             layers.append(keras.layers.MaxPooling2D(2))
         if side < 1:
             raise UsageError(
-                f"{list(recipe.hidden)} leaves nothing of a {SIZE}-pixel image",
+                f"{list(recipe.hidden)} shrinks a {SIZE}-pixel image to nothing",
                 where="recipe field hidden",
-                remedy="let the channels grow at most 4 times, or take fewer or smaller windows",
+                remedy="let the channels grow at most 4 times, or use fewer or smaller kernels",
             )
         # Keras' momentum of 0.99 needs thousands of steps to forget its start; these runs are short.
         layers.append(keras.layers.BatchNormalization(momentum=0.9))

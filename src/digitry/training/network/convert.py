@@ -74,7 +74,7 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     """
     if to not in FORMATS:
         raise UsageError(
-            f"{to!r} is no format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
+            f"{to!r} is not a format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
         )
     source = Path(model)
     shipped = model in SHIPPED
@@ -92,9 +92,9 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
         if not source.is_dir():
             # It has the recipe, the calibration and the scores, or the optimizer's state.
             raise UsageError(
-                "is the run's own file, which knows more than this one would",
+                "is the run's own file and holds more than the converted one would",
                 where=kept,
-                remedy=f"take that, or name another file: --out my.{to}",
+                remedy=f"use it as it is, or write another file: --out my.{to}",
             )
         return kept
     if to == "onnx":
@@ -104,7 +104,7 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     file = keras_file(source)
     if shipped or file is None:
         raise UsageError(
-            "a model file cannot become a Keras model again: its layers are folded together",
+            "a model file cannot be converted back to Keras: its layers are folded together",
             where=model,
             remedy="name the run folder that it came from, or its model.keras",
         )
@@ -114,7 +114,7 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     if target.suffix != f".{to}":
         # Keras chooses the format by the ending, and so does whoever opens the file.
         raise UsageError(
-            f"does not end in .{to}", where=target, remedy=f"call it {target.stem}.{to}"
+            f"does not end in .{to}", where=target, remedy=f"name it {target.stem}.{to}"
         )
     with files.replacing(target) as temporary, without_advice():
         loaded_model.save(temporary)
@@ -146,8 +146,8 @@ def _from_keras(path: Path, *, trust: bool) -> Artifact:
     labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)
     if labels is None or tuple(model.input_shape[1:]) != (28, 28):
         raise ModelError(
-            f"takes {model.input_shape} and gives {model.output_shape}",
+            f"has the input {model.input_shape} and the output {model.output_shape}",
             where=path,
-            remedy="a reader of digits takes (n, 28, 28) and gives 10 or 11 outputs",
+            remedy="use a digit model: input (n, 28, 28), 10 or 11 outputs",
         )
     return as_artifact(model, Metadata(name=path.stem, labels=labels))

@@ -77,9 +77,9 @@ def join(
             different labels; or they are too large together.
     """
     if len(models) < 2:
-        raise UsageError("one model is no ensemble", remedy="name two or more")
+        raise UsageError("an ensemble needs at least two models", remedy="name two or more")
     if out.suffix != ".onnx":
-        raise UsageError("does not end in .onnx", where=out, remedy=f"call it {out.stem}.onnx")
+        raise UsageError("does not end in .onnx", where=out, remedy=f"name it {out.stem}.onnx")
     members = [convert.load_artifact(model, trust=trust) for model in models]
     _check(models, members)
     graph = merged(members)
@@ -125,7 +125,7 @@ def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
         seen[member.sha256] = model
         if member.metadata.labels != first.metadata.labels:
             raise ModelError(
-                f"knows {len(member.metadata.labels)} labels, {models[0]} "
+                f"has {len(member.metadata.labels)} labels, but {models[0]} has "
                 f"{len(first.metadata.labels)}",
                 where=model,
                 remedy="join models with the same labels",
@@ -133,9 +133,9 @@ def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
     total = sum(len(member.onnx) for member in members)
     if total > MAX_BYTES:
         raise ModelError(
-            f"{len(members)} models of {total >> 20} MiB together are more than the "
-            f"{MAX_BYTES >> 20} MiB that a model file may have",
-            remedy="join fewer, or smaller ones",
+            f"{len(members)} models have {total >> 20} MiB together; "
+            f"a model file may have {MAX_BYTES >> 20} MiB",
+            remedy="join fewer or smaller models",
         )
 
 
@@ -172,8 +172,8 @@ def merged(members: Sequence[Artifact]) -> bytes:
     versions = {_opset(model) for model in models}
     if len(versions) > 1 or not 13 <= min(versions) <= 17:
         raise ModelError(
-            f"the models use the ONNX operators of versions {sorted(versions)}",
-            remedy="export all of them again with this digitry",
+            f"the models use the ONNX opsets {sorted(versions)}, not one from 13 to 17",
+            remedy="export all of them again with this version of digitry",
         )
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -257,7 +257,7 @@ def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> Non
         raise ModelError(
             f"gives probabilities that differ by {difference:.1e} from its members' mean",
             where=out,
-            remedy="nothing was saved, and an older file stays; please report this",
+            remedy="nothing was saved, an existing file is unchanged; please report this",
         )
 
 
@@ -273,18 +273,18 @@ def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dat
     starts = []
     for model in models:
         if not (Path(model) / run_folder.START).is_file():
-            raise UsageError(f"{model} is no run folder")
+            raise UsageError(f"{model} is not a run folder")
         starts.append(run_folder.load_start(Path(model)))
     if len({start.data_sha256 for start in starts}) > 1:
         raise UsageError("the members were trained on different data")
     share = min(start.recipe.validation for start in starts)
     if share == 0:
-        raise UsageError("a member held nothing out")
+        raise UsageError("a member has no validation images")
     first = starts[0]
     folder = None if first.data_dir is None else Path(first.data_dir)
     dataset = datasets.load_dataset(first.data, data_dir=folder, console=console)
     if dataset.sha256 != first.data_sha256:
-        raise UsageError(f"{first.data} holds other images now")
+        raise UsageError(f"{first.data} has changed since the training")
     return dataset, share
 
 

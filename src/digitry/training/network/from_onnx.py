@@ -47,7 +47,7 @@ def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
     try:
         steps = list(_chain(graph))
         if [kind for kind, *_ in steps[-3:]] != ["Gemm", "Identity", "Softmax"]:
-            raise _unknown("an end other than a product and a softmax")
+            raise _unknown("a last layer other than Dense with softmax")
         for kind, inputs, attributes in steps[:-2]:
             if kind not in _HOW:
                 raise _unknown(f"the operator {kind}")
@@ -66,9 +66,9 @@ def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
         raise ModelError(error.what, where=artifact.source, remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(
-            f"is no chain of layers that can be trained on ({type(error).__name__})",
+            f"is not a chain of layers that can be trained further ({type(error).__name__})",
             where=artifact.source,
-            remedy="train its recipe anew",
+            remedy="train its recipe from scratch",
         ) from error
     _check_same(model, artifact)
     return model
@@ -84,7 +84,7 @@ def _chain(graph: Any) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
     for node in graph.node:
         first, *others = node.input
         if first != value or len(node.output) != 1:
-            raise _unknown("a graph that is no chain")
+            raise _unknown("a graph that is not a chain")
         yield (
             node.op_type,
             others,
@@ -104,7 +104,7 @@ def _check_same(model: keras.Model, artifact: Artifact) -> None:
     # Ten layers with weights of chance add roundings up to 2e-4; a wrong layer is off by tenths.
     if not difference <= 100 * keras_files.TOLERANCE:
         raise ModelError(
-            f"gives probabilities that differ by {difference:.1e} once it is a Keras model",
+            f"gives probabilities that differ by {difference:.1e} after conversion to Keras",
             where=artifact.source,
             remedy="please report this",
         )
@@ -240,4 +240,6 @@ _HOW: dict[str, Callable[..., Any]] = {
 
 
 def _unknown(what: str) -> ModelError:
-    return ModelError(f"holds {what}, and cannot be trained on", remedy="train its recipe anew")
+    return ModelError(
+        f"holds {what} and cannot be trained further", remedy="train its recipe from scratch"
+    )

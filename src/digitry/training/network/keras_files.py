@@ -30,7 +30,7 @@ MAX_BYTES = 3 * 4 * MAX_PARAMETERS + (4 << 20)
 """Largest Keras file that is read: four bytes a parameter, and Adam's two numbers beside each."""
 
 TRUST = (
-    "name its run folder or a .onnx file, or, if you trust its maker, add --trust "
+    "use its run folder or a .onnx file; if you trust the author of the file, add --trust "
     "(in Python: trust=True)"
 )
 """What to do about a Keras file that no run folder records."""
@@ -121,11 +121,13 @@ def _agree(reference: Floats, found: Floats, path: Path) -> None:
     if not difference <= TOLERANCE:
         what = f"gives probabilities that differ by {difference:.1e} from the trained model's"
     elif (found.argmax(-1) != reference.argmax(-1)).any():
-        what = "gives other labels than the trained model"
+        what = "gives different labels than the trained model"
     else:
         return
     raise ModelError(
-        what, where=path, remedy="nothing was saved, and older files stay; please report this"
+        what,
+        where=path,
+        remedy="nothing was saved, existing files are unchanged; please report this",
     )
 
 
@@ -147,7 +149,7 @@ def load_keras(path: Path, *, trust: bool = False) -> keras.Model:
     if not trust:
         _check_recorded(path, content)
     if path.suffix == ".keras" and not zipfile.is_zipfile(io.BytesIO(content)):
-        raise ModelError("is not a whole .keras file", where=path, remedy="copy it again")
+        raise ModelError("is not a complete .keras file", where=path, remedy="copy it again")
     with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
         # Keras opens the bytes that were compared, whatever happens to the file meanwhile.
         copy = Path(folder) / f"model{path.suffix}"
@@ -164,13 +166,13 @@ def load_keras(path: Path, *, trust: bool = False) -> keras.Model:
             raise ModelError(
                 f"cannot be loaded in Keras' safe mode: {reason.replace(str(copy), path.name)}",
                 where=path,
-                remedy="name a model of Keras 3 that is made of its own layers",
+                remedy="use a Keras 3 model that has only Keras' own layers",
             ) from error
     if model.count_params() > MAX_PARAMETERS:
         raise ModelError(
-            f"has {model.count_params():,} parameters, and {MAX_PARAMETERS:,} are allowed",
+            f"has {model.count_params():,} parameters; the limit is {MAX_PARAMETERS:,}",
             where=path,
-            remedy="take a smaller model",
+            remedy="use a smaller model",
         )
     return model
 
@@ -187,7 +189,7 @@ def _read(path: Path) -> bytes:
             f"cannot be read ({error.strerror})", where=path, remedy="copy it again"
         ) from error
     raise ModelError(
-        f"is larger than {MAX_BYTES >> 20} MiB", where=path, remedy="take a smaller model"
+        f"is larger than {MAX_BYTES >> 20} MiB", where=path, remedy="use a smaller model"
     )
 
 
@@ -197,13 +199,11 @@ def _check_recorded(path: Path, content: bytes) -> None:
     if recorded == hashlib.sha256(content).hexdigest():
         return
     if recorded is not None:
-        what = f"has changed since {run_folder.METRICS} was written: its sha256 is another"
+        what = f"has changed since {run_folder.METRICS} was written: its sha256 differs"
     elif (path.parent / run_folder.METRICS).exists():
-        what = (
-            f"may be from anyone: {run_folder.METRICS} does not record its sha256, as in older runs"
-        )
+        what = f"is not trusted: {run_folder.METRICS} does not record its sha256"
     else:
-        what = "may be from anyone: it lies in no run folder"
+        what = "is not trusted: it is not in a run folder"
     raise ModelError(what, where=path, remedy=TRUST)
 
 

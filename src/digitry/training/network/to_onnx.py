@@ -106,7 +106,7 @@ def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
     activation = getattr(layer, "activation", None)
     softmax = activation is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
     if softmax != last or (softmax and len(layer.output.shape) != 2):
-        raise _unknown("a model whose one softmax is not its last step")
+        raise _unknown("a model that does not have one softmax, as its last step,")
     if softmax:
         graph.add("Identity", value, output="logits")
         value = graph.add("Softmax", "logits", output="probabilities", axis=-1)
@@ -154,7 +154,7 @@ def _bias(layer: Any, count: int) -> Floats:
 
 def _dense(graph: _Graph, layer: Any, x: str) -> str:
     if len(layer.input.shape) != 2:
-        raise _unknown(f"{layer.name}, which is not fed with rows,")
+        raise _unknown(f"{layer.name}, whose input is not (n, features),")
     kernel = graph.weight(_array(layer.kernel))
     bias = graph.weight(_bias(layer, layer.units))
     value = graph.add("Gemm", x, kernel, bias)
@@ -210,7 +210,7 @@ def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1
 def _normalise(graph: _Graph, layer: Any, x: str) -> str:
     rank = len(layer.input.shape)
     if layer.axis not in (-1, rank - 1):
-        raise _unknown(f"{layer.name}, which does not normalise channels,")
+        raise _unknown(f"{layer.name}, which normalises another axis than channels,")
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     scale = _array(layer.gamma) if layer.scale else np.ones_like(mean)
     shift = _array(layer.beta) if layer.center else np.zeros_like(mean)
@@ -248,7 +248,7 @@ def _flatten(graph: _Graph, layer: Any, x: str) -> str:
 def _pool(graph: _Graph, layer: Any, x: str) -> str:
     kind = "MaxPool" if isinstance(layer, keras.layers.MaxPooling2D) else "AveragePool"
     if kind == "AveragePool" and layer.padding == "same":
-        raise _unknown(f"{layer.name}, whose borders Keras' own backends average differently,")
+        raise _unknown(f"{layer.name}, whose `same` padding differs between Keras' backends,")
     return graph.add(
         kind,
         x,
@@ -275,14 +275,14 @@ def _relu(graph: _Graph, layer: Any, x: str) -> str:
 
 def _rescale(graph: _Graph, layer: Any, x: str) -> str:
     if np.ndim(layer.scale) or np.ndim(layer.offset):
-        raise _unknown(f"{layer.name}, which scales each channel by itself,")
+        raise _unknown(f"{layer.name}, which scales each channel separately,")
     scaled = graph.add("Mul", x, graph.weight(np.asarray(layer.scale)))
     return graph.add("Add", scaled, graph.weight(np.asarray(layer.offset)))
 
 
 def _concatenate(graph: _Graph, layer: Any, *inputs: str) -> str:
     if layer.axis not in (-1, len(layer.output.shape) - 1):
-        raise _unknown(f"{layer.name}, which does not join channels,")
+        raise _unknown(f"{layer.name}, which joins another axis than channels,")
     return graph.add("Concat", *inputs, axis=1)
 
 
@@ -328,5 +328,6 @@ _HOW: dict[Any, Callable[..., str]] = {
 
 def _unknown(what: str) -> ModelError:
     return ModelError(
-        f"{what} cannot be exported to ONNX", remedy="build it from the layers that export.py lists"
+        f"{what} cannot be exported to ONNX",
+        remedy="use layers that digitry.training.network.to_onnx supports",
     )
