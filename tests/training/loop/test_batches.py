@@ -26,18 +26,18 @@ def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> 
 def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -> None:
     batches = some()
     rows = torch.rand(10, 10)
-    stretch = batches.stretch(2, 3, rows)
-    address = stretch.glyphs.data_ptr()
+    buffers = batches.buffers(2, 3, rows)
+    address = buffers.glyphs.data_ptr()
     for places in ([3, 1, 40, 3], [0, 49, 2, 2, 7, 30]):
         index = torch.tensor(places)
-        stretch.fill(index)
+        buffers.fill(index)
         expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
         n = len(places) // 2
-        np.testing.assert_array_equal(stretch.glyphs[:n].flatten(0, 1).numpy(), expected)
-        assert stretch.labels[:n].flatten().tolist() == [place % 10 for place in places]
-        found = stretch.rows[:n].transpose(1, 2).flatten(0, 1)
+        np.testing.assert_array_equal(buffers.glyphs[:n].flatten(0, 1).numpy(), expected)
+        assert buffers.labels[:n].flatten().tolist() == [place % 10 for place in places]
+        found = buffers.rows[:n].transpose(1, 2).flatten(0, 1)
         assert torch.equal(found, rows[[place % 10 for place in places]])
-        assert stretch.glyphs.data_ptr() == address
+        assert buffers.glyphs.data_ptr() == address
 
 
 def test_read_only_images_are_taken() -> None:
@@ -105,9 +105,9 @@ def test_the_name_of_an_augmentation_chooses_it() -> None:
     for name in ("none", "light", "elastic"):
         torch.manual_seed(3)
         batches = Batches(some().images.numpy(), np.arange(50) % 10, CPU, augment=name)
-        stretch = batches.stretch(50, 1, torch.eye(10))
-        stretch.fill(torch.arange(50))
-        glyphs[name] = stretch.glyphs[0].clone()
+        buffers = batches.buffers(50, 1, torch.eye(10))
+        buffers.fill(torch.arange(50))
+        glyphs[name] = buffers.glyphs[0].clone()
     as_they_are = some().images / 255
     assert torch.equal(glyphs["none"], as_they_are)
     torch.manual_seed(3)

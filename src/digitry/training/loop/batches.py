@@ -37,9 +37,9 @@ class Batches:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def stretch(self, size: int, count: int, rows: torch.Tensor) -> "Stretch":
-        """Return buffers for up to `count` consecutive batches of `size`; see `Stretch`."""
-        return Stretch(self, size, count, rows)
+    def buffers(self, size: int, count: int, rows: torch.Tensor) -> "BatchBuffers":
+        """Return buffers for up to `count` consecutive batches of `size`; see `BatchBuffers`."""
+        return BatchBuffers(self, size, count, rows)
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
         """Return the order of images in an epoch: (n,) int64, fixed by `seed` and `epoch`."""
@@ -47,7 +47,7 @@ class Batches:
         return torch.from_numpy(shuffled).to(self.images.device)
 
 
-class Stretch:
+class BatchBuffers:
     """Buffers for consecutive batches, at fixed addresses because traced steps need that.
 
     Args:

@@ -139,7 +139,7 @@ def keras_twin(recipe: Recipe) -> Any:
     return kind(learning_rate=recipe.learning_rate or DEFAULT_LEARNING_RATE)
 
 
-def hand_over(
+def copy_to_keras(
     state: Mapping[str, Sequence[torch.Tensor]], step: int, twin: Any, variables: Sequence[Any]
 ) -> None:
     """Copy our optimizer's state into the Keras optimizer, so that Keras can continue the training.

@@ -15,8 +15,15 @@ from digitry.training.data.dataset import Split
 from digitry.training.epochs import Epoch
 from digitry.training.loop.batches import Batches
 from digitry.training.loop.checkpoint import Checkpoint, damaged
-from digitry.training.loop.optimizer import hand_over, optimizer_for, schedule
-from digitry.training.loop.step import Flat, capture, logits_of, pull_of, state_variables, trace
+from digitry.training.loop.optimizer import copy_to_keras, optimizer_for, schedule
+from digitry.training.loop.step import (
+    Flat,
+    capture,
+    logits_of,
+    label_gradients,
+    state_variables,
+    trace,
+)
 from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 
@@ -220,7 +227,7 @@ class Session:
             name: [_like(view, values) for view in self.weights.views]
             for name, values in self.optimizer.as_keras().items()
         }
-        hand_over(state, self.step, self.model.optimizer, self.model.trainable_variables)
+        copy_to_keras(state, self.step, self.model.optimizer, self.model.trainable_variables)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor that a later epoch depends on, by name."""
@@ -295,12 +302,12 @@ class _Steps:
         smoothing = session.recipe.label_smoothing
         # A tensor made in inference mode could not be differentiated through.
         with torch.inference_mode(False):
-            pull = pull_of(classes, size, smoothing, weights.buffer)
-            self.place = session.batches.stretch(size, many, pull)
+            table = label_gradients(classes, size, smoothing, weights.buffer)
+            self.buffers = session.batches.buffers(size, many, table)
             self.logits = weights.buffer.new_zeros((many, classes, size))
             self.replays = trace(
                 session.model, weights, session.gradient, session.state,
-                self.place.glyphs, self.place.rows, self.logits, precision=session.recipe.precision,
+                self.buffers.glyphs, self.buffers.rows, self.logits, precision=session.recipe.precision,
             )  # fmt: skip
 
     @property
@@ -311,7 +318,7 @@ class _Steps:
     def fill(self, index: torch.Tensor) -> None:
         """Gather the next images: (n,) int64, n a multiple of the batch size."""
         self.index = index
-        self.place.fill(index)
+        self.buffers.fill(index)
         self.filled, self.done, self.counted = len(index) // self.size, 0, 0
 
     def advance(self) -> None:
@@ -327,7 +334,7 @@ class _Steps:
         if self.counted == self.done:
             return
         part = slice(self.counted, self.done)
-        logits, labels = self.logits[part], self.place.labels[part]
+        logits, labels = self.logits[part], self.buffers.labels[part]
         images = self.index.view(-1, self.size)[part].flatten()
         session, smoothing = self.session, self.session.recipe.label_smoothing
         losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")

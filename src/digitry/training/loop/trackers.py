@@ -84,7 +84,7 @@ def follow(
     run = run_folder.load_run(folder) if trackers and scored else None
     for tracker in trackers:
         if run is not None:
-            tracker.tell_scores(run)
+            tracker.log_scores(run)
         tracker.finish(killed=run is not None and run.metrics["interrupted"])
 
 
@@ -114,7 +114,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Release the files."""
         self._close()
 
-    def tell_scores(self, run: Run) -> None:
+    def log_scores(self, run: Run) -> None:
         """Write the test scores, at the last epoch."""
         test, last = run.test, max(len(run.history) - 1, 0)
         for name in ("loss", "accuracy", "ece"):
@@ -157,7 +157,7 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
         from mlflow.tracking import MlflowClient
 
         self.recipe, self.folder, self.console = recipe, folder, console
-        self._silent: tuple[type[Exception], ...] = (MlflowException, OSError)
+        self._errors: tuple[type[Exception], ...] = (MlflowException, OSError)
         self._run = ""
         self._answers = True
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "digitry")
@@ -177,7 +177,7 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
                 where="--log",
                 remedy="pip install 'digitry[mlflow]', or set MLFLOW_TRACKING_URI to a server",
             ) from error
-        except self._silent as error:
+        except self._errors as error:
             raise UnavailableError(
                 f"MLflow does not answer ({_first_line(error)})",
                 where="--log",
@@ -188,7 +188,7 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start a run with the recipe as its parameters, or continue the run of this folder."""
-        self._tell(self._begin)
+        self._send(self._begin)
 
     def _begin(self) -> None:
         kept = self.folder / MLFLOW
@@ -208,37 +208,37 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Log an epoch's losses and accuracies."""
-        self._tell(lambda: self._log(logs or {}, epoch))
+        self._send(lambda: self._log(logs or {}, epoch))
 
-    def tell_scores(self, run: Run) -> None:
+    def log_scores(self, run: Run) -> None:
         """Log the test scores."""
         test, last = run.test, max(len(run.history) - 1, 0)
         names = ("loss", "accuracy", "accuracy_undisputed", "ece", "calibrated_ece")
         scores = {f"test_{name}": getattr(test, name) for name in names}
         scores["fit_seconds"] = run.metrics["fit_seconds"]
-        self._tell(lambda: self._log(scores, last))
+        self._send(lambda: self._log(scores, last))
 
     def finish(self, *, killed: bool) -> None:
         """Mark the run as finished or killed."""
         status = "KILLED" if killed else "FINISHED"
-        self._tell(lambda: self.client.set_terminated(self._run, status=status))
+        self._send(lambda: self.client.set_terminated(self._run, status=status))
 
     def fail(self) -> None:
         """Mark the run as failed."""
         if self._run:
-            self._tell(lambda: self.client.set_terminated(self._run, status="FAILED"))
+            self._send(lambda: self.client.set_terminated(self._run, status="FAILED"))
 
     def _log(self, values: Mapping[str, float | None], step: int) -> None:
         for name, value in values.items():
             if value is not None:
                 self.client.log_metric(self._run, name, float(value), step=step)
 
-    def _tell(self, work: Callable[[], object]) -> None:
+    def _send(self, work: Callable[[], object]) -> None:
         if not self._answers:
             return
         try:
             work()
-        except self._silent as error:
+        except self._errors as error:
             self._answers = False
             if self.console is not None:
                 self.console.print(

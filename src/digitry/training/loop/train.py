@@ -121,7 +121,7 @@ def train(
     found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
     keep_memory()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_in_memory(recipe, chosen))
+        stack.enter_context(_out_of_memory_as_error(recipe, chosen))
         interrupt = stack.enter_context(_interruptible())
         # The run seeds PyTorch's generators; the caller's state is restored afterwards.
         stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
@@ -134,7 +134,7 @@ def train(
         classes = max(10, int(split.labels.max()) + 1)
         model = build(recipe, classes) if start is None else start()
         _compile(model, recipe)
-        taught = _fitting(targets, classes, model)
+        taught = _check_outputs(targets, classes, model)
         session = Session(
             recipe, model, training, held, chosen,
             None if taught is None else taught[: len(training)],
@@ -157,7 +157,7 @@ def train(
     return Trained(recipe, model, history, seconds, told and not session.ended, told)
 
 
-def _fitting(
+def _check_outputs(
     targets: npt.NDArray[np.float32] | None, classes: int, model: keras.Model
 ) -> npt.NDArray[np.float32] | None:
     """Check that a model has an output for each label; return targets with a column for each output."""
@@ -174,7 +174,7 @@ def _fitting(
 
 
 @contextlib.contextmanager
-def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def _out_of_memory_as_error(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """Turn an out-of-memory error within the block into a `DigitryError`."""
     try:
         yield
@@ -222,7 +222,7 @@ def _run(
         callbacks, add_history=True, model=model,
         epochs=recipe.epochs, steps=session.steps_per_epoch, verbose=0,
     )  # fmt: skip
-    batch_hooks = any(_hears_batches(callback) for callback in callbacks)
+    batch_hooks = any(_has_batch_hooks(callback) for callback in callbacks)
     model.stop_training = False
     logs: dict[str, float] = {}
     number = len(session.history)
@@ -319,7 +319,7 @@ def _compile(model: keras.Model, recipe: Recipe) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _hears_batches(callback: keras.callbacks.Callback) -> bool:
+def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
     """Return whether a callback has hooks for each batch; calling them costs time, most have none."""
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     base = keras.callbacks.Callback
