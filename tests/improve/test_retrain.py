@@ -151,12 +151,12 @@ def test_a_run_folder_a_model_and_a_verdict_come_of_it(little: Dataset, tmp_path
 def test_a_model_is_drawn_back_to_the_least_step_that_keeps_what_it_learnt(
     little: Dataset,
 ) -> None:
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
     from digitry.training.network.keras_files import probabilities
 
     rng = np.random.default_rng(7)
     learnt = Split(glyphs([page(rng) for _ in range(12)]), np.zeros(12, np.uint8))
-    model = revive(SHIPPED)
+    model = to_keras(SHIPPED)
     old = [np.array(weight) for weight in model.get_weights()]
     # Far away, where nothing is known any more.
     model.set_weights([weight + rng.normal(size=weight.shape) for weight in old])
@@ -170,17 +170,17 @@ def test_a_model_is_drawn_back_to_the_least_step_that_keeps_what_it_learnt(
     model.set_weights(old)
     assert retrain._temper(model, SHIPPED, learnt, proving) == min(retrain.STEPS)
     images = proving.images.astype(np.float32) / 255
-    assert np.allclose(probabilities(model, images), probabilities(revive(SHIPPED), images))
+    assert np.allclose(probabilities(model, images), probabilities(to_keras(SHIPPED), images))
 
 
 def test_where_every_step_unlearns_corrections_the_one_that_unlearns_least_is_taken(
     little: Dataset,
 ) -> None:
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
     rng = np.random.default_rng(8)
     images, labels = little.train.images[:40], little.train.labels[:40]
-    model = revive(SHIPPED)
+    model = to_keras(SHIPPED)
     model.set_weights([w + 3 * rng.normal(size=w.shape) for w in model.get_weights()])
     # Nothing to forget: these labels are wrong, and nobody reads them.
     unknown = Split(images, (labels + 1) % 10)

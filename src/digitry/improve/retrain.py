@@ -194,7 +194,7 @@ def retrain(
         DigitryError: the training diverged, or the folder cannot be written.
     """
     from digitry.training import run
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
     recipe = recipe_for(parent, settings or {})
     if NOT_A_DIGIT not in parent.metadata.labels:
@@ -223,7 +223,7 @@ def retrain(
         device=device,
         only=only,
         console=console,
-        start=lambda: revive(parent, dropout=recipe.dropout),
+        start=lambda: to_keras(parent, dropout=recipe.dropout),
         temper=lambda tuned: reached.append(_temper(tuned, parent, learnt, proving)),
     )
     made = load_uncalibrated(folder / "model.onnx")
@@ -316,11 +316,11 @@ def _temper(model: "keras.Model", parent: Artifact, learnt: Split, proving: Spli
     Returns:
         The share of the way that it was left at.
     """
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
     from digitry.training.network.keras_files import probabilities
 
     new = [np.array(weight) for weight in model.get_weights()]
-    old = [np.array(weight) for weight in revive(parent).get_weights()]
+    old = [np.array(weight) for weight in to_keras(parent).get_weights()]
     kinds = {
         "digits": proving.take(np.flatnonzero(proving.labels != synthesis.NOTHING)),
         "nothing": proving.take(np.flatnonzero(proving.labels == synthesis.NOTHING)),

@@ -16,7 +16,7 @@ from digitry.model.artifact import Metadata
 from digitry.model.load import load_model
 from digitry.training.network import convert, keras_files, to_onnx
 from digitry.training.network.build import build, keras
-from digitry.training.network.from_onnx import revive
+from digitry.training.network.from_onnx import to_keras
 from digitry.training.recipes import RECIPES, Recipe
 
 LABELS = tuple(str(digit) for digit in range(10))
@@ -43,7 +43,7 @@ def glyphs(count: int = 20) -> np.ndarray:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipes_model_comes_back_from_its_file(name: str) -> None:
     model = shaken(build(RECIPES[name], 10))
-    again = revive(convert.as_artifact(model, Metadata(name=name, labels=LABELS)))
+    again = to_keras(convert.as_artifact(model, Metadata(name=name, labels=LABELS)))
     assert np.allclose(
         keras_files.probabilities(model, glyphs()),
         keras_files.probabilities(again, glyphs()),
@@ -53,11 +53,11 @@ def test_every_recipes_model_comes_back_from_its_file(name: str) -> None:
 
 def test_the_shipped_model_comes_back_and_makes_the_same_file_again() -> None:
     shipped = load_model("reader@shipped")
-    model = revive(shipped)
+    model = to_keras(shipped)
     again = convert.as_artifact(model, shipped.metadata)
-    assert revive(again).count_params() == model.count_params()
+    assert to_keras(again).count_params() == model.count_params()
     assert np.allclose(
-        keras_files.probabilities(revive(again), glyphs()),
+        keras_files.probabilities(to_keras(again), glyphs()),
         keras_files.probabilities(model, glyphs()),
         atol=1e-5,
     )
@@ -81,7 +81,7 @@ def test_all_that_a_chain_may_hold_comes_back() -> None:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    again = revive(convert.as_artifact(shaken(model), Metadata(name="odd", labels=LABELS)))
+    again = to_keras(convert.as_artifact(shaken(model), Metadata(name="odd", labels=LABELS)))
     assert np.allclose(
         keras_files.probabilities(model, glyphs()),
         keras_files.probabilities(again, glyphs()),
@@ -100,7 +100,7 @@ def test_it_goes_on_learning_from_where_it_was() -> None:
         rng.integers(0, 256, (64, 28, 28)).astype(np.uint8),
         rng.integers(0, 10, 64).astype(np.uint8),
     )
-    started = revive(first, dropout=0.25)
+    started = to_keras(first, dropout=0.25)
     before = [np.array(weight) for weight in started.get_weights()]
     trained = train(recipe, split, start=lambda: started)
     moved = [
@@ -122,7 +122,7 @@ def test_what_is_no_chain_is_refused_in_one_line(tmp_path: Path) -> None:
     model = keras.Model(inputs, layers.Dense(10, activation="softmax")(branches))
     found = convert.as_artifact(model, Metadata(name="branched", labels=LABELS))
     with pytest.raises(ModelError, match="not a chain") as error:
-        revive(found)
+        to_keras(found)
     assert "\n" not in str(error.value) and "train its recipe from scratch" in str(error.value)
 
 
@@ -137,4 +137,4 @@ def test_a_graph_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
         tmp_path / "m.onnx", graph.SerializeToString(), Metadata(name="scaled", labels=LABELS)
     )
     with pytest.raises(ModelError, match="Gemm that scales"):
-        revive(found)
+        to_keras(found)

@@ -84,7 +84,7 @@ def test_a_keras_that_cannot_do_without_is_left_to_be_imported_whole() -> None:
         """
         import sys
         from digitry.training.network import import_keras
-        import_keras._UNASKED += ("absl",)
+        import_keras._OPTIONAL += ("absl",)
         import_keras.import_keras()
         from digitry.training.network import build
         print(build.keras.__version__ != "", "absl" in sys.modules)

@@ -206,7 +206,7 @@ def test_python_code_in_a_file_is_refused_by_safe_mode_even_if_trusted(
     tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / name
-    with keras_files.without_advice():
+    with keras_files.without_h5_warning():
         chain(keras.layers.Lambda(lambda x: x)).save(path)
     line = refused(lambda: load_keras(path, trust=True), path, "safe mode: ")
     assert "`Lambda` layer" in line
@@ -230,7 +230,7 @@ def test_the_largest_model_that_is_built_fits_with_the_state_of_its_optimizer(
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     size = model.count_params()
-    with keras_files.without_advice():
+    with keras_files.without_h5_warning():
         for name in NAMES:
             model.save(tmp_path / name)
             assert (tmp_path / name).stat().st_size < 3 * 4 * size + (4 << 20)

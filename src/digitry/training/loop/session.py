@@ -19,8 +19,8 @@ from digitry.training.loop.optimizer import copy_to_keras, optimizer_for, schedu
 from digitry.training.loop.step import (
     Flat,
     capture,
-    logits_of,
     label_gradients,
+    logits_of,
     state_variables,
     trace,
 )

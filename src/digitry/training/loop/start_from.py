@@ -69,9 +69,9 @@ def place_of(model: Artifact) -> str:
 
 
 def _from_file(model: Artifact, recipe: Recipe) -> "keras.Model":
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
-    return revive(model, dropout=recipe.dropout)
+    return to_keras(model, dropout=recipe.dropout)
 
 
 def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Model":

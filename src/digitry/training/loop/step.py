@@ -249,8 +249,9 @@ def trace(
         gradient: of the mean cross-entropy, written.
         state: the moving statistics, read and written.
         glyphs: (batches, n, 28, 28) float32 in [0, 1]; fill it before a step.
-        label_rows: (batches, classes, n), the rows of `label_gradients` for the labels; fill it before a step. Here
-            and in `logits` the images are innermost: a softmax over ten contiguous numbers is slow.
+        label_rows: (batches, classes, n), the rows of `label_gradients` for the labels; fill it before a
+            step. Here and in `logits` the images are innermost: a softmax over ten contiguous numbers
+            is slow.
         logits: (batches, classes, n), written.
         precision: as in the recipe.
 
