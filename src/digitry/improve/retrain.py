@@ -224,7 +224,7 @@ def retrain(
         only=only,
         console=console,
         start=lambda: to_keras(parent, dropout=recipe.dropout),
-        temper=lambda tuned: reached.append(_temper(tuned, parent, learnt, proving)),
+        before_save=lambda tuned: reached.append(_temper(tuned, parent, learnt, proving)),
     )
     made = load_uncalibrated(folder / "model.onnx")
     verdict = None
