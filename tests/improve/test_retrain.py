@@ -49,8 +49,8 @@ def little() -> Dataset:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw few pages, so that it takes seconds."""
-    monkeypatch.setattr(retrain, "DRAWN", 40)
-    monkeypatch.setattr(retrain, "PROVING", 20)
+    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
+    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
 
 
 # --- what is held out ----------------------------------------------------------------------------------
@@ -160,16 +160,16 @@ def test_a_model_is_drawn_back_to_the_least_step_that_keeps_what_it_learnt(
     old = [np.array(weight) for weight in model.get_weights()]
     # Far away, where nothing is known any more.
     model.set_weights([weight + rng.normal(size=weight.shape) for weight in old])
-    proving = synthesis.load(
+    validation = synthesis.load(
         dataset_of("mnist", *[little.train.take(np.arange(20))] * 2, "", "")
     ).test
-    step = retrain._temper(model, SHIPPED, learnt, proving)
+    step = retrain._interpolate(model, SHIPPED, learnt, validation)
     assert step == min(retrain.STEPS)
 
     # No step away at all: whatever is learnt, the least is enough.
     model.set_weights(old)
-    assert retrain._temper(model, SHIPPED, learnt, proving) == min(retrain.STEPS)
-    images = proving.images.astype(np.float32) / 255
+    assert retrain._interpolate(model, SHIPPED, learnt, validation) == min(retrain.STEPS)
+    images = validation.images.astype(np.float32) / 255
     assert np.allclose(probabilities(model, images), probabilities(to_keras(SHIPPED), images))
 
 
@@ -184,7 +184,7 @@ def test_where_every_step_unlearns_corrections_the_one_that_unlearns_least_is_ta
     model.set_weights([w + 3 * rng.normal(size=w.shape) for w in model.get_weights()])
     # Nothing to forget: these labels are wrong, and nobody reads them.
     unknown = Split(images, (labels + 1) % 10)
-    step = retrain._temper(model, SHIPPED, Split(images, labels), unknown)
+    step = retrain._interpolate(model, SHIPPED, Split(images, labels), unknown)
     assert step in retrain.STEPS
 
 
@@ -231,8 +231,8 @@ def poisoned(seed: int, mnist: Dataset) -> tuple[Corrected, Split]:
 
 
 def share_right(model: Artifact, split: Split) -> float:
-    exam = promotion.Exam(split, split.images[:0], split.take(np.arange(0)))
-    return float((promotion.answers(model, exam).frozen == split.labels).mean())
+    gate_images = promotion.GateImages(split, split.images[:0], split.take(np.arange(0)))
+    return float((promotion.predict(model, gate_images).frozen == split.labels).mean())
 
 
 def no_worse_is_promoted(seed: int, mnist: Dataset, folder: Path) -> tuple[bool, str]:

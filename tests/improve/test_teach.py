@@ -99,8 +99,8 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set like MNIST, of a few hundred digits of our own, and few pages: it takes seconds."""
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(retrain, "DRAWN", 40)
-    monkeypatch.setattr(retrain, "PROVING", 20)
+    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
+    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
 
 
 @pytest.mark.usefixtures("little")

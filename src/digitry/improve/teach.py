@@ -1,4 +1,4 @@
-"""A store of corrections to a new version of a shipped model, through the gate."""
+"""Trains a new version of a shipped model on a store of corrections, and puts it through the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Taught:
-    """What teaching came to.
+    """The result of teaching.
 
     Attributes:
         run: the run folder.
-        text: what became of the model, in lines.
+        text: scores and decision of the gate, in lines; empty if the training was interrupted.
     """
 
     run: "Run"
@@ -38,17 +38,20 @@ def teach(
     only: frozenset[str] | None,
     console: "Console | None",
 ) -> Taught:
-    """Let the default of a shipped model learn from a store, and put it on the shelf.
+    """Train the default version of a shipped model on a store of corrections, and add a new version.
 
     Args:
         name: of the shipped model.
-        db: the store.
+        db: file or address of the store; None = the user's own.
         settings: recipe fields, as text.
-        data_dir: where MNIST lies.
-        device, out, only, console: as for any training.
+        data_dir: folder of MNIST's files.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        out: the run folder; None = a new one under `runs`.
+        only: outputs to write, as in `train_run`.
+        console: shows progress; None = nothing.
 
     Raises:
-        DigitryError: something is missing or damaged; the default stays as it is.
+        DigitryError: something is missing or damaged; the default version is unchanged.
     """
     from digitry.model import versions
     from digitry.model.load import SHIPPED, load_uncalibrated
@@ -60,7 +63,7 @@ def teach(
             remedy=f"choose from: {', '.join(SHIPPED)}",
         )
     corrected = _corrected(db, console)
-    # By its number: what stands in for a damaged default is not what would be followed.
+    # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED}")
     from digitry.improve import retrain as finetune
@@ -116,7 +119,7 @@ def teach(
 
 
 def _corrected(db: str | None, console: "Console | None") -> "Corrected":
-    """Read what a store holds, as arrays."""
+    """Return the corrections of a store as arrays."""
     import numpy as np
 
     from digitry.corrections.store import LABELS, file_of, open_store
@@ -130,19 +133,19 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
         raise DataError(
             "no such corrections store", where=path, remedy="name the store of digitry serve --db"
         )
-    images, labels, digests, former = [], [], [], 0
+    images, labels, digests, skipped = [], [], [], 0
     with open_store(db) as store:
         where = store.address
         for row in store.each():
             if row.glyph_version != GLYPH_VERSION:
-                former += 1
+                skipped += 1
                 continue
             images.append(image.load(row.glyph, name=row.id).gray)
             labels.append(LABELS.index(row.label))
             digests.append(row.sha256)
-    if former and console is not None:
+    if skipped and console is not None:
         console.print(
-            f"{former} corrections are skipped: another version of digitry cut their glyphs",
+            f"{skipped} corrections are skipped: another version of digitry made their glyphs",
             highlight=False,
         )
     if not images:
