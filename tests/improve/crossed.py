@@ -1,4 +1,4 @@
-"""Handwriting that the shipped reader does not know, drawn by our own code; corrections made of it."""
+"""Draws handwriting that the shipped reader does not know, and makes corrections from it."""
 
 import hashlib
 
@@ -18,7 +18,7 @@ STYLES = {
     "struck": [_line((0.16, 0.08), (0.84, 0.92))],
     "barred": [_line((0.04, 0.52), (0.98, 0.48))],
 }
-"""Noughts, by what is drawn across them."""
+"""Zeros, by what is drawn across them."""
 
 
 def page(rng: np.random.Generator, style: str = "crossed") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A run folder from the first file to the last: trained, saved, measured, resumed, read back."""
+"""The files of a run folder: training, saving, scoring, resuming, reading."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_every_file_is_there_and_the_checkpoint_is_gone(trained: Run) -> None:
     assert found == {*RECORDS, *OUTPUTS} - {*PLOTS, "report.html"}
 
 
-def test_metrics_begin_as_promised(trained: Run) -> None:
+def test_metrics_have_their_documented_fields(trained: Run) -> None:
     metrics = json.loads((trained.folder / "metrics.json").read_text())
     assert list(metrics)[:5] == ["recipe", "test", "validation", "fit_seconds", "total_seconds"]
     assert {"loss", "accuracy", "ece"} <= set(metrics["test"])
@@ -168,12 +168,12 @@ def test_only_narrows_what_is_written(dataset: Dataset, tmp_path: Path) -> None:
 def test_outputs_are_chosen_by_name_or_stem() -> None:
     assert run_folder.select(["model"]) == {"model.keras", "model.h5", "model.onnx"}
     assert run_folder.select(["report", "confusion.png"]) == {"report.html", "confusion.png"}
-    assert run_folder.select(["metrics.json"]) == frozenset()  # kept in any case
+    assert run_folder.select(["metrics.json"]) == frozenset()  # always written
     with pytest.raises(UsageError, match="no output is called 'lossy'"):
         run_folder.select(["lossy"])
 
 
-def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_saved_and_can_be_resumed(dataset: Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=3)
     folder = tmp_path / "run"
     first = run.train_run(recipe, dataset, folder, callbacks=[CtrlC(1)])
@@ -194,7 +194,7 @@ def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: P
     assert second.test == unbroken.test
 
 
-def test_a_run_that_was_killed_at_once_begins_again(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_checkpoint_starts_again(dataset: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     class Killed(keras.callbacks.Callback):
@@ -223,7 +223,7 @@ def test_a_run_goes_on_with_its_own_recipe_and_data(
         run.train_run(RECIPE, dataset, tmp_path, resume=True)
 
 
-def test_a_folder_that_holds_something_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all I have")
     with pytest.raises(UsageError, match="is not empty"):
         run.train_run(RECIPE, dataset, tmp_path)
@@ -249,7 +249,7 @@ def test_damaged_metrics_are_named(trained: Run, tmp_path: Path, content: str) -
         run_folder.load_run(tmp_path)
 
 
-def test_no_run_is_said(tmp_path: Path) -> None:
+def test_a_missing_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         run_folder.load_run(tmp_path / "absent")
 

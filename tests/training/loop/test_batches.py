@@ -14,7 +14,7 @@ def some(count: int = 50) -> Batches:
     return Batches(images, np.arange(count) % 10, CPU)
 
 
-def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> None:
+def test_an_epoch_has_each_image_once_in_an_order_fixed_by_seed_and_epoch() -> None:
     batches = some()
     first = batches.order(1, 1)
     assert sorted(first.tolist()) == list(range(50))
@@ -23,7 +23,7 @@ def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> 
     assert not torch.equal(first, batches.order(2, 1))
 
 
-def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -> None:
+def test_batches_hold_images_divided_by_255_and_a_row_for_each_label() -> None:
     batches = some()
     rows = torch.rand(10, 10)
     buffers = batches.buffers(2, 3, rows)
@@ -40,7 +40,7 @@ def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -
         assert buffers.glyphs.data_ptr() == address
 
 
-def test_read_only_images_are_taken() -> None:
+def test_read_only_images_are_accepted() -> None:
     images = np.zeros((2, 28, 28), np.uint8)
     images.flags.writeable = False
     assert len(Batches(images, np.zeros(2, np.uint8), CPU)) == 2
@@ -80,7 +80,7 @@ def test_light_augmentation_moves_little_and_without_bias() -> None:
     assert len({round(value, 3) for value in ink.tolist()}) > 100
 
 
-def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
+def test_elastic_augmentation_bends_lines_and_light_does_not() -> None:
     bars = torch.zeros(200, 28, 28)
     bars[:, 4:24, 13:15] = 1.0
     columns = torch.arange(28.0)
@@ -100,7 +100,7 @@ def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
     assert bent.max() <= 1
 
 
-def test_the_name_of_an_augmentation_chooses_it() -> None:
+def test_augmentations_are_chosen_by_name() -> None:
     glyphs = {}
     for name in ("none", "light", "elastic"):
         torch.manual_seed(3)

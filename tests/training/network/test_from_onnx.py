@@ -1,4 +1,4 @@
-"""A model file becomes a Keras model again that says the same, and goes on learning."""
+"""A model file becomes an equal Keras model that can be trained further."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_the_shipped_model_comes_back_and_makes_the_same_file_again() -> None:
     )
 
 
-def test_all_that_a_chain_may_hold_comes_back() -> None:
+def test_every_supported_operator_is_converted() -> None:
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -89,7 +89,7 @@ def test_all_that_a_chain_may_hold_comes_back() -> None:
     )
 
 
-def test_it_goes_on_learning_from_where_it_was() -> None:
+def test_it_can_be_trained_further() -> None:
     from digitry.training.data.dataset import Split
     from digitry.training.loop.train import train
 
@@ -108,13 +108,13 @@ def test_it_goes_on_learning_from_where_it_was() -> None:
         for new, old in zip(trained.model.get_weights(), before, strict=True)
     ]
     assert max(moved) > 0
-    assert max(moved) < 0.2  # one step of Adam a weight, and no new beginning
+    assert max(moved) < 0.2  # one step of Adam per weight, not a restart
     assert any(isinstance(layer, keras.layers.Dropout) for layer in trained.model.layers)
-    # What was trained is a model like any other.
+    # The trained model can be saved like any other.
     convert.as_artifact(trained.model, Metadata(name="tiny", labels=LABELS))
 
 
-def test_what_is_no_chain_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_graph_that_is_not_a_chain_is_refused_in_one_line(tmp_path: Path) -> None:
     layers = keras.layers
     inputs = layers.Input((28, 28))
     x = layers.Flatten()(inputs)
@@ -126,7 +126,7 @@ def test_what_is_no_chain_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value) and "train its recipe from scratch" in str(error.value)
 
 
-def test_a_graph_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
+def test_unsupported_attributes_are_refused(tmp_path: Path) -> None:
     model = keras.Sequential(
         [keras.layers.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
     )

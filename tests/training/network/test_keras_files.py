@@ -116,7 +116,7 @@ def test_what_is_exported_into_the_run_folder_is_recorded_if_its_source_is(folde
     assert json.loads((folder / "metrics.json").read_text())["recipe"] == "tiny"
 
 
-# --- files that nobody records ----------------------------------------------------------------------
+# --- files that are not recorded --------------------------------------------------------------------
 
 
 def test_a_file_from_elsewhere_is_refused_before_keras_sees_it(
@@ -145,7 +145,7 @@ def test_a_trusted_file_is_loaded_in_safe_mode_from_a_copy(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_of_an_older_version_is_named_and_takes_trust(folder: Path, name: str) -> None:
+def test_files_of_older_runs_need_trust(folder: Path, name: str) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["sha256"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -187,7 +187,7 @@ def test_every_function_that_takes_a_keras_file_asks_for_trust(
     assert load_keras(other / f"model{ending}")
 
 
-# --- what trust does not open -----------------------------------------------------------------------
+# --- trusted files that are refused -----------------------------------------------------------------
 
 
 def chain(*layers: keras.Layer) -> keras.Model:
@@ -248,9 +248,9 @@ def test_a_damaged_file_is_refused_in_one_line(
     path = tmp_path / name
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
     line = refused(lambda: load_keras(path, trust=True), path, "")
-    assert "digitry-" not in line  # the copy is nobody's business
+    assert "digitry-" not in line  # the copy's name is not shown
 
 
-def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.keras", tmp_path):
         refused(lambda path=path: load_keras(path, trust=True), path, "no such model")
