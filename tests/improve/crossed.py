@@ -22,7 +22,7 @@ STYLES = {
 
 
 def page(rng: np.random.Generator, style: str = "crossed") -> np.ndarray:
-    """Draw one nought, as (h, w) uint8, dark on light: some hand of five, some pen."""
+    """Return a drawn zero, (h, w) uint8, dark on light, in one of five hands with a random pen."""
     lines = (*pen.strokes_of("0", int(rng.integers(5))), *STYLES[style])
     ink = pen.draw(pen.wobble(lines, rng), 60, float(rng.uniform(2.5, 8)), rng)
     return np.asarray(240 - 205 * np.pad(ink, 16), np.uint8)

@@ -1,4 +1,4 @@
-"""A killed run, resumed, ends with the same bytes as an uninterrupted one; a wrong checkpoint is refused."""
+"""A killed and resumed run ends with the same bytes as an uninterrupted one; bad checkpoints are refused."""
 
 import dataclasses
 import os

@@ -186,10 +186,10 @@ def judge(
     Raises:
         DataError: the frozen set lacks a digit, or the predictions are for other images.
     """
-    truth, said = gate_images.frozen.labels, gate_images.held.labels
+    truth, labels = gate_images.frozen.labels, gate_images.held.labels
     for given in (before, after, *anchors):
         sizes = (len(given.frozen), len(given.nothing), len(given.held))
-        if sizes != (len(truth), len(gate_images.nothing), len(said)):
+        if sizes != (len(truth), len(gate_images.nothing), len(labels)):
             raise DataError(
                 "the predictions do not match the gate's images", remedy="run each model again"
             )
@@ -227,12 +227,12 @@ def judge(
             f"the share of non-digits refused fell by {_points(forgotten / len(gate_images.nothing))} "
             f"(limit {_points(MOST_LOST_REFUSALS)})"
         )
-    right_before, right_after = before.held == said, after.held == said
+    right_before, right_after = before.held == labels, after.held == labels
     gained = int((right_after & ~right_before).sum())
     dropped = int((right_before & ~right_after).sum())
-    p = p_value(gained, dropped, len(said))
+    p = p_value(gained, dropped, len(labels))
     if not p <= SURE:
-        reasons.append(_unproven(gained, dropped, len(said), p))
+        reasons.append(_unproven(gained, dropped, len(labels), p))
     shares = [tuple(float(share) for share in old / support) for old in (olds[0], new)]
     count = max(len(gate_images.nothing), 1)
     return Verdict(
@@ -244,7 +244,7 @@ def judge(
         recalls_after=shares[1],
         refused_before=refused(before) / count,
         refused_after=refused(after) / count,
-        held=len(said),
+        held=len(labels),
         held_before=int(right_before.sum()),
         held_after=int(right_after.sum()),
         gained=gained,
@@ -260,7 +260,7 @@ def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) 
     probability 1/2 (McNemar's exact test, a sign test). Wrong labels would bias this test: a model
     trained on wrong labels may agree with similar wrong labels. So the worst case is assumed: each
     label is wrong with probability `wrong`, and each wrong label counts as gained without being a
-    gain. With w wrong labels, `gained` - w stands against `lost`; the p-value is the mean over w.
+    gain. With w wrong labels, `gained` - w is compared with `lost`; the p-value is the mean over w.
 
     Args:
         gained: images that only the candidate reads as labelled.

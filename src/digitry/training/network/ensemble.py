@@ -189,12 +189,12 @@ def merged(members: Sequence[Artifact]) -> bytes:
     between = weight("between", [1], np.int64)
     stacked = []
     for number, (model, member) in enumerate(zip(models, members, strict=True)):
-        own = f"m{number}_"
-        _add_member(model.graph, own, nodes, weights)
-        cooling = weight(f"{own}cooling", 1 / member.metadata.temperature)
-        scaled = add("Mul", f"{own}logits", cooling, output=f"{own}scaled")
-        logarithm = add("LogSoftmax", scaled, output=f"{own}log", axis=-1)
-        stacked.append(add("Unsqueeze", logarithm, between, output=f"{own}row"))
+        prefix = f"m{number}_"
+        _add_member(model.graph, prefix, nodes, weights)
+        cooling = weight(f"{prefix}cooling", 1 / member.metadata.temperature)
+        scaled = add("Mul", f"{prefix}logits", cooling, output=f"{prefix}scaled")
+        logarithm = add("LogSoftmax", scaled, output=f"{prefix}log", axis=-1)
+        stacked.append(add("Unsqueeze", logarithm, between, output=f"{prefix}row"))
     together = add("Concat", *stacked, output="members", axis=1)  # (n, members, classes)
     shares = add("LogSoftmax", together, output="shares", axis=1)
     sums = add("Sub", together, shares, output="sums")
@@ -223,12 +223,14 @@ def _opset(model: "onnx.ModelProto") -> int:
     )
 
 
-def _add_member(graph: "onnx.GraphProto", own: str, nodes: list[Any], weights: list[Any]) -> None:
-    """Add a member's nodes and weights; every name except `glyphs` gets the prefix `own`."""
+def _add_member(
+    graph: "onnx.GraphProto", prefix: str, nodes: list[Any], weights: list[Any]
+) -> None:
+    """Add a member's nodes and weights; every name except `glyphs` gets the prefix `prefix`."""
 
     def renamed(name: str) -> str:
         # An empty name is an optional input that is left out.
-        return name if name in ("", "glyphs") else f"{own}{name}"
+        return name if name in ("", "glyphs") else f"{prefix}{name}"
 
     read = {name for node in graph.node for name in node.input}
     for node in graph.node:
