@@ -1,4 +1,4 @@
-"""A killed and resumed run ends with the same bytes as an uninterrupted one; bad checkpoints are refused."""
+"""A killed and resumed run ends with the same bytes as an uninterrupted one; a bad one is refused."""
 
 import dataclasses
 import os
