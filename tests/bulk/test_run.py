@@ -347,7 +347,7 @@ def test_lists_may_name_what_is_missing_or_no_file(
     )
     report = run(job(tmp_path, str(tmp_path / "list.txt"), model))
     assert (report.images, report.failed) == (5, 3)
-    assert report.failed_by_reason == {"cannot be opened": 1, "is no regular file": 2}
+    assert report.failed_by_reason == {"cannot be opened": 1, "is not a regular file": 2}
 
 
 def test_a_plan_holds_little(tmp_path: Path, images: list[tuple[str, bytes]]) -> None:

@@ -28,11 +28,11 @@ from digitry.serving.problems import Problem, busy
 
 UVICORN_METHODS = ("on_response_complete", "send_400_response")
 
-TURNED_AWAY_SECONDS = 1.0
+REJECTED_SECONDS = 1.0
 """Time in which a rejected connection may send a request; the refusal is its answer."""
 
 
-class Door:
+class ConnectionRegistry:
     """The open connections of one server, and which of them to close when a limit is reached.
 
     Args:
@@ -52,7 +52,7 @@ class Door:
         self._waiting: dict[str, dict[GuardedProtocol, None]] = {}
         self._all_waiting: dict[GuardedProtocol, None] = {}
 
-    def enter(self, connection: "GuardedProtocol", address: str) -> Problem | None:
+    def add(self, connection: "GuardedProtocol", address: str) -> Problem | None:
         """Add a new connection as waiting, and return why it is rejected, or None.
 
         A connection rejected because of its address is still added, to be told why when it asks.
@@ -79,16 +79,16 @@ class Door:
         self._open.setdefault(source, set()).add(connection)
         self._total += 1
         self.metrics.connections.set(self._total)
-        self.wait(connection)
+        self.mark_waiting(connection)
         return refusal
 
-    def wait(self, connection: "GuardedProtocol") -> None:
+    def mark_waiting(self, connection: "GuardedProtocol") -> None:
         """Mark a connection as waiting for a request; it may be closed to free a place."""
         if connection.source is not None:
             self._waiting.setdefault(connection.source, {})[connection] = None
             self._all_waiting[connection] = None
 
-    def work(self, connection: "GuardedProtocol") -> None:
+    def mark_working(self, connection: "GuardedProtocol") -> None:
         """Mark a connection as working on a request; it is not closed to free a place."""
         if self._all_waiting.pop(connection, connection) is None:
             waiting = self._waiting[cast("str", connection.source)]
@@ -96,11 +96,11 @@ class Door:
             if not waiting:
                 del self._waiting[cast("str", connection.source)]
 
-    def leave(self, connection: "GuardedProtocol") -> None:
+    def remove(self, connection: "GuardedProtocol") -> None:
         """Remove a connection, if it was added."""
         if connection.source is None:
             return
-        self.work(connection)
+        self.mark_working(connection)
         same_source = self._open[connection.source]
         same_source.remove(connection)
         if not same_source:
@@ -111,27 +111,27 @@ class Door:
 
     def _close(self, connection: "GuardedProtocol") -> None:
         self.metrics.refused_connections.labels("made-room").inc()
-        self.leave(connection)
+        self.remove(connection)
         connection.abort()
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """A uvicorn connection that enforces the limits of its registry."""
 
-    door: ClassVar[Door]
+    registry: ClassVar[ConnectionRegistry]
     source: str | None = None
     """The client under which the connection is counted; None if it is not in the registry."""
 
-    _line: asyncio.Transport
+    _raw_transport: asyncio.Transport
     _timer: asyncio.TimerHandle | None = None
-    _turned_away: Problem | None = None
+    _rejection: Problem | None = None
     _refusal: Problem | None = None
     _refused = False
     _was_closing = False
     # Start of the wait for a complete head; None while a request is being worked on.
     _waits_since: float | None = None
     # When the client stopped reading its answers.
-    _stuck_since: float | None = None
+    _blocked_since: float | None = None
     # Requests whose head is complete and whose answer is not yet sent.
     _working = 0
     # Both False between two messages.
@@ -144,38 +144,38 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection, or refuse it."""
-        self._line = cast("asyncio.Transport", transport)
-        super().connection_made(self._line)
+        self._raw_transport = cast("asyncio.Transport", transport)
+        super().connection_made(self._raw_transport)
         peer = transport.get_extra_info("peername")
-        self._turned_away = self.door.enter(self, str(peer[0]) if peer else "local")
-        if self._turned_away is not None and self.source is None:
-            self._refuse(self._turned_away)
+        self._rejection = self.registry.add(self, str(peer[0]) if peer else "local")
+        if self._rejection is not None and self.source is None:
+            self._refuse(self._rejection)
             return
         self._waits_since = self.loop.time()
-        wait = self.door.limits.head_seconds if self._turned_away is None else TURNED_AWAY_SECONDS
+        wait = self.registry.limits.head_seconds if self._rejection is None else REJECTED_SECONDS
         self._timer = self.loop.call_later(wait, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection from the registry."""
-        self.door.leave(self)
+        self.registry.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Pass data on in pieces no larger than the rest of the head's limit."""
-        if self._turned_away is not None:
-            self._refuse(self._turned_away)
-        limit = self.door.limits.head_bytes
+        if self._rejection is not None:
+            self._refuse(self._rejection)
+        limit = self.registry.limits.head_bytes
         start = 0
-        while start < len(data) and not self._refused and not self._line.is_closing():
+        while start < len(data) and not self._refused and not self._raw_transport.is_closing():
             size = limit - self._head_bytes
             self._feed(data[start : start + size] if start or size < len(data) else data)
             start += size
             if self._head_bytes >= limit:
                 if self._in_body and not self._working:
                     # The answer is already sent.
-                    self._line.close()
+                    self._raw_transport.close()
                 else:
                     self._refuse(_head_too_large(limit))
 
@@ -206,25 +206,25 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header field, and stop parsing at the limit."""
         self._head_fields += 1
-        if self._head_fields > self.door.limits.head_fields:
-            self._refusal = _too_many_fields(self.door.limits.head_fields)
+        if self._head_fields > self.registry.limits.head_fields:
+            self._refusal = _too_many_fields(self.registry.limits.head_fields)
             raise ValueError("too many header fields")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Mark the connection as working; the body may still follow."""
         self._in_head, self._in_body = False, True
-        if self._working >= self.door.limits.pipelined:
+        if self._working >= self.registry.limits.pipelined:
             # A refusal sent now would be taken for the answer to an earlier request.
             self._refused = True
-            self.door.metrics.refused_connections.labels("too-many-pipelined").inc()
+            self.registry.metrics.refused_connections.labels("too-many-pipelined").inc()
             self.abort()
             raise ValueError("too many requests at once")
         super().on_headers_complete()
         self._body_came = True
         self._working += 1
         self._waits_since = None
-        self.door.work(self)
+        self.registry.mark_working(self)
 
     def on_body(self, body: bytes) -> None:
         """Note that body bytes arrived."""
@@ -245,7 +245,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._working:
             self._waits_since = self.loop.time()
-            self.door.wait(self)
+            self.registry.mark_waiting(self)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that httptools could not parse or that a callback stopped."""
@@ -253,60 +253,62 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """Note that the client has stopped reading its answers."""
-        self._stuck_since = self.loop.time()
+        self._blocked_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """Note that the client reads its answers again."""
-        self._stuck_since = None
+        self._blocked_since = None
         super().resume_writing()
 
     # --- the end of a connection --------------------------------------------------------------------
 
     def abort(self) -> None:
         """Close at once and drop what is not yet sent."""
-        self._line.abort()
+        self._raw_transport.abort()
 
     def _refuse(self, problem: Problem) -> None:
         """Send the refusal, once, and close."""
         if self._refused:
             return
         self._refused = True
-        self.door.metrics.refused_connections.labels(problem.kind).inc()
-        self._line.write(_answer(problem.kind, problem.detail, problem.headers.get("Retry-After")))
-        self._line.close()
+        self.registry.metrics.refused_connections.labels(problem.kind).inc()
+        self._raw_transport.write(
+            _answer(problem.kind, problem.detail, problem.headers.get("Retry-After"))
+        )
+        self._raw_transport.close()
 
     def _check(self) -> None:
         """Close the connection if it is overdue, and schedule the next check."""
         now = self.loop.time()
-        limits = self.door.limits
-        if self._stuck_since is not None and now >= self._stuck_since + limits.answer_seconds:
-            self.door.metrics.refused_connections.labels("answer-not-taken").inc()
+        limits = self.registry.limits
+        if self._blocked_since is not None and now >= self._blocked_since + limits.answer_seconds:
+            self.registry.metrics.refused_connections.labels("answer-not-taken").inc()
             self.abort()
             return
-        if self._line.is_closing():
+        if self._raw_transport.is_closing():
             # The last answer had until this check to be sent.
             if self._was_closing:
                 self.abort()
                 return
             self._was_closing = True
-        elif self._turned_away is not None:
-            self._refuse(self._turned_away)
+        elif self._rejection is not None:
+            self._refuse(self._rejection)
         elif self._waits_since is not None and now >= self._waits_since + limits.head_seconds:
             if self._in_head:
                 self._refuse(_head_too_slow(limits.head_seconds))
             else:
                 # There is no request to answer.
-                self._line.close()
+                self._raw_transport.close()
         due = now + limits.head_seconds
-        if self._waits_since is not None and not self._line.is_closing():
+        if self._waits_since is not None and not self._raw_transport.is_closing():
             due = self._waits_since + limits.head_seconds
-        if self._stuck_since is not None:
-            due = min(due, self._stuck_since + limits.answer_seconds)
+        if self._blocked_since is not None:
+            due = min(due, self._blocked_since + limits.answer_seconds)
         self._timer = self.loop.call_at(due, self._check)
 
 
-def guarded(door: Door) -> type[GuardedProtocol]:
+def protocol_class(registry: ConnectionRegistry) -> type[GuardedProtocol]:
     """Return the protocol class for uvicorn, bound to a registry.
 
     Raises:
@@ -317,7 +319,7 @@ def guarded(door: Door) -> type[GuardedProtocol]:
             f"uvicorn {uvicorn.__version__} is not supported",
             remedy="pip install --upgrade 'digitry[serve]'",
         )
-    return type("GuardedProtocol", (GuardedProtocol,), {"door": door})
+    return type("GuardedProtocol", (GuardedProtocol,), {"registry": registry})
 
 
 # --- refusals --------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class PoolReaders:
     def __init__(self, pool: WorkerPool, *, wait_s: float = 5.0) -> None:
         self._pool, self._wait_s = pool, wait_s
         self._waiting: deque[_Job] = deque()
-        self._lines: list[_Line] = []
+        self._connections: list[_Connection] = []
         self._missing = asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
 
@@ -106,7 +106,7 @@ class PoolReaders:
         loop = asyncio.get_running_loop()
         if self._opener is None or self._opener.done():
             self._missing = asyncio.Event()
-            self._opener = loop.create_task(self._open_lines())
+            self._opener = loop.create_task(self._connect_all())
         name = name or "<bytes>"
         request = messages.framed(packed([Item(name, content)], options))
         job = _Job(name, request, loop.create_future(), loop.time() + self._wait_s)
@@ -130,21 +130,21 @@ class PoolReaders:
             self._opener.cancel()
         self._pool.close()
 
-    async def _open_lines(self) -> None:
+    async def _connect_all(self) -> None:
         """Connect to every ready worker of the pool, as long as the loop runs."""
         try:
             while True:
                 self._missing.clear()
-                while len(self._lines) < self._pool.size:
-                    if not await self._open_line():
+                while len(self._connections) < self._pool.size:
+                    if not await self._connect_one():
                         await asyncio.sleep(_POLL_S)
                 await self._missing.wait()
         finally:
-            for line in list(self._lines):
-                line.abandon()
-            self._lines.clear()
+            for connection in list(self._connections):
+                connection.abandon()
+            self._connections.clear()
 
-    async def _open_line(self) -> bool:
+    async def _connect_one(self) -> bool:
         try:
             worker = self._pool.lend()
         except DigitryError:
@@ -152,41 +152,41 @@ class PoolReaders:
             return False
         if worker is None:
             return False
-        end = worker.line.dup()
+        end = worker.socket.dup()
         end.setblocking(False)
-        line = _Line(worker, self._send, self._lost)
+        connection = _Connection(worker, self._send, self._lost)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: line, sock=end)
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=end)
         except BaseException:
             end.close()
             self._pool.give_back(worker)
             raise
-        if not line.ended:
-            self._lines.append(line)
+        if not connection.ended:
+            self._connections.append(connection)
             self._send()
         return True
 
     def _send(self) -> None:
         """Send waiting images to the workers with the fewest pending ones."""
         while self._waiting:
-            line = min(self._lines, key=lambda line: len(line.pending), default=None)
-            if line is None or len(line.pending) >= _AHEAD:
+            connection = min(self._connections, key=lambda one: len(one.pending), default=None)
+            if connection is None or len(connection.pending) >= _AHEAD:
                 return
             job = self._waiting.popleft()
             if not job.answer.done():
-                line.send(job)
+                connection.send(job)
 
-    def _lost(self, line: "_Line", orphans: "list[_Job]") -> None:
+    def _lost(self, connection: "_Connection", orphans: "list[_Job]") -> None:
         """Queue the images of a lost worker again, for another worker."""
-        if line in self._lines:
-            self._lines.remove(line)
+        if connection in self._connections:
+            self._connections.remove(connection)
         for job in reversed(orphans):
             job.begun = False
             if asyncio.get_running_loop().time() > job.until:
                 job.give_up()
             else:
                 self._waiting.appendleft(job)
-        self._pool.give_back(line.worker)
+        self._pool.give_back(connection.worker)
         self._missing.set()
         self._send()
 
@@ -217,7 +217,7 @@ class _Job:
         self.settle(UnavailableError("all workers are busy", remedy="try again later"))
 
 
-class _Line(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """The connection to one worker, which answers in the order of requests.
 
     Args:
@@ -230,7 +230,7 @@ class _Line(asyncio.Protocol):
         self,
         worker: Worker,
         free: Callable[[], None],
-        lost: "Callable[[_Line, list[_Job]], None]",
+        lost: "Callable[[_Connection, list[_Job]], None]",
     ) -> None:
         self.worker = worker
         self.pending: deque[_Job] = deque()

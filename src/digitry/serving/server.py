@@ -7,7 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from digitry.serving.addresses import Network
-from digitry.serving.connections import Door, guarded
+from digitry.serving.connections import ConnectionRegistry, protocol_class
 from digitry.serving.service import Service
 
 OTHER_FILES = 124
@@ -33,7 +33,7 @@ def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvic
     )
     return uvicorn.Config(
         application,
-        http=guarded(Door(limits, service.metrics, proxies)),
+        http=protocol_class(ConnectionRegistry(limits, service.metrics, proxies)),
         ws="none",
         # Its warnings are about bad requests; /metrics counts those without filling the log.
         log_level="error",

@@ -114,15 +114,15 @@ class Worker:
         """The error that the worker sent instead of becoming ready."""
         self._cause: Cause | None = None
         self._deadline = time.monotonic() + START_S
-        self.line, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
         try:
             with theirs:
                 self.process = _process(theirs)
         except OSError:
-            self.line.close()
+            self.socket.close()
             raise
         with suppress(OSError):
-            self.line.sendall(messages.framed(json.dumps(config).encode()))
+            self.socket.sendall(messages.framed(json.dumps(config).encode()))
 
     # --- transitions ---------------------------------------------------------------------------------
 
@@ -130,9 +130,9 @@ class Worker:
         """Receive the first message of a STARTING worker, and return whether it is READY."""
         try:
             # The message is short; the timeout protects us from a process that stops in the middle.
-            self.line.settimeout(_GRACE_S)
-            answer = json.loads(messages.receive(self.line, bytearray(), MAX_ANSWER))
-            self.line.settimeout(None)
+            self.socket.settimeout(_GRACE_S)
+            answer = json.loads(messages.receive(self.socket, bytearray(), MAX_ANSWER))
+            self.socket.settimeout(None)
         except (EOFError, OSError, ValueError):
             self.hung_up()
             return False
@@ -206,8 +206,8 @@ class Worker:
         """
         self.begin()
         try:
-            self.line.sendall(messages.framed(request))
-            answer = messages.receive(self.line, bytearray(), MAX_ANSWER)
+            self.socket.sendall(messages.framed(request))
+            answer = messages.receive(self.socket, bytearray(), MAX_ANSWER)
         except (EOFError, OSError) as error:
             self.hung_up()
             raise LostError(self.loss().text) from error
@@ -313,7 +313,7 @@ class Supervisor:
         with self._changed:
             worker.lent = False
             if worker.state not in (State.READY, State.BUSY):
-                worker.line.close()
+                worker.socket.close()
             self._changed.notify()
 
     def check_open(self) -> None:
@@ -372,13 +372,13 @@ class Supervisor:
             for place in self._places:
                 self._look_after(place)
             starting = {
-                place.worker.line: place
+                place.worker.socket: place
                 for place in self._places
                 if place.worker is not None and place.worker.state is State.STARTING
             }
             heard = wait(list(starting), _TICK_S)
-            for line, place in starting.items():
-                if line in heard:
+            for connection, place in starting.items():
+                if connection in heard:
                     self._greet(place)
         for worker in self.workers():
             worker.kill(Cause.STOPPED)
@@ -386,7 +386,7 @@ class Supervisor:
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(5.0)
             if not worker.lent:
-                worker.line.close()
+                worker.socket.close()
 
     def _look_after(self, place: "_Place") -> None:
         worker = place.worker
@@ -420,7 +420,7 @@ class Supervisor:
             place.worker = None
             self._error = worker.error or self._error
             if not worker.lent:
-                worker.line.close()
+                worker.socket.close()
         self._lose(place, worker.lost_while, loss)
 
     def _lose(self, place: "_Place", state: State, loss: Loss) -> None:
@@ -455,10 +455,10 @@ class _Place:
     due: float = 0.0
 
 
-def _process(line: socket.socket) -> "subprocess.Popen[bytes]":
+def _process(connection: socket.socket) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, str(line.fileno())],
-        pass_fds=[line.fileno()],
+        [sys.executable, "-P", "-c", _START, str(connection.fileno())],
+        pass_fds=[connection.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -50,9 +50,9 @@ class Item:
     offset: int | None = None
 
 
-def serve(line: int) -> None:
-    """Run a worker on the socket with file descriptor `line` until the other end closes it."""
-    connection = socket.socket(fileno=line)
+def serve(descriptor: int) -> None:
+    """Run a worker on the socket with file descriptor `descriptor` until the other end closes it."""
+    connection = socket.socket(fileno=descriptor)
     received = bytearray()
 
     def say(answer: bytes) -> None:
