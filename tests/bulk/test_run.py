@@ -231,9 +231,9 @@ def test_a_run_is_not_begun_over_another(
     run(job(tmp_path, given, model))
     with pytest.raises(UsageError, match="--resume"):
         run(job(tmp_path, given, model))
-    with pytest.raises(UsageError, match="not the same: layout"):
+    with pytest.raises(UsageError, match="different: layout"):
         run(job(tmp_path, given, model, resume=True, layout="single"))
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="is not empty"):
         run(job(tmp_path, given, model, out=tmp_path))
 
 
@@ -323,7 +323,7 @@ def test_a_broken_archive_among_many_is_reported(
 
 
 def test_what_is_not_there_is_told_before_anything_is_read(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         run(job(tmp_path, str(tmp_path / "none"), model))
     with pytest.raises(UsageError, match="no file matches"):
         run(job(tmp_path, str(tmp_path / "*.png"), model))
@@ -347,7 +347,7 @@ def test_lists_may_name_what_is_missing_or_no_file(
     )
     report = run(job(tmp_path, str(tmp_path / "list.txt"), model))
     assert (report.images, report.failed) == (5, 3)
-    assert report.failed_by_reason == {"cannot be opened": 1, "is no regular file": 2}
+    assert report.failed_by_reason == {"cannot be opened": 1, "is not a regular file": 2}
 
 
 def test_a_plan_holds_little(tmp_path: Path, images: list[tuple[str, bytes]]) -> None:

@@ -90,7 +90,7 @@ def correct(service: Service, label: str) -> dict[str, Any]:
 
 def test_it_says_where_it_listens_what_reads_and_where_corrections_lie(service: Service) -> None:
     assert service.url.startswith("http://127.0.0.1:")
-    assert "reads with reader, 1 worker;" in service.greeting
+    assert "model reader, 1 worker;" in service.greeting
     assert str(service.db) in service.greeting
     assert service.get("/readyz") == {"status": "ready"}
 

@@ -23,7 +23,7 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
 ) -> None:
     answer = say(*SMALL, "--set", "lr=1e-5,1e-2", "--seeds", 2, "--seed", 3, "--out", "found")
     assert answer.code == 0, answer.err
-    assert "4 of 4 settings tried, judged on 300 held-out training images" in answer.out
+    assert "4 of 4 settings tried; accuracy on 300 held-out training images" in answer.out
     table = [line.split() for line in answer.out.splitlines() if "1e-" in line and "%" in line]
     means = [float(row[2].rstrip("%")) for row in table]
     assert len(means) == 4
@@ -33,7 +33,7 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
         f"digitry train dense-128 --set hidden={table[0][0]} --set learning_rate=1e-2 "
         "--epochs 1 --seed 3 --data uci"
     )
-    assert f"the best, for the test images: {line}\n" in answer.out
+    assert f"to train the best setting: {line}\n" in answer.out
     # Progress, a setting a line.
     assert answer.err.count("learning_rate=") == 4
     names = {path.name for path in (tmp_path / "found").iterdir() if path.name[0] != "."}
@@ -51,7 +51,7 @@ def test_resumed_it_prints_the_same_and_begun_again_it_is_refused(say: Say) -> N
     assert found["train"].startswith("digitry train dense-128 --set hidden=")
     other = say(*SMALL, "--out", "found")
     assert other.code == 2
-    assert "go on with: digitry sweep --resume found" in other.err
+    assert "continue: digitry sweep --resume found" in other.err
 
 
 def test_a_search_goes_on_to_more_trials(say: Say) -> None:
@@ -72,7 +72,7 @@ def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(train, "train", stopped)
     answer = say(*SMALL, "--out", "found", "--quiet")
     assert answer.code == 130
-    assert answer.err == "digitry: interrupted; go on with: digitry sweep --resume found\n"
+    assert answer.err == "digitry: interrupted; continue: digitry sweep --resume found\n"
     monkeypatch.setattr(train, "train", real)
     assert "2 of 2 settings" in say("sweep", "--resume", "found", "--quiet").out
 
@@ -102,7 +102,7 @@ def test_without_the_extra_it_is_one_line_with_its_remedy(
     [
         ([], 2, "no recipe"),
         (["dense-129", "--set", "lr=1"], 2, "dense-129"),
-        (["dense-128"], 2, "nothing to vary"),
+        (["dense-128"], 2, "no field to vary"),
         (["dense-128", "--set", "depth=1,2"], 2, "no field 'depth'"),
         (["dense-128", "--set", "seed=1,2"], 2, "--seeds"),
         (["dense-128", "--set", "dropout=0..0.5"], 2, "add --trials"),
@@ -112,7 +112,7 @@ def test_without_the_extra_it_is_one_line_with_its_remedy(
         (["dense-128", "--set", "dropout=0", "--format", "xml"], 2, "xml"),
         (["dense-128", "--set", "dropout=0", "--data", "nowhere"], 3, "nowhere"),
         (["--resume", "nowhere"], 2, "holds no sweep"),
-        (["dense-128", "--resume", "nowhere"], 2, "goes on as it began"),
+        (["dense-128", "--resume", "nowhere"], 2, "keeps its settings"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_before_anything_is_trained(

@@ -139,7 +139,9 @@ def test_a_store_from_before_the_revisions_is_brought_up_with_all_it_holds(url: 
 def test_a_store_of_a_later_digitry_is_refused_in_one_line_and_left_as_it_is(url: str) -> None:
     Corrections(url).close()
     run(url, f"UPDATE {migrations.TABLE} SET version_num = 'r99'")
-    with pytest.raises(StoreError, match="revision r99; this digitry knows revision") as error:
+    with pytest.raises(
+        StoreError, match="revision r99; this version of digitry knows revision"
+    ) as error:
         Corrections(url)
     assert "\n" not in str(error.value)
     assert revision(url) == ["r99"]
@@ -147,7 +149,7 @@ def test_a_store_of_a_later_digitry_is_refused_in_one_line_and_left_as_it_is(url
 
 def test_so_is_one_of_a_later_version_from_before_the_revisions(url: str) -> None:
     make_former(url, 2)
-    with pytest.raises(StoreError, match="version 2; this digitry knows revision"):
+    with pytest.raises(StoreError, match="version 2; this version of digitry knows revision"):
         Corrections(url)
     assert migrations.TABLE not in tables(url)
 

@@ -411,7 +411,7 @@ class _Failing(LocalReaders):
 
     async def examine(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
-            raise ImageError("crashed its reader (SIGSEGV)")
+            raise ImageError("crashed its worker process (SIGSEGV)")
         raise RuntimeError("secret detail")
 
 

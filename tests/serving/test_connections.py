@@ -492,4 +492,4 @@ def test_there_are_never_more_connections_than_files_may_be_open(
     app = create_app(LocalReaders(reader), store, model=model)
     monkeypatch.setattr(server, "_files_allowed", lambda _: 256)
     made = server.configured(app).http
-    assert made.door.limits.connections == 256 - server.OTHER_FILES  # type: ignore[union-attr]
+    assert made.registry.limits.connections == 256 - server.OTHER_FILES  # type: ignore[union-attr]

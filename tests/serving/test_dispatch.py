@@ -220,13 +220,13 @@ def test_what_a_worker_says_that_is_no_answer_costs_one_image(pool: WorkerPool) 
     async def odd() -> list[Any]:
         readers = PoolReaders(pool, wait_s=30)
         await readers.examine(png(drawn("4")), **PLAIN, glyphs=False, crops=False)
-        (line,) = readers._lines
+        (connection,) = readers._connections
         asked = [
             asyncio.create_task(readers.examine(png(drawn(t)), **PLAIN, glyphs=False, crops=False))
             for t in "12"
         ]
         await asyncio.sleep(0)
-        line.data_received(messages.framed(b"{}\n[]"))
+        connection.data_received(messages.framed(b"{}\n[]"))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     first, second = asyncio.run(odd())

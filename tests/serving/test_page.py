@@ -195,7 +195,7 @@ def test_what_is_written_is_read_explained_corrected_and_undone(
     page.locator("#keys").get_by_text("1", exact=True).click()
     page.locator("#kept li").wait_for()
     assert window.text() == "214"
-    assert "Kept: this is a 1" in page.locator("#toast").inner_text()
+    assert "Correction saved: 1" in page.locator("#toast").inner_text()
     window.look(f"{name}-4-corrected")
     (kept,) = store.list()
     assert (kept.label, kept.read_value, kept.model) == ("1", 7, kept.model)

@@ -97,16 +97,16 @@ def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
 @pytest.mark.parametrize(
     ("texts", "options", "words"),
     [
-        ([], {}, "nothing to vary"),
+        ([], {}, "no field to vary"),
         (["learning_rate"], {}, "write field=value,value"),
         (["learning_rate="], {}, "write field=value,value"),
         (["lr=0.1,"], {}, "'lr=0.1,' is not a list"),
         (["lr=1e-3", "learning_rate=1e-2"], {}, "given twice"),
         (["seed=1,2"], {}, "--seeds"),
-        (["validation=0.1,0.2"], {}, "the same for all"),
-        (["distil=0,0.5"], {}, "the same for all"),
-        (["hidden=1..5"], {"trials": 2}, "not a range of hidden"),
-        (["optimizer=a..b"], {"trials": 2}, "not a range of optimizer"),
+        (["validation=0.1,0.2"], {}, "cannot vary"),
+        (["distil=0,0.5"], {}, "cannot vary"),
+        (["hidden=1..5"], {"trials": 2}, "not a valid range for hidden"),
+        (["optimizer=a..b"], {"trials": 2}, "not a valid range for optimizer"),
         (["dropout=0.5..0.1"], {"trials": 2}, "low..high"),
         (["dropout=0..inf"], {"trials": 2}, "low..high"),
         (["batch_size=8..9.5"], {"trials": 2}, "low..high"),
@@ -291,7 +291,7 @@ def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_ag
 
 def test_a_folder_is_worked_on_by_one_process(done: tuple[Path, Any], data: Dataset) -> None:
     before = (done[0] / JOURNAL).read_bytes()
-    with FileLock(done[0] / ".lock"), pytest.raises(UsageError, match="another process works on"):
+    with FileLock(done[0] / ".lock"), pytest.raises(UsageError, match="another process is running"):
         run_sweep(plan(RATES, seeds=2), data, done[0])
     assert (done[0] / JOURNAL).read_bytes() == before
 
@@ -305,7 +305,7 @@ def test_another_sweep_or_other_data_are_refused(
         (replace(wanted, seeds=3), data),
         (replace(wanted, settings=["dropout=0,0.5"]), data),
     ):
-        with pytest.raises(UsageError, match="another sweep, or its data have changed"):
+        with pytest.raises(UsageError, match="another plan or other data"):
             run_sweep(other, images, done[0])
     with pytest.raises(UsageError, match="holds no sweep"):
         plan_in(tmp_path)
@@ -328,7 +328,7 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(
 ) -> None:
     spoilt = (done[0] / JOURNAL).read_bytes() + damage
     (tmp_path / JOURNAL).write_bytes(spoilt)
-    with pytest.raises(DataError, match=rf"{JOURNAL}: is damaged; name a new folder"):
+    with pytest.raises(DataError, match=rf"{JOURNAL}: is damaged; use a new folder"):
         plan_in(tmp_path)
     assert (tmp_path / JOURNAL).read_bytes().startswith(spoilt)
 

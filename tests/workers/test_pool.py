@@ -112,7 +112,7 @@ def test_a_killed_worker_is_replaced_at_once(model: Path, digits: list[bytes]) -
             os.kill(pid, signal.SIGSEGV)
         answers = [pool.read(digits[0], "a.png") for _ in range(4)]
         died = [answer for answer in answers if isinstance(answer, ImageError)]
-        assert all("crashed its reader (SIGSEGV)" in str(answer) for answer in died)
+        assert all("crashed its worker process (SIGSEGV)" in str(answer) for answer in died)
         assert isinstance(answers[-1], Reading)
 
 
@@ -134,7 +134,7 @@ def test_only_the_culprit_of_a_group_fails(
     with WorkerPool(model, workers=1) as pool:
         before = pool.rows(items)
         rows = pool.rows([*items[:7], Item("bad", b"CRASH"), *items[7:]])
-    assert rows.failed == ((7, "crashed its reader (SIGSEGV)"),)
+    assert rows.failed == ((7, "crashed its worker process (SIGSEGV)"),)
     assert (*rows.lines[:7], *rows.lines[8:]) == before.lines
 
 

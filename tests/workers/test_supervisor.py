@@ -95,7 +95,7 @@ def test_a_worker_killed_in_any_state_is_replaced(
         assert isinstance(pool.read(digits[0]), Reading)
         if state is State.BUSY:
             thread.join()
-            assert "crashed its reader (SIGKILL)" in str(answers)
+            assert "crashed its worker process (SIGKILL)" in str(answers)
         lost = State.READY if state is State.DYING else state
         assert pool.health().losses[lost, Cause.CRASHED] == 1
     assert f"a worker was lost while {lost.value}" in caplog.text

@@ -1,10 +1,10 @@
-"""Tar and zip archives as streams of members: read in order, never unpacked to a disk.
+"""Tar and zip archives as streams of members, read in order and never unpacked to disk.
 
-An archive may be a stranger's. `tarfile` and `zipfile` parse its headers and unpack its members, but
-never more than one member at a time: `TarFile` keeps every header, stops without a word where a header
-is damaged, and spends seconds and a gigabyte on a pax header of 64 KiB that is made for it; `ZipFile`
-holds the whole directory. No link is followed, and no path of an archive is ever opened. None of the
-functions here raises for what a file holds.
+Archives are untrusted. `tarfile` and `zipfile` parse the headers and unpack the members, but only one
+member at a time: `TarFile` keeps every header in memory, ends silently at a damaged header, and can be
+made to spend seconds and a gigabyte on a pax header of 64 KiB; `ZipFile` keeps the whole directory in
+memory. No link is followed, and no path from an archive is opened. The functions here raise no error for
+damaged content: they yield it.
 
 Sources: POSIX.1-2017 `pax`, ustar interchange format; PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
 """
@@ -30,7 +30,7 @@ from digitry.reading.image import SUFFIXES
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 256 << 20
 MAX_RATIO = 100
-"""No picture is packed so tightly: beyond `RATIO_FROM` bytes it is a bomb."""
+"""The highest compression ratio above `RATIO_FROM` bytes. No image compresses that well: it is a bomb."""
 RATIO_FROM = 64 << 20
 
 _MAX_EXTENSION = 64 << 10
@@ -40,13 +40,13 @@ _PAX_RECORD = re.compile(rb"([0-9]{1,5}) ([^=]*)=")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive, or what is wrong there.
+    """One member of an archive, or an error at its place.
 
     Attributes:
-        name: its path within the archive; empty where the error is that of the archive itself.
-        offset: where its header begins, in bytes; of a zip, its entry in the central directory.
-        content: its bytes; None where they were not asked for, or there is an error.
-        size: of its content, in bytes.
+        name: path within the archive; empty if the error is about the archive itself.
+        offset: offset of its header in bytes; in a zip, of its entry in the central directory.
+        content: its bytes; None if they were not requested, or if there is an error.
+        size: size of the content in bytes.
         error: why it cannot be read, or None.
     """
 
@@ -58,7 +58,7 @@ class Member:
 
 
 class _DamagedError(Exception):
-    """The archive cannot be read further; the text says why."""
+    """The rest of the archive cannot be read; the text says why."""
 
 
 _STOPS = (_DamagedError, OSError, EOFError, ValueError, zlib.error)
@@ -74,10 +74,10 @@ def tar_members(
     """Yield the images in a tar archive, in order; the same members with and without contents.
 
     Args:
-        stream: the archive; it is only ever read forward.
-        start: where the header of the first member lies, in bytes of the unpacked archive.
-        packing: `gz`, `bz2`, or None for a plain tar.
-        contents: whether to read the members' bytes; else they are skipped.
+        stream: the archive; it is read forward only.
+        start: offset of the first member's header, in bytes of the uncompressed archive.
+        packing: `gz`, `bz2`, or None for an uncompressed tar.
+        contents: whether to read the members' bytes or to skip them.
     """
     position = start
     try:
@@ -107,7 +107,7 @@ def tar_members(
 
 
 class _Forward:
-    """A stream read forward, plain or unpacked on the way; bombs are stopped by their ratio."""
+    """A stream read forward, decompressed if necessary; it stops at too high a compression ratio."""
 
     def __init__(self, raw: BinaryIO, packing: str | None) -> None:
         self.position = 0
@@ -129,22 +129,22 @@ class _Forward:
             and self.position > RATIO_FROM
             and self.position > MAX_RATIO * self._raw.tell()
         ):
-            raise _DamagedError(f"unpacks to more than {MAX_RATIO} times its size")
+            raise _DamagedError(f"decompresses to more than {MAX_RATIO} times its size")
         return content
 
     def skip_to(self, position: int) -> None:
-        """Skip forward to `position`, in bytes of the unpacked stream."""
+        """Skip forward to `position`, in bytes of the uncompressed stream."""
         if self._packed:
             while self.position < position:
                 _exactly(self, min(position - self.position, 1 << 20))
         elif position > self._length:
-            raise _DamagedError("is cut")
+            raise _DamagedError("is truncated")
         elif position != self.position:
             self.position = self._raw.seek(position)
 
 
 def _tar_header(archive: _Forward) -> tarfile.TarInfo | None:
-    """Return the next member's header, with what extended headers before it say; None at the end."""
+    """Return the next member's header, extended headers applied; None at the end."""
     name: str | None = None
     size: int | None = None
     kind: bytes | None = None
@@ -156,7 +156,7 @@ def _tar_header(archive: _Forward) -> tarfile.TarInfo | None:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
         except tarfile.HeaderError as error:
             cut = len(block) < tarfile.BLOCKSIZE
-            raise _DamagedError("is cut" if cut else f"is damaged: {error}") from error
+            raise _DamagedError("is truncated" if cut else f"is damaged: {error}") from error
         if header.size < 0:
             raise _DamagedError("is damaged: a size is negative")
         if header.type not in (b"L", b"K", b"x", b"X", b"g"):
@@ -165,7 +165,7 @@ def _tar_header(archive: _Forward) -> tarfile.TarInfo | None:
             header.type = kind or header.type
             return header
         if header.size > _MAX_EXTENSION:
-            raise _DamagedError("has an absurd header")
+            raise _DamagedError(f"has an extended header of more than {_MAX_EXTENSION >> 10} KiB")
         extension = _exactly(archive, header.size)
         archive.read(-header.size % tarfile.BLOCKSIZE)
         if header.type == tarfile.GNUTYPE_LONGNAME:
@@ -176,11 +176,11 @@ def _tar_header(archive: _Forward) -> tarfile.TarInfo | None:
             size = int(facts[b"size"]) if b"size" in facts else size
             if any(key.startswith(b"GNU.sparse.") for key in facts):
                 kind = tarfile.GNUTYPE_SPARSE
-    raise _DamagedError("has an absurd header")
+    raise _DamagedError("has too many extended headers for one member")
 
 
 def _pax(content: bytes) -> dict[bytes, bytes]:
-    """Return the records of a pax header: `length key=value`, each closed by a newline."""
+    """Return the records of a pax header: `length key=value`, each ended by a newline."""
     facts: dict[bytes, bytes] = {}
     place = 0
     while place < len(content):
@@ -197,11 +197,11 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
 
 def _tar_error(header: tarfile.TarInfo) -> str | None:
     if header.issym() or header.islnk():
-        return "is a link, which is not followed"
+        return "is a link; links are not followed"
     if header.isdev():
         return "is a device or a pipe"
     if not header.isreg() or header.type == tarfile.GNUTYPE_SPARSE:
-        return "is of a kind that is not read"
+        return "is a member of an unsupported type"
     return _size_error(header.size)
 
 
@@ -209,10 +209,10 @@ def _tar_error(header: tarfile.TarInfo) -> str | None:
 
 
 def zip_start(stream: BinaryIO) -> tuple[int, str | None]:
-    """Find the central directory of a zip, and check the whole of it.
+    """Find and check the central directory of a zip.
 
     Returns:
-        Where it begins, and why the archive is refused, or None.
+        Its offset in bytes, and why the archive is refused, or None.
     """
     try:
         begin, members, end = _zip_directory(stream)
@@ -221,13 +221,15 @@ def zip_start(stream: BinaryIO) -> tuple[int, str | None]:
         position, claimed = begin, 0
         for _ in range(members):
             entry = _zip_entry(stream, position)
-            with suppress(*_BROKEN_ZIP):  # `zip_members` names such an entry, and does not read it.
+            with suppress(
+                *_BROKEN_ZIP
+            ):  # `zip_members` reports such an entry and does not read it.
                 claimed += _zip_of_one(entry)[1].compress_size
             position += len(entry)
         if position != end:
-            raise _DamagedError("is damaged: its directory does not end where it says")
-        # Quoted and overlapping members unpack the same bytes again and again. Members that claim no
-        # more than there is cost no more than an honest archive, wherever they lie.
+            raise _DamagedError("is damaged: its directory has a wrong size")
+        # Overlapping members decompress the same bytes many times. If all members together claim no more
+        # bytes than the archive has, reading costs no more than for a normal archive.
         if claimed > begin:
             raise _DamagedError("is refused: members overlap")
     except _STOPS as error:
@@ -239,9 +241,9 @@ def zip_members(stream: BinaryIO, start: int, *, contents: bool = True) -> Itera
     """Yield the images in a zip archive, in the order of its directory.
 
     Args:
-        stream: the archive, which `zip_start` found good.
-        start: where the directory's first entry lies, in bytes.
-        contents: whether to read the members' bytes, too.
+        stream: an archive that `zip_start` has checked.
+        start: offset of the first entry to read, in bytes.
+        contents: whether to read the members' bytes.
     """
     position = start
     try:
@@ -262,7 +264,7 @@ def _zip_directory(stream: BinaryIO) -> tuple[int, int, int]:
     tail = _exactly(stream, length - tail_start)
     place = tail.rfind(b"PK\5\6")
     if not 0 <= place <= len(tail) - 22:
-        raise _DamagedError("is cut, or is no zip archive")
+        raise _DamagedError("is truncated, or is not a zip archive")
     disk, first_disk, here, members, size, begin = struct.unpack_from("<4H2I", tail, place + 4)
     end = tail_start + place
     if 0xFFFF in (here, members) or 0xFFFFFFFF in (size, begin):
@@ -272,27 +274,27 @@ def _zip_directory(stream: BinaryIO) -> tuple[int, int, int]:
         stream.seek(min(where, end))
         record = stream.read(56)
         if len(record) < 56 or record[:4] != b"PK\6\6":
-            raise _DamagedError("is damaged: its directory is nowhere")
+            raise _DamagedError("is damaged: its directory was not found")
         disk, first_disk, here, members, size, begin = struct.unpack_from("<2I4Q", record, 16)
         end = where
     if disk or first_disk or here != members:
-        raise _DamagedError("is one part of several")
+        raise _DamagedError("is one part of a split archive")
     if begin + size != end:
-        raise _DamagedError("is damaged: its directory is not where it says")
+        raise _DamagedError("is damaged: its directory is at a wrong offset")
     return begin, members, end
 
 
 def _zip_entry(stream: BinaryIO, position: int) -> bytes:
-    """Return one entry of the central directory as it stands there."""
+    """Return the bytes of one entry of the central directory."""
     stream.seek(position)
     fixed = _exactly(stream, 46)
     if fixed[:4] != _ENTRY:
-        raise _DamagedError("is damaged: its directory has fewer entries than it says")
+        raise _DamagedError("is damaged: entries are missing from its directory")
     return fixed + _exactly(stream, sum(struct.unpack_from("<3H", fixed, 28)))
 
 
 def _zip_entries(stream: BinaryIO, position: int) -> list[bytes]:
-    """Return up to 256 entries, so that the stream does not jump to and fro for each member."""
+    """Return up to 256 entries at once, so that the stream seeks less often."""
     entries: list[bytes] = []
     while len(entries) < 256 and stream.seek(position) == position and stream.read(4) == _ENTRY:
         entries.append(_zip_entry(stream, position))
@@ -301,7 +303,7 @@ def _zip_entries(stream: BinaryIO, position: int) -> list[bytes]:
 
 
 def _zip_of_one(entry: bytes, packed: bytes = b"") -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
-    """Return a zip in memory that holds one member: its header and bytes, its entry, an end."""
+    """Return a zip archive in memory with one member: its header and bytes, its entry, an end record."""
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(packed), 0)
     archive = zipfile.ZipFile(io.BytesIO(b"".join((packed, entry, end))))
     return archive, archive.infolist()[0]
@@ -320,7 +322,7 @@ def _zip_member(stream: BinaryIO, position: int, entry: bytes, contents: bool) -
             content = _zip_content(stream, info, entry)
         return Member(name, position, content, info.file_size, error)
     except _BROKEN_ZIP:
-        reason = "is damaged: its header, name, size or sum does not match its entry"
+        reason = "is damaged: its header, name, size or checksum does not match its entry"
         return Member(name, position, error=reason)
 
 
@@ -330,10 +332,10 @@ def _zip_content(stream: BinaryIO, info: zipfile.ZipInfo, entry: bytes) -> bytes
     if len(header) < 30:
         raise EOFError
     packed = header + stream.read(sum(struct.unpack_from("<2H", header, 26)) + info.compress_size)
-    # The member now lies at 0, which bytes 42 to 45 of its entry say.
+    # The member is now at offset 0; bytes 42 to 45 of its entry hold the offset.
     archive, alone = _zip_of_one(entry[:42] + bytes(4) + entry[46:], packed)
     with archive.open(alone) as opened:
-        # Never `read()` without a size: it unpacks without bound before it looks at `file_size`.
+        # Not `read()` without a size: that decompresses everything before it checks `file_size`.
         content = opened.read(alone.file_size)
     if len(content) != alone.file_size:
         raise EOFError
@@ -342,17 +344,17 @@ def _zip_content(stream: BinaryIO, info: zipfile.ZipInfo, entry: bytes) -> bytes
 
 def _zip_error(info: zipfile.ZipInfo) -> str | None:
     if info.external_attr >> 16 & 0o170000 == 0o120000:
-        return "is a link, which is not followed"
+        return "is a link; links are not followed"
     if info.flag_bits & 0x2041:
         return "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed by a method that is not read"  # zipfile unpacks others without bound
+        return "is compressed by an unsupported method"  # zipfile decompresses others without limit
     if error := _size_error(max(info.file_size, info.compress_size)):
         return error
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
-        return "is damaged: it has two sizes"
+        return "is damaged: its two sizes differ"
     if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
-        return f"unpacks to more than {MAX_RATIO} times its size"
+        return f"decompresses to more than {MAX_RATIO} times its size"
     return None
 
 
@@ -371,7 +373,7 @@ def _size_error(size: int) -> str | None:
 
 
 def _is_image(name: str) -> bool:
-    # Files whose names begin with "._" are what macOS keeps beside the real ones.
+    # macOS adds metadata files whose names begin with "._".
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
@@ -383,7 +385,7 @@ def _text(raw: bytes) -> str:
 def _exactly(stream: BinaryIO | _Forward, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
-        raise _DamagedError("is cut")
+        raise _DamagedError("is truncated")
     return content
 
 
@@ -391,4 +393,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _DamagedError):
         return str(error)
     text = " ".join(str(error).split())[:80] or type(error).__name__
-    return f"cannot be read further ({text})"
+    return f"the rest cannot be read ({text})"

@@ -1,4 +1,4 @@
-"""The verb on very many images: `bulk`."""
+"""The verb for very many images: `bulk`."""
 
 import sys
 from enum import StrEnum
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Rows(StrEnum):
-    """What is written."""
+    """The format of the rows."""
 
     PARQUET = "parquet"
     JSONL = "jsonl"
 
 
 class Engine(StrEnum):
-    """Where it is read."""
+    """Where the readers run."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -36,28 +36,29 @@ def bulk(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Folders, globs, .tar, .zip, .parquet, lists of paths (.txt), or URLs of them.",
+            help="Folders, globs, .tar, .zip, .parquet, lists of paths (.txt), or their URLs.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the rows, summary.json and failed.jsonl.")],
-    format: Annotated[Rows, typer.Option(help="What to write.")] = Rows.PARQUET,
+    format: Annotated[Rows, typer.Option(help="Format of the rows.")] = Rows.PARQUET,
     engine: Annotated[
         Engine, typer.Option(help="Processes on this machine, or a Ray cluster.")
     ] = Engine.LOCAL,
     address: Annotated[
-        str | None, typer.Option(help="Of the cluster, e.g. host:6379; without it, one made here.")
+        str | None,
+        typer.Option(help="Address of the Ray cluster, e.g. host:6379. Default: start one here."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; without it, one for each processor.")
+        int | None, typer.Option(help="Number of processes. Default: one per processor.")
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run that lies in OUT; where none lies, begin one."
+            "--resume", help="Continue the run in the folder --out, or start one if there is none."
         ),
     ] = False,
     layout: Annotated[
-        Layout, typer.Option(help="One digit, one line, a page of lines, or find out.")
+        Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")
     ] = Layout.AUTO,
     model: Annotated[
         str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
@@ -65,22 +66,23 @@ def bulk(
     max_error: Annotated[
         float | None,
         typer.Option(
-            help="Refuse digits until at most this share of the rest is wrong, e.g. 0.001."
+            help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
         ),
     ] = None,
     column: Annotated[
-        str | None, typer.Option(help="Of tables: the column that holds the images' bytes.")
+        str | None, typer.Option(help="In tables: the column with the images' bytes.")
     ] = None,
     shard_rows: Annotated[
-        int, typer.Option(help="Images in one file of rows, at most; the step of --resume.")
+        int,
+        typer.Option(help="Images per output file; --resume repeats at most one unfinished file."),
     ] = 2048,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
-    """Read very many images to tables of rows.
+    """Read very many images and write tables, one row per image.
 
-    Each image is read in a process that may crash without harm; what cannot be read is listed in
-    failed.jsonl, the others still come out, and the exit code is 1. The same input gives the same rows,
-    however many workers there are and however often the run was killed and resumed.
+    Worker processes read the images; if one crashes, the run goes on. Images that cannot be read are
+    listed in failed.jsonl, all others are written, and the exit code is 1. The same input gives the same
+    rows, for any number of workers and after any number of kills and resumes.
     """
     from digitry.bulk.job import BulkJob
     from digitry.bulk.run import run
@@ -113,13 +115,13 @@ def bulk(
         )
     if report.images == 0:
         raise DataError(
-            "holds no image",
+            "no image found",
             where=", ".join(inputs)[:80],
-            remedy="give images, or archives of them",
+            remedy="name images, or folders or archives that hold images",
         )
     if report.failed:
         if not quiet:
-            print(f"digitry: what failed is listed in {out / 'failed.jsonl'}", file=sys.stderr)
+            print(f"digitry: failed images are listed in {out / 'failed.jsonl'}", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from digitry.training.sweep import Plan
 
-SET_HELP = """Values of a field, by comma or bar: lr=1e-3,3e-3; those that are lists themselves by bar
-alone: hidden=128|256,128; or a range: lr=1e-4..1e-2. Repeatable."""
-PRUNE_HELP = """Train every setting to the end. Without it one whose first training is below the median
-of the others at the same epoch ends there."""
-RESUME_HELP = "Folder of a sweep that is to go on; with --trials, to a new number of settings."
+SET_HELP = """Values to try for a field: lr=1e-3,3e-3. Values that are lists are separated by bars:
+hidden=128|256,128. Or a range: lr=1e-4..1e-2. Repeatable."""
+PRUNE_HELP = """Train every setting to the end. Without it, a setting whose first training is below the
+median of the others at the same epoch stops there."""
+RESUME_HELP = "Continue the sweep in this folder; --trials may give a new number of settings."
 
 
 @app.command()
@@ -35,9 +35,11 @@ def sweep(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Settings to try. Default: all of lists; ranges need it."),
+        typer.Option(min=1, help="Settings to try. Default: all combinations; ranges need it."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each setting.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings per setting, each with another seed.")
+    ] = 1,
     epochs: Annotated[int | None, typer.Option(help=options.EPOCHS_HELP)] = None,
     seed: Annotated[int | None, typer.Option(help=options.SEED_HELP)] = None,
     no_prune: Annotated[bool, typer.Option("--no-prune", help=PRUNE_HELP)] = False,
@@ -47,17 +49,17 @@ def sweep(
     data_dir: Annotated[Path | None, typer.Option(help=options.DATA_DIR_HELP)] = None,
     device: Annotated[str, typer.Option(help=options.DEVICE_HELP)] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Folder, new. Default: `runs/sweep-<recipe>-<time>`.")
+        Path | None, typer.Option(help="New folder. Default: `runs/sweep-<recipe>-<time>`.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help=RESUME_HELP)] = None,
     log: Annotated[
         list[str] | None,
-        typer.Option(help="Follow each in tensorboard or mlflow, if installed. Repeatable."),
+        typer.Option(help="Log each training to tensorboard or mlflow. Repeatable."),
     ] = None,
     format_: options.AsFormat = options.Format.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Compare settings of a recipe on held-out training images, the best first."""
+    """Compare settings of a recipe on held-out training images and list the best first."""
     options.check_device(device)
     options.require_training(*options.KERAS, "matplotlib")
     options.require_training("optuna", "filelock", extra="sweep")
@@ -68,13 +70,13 @@ def sweep(
     if resume is not None:
         if any((recipe, set_, seeds > 1, epochs, seed is not None, no_prune, data, data_dir, out)):
             what, remedy = (
-                "a sweep goes on as it began",
-                "of what to train, --trials alone may be new",
+                "a resumed sweep keeps its settings",
+                "give only --trials with it, or start a new sweep",
             )
             raise UsageError(what, where="--resume", remedy=remedy)
         folder, plan = resume, sweeping.plan_in(resume, trials)
     elif recipe is None:
-        raise UsageError("no recipe is named", remedy="digitry recipes lists them")
+        raise UsageError("no recipe is given", remedy="`digitry recipes` lists them")
     else:
         chosen = recipes.find(recipe).override(options.recipe_settings(None, epochs, seed))
         source = data or chosen.data
@@ -114,13 +116,15 @@ def sweep(
         })  # fmt: skip
     else:
         tried = f"{len(ranking)} of {plan.count} settings tried"
-        judged = f"judged on {held_out:,} held-out training images"
-        print(f"{plan.recipe.name} on {dataset.name}: {tried}, {judged}")
+        print(
+            f"{plan.recipe.name} on {dataset.name}: {tried}; "
+            f"accuracy on {held_out:,} held-out training images"
+        )
         _print_table(plan, ranking)
         if line is not None:
-            print(f"{plot}\nthe best, for the test images: {line}")
+            print(f"plot: {plot}\nto train the best setting: {line}")
     if len(ranking) < plan.count:
-        print(f"digitry: interrupted; go on with: digitry sweep --resume {folder}", file=sys.stderr)
+        print(f"digitry: interrupted; continue: digitry sweep --resume {folder}", file=sys.stderr)
         raise typer.Exit(130)
 
 
@@ -145,7 +149,7 @@ def _print_table(plan: "Plan", ranking: "list[FrozenTrial]") -> None:
 
 
 def _train_line(plan: "Plan", setting: dict[str, str]) -> str:
-    """Return the command that trains a setting, and measures it on the test images."""
+    """Return the command that trains a setting and evaluates it on the test images."""
     from digitry.training.recipes import find
 
     recipe, named = plan.recipe, find(plan.recipe.name)

@@ -1,4 +1,4 @@
-"""Whom an address stands for: what is counted for each client, and which proxies are believed."""
+"""IP addresses: which client an address belongs to, and which addresses are trusted proxies."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def source_of(address: str) -> str:
-    """Return what one client is counted under: its IPv4 address, or its IPv6 network of 64 bits.
+    """Return the key under which one client is counted: its IPv4 address or its IPv6 /64 network.
 
-    Whoever has an IPv6 address has 2**64 of them; they count as one.
+    A client with one IPv6 address usually controls its whole /64 network.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -25,7 +25,7 @@ def source_of(address: str) -> str:
 
 
 def proxies_of(words: Iterable[str]) -> tuple[Network, ...]:
-    """Return the addresses and networks of reverse proxies.
+    """Return the addresses and networks of reverse proxies, parsed.
 
     Raises:
         UsageError: one of the words is neither an address nor a network.
@@ -38,13 +38,13 @@ def proxies_of(words: Iterable[str]) -> tuple[Network, ...]:
             raise UsageError(
                 f"{word} is not an address or a network",
                 where="--proxy",
-                remedy="give one such as 127.0.0.1 or 172.30.83.0/24",
+                remedy="give an address such as 127.0.0.1 or a network such as 172.30.83.0/24",
             ) from error
     return tuple(found)
 
 
 def is_among(address: str, networks: Iterable[Network]) -> bool:
-    """Return whether an address lies in one of the networks."""
+    """Return whether an address is in one of the networks."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

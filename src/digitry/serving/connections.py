@@ -1,12 +1,13 @@
-"""What stands before every request: how many connections there may be, how large and slow a head.
+"""Limits on connections and request heads: how many, how large, how slow.
 
-uvicorn with httptools is the fastest well-kept server for ASGI that was measured, and bounds none of
-these. `GuardedProtocol` adds the bounds in its documented place, the class given as `http=`. It stands
-on asyncio's protocol methods, on httptools' callbacks, and on two methods of uvicorn
+uvicorn with httptools was the fastest maintained ASGI server that we measured, but it has none of
+these limits. `GuardedProtocol` adds them where uvicorn documents it: the class given as `http=`. It
+relies on asyncio's protocol methods, on httptools' callbacks, and on two methods of uvicorn
 (`UVICORN_METHODS`); tests/serving/test_connections.py proves over sockets that they are still called.
 
-A connection waits until the head of a request is complete; then it works until the answer is sent.
-Where room is short, the connection that has waited longest is closed, so silent ones shut nobody out.
+A connection is waiting until the head of a request is complete, then working until the answer is sent.
+When a limit is reached, the connection that has waited longest is closed, so idle connections cannot
+block new clients.
 """
 
 import asyncio
@@ -27,36 +28,39 @@ from digitry.serving.problems import Problem, busy
 
 UVICORN_METHODS = ("on_response_complete", "send_400_response")
 
-TURNED_AWAY_SECONDS = 1.0
-"""How long a connection that gets no place may take to ask; it is answered when it does."""
+REJECTED_SECONDS = 1.0
+"""Time in which a rejected connection may send a request; the refusal is its answer."""
 
 
-class Door:
-    """The connections of one server: who has a place, and who must give it up.
+class ConnectionRegistry:
+    """The open connections of one server, and which of them to close when a limit is reached.
 
     Args:
         limits: see `Limits`.
-        metrics: where connections and refusals are counted.
-        proxies: reverse proxies; the bound for one address does not hold for them.
+        metrics: counts connections and refusals.
+        proxies: reverse proxies; the limit for one address does not apply to them.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics, proxies: Sequence[Network] = ()) -> None:
         self.limits = limits
         self.metrics = metrics
         self.proxies = proxies
-        # Source -> its connections, in the order in which they came.
-        self._here: dict[str, set[GuardedProtocol]] = {}
+        # Source -> its open connections.
+        self._open: dict[str, set[GuardedProtocol]] = {}
         self._total = 0
-        # Source -> its waiting connections, and all of them; the one that waits longest comes first.
+        # Waiting connections, by source and all together; the one that has waited longest is first.
         self._waiting: dict[str, dict[GuardedProtocol, None]] = {}
         self._all_waiting: dict[GuardedProtocol, None] = {}
 
-    def enter(self, connection: "GuardedProtocol", address: str) -> Problem | None:
-        """Give a new connection a place, or return why it gets none; it waits from now on."""
+    def add(self, connection: "GuardedProtocol", address: str) -> Problem | None:
+        """Add a new connection as waiting, and return why it is rejected, or None.
+
+        A connection rejected because of its address is still added, to be told why when it asks.
+        """
         refusal = None
         source = source_of(address)
         bounded = not is_among(address, self.proxies)
-        if bounded and len(self._here.get(source, ())) >= self.limits.connections_per_address:
+        if bounded and len(self._open.get(source, ())) >= self.limits.connections_per_address:
             longest = next(iter(self._waiting.get(source, ())), None)
             if longest is not None:
                 self._close(longest)
@@ -69,68 +73,68 @@ class Door:
         if self._total >= self.limits.connections:
             longest = next(iter(self._all_waiting), None)
             if longest is None:
-                return busy("too many connections are at work; try again in a second")
+                return busy("too many connections are working; try again in a second")
             self._close(longest)
         connection.source = source
-        self._here.setdefault(source, set()).add(connection)
+        self._open.setdefault(source, set()).add(connection)
         self._total += 1
         self.metrics.connections.set(self._total)
-        self.wait(connection)
+        self.mark_waiting(connection)
         return refusal
 
-    def wait(self, connection: "GuardedProtocol") -> None:
-        """Let a connection be closed where room is short: it waits for a request."""
+    def mark_waiting(self, connection: "GuardedProtocol") -> None:
+        """Mark a connection as waiting for a request; it may be closed to free a place."""
         if connection.source is not None:
             self._waiting.setdefault(connection.source, {})[connection] = None
             self._all_waiting[connection] = None
 
-    def work(self, connection: "GuardedProtocol") -> None:
-        """Keep a connection whatever comes: a request of it is worked on."""
+    def mark_working(self, connection: "GuardedProtocol") -> None:
+        """Mark a connection as working on a request; it is not closed to free a place."""
         if self._all_waiting.pop(connection, connection) is None:
             waiting = self._waiting[cast("str", connection.source)]
             del waiting[connection]
             if not waiting:
                 del self._waiting[cast("str", connection.source)]
 
-    def leave(self, connection: "GuardedProtocol") -> None:
-        """Free the place of a connection, if it has one."""
+    def remove(self, connection: "GuardedProtocol") -> None:
+        """Remove a connection, if it was added."""
         if connection.source is None:
             return
-        self.work(connection)
-        here = self._here[connection.source]
-        here.remove(connection)
-        if not here:
-            del self._here[connection.source]
+        self.mark_working(connection)
+        same_source = self._open[connection.source]
+        same_source.remove(connection)
+        if not same_source:
+            del self._open[connection.source]
         self._total -= 1
         connection.source = None
         self.metrics.connections.set(self._total)
 
     def _close(self, connection: "GuardedProtocol") -> None:
         self.metrics.refused_connections.labels("made-room").inc()
-        self.leave(connection)
+        self.remove(connection)
         connection.abort()
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection of uvicorn's, within the limits of its door."""
+    """A uvicorn connection that enforces the limits of its registry."""
 
-    door: ClassVar[Door]
+    registry: ClassVar[ConnectionRegistry]
     source: str | None = None
-    """Under which it is counted; None: it has no place."""
+    """The client under which the connection is counted; None if it is not in the registry."""
 
-    _line: asyncio.Transport
+    _raw_transport: asyncio.Transport
     _timer: asyncio.TimerHandle | None = None
-    _turned_away: Problem | None = None
+    _rejection: Problem | None = None
     _refusal: Problem | None = None
     _refused = False
     _was_closing = False
-    # Since when it waits for a whole head; None while a request is worked on.
+    # Start of the wait for a complete head; None while a request is being worked on.
     _waits_since: float | None = None
-    # Since when the client takes nothing of its answers.
-    _stuck_since: float | None = None
-    # Requests whose head is here and whose answer is not sent.
+    # When the client stopped reading its answers.
+    _blocked_since: float | None = None
+    # Requests whose head is complete and whose answer is not yet sent.
     _working = 0
-    # Between two messages, in a head, or in a body.
+    # Both False between two messages.
     _in_head = False
     _in_body = False
     _messages = 0
@@ -139,48 +143,48 @@ class GuardedProtocol(HttpToolsProtocol):
     _body_came = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, or refuse."""
-        self._line = cast("asyncio.Transport", transport)
-        super().connection_made(self._line)
+        """Register the connection, or refuse it."""
+        self._raw_transport = cast("asyncio.Transport", transport)
+        super().connection_made(self._raw_transport)
         peer = transport.get_extra_info("peername")
-        self._turned_away = self.door.enter(self, str(peer[0]) if peer else "local")
-        if self._turned_away is not None and self.source is None:
-            self._refuse(self._turned_away)
+        self._rejection = self.registry.add(self, str(peer[0]) if peer else "local")
+        if self._rejection is not None and self.source is None:
+            self._refuse(self._rejection)
             return
         self._waits_since = self.loop.time()
-        wait = self.door.limits.head_seconds if self._turned_away is None else TURNED_AWAY_SECONDS
+        wait = self.registry.limits.head_seconds if self._rejection is None else REJECTED_SECONDS
         self._timer = self.loop.call_later(wait, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free the place."""
-        self.door.leave(self)
+        """Remove the connection from the registry."""
+        self.registry.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what came in pieces that are not larger than what a head may still take."""
-        if self._turned_away is not None:
-            self._refuse(self._turned_away)
-        limit = self.door.limits.head_bytes
+        """Pass data on in pieces no larger than the rest of the head's limit."""
+        if self._rejection is not None:
+            self._refuse(self._rejection)
+        limit = self.registry.limits.head_bytes
         start = 0
-        while start < len(data) and not self._refused and not self._line.is_closing():
+        while start < len(data) and not self._refused and not self._raw_transport.is_closing():
             size = limit - self._head_bytes
             self._feed(data[start : start + size] if start or size < len(data) else data)
             start += size
             if self._head_bytes >= limit:
                 if self._in_body and not self._working:
-                    # It has its answer already.
-                    self._line.close()
+                    # The answer is already sent.
+                    self._raw_transport.close()
                 else:
                     self._refuse(_head_too_large(limit))
 
     def _feed(self, piece: bytes) -> None:
         began, between = self._messages, not (self._in_head or self._in_body)
         super().data_received(piece)
-        # A head that begins within a piece, behind the end of another message, is charged from the
-        # next piece on: httptools does not say where in the piece it began. A piece of a body in which
-        # there is nothing of the body is a head, too: fields behind the last chunk, notes on a chunk.
+        # A head that begins inside a piece, after another message, is counted from the next piece on:
+        # httptools does not say where in the piece it began. A piece of a body without body bytes is
+        # counted as a head, too: chunk extensions, and trailers after the last chunk.
         begun = self._messages - began
         if self._in_body:
             self._head_bytes = 0 if self._body_came else self._head_bytes + len(piece)
@@ -191,7 +195,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # --- callbacks of httptools ---------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Start counting a new head."""
         self._messages += 1
         self._head_bytes = self._head_fields = 0
         self._in_head = True
@@ -200,144 +204,146 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a field of the head; too many end the reading of it."""
+        """Count a header field, and stop parsing at the limit."""
         self._head_fields += 1
-        if self._head_fields > self.door.limits.head_fields:
-            self._refusal = _too_many_fields(self.door.limits.head_fields)
+        if self._head_fields > self.registry.limits.head_fields:
+            self._refusal = _too_many_fields(self.registry.limits.head_fields)
             raise ValueError("too many header fields")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A request is here; its body may still come."""
+        """Mark the connection as working; the body may still follow."""
         self._in_head, self._in_body = False, True
-        if self._working >= self.door.limits.pipelined:
-            # What could be said now would be taken for the answer to an earlier request.
+        if self._working >= self.registry.limits.pipelined:
+            # A refusal sent now would be taken for the answer to an earlier request.
             self._refused = True
-            self.door.metrics.refused_connections.labels("too-many-pipelined").inc()
+            self.registry.metrics.refused_connections.labels("too-many-pipelined").inc()
             self.abort()
             raise ValueError("too many requests at once")
         super().on_headers_complete()
         self._body_came = True
         self._working += 1
         self._waits_since = None
-        self.door.work(self)
+        self.registry.mark_working(self)
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body is here."""
+        """Note that body bytes arrived."""
         self._body_came = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is here."""
+        """Note that the body is complete."""
         self._in_body = False
         self._head_bytes = 0
         super().on_message_complete()
 
-    # --- what uvicorn and asyncio say ---------------------------------------------------------------
+    # --- callbacks of uvicorn and asyncio -----------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """An answer is sent; without another request the connection waits again."""
+        """Mark the connection as waiting again if no other request is left."""
         self._working -= 1
         super().on_response_complete()
         if not self._working:
             self._waits_since = self.loop.time()
-            self.door.wait(self)
+            self.registry.mark_waiting(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what httptools could not read, or what a callback stopped."""
+        """Refuse a request that httptools could not parse or that a callback stopped."""
         self._refuse(self._refusal or _malformed())
 
     def pause_writing(self) -> None:
-        """The client does not take its answers."""
-        self._stuck_since = self.loop.time()
+        """Note that the client has stopped reading its answers."""
+        self._blocked_since = self.loop.time()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client takes its answers again."""
-        self._stuck_since = None
+        """Note that the client reads its answers again."""
+        self._blocked_since = None
         super().resume_writing()
 
     # --- the end of a connection --------------------------------------------------------------------
 
     def abort(self) -> None:
-        """Close at once; what was not sent is dropped."""
-        self._line.abort()
+        """Close at once and drop what is not yet sent."""
+        self._raw_transport.abort()
 
     def _refuse(self, problem: Problem) -> None:
-        """Say why, once, and close."""
+        """Send the refusal, once, and close."""
         if self._refused:
             return
         self._refused = True
-        self.door.metrics.refused_connections.labels(problem.kind).inc()
-        self._line.write(_answer(problem.kind, problem.detail, problem.headers.get("Retry-After")))
-        self._line.close()
+        self.registry.metrics.refused_connections.labels(problem.kind).inc()
+        self._raw_transport.write(
+            _answer(problem.kind, problem.detail, problem.headers.get("Retry-After"))
+        )
+        self._raw_transport.close()
 
     def _check(self) -> None:
-        """Close what is overdue, and come again when something may be."""
+        """Close the connection if it is overdue, and schedule the next check."""
         now = self.loop.time()
-        limits = self.door.limits
-        if self._stuck_since is not None and now >= self._stuck_since + limits.answer_seconds:
-            self.door.metrics.refused_connections.labels("answer-not-taken").inc()
+        limits = self.registry.limits
+        if self._blocked_since is not None and now >= self._blocked_since + limits.answer_seconds:
+            self.registry.metrics.refused_connections.labels("answer-not-taken").inc()
             self.abort()
             return
-        if self._line.is_closing():
-            # The last answer had the time of one more check to leave.
+        if self._raw_transport.is_closing():
+            # The last answer had until this check to be sent.
             if self._was_closing:
                 self.abort()
                 return
             self._was_closing = True
-        elif self._turned_away is not None:
-            self._refuse(self._turned_away)
+        elif self._rejection is not None:
+            self._refuse(self._rejection)
         elif self._waits_since is not None and now >= self._waits_since + limits.head_seconds:
             if self._in_head:
                 self._refuse(_head_too_slow(limits.head_seconds))
             else:
-                # Nothing was asked, so nothing is answered.
-                self._line.close()
+                # There is no request to answer.
+                self._raw_transport.close()
         due = now + limits.head_seconds
-        if self._waits_since is not None and not self._line.is_closing():
+        if self._waits_since is not None and not self._raw_transport.is_closing():
             due = self._waits_since + limits.head_seconds
-        if self._stuck_since is not None:
-            due = min(due, self._stuck_since + limits.answer_seconds)
+        if self._blocked_since is not None:
+            due = min(due, self._blocked_since + limits.answer_seconds)
         self._timer = self.loop.call_at(due, self._check)
 
 
-def guarded(door: Door) -> type[GuardedProtocol]:
-    """Return the class that uvicorn makes connections of, bound to a door.
+def protocol_class(registry: ConnectionRegistry) -> type[GuardedProtocol]:
+    """Return the protocol class for uvicorn, bound to a registry.
 
     Raises:
-        UnavailableError: this uvicorn has other methods than the guard stands on.
+        UnavailableError: this version of uvicorn lacks a method that the limits rely on.
     """
     if not all(hasattr(HttpToolsProtocol, name) for name in UVICORN_METHODS):
         raise UnavailableError(
             f"uvicorn {uvicorn.__version__} is not supported",
-            remedy="install digitry[serve] anew, with the versions that it asks for",
+            remedy="pip install --upgrade 'digitry[serve]'",
         )
-    return type("GuardedProtocol", (GuardedProtocol,), {"door": door})
+    return type("GuardedProtocol", (GuardedProtocol,), {"registry": registry})
 
 
 # --- refusals --------------------------------------------------------------------------------------
 
 
 def _head_too_large(most: int) -> Problem:
-    return Problem("head-too-large", f"address and headers may have {most:,} bytes")
+    return Problem("head-too-large", f"request line and headers may have at most {most:,} bytes")
 
 
 def _too_many_fields(most: int) -> Problem:
-    return Problem("head-too-large", f"at most {most} headers are taken")
+    return Problem("head-too-large", f"a request may have at most {most} headers")
 
 
 def _head_too_slow(seconds: float) -> Problem:
-    return Problem("head-too-slow", f"the headers must be here within {seconds:g} s")
+    return Problem("head-too-slow", f"the headers must arrive within {seconds:g} s")
 
 
 def _malformed() -> Problem:
-    return Problem("malformed-request", "this is not HTTP/1.1")
+    return Problem("malformed-request", "the request is not valid HTTP/1.1")
 
 
 @functools.lru_cache(maxsize=32)
 def _answer(kind: str, detail: str, retry_after: str | None) -> bytes:
-    """Return a refusal as it goes over the line."""
+    """Return a refusal as the bytes of an HTTP response."""
     headers = {**HEADERS, "Connection": "close"}
     if retry_after is not None:
         headers["Retry-After"] = retry_after

@@ -1,4 +1,4 @@
-"""Those who read for the service: a pool of processes that may be killed, or threads of this one."""
+"""The readers of the service: worker processes, or threads of this process."""
 
 import asyncio
 import json
@@ -18,17 +18,17 @@ from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
 from digitry.workers.worker import Item, packed
 
 _AHEAD = 2
-"""Images that a worker has before it: the one that it reads, and the next."""
+"""Images sent to one worker at a time: the one that it reads, and the next."""
 
-_LOOK_S = 0.02
-"""How often a pool is asked for a worker while one is missing."""
+_POLL_S = 0.02
+"""Pause between two requests to the pool while a worker is missing."""
 
 
 class Readers(Protocol):
-    """Those who read: a pool of worker processes, or a reader in this one."""
+    """Reads images: in worker processes, or in this process."""
 
     def health(self) -> Health:
-        """Return how they are."""
+        """Return the state of the workers."""
 
     async def examine(
         self,
@@ -43,19 +43,19 @@ class Readers(Protocol):
         """Read one image; see `digitry.workers.answer.examine`.
 
         Raises:
-            DigitryError: it cannot be read, or killed its reader, or took too long.
+            DigitryError: the image cannot be read, crashed its worker, or took too long.
         """
 
     def close(self) -> None:
-        """Let go of what reading needs."""
+        """Release all workers."""
 
 
 class LocalReaders:
     """Reads in threads of this process: for tests and for trusted images.
 
     Args:
-        reader: with the model.
-        threads: images at one time.
+        reader: reads the images.
+        threads: how many images are read at the same time.
     """
 
     def __init__(self, reader: Reader, *, threads: int = 2) -> None:
@@ -64,7 +64,7 @@ class LocalReaders:
         self._threads = ThreadPoolExecutor(threads, "reader")
 
     def health(self) -> Health:
-        """Return how they are: threads are always ready."""
+        """Return the state of the workers: threads are always ready."""
         return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
     async def examine(self, content: bytes, **options: Any) -> Examined:
@@ -73,32 +73,32 @@ class LocalReaders:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class PoolReaders:
-    """Reads in the processes of a pool.
+    """Reads in the worker processes of a pool.
 
-    Threads that wait for workers beside a busy event loop get their turn late, so the loop has the
-    workers' lines itself, and no task stands between a request and its worker. A loop that hears of an
-    answer late is late with the next request, so one is sent ahead. An image waits in one queue until a
-    worker has room; a worker that goes is no longer among those that are asked.
+    The event loop owns the sockets of the workers, because threads that wait for workers are scheduled
+    late next to a busy loop. Each worker gets one request ahead, so that it does not idle until the loop
+    has handled its last answer. Images wait in one queue until a worker has room. A worker that is lost
+    gets no more requests.
 
     Args:
-        pool: of workers; closed with this.
-        wait_s: seconds that an image may wait for a free one.
+        pool: the workers; closed together with this object.
+        wait_s: seconds that an image may wait for a free worker.
     """
 
     def __init__(self, pool: WorkerPool, *, wait_s: float = 5.0) -> None:
         self._pool, self._wait_s = pool, wait_s
         self._waiting: deque[_Job] = deque()
-        self._lines: list[_Line] = []
+        self._connections: list[_Connection] = []
         self._missing = asyncio.Event()
         self._opener: asyncio.Task[None] | None = None
 
     def health(self) -> Health:
-        """Return how they are."""
+        """Return the state of the workers."""
         return self._pool.health()
 
     async def examine(self, content: bytes, *, name: str | None = None, **options: Any) -> Examined:
@@ -106,7 +106,7 @@ class PoolReaders:
         loop = asyncio.get_running_loop()
         if self._opener is None or self._opener.done():
             self._missing = asyncio.Event()
-            self._opener = loop.create_task(self._open_lines())
+            self._opener = loop.create_task(self._connect_all())
         name = name or "<bytes>"
         request = messages.framed(packed([Item(name, content)], options))
         job = _Job(name, request, loop.create_future(), loop.time() + self._wait_s)
@@ -114,7 +114,7 @@ class PoolReaders:
         self._send()
         try:
             await asyncio.wait([job.answer], timeout=self._wait_s)
-            # One that has begun has a limit of its own.
+            # An image that has been sent to a worker has its own time limit.
             if not job.begun:
                 job.give_up()
             found = await job.answer
@@ -125,81 +125,82 @@ class PoolReaders:
         return found
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         if self._opener is not None:
             self._opener.cancel()
         self._pool.close()
 
-    async def _open_lines(self) -> None:
-        """Take every worker of the pool that is ready, for as long as the loop runs."""
+    async def _connect_all(self) -> None:
+        """Connect to every ready worker of the pool, as long as the loop runs."""
         try:
             while True:
                 self._missing.clear()
-                while len(self._lines) < self._pool.size:
-                    if not await self._open_line():
-                        await asyncio.sleep(_LOOK_S)
+                while len(self._connections) < self._pool.size:
+                    if not await self._connect_one():
+                        await asyncio.sleep(_POLL_S)
                 await self._missing.wait()
         finally:
-            for line in list(self._lines):
-                line.abandon()
-            self._lines.clear()
+            for connection in list(self._connections):
+                connection.abandon()
+            self._connections.clear()
 
-    async def _open_line(self) -> bool:
+    async def _connect_one(self) -> bool:
         try:
             worker = self._pool.lend()
         except DigitryError:
-            # None can be started; the supervisor goes on trying, and /readyz says why.
+            # No worker can be started; the supervisor keeps trying, and /readyz says why.
             return False
         if worker is None:
             return False
-        end = worker.line.dup()
+        end = worker.socket.dup()
         end.setblocking(False)
-        line = _Line(worker, self._send, self._lost)
+        connection = _Connection(worker, self._send, self._lost)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: line, sock=end)
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=end)
         except BaseException:
             end.close()
             self._pool.give_back(worker)
             raise
-        if not line.ended:
-            self._lines.append(line)
+        if not connection.ended:
+            self._connections.append(connection)
             self._send()
         return True
 
     def _send(self) -> None:
-        """Hand out what waits to those with the least before them."""
+        """Send waiting images to the workers with the fewest pending ones."""
         while self._waiting:
-            line = min(self._lines, key=lambda line: len(line.pending), default=None)
-            if line is None or len(line.pending) >= _AHEAD:
+            connection = min(self._connections, key=lambda one: len(one.pending), default=None)
+            if connection is None or len(connection.pending) >= _AHEAD:
                 return
             job = self._waiting.popleft()
             if not job.answer.done():
-                line.send(job)
+                connection.send(job)
 
-    def _lost(self, line: "_Line", orphans: "list[_Job]") -> None:
-        """Ask another worker for what one had before it when it went."""
-        if line in self._lines:
-            self._lines.remove(line)
+    def _lost(self, connection: "_Connection", orphans: "list[_Job]") -> None:
+        """Queue the images of a lost worker again, for another worker."""
+        if connection in self._connections:
+            self._connections.remove(connection)
         for job in reversed(orphans):
             job.begun = False
             if asyncio.get_running_loop().time() > job.until:
                 job.give_up()
             else:
                 self._waiting.appendleft(job)
-        self._pool.give_back(line.worker)
+        self._pool.give_back(connection.worker)
         self._missing.set()
         self._send()
 
 
 @dataclass
 class _Job:
-    """An image that waits.
+    """An image to be read.
 
     Attributes:
-        name, request: what it is called, and what is sent for it.
-        answer: what came of it.
-        until: when it has waited long enough for a worker, by the loop's clock.
-        begun: whether a worker has it.
+        name: the name of the image.
+        request: the message for the worker.
+        answer: the result.
+        until: when to stop waiting for a worker, on the loop's clock.
+        begun: whether it was sent to a worker.
     """
 
     name: str
@@ -213,23 +214,23 @@ class _Job:
             self.answer.set_result(found)
 
     def give_up(self) -> None:
-        self.settle(UnavailableError("all readers are busy", remedy="try again later"))
+        self.settle(UnavailableError("all workers are busy", remedy="try again later"))
 
 
-class _Line(asyncio.Protocol):
-    """The line to one worker, which answers in the order of requests.
+class _Connection(asyncio.Protocol):
+    """The connection to one worker, which answers in the order of requests.
 
     Args:
-        worker: on loan.
-        free: called when it has room for another request.
-        lost: called once, with what it was asked and no other image's fault, when it went.
+        worker: taken from the pool.
+        free: called when the worker has room for another request.
+        lost: called once when the worker is lost, with the images that it had not begun.
     """
 
     def __init__(
         self,
         worker: Worker,
         free: Callable[[], None],
-        lost: "Callable[[_Line, list[_Job]], None]",
+        lost: "Callable[[_Connection, list[_Job]], None]",
     ) -> None:
         self.worker = worker
         self.pending: deque[_Job] = deque()
@@ -255,7 +256,7 @@ class _Line(asyncio.Protocol):
             while (message := messages.first(self._received, MAX_ANSWER)) is not None:
                 self._hear(message)
         except (DigitryError, OSError, ValueError, LookupError, TypeError):
-            # Not an answer of ours: whatever made it say this, it is not asked again.
+            # Not a valid answer: the worker cannot be trusted any more.
             self.worker.kill(Cause.CRASHED)
             self.connection_lost(None)
         self._free()
@@ -266,7 +267,7 @@ class _Line(asyncio.Protocol):
         culprit = self.pending.popleft() if self.pending else None
         self.worker.hung_up()
         if culprit is not None:
-            # Its exit status says why; it has not quite ended yet.
+            # The exit status says why, but the process may not have ended yet.
             death = asyncio.get_running_loop().run_in_executor(None, self.worker.loss)
             death.add_done_callback(
                 lambda done: culprit.settle(blamed(culprit.name, done.result().text))
@@ -274,7 +275,7 @@ class _Line(asyncio.Protocol):
         self._end()
 
     def abandon(self) -> None:
-        """Leave the worker, because the loop ends. One that still owes an answer is of no more use."""
+        """Release the worker because the loop ends; kill it if an answer is still pending."""
         if self.pending:
             self.worker.kill(Cause.STOPPED)
         self.pending.clear()
@@ -287,7 +288,7 @@ class _Line(asyncio.Protocol):
         job = self.pending[0]
         job.settle(answered(json.loads(row), job.name))
         self.pending.popleft()
-        # The clock of the next one starts when the worker turns to it.
+        # The time limit of the next image starts now.
         if self.pending:
             self.worker.begin()
         else:

@@ -1,4 +1,4 @@
-"""How often one client may show a wrong token."""
+"""A rate limit on wrong tokens, for each client."""
 
 import math
 import time
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from digitry.serving.addresses import source_of
 
 SOURCES = 4096
-"""Clients that are remembered; the one that was wrong longest ago is forgotten first."""
+"""Clients that are remembered; the one whose last wrong token is oldest is dropped first."""
 
 
 class Guesses:
-    """The wrong tokens of the last minute, by client.
+    """The recent wrong tokens of each client.
 
     Args:
-        most: wrong tokens that one client may show within `seconds`.
+        most: wrong tokens that one client may send within `seconds`.
         seconds: how long a wrong token counts.
-        clock: seconds from any origin; tests give their own.
+        clock: returns seconds from any origin; tests pass their own.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Guesses:
         return len(self._wrong)
 
     def wait(self, address: str) -> int:
-        """Return the whole seconds until this client may show a token again; 0: at once."""
+        """Return the whole seconds until this client may send a token again; 0 = now."""
         times = self._wrong.get(source_of(address)) if self._wrong else None
         if times is None or len(times) < self.most:
             return 0
         return max(0, math.ceil(times[0] + self.seconds - self._clock()))
 
     def count(self, address: str) -> None:
-        """Remember a wrong token."""
+        """Record a wrong token."""
         source = source_of(address)
         times = self._wrong.pop(source, None) or deque(maxlen=self.most)
         times.append(self._clock())

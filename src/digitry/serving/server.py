@@ -1,4 +1,4 @@
-"""The application on a socket: how uvicorn is set up, for `digitry serve` and for tests alike."""
+"""The configuration of uvicorn, for `digitry serve` and for the tests."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,24 +7,24 @@ import uvicorn
 from fastapi import FastAPI
 
 from digitry.serving.addresses import Network
-from digitry.serving.connections import Door, guarded
+from digitry.serving.connections import ConnectionRegistry, protocol_class
 from digitry.serving.service import Service
 
 OTHER_FILES = 124
-"""What the service has open beside its connections: the store, the workers' pipes, libraries."""
+"""Files that the service opens besides its connections: the store, the workers' sockets, libraries."""
 
 GRACE_SECONDS = 8
 
 
 def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvicorn.Config:
-    """Return how uvicorn is to serve an application of `create_app`.
+    """Return the configuration of uvicorn for an application of `create_app`.
 
     Args:
-        application: its limits hold for the connections, too.
-        proxies: the reverse proxies whose X-Forwarded-For is believed; nobody else's is.
+        application: its `Limits` also apply to the connections.
+        proxies: reverse proxies whose X-Forwarded-For is trusted; it is ignored from all others.
 
     Raises:
-        UnavailableError: this uvicorn has other methods than the guard stands on.
+        UnavailableError: this version of uvicorn lacks a method that the limits rely on.
     """
     service: Service = application.state.service
     files = _files_allowed(2 * service.limits.connections + OTHER_FILES)
@@ -33,9 +33,9 @@ def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvic
     )
     return uvicorn.Config(
         application,
-        http=guarded(Door(limits, service.metrics, proxies)),
+        http=protocol_class(ConnectionRegistry(limits, service.metrics, proxies)),
         ws="none",
-        # What it warns of is what strangers send; the counters at /metrics tell it without a flood.
+        # Its warnings are about bad requests; /metrics counts those without filling the log.
         log_level="error",
         access_log=False,
         server_header=False,
@@ -47,9 +47,9 @@ def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvic
 
 
 def _files_allowed(wanted: int) -> int:
-    """Return how many files this process may have open, after asking for more where it has fewer.
+    """Return how many files this process may open, after raising its limit if necessary.
 
-    More than there will be connections: those that come at once are open before they are counted.
+    It needs more than the allowed connections: new ones are open before they are counted.
     """
     try:
         import resource

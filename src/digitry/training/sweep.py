@@ -1,10 +1,10 @@
-"""Many settings of one recipe, compared on held-out training images: Optuna proposes, we train.
+"""Sweeps: many settings of one recipe, proposed by Optuna and compared on held-out training images.
 
-The test images are never looked at: they are for the one setting that is chosen in the end.
+A sweep never uses the test images: they are for the one setting that is chosen in the end.
 
 A sweep is an Optuna study in the file `trials.journal` of its folder. A trial is one setting, trained with
-each seed; its attribute `result` says what came of it. One that was cut short stays among the running
-ones, and is tried again when the sweep goes on.
+each seed; its attribute `result` holds the scores. An interrupted trial stays in the state RUNNING and is
+tried again when the sweep is resumed.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from digitry.training.data.dataset import Dataset
 
-# What is held out where the recipe holds out none: MNIST's 10,000. The most settings of a grid.
+# The held-out share if the recipe has none (10,000 images of MNIST); the largest grid.
 HELD_OUT, MOST = 1 / 6, 10_000
-# Fields that are the same for every setting; whose values have commas; searched by their logarithm.
+# Fields that cannot vary; fields whose values contain commas; fields searched on a log scale.
 FIXED = ("name", "summary", "seed", "data", "validation", "epochs", "distil")
 LISTS = ("hidden", "kernels", "pools")
 LOGARITHMIC = ("learning_rate", "batch_size")
@@ -48,15 +48,15 @@ Axis = CategoricalDistribution | FloatDistribution | IntDistribution
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a sweep consists of; checked when built.
+    """The plan of a sweep; checked when built.
 
     Attributes:
-        recipe: what all trainings have in common; its seed is that of the search and the first training.
-        settings: what differs: `field=value,value`, `field=value|value` or `field=low..high`.
-        seeds: trainings of each setting.
-        trials: settings to try; None = all of a grid.
-        prune: whether a training ends once it is below the median of the others at the same epoch.
-        data_dir: folder of the data, where one was named.
+        recipe: the common recipe; its seed is used for the search and for the first training.
+        settings: the fields that vary: `field=value,value`, `field=value|value` or `field=low..high`.
+        seeds: number of trainings of each setting, each with another seed.
+        trials: number of settings to try; None = all of a grid.
+        prune: whether a training stops if it is below the median of the others at the same epoch.
+        data_dir: folder of the data, or None.
     """
 
     recipe: Recipe
@@ -68,29 +68,34 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.settings or len(self.axes) < len(self.settings):
-            what = "a field is given twice" if self.settings else "there is nothing to vary"
-            raise UsageError(what, where="--set", remedy="write --set field=value,value for each")
+            what = "a field is given twice" if self.settings else "no field to vary is given"
+            raise UsageError(
+                what, where="--set", remedy="add one --set field=value,value per field"
+            )
         for name, axis in self.axes.items():
             for value in _values(axis):
                 self.recipe.override({name: value})
         if not self.points and self.trials is None:
-            raise UsageError("a range needs a number of settings", remedy="add --trials N")
+            raise UsageError("a range needs a number of trials", remedy="add --trials N")
         recipe = replace(self.recipe, validation=self.recipe.validation or HELD_OUT)
         object.__setattr__(self, "recipe", recipe)
 
     @property
     def axes(self) -> dict[str, Axis]:
-        """The fields that differ, and where their values come from."""
+        """The fields that vary, each with its distribution."""
         return dict(map(_axis, self.settings))
 
     @property
     def points(self) -> list[dict[str, str]]:
-        """The settings of a grid, in the order in which they are tried; none where there is a range."""
+        """The settings of a grid, in the order in which they are tried; empty if there is a range."""
         axes, values = self.axes, list(map(_values, self.axes.values()))
         if not all(isinstance(axis, CategoricalDistribution) for axis in axes.values()):
             return []
         if (size := math.prod(map(len, values))) > MOST:
-            what, remedy = f"{size:,} settings are too many", f"{MOST:,} are possible"
+            what, remedy = (
+                f"{size:,} settings are too many",
+                f"vary fewer: at most {MOST:,} settings",
+            )
             raise UsageError(what, where="--set", remedy=remedy)
         points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
         if self.trials is not None and self.trials < size:
@@ -99,12 +104,12 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """Settings to try."""
+        """The number of settings to try."""
         return len(self.points) or self.trials or 0
 
 
 def _values(axis: Axis) -> tuple[str, ...]:
-    """Return the values of a list, or the ends of a range."""
+    """Return the values of a list, or the two ends of a range."""
     if isinstance(axis, CategoricalDistribution):
         return tuple(map(str, axis.choices))
     return str(axis.low), str(axis.high)
@@ -116,7 +121,7 @@ def _axis(text: str) -> tuple[str, Axis]:
     listed = [v.strip() for v in values.split("|" if "|" in values or name in LISTS else ",")]
     what, remedy = f"{text!r} is not a list of values", "write field=value,value"
     if name in FIXED:
-        what, remedy = f"{name} is the same for all", "--epochs, --seed and --seeds are options"
+        what, remedy = f"{name} cannot vary", "vary other fields, or use --epochs, --seed, --seeds"
     if name in FIXED or not equals or "" in (name, *listed):
         raise UsageError(what, where="--set", remedy=remedy)
     low, dots, high = values.partition("..")
@@ -131,34 +136,42 @@ def _axis(text: str) -> tuple[str, Axis]:
             raise ValueError
         return name, FloatDistribution(float(low), float(high), log=log)
     except ValueError as error:
-        what = f"{values} is not a range of {name}"
+        what = f"{values} is not a valid range for {name}"
         remedy = f"write field=low..high{' with low above 0' * log}, or list values"
         raise UsageError(what, where="--set", remedy=remedy) from error
 
 
 def plan_in(folder: Path, trials: int | None = None) -> Plan:
-    """Return the plan of a sweep that was begun, perhaps with another number of trials."""
+    """Return the plan of an existing sweep.
+
+    Args:
+        folder: the folder of the sweep.
+        trials: a new number of settings to try; None = the old one.
+
+    Raises:
+        UsageError: the folder holds no sweep.
+    """
     facts: dict[str, Any] = {}
     if (folder / JOURNAL).exists():
         with _opened(folder) as study:
             facts = study.user_attrs.get("plan", {})
     if not facts:
-        raise UsageError("holds no sweep", where=folder, remedy="name the folder of one")
+        raise UsageError("holds no sweep", where=folder, remedy="name the folder of a sweep")
     recipe = Recipe.from_dict(facts["recipe"])
     return Plan(**{**facts, "recipe": recipe, "trials": trials or facts["trials"]})
 
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[optuna.Study]:
-    """Open the study in a folder, or begin one there, and keep other processes away from it."""
+    """Open the study in a folder, or create one, with the folder locked."""
     path = folder / JOURNAL
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The system frees it when a process dies.
+        # The system releases the lock when the process dies.
         with FileLock(folder.absolute() / ".lock", timeout=0) as lock:
             with path.open("ab") as journal:
-                # A killed process may have left part of a line; Optuna would write on behind it.
+                # Remove a partial line of a killed process; Optuna would append to it.
                 journal.truncate(path.read_bytes().rfind(b"\n") + 1)
             try:
                 study = optuna.create_study(
@@ -167,22 +180,22 @@ def _opened(folder: Path) -> Iterator[optuna.Study]:
                     pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
                 )  # fmt: skip
             except (ValueError, LookupError, TypeError) as error:
-                raise DataError("is damaged", where=path, remedy="name a new folder") from error
+                raise DataError("is damaged", where=path, remedy="use a new folder") from error
             yield study
     except Timeout as error:
-        what, remedy = "another process works on this sweep", "wait until it has ended"
+        what, remedy = "another process is running this sweep", "wait until it ends"
         raise UsageError(what, where=folder, remedy=remedy) from error
     except OSError as error:
         what = f"cannot be written ({error.strerror or error})"
-        remedy = "free space or choose another folder; what was finished is kept"
+        remedy = "free some space or choose another folder; finished trials are kept"
         raise DigitryError(what, where=folder, remedy=remedy) from error
 
 
 def ranking(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials with a result: complete ones, the best first, then pruned, then failed ones."""
+    """Return the trials with a result: complete ones (best first), then pruned, then failed ones."""
     order = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     rows = [(t, t.user_attrs.get("result", {})) for t in study.get_trials(states=order)]
-    # One that failed without a reason was cut short.
+    # A trial that failed without a reason was interrupted.
     rows = [(t, r) for t, r in rows if t.state != TrialState.FAIL or r.get("failure")]
     rows.sort(
         key=lambda row: (order.index(row[0].state), -(row[0].value or 0), row[1]["loss"] or 0)
@@ -191,7 +204,7 @@ def ranking(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Return each field's share in the differences, as Optuna finds it; none below ten trials."""
+    """Return the importance of each field as Optuna computes it; empty below ten complete trials."""
     complete = study.get_trials(states=[TrialState.COMPLETE])
     return optuna.importance.get_param_importances(study) if len(complete) >= 10 else {}
 
@@ -200,28 +213,32 @@ def run_sweep(
     plan: Plan, dataset: "Dataset", folder: Path, *,
     device: str = "auto", console: "Console | None" = None, log: Sequence[str] = (),
 ) -> optuna.Study:  # fmt: skip
-    """Try what is left to try, until Ctrl-C; return the study.
+    """Run all trials that are left, until Ctrl-C; return the study.
 
     Args:
-        plan: what to try.
-        dataset: on whose training part, of which the end is held out.
-        folder: new, or that of the same sweep on the same data.
+        plan: the plan of the sweep.
+        dataset: its training part is used; the end of that is held out.
+        folder: a new folder, or that of the same sweep on the same data.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        console: where progress goes; None = nowhere.
-        log: what each training is told to, among `trackers.TRACKERS`.
+        console: shows progress; None = no progress.
+        log: trackers of each training, from `trackers.TRACKERS`.
+
+    Raises:
+        UsageError: the folder holds another sweep, or another process is running this one.
+        DigitryError: the folder cannot be written.
     """
     facts = {**vars(plan), "recipe": plan.recipe.to_dict(), "settings": list(plan.settings)}
     with _opened(folder) as study, Display(console, plan.count) as steps:
         begun, data = study.user_attrs.get("plan", facts), study.user_attrs.get("data")
         if begun | {"trials": plan.trials} != facts or data not in (None, dataset.sha256):
-            what = "holds another sweep, or its data have changed"
-            raise UsageError(what, where=folder, remedy="name a new folder")
+            what = "holds a sweep with another plan or other data"
+            raise UsageError(what, where=folder, remedy="use a new folder")
         study.set_user_attr("data", dataset.sha256)
         study.set_user_attr("plan", facts)
         _queue(study, plan)
         with contextlib.suppress(KeyboardInterrupt):
             while (done := len(ranking(study))) < plan.count:
-                # By its number: what is drawn does not depend on when a sweep was stopped.
+                # Seeded by the trial's number, so that an interruption does not change the samples.
                 seed = plan.recipe.seed + len(study.trials)
                 study.sampler = optuna.samplers.TPESampler(seed=seed)
                 trial = study.ask(cast(Any, plan.axes))
@@ -239,16 +256,16 @@ def run_sweep(
 
 
 def _queue(study: optuna.Study, plan: Plan) -> None:
-    """Have Optuna try again what was cut short, and what is left of a grid."""
-    cut = study.get_trials(states=[TrialState.RUNNING])
+    """Enqueue the interrupted trials again, and what is left of a grid."""
+    interrupted = study.get_trials(states=[TrialState.RUNNING])
     taken = [trial.params for trial in ranking(study)]
     waiting = study.get_trials(states=[TrialState.WAITING])
     taken += [trial.system_attrs["fixed_params"] for trial in waiting]
-    for params in [*(trial.params for trial in cut), *plan.points]:
+    for params in [*(trial.params for trial in interrupted), *plan.points]:
         if params not in taken:
             taken.append(params)
             study.enqueue_trial(params)
-    for trial in cut:
+    for trial in interrupted:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -256,10 +273,13 @@ def _try(
     trial: Trial, setting: dict[str, str], words: str,
     plan: Plan, dataset: "Dataset", folder: Path, device: str, log: Sequence[str],
 ) -> tuple[str, bool]:  # fmt: skip
-    """Train a setting with each seed and tell the study; return a word on it, and whether Ctrl-C came.
+    """Train a setting with each seed and store the result in the study.
+
+    Returns:
+        A summary for the progress display, and whether Ctrl-C was pressed.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C came before the end; the trial is left running.
+        KeyboardInterrupt: Ctrl-C was pressed before the end; the trial stays in the state RUNNING.
     """
     from digitry.training.loop import trackers, train
     from digitry.training.network.build import keras
@@ -289,11 +309,11 @@ def _try(
             if pruned:
                 break
     except (DataError, UnavailableError):
-        # These are none of the setting's fault, and every other training would meet them, too.
+        # Not caused by the setting: every other training would fail in the same way.
         raise
     except (DigitryError, RuntimeError, ValueError) as error:
         failure = getattr(error, "what", "") or (str(error).splitlines() or [repr(error)])[0]
-    # The epoch whose weights the model has.
+    # The epoch whose weights the model has: with `patience` the best one, else the last one.
     epochs = [one.history if one.recipe.patience is not None else one.history[-1:] for one in made]
     last = [min(history, key=lambda epoch: epoch.val_loss or 0.0) for history in epochs]
     result = {

@@ -1,4 +1,4 @@
-"""What a process that reads strangers' images gives up, once it has loaded all that it needs."""
+"""Resource limits of worker processes, set after they have loaded the model."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The memory of this process, in bytes; 0 where the system does not tell.
+    """The memory of this process, in bytes; 0 if the system does not report it.
 
     Attributes:
-        space: address space, which is what the system limits.
-        resident: what lies in the machine's memory.
+        space: address space; RLIMIT_AS limits it.
+        resident: physical memory in use.
     """
 
     space: int
@@ -22,7 +22,7 @@ class Size:
 
     @classmethod
     def now(cls) -> Self:
-        """Return how large this process is."""
+        """Return the current memory of this process."""
         import resource
 
         try:
@@ -32,16 +32,16 @@ class Size:
         return cls(*(int(count) * resource.getpagesize() for count in pages[:2]))
 
     def beyond(self, usual: "Size") -> int:
-        """Return how much larger it is than `usual`, in the measure that has grown most."""
+        """Return by how many bytes it exceeds `usual`, in the measure that has grown most."""
         return max(self.space - usual.space, self.resident - usual.resident)
 
 
 def confine(usual: Size, memory_bytes: int) -> None:
-    """Let this process write no file, open few, leave no core, and ask for so much more memory.
+    """Limit this process: no file writes, no core dumps, 16 open files, and a bound on memory.
 
     Args:
-        usual: what it has now.
-        memory_bytes: address space beyond that.
+        usual: the memory of this process now.
+        memory_bytes: address space that it may use in addition.
     """
     import resource
 
@@ -49,6 +49,6 @@ def confine(usual: Size, memory_bytes: int) -> None:
     if usual.space:
         wanted.append((resource.RLIMIT_AS, usual.space + memory_bytes))
     for what, most in wanted:
-        # Some systems know a limit but do not let it be set; the supervisor's clock remains.
+        # Some systems have a limit but refuse to set it; the supervisor still limits the time.
         with suppress(ValueError, OSError):
             resource.setrlimit(what, (most, most))

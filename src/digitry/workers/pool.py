@@ -1,10 +1,10 @@
-"""Readers in processes of their own, which may be killed: whatever an image does, it does it there.
+"""A pool of worker processes that read images, so that no image can harm the calling process.
 
-A decoder is C code fed by strangers. So each worker is a fresh interpreter with one reader, and, once
-that is loaded, with limits: on its address space, on the processor time for each request, on files
-(none may be written). The supervisor limits the time on the clock, and replaces a worker that went. The
-image that did it gets an error of its own. A worker gets bytes and answers with JSON: it never sees a
-path, and the parent never unpickles what it says.
+Image decoders are C code, and their input is untrusted. So each worker is a new interpreter with one
+reader. Once the model is loaded, it limits itself: its address space, its processor time for each
+request, and files (it cannot write any). The supervisor limits the wall-clock time and replaces lost
+workers. The image that caused a loss gets its own error. A worker gets bytes and answers with JSON: it
+never gets a path, and the parent never unpickles its answers.
 """
 
 import json
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 WALL_S, CPU_S = 2.0, 2.0
 MEMORY_BYTES = 1 << 30
-"""Address space that one request may take beyond what the loaded reader has."""
+"""Address space that one request may use in addition to the loaded reader."""
 
 BATCH = 64
 SMALL_BYTES = 32 << 10
-"""Small images are read together, as `read_many` does; a larger one gains nothing by company."""
+"""Images up to this size are read in batches; a batch does not make larger ones faster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The answers to some items, each one JSON object in one line of UTF-8.
+    """The rows of some images, each one line of JSON in UTF-8.
 
     Attributes:
-        lines: one for each item, in order: a Reading with offset, status and reason, without `ms`.
-        rejected: how many of them were read, but not accepted.
-        failed: (index, reason) of each that could not be read.
+        lines: one for each image, in order: a Reading with offset, status and reason, without `ms`.
+        rejected: number of images that were read, but rejected.
+        failed: (index, reason) of each image that could not be read.
     """
 
     lines: tuple[bytes, ...]
@@ -49,22 +49,22 @@ class Rows:
 
 
 class WorkerPool:
-    """Some killable readers; may be used from several threads at once.
+    """Worker processes that read images; thread-safe.
 
     Args:
         model: the name of a shipped model, a .onnx file, or a run folder.
-        layout: of images for which no other is given.
-        workers: processes.
-        max_error: as for `Reader`.
+        layout: the default layout.
+        workers: number of processes.
+        max_error: see `Reader`.
         max_pixels: larger images are refused.
-        wall_s: seconds on the clock that one request may take.
+        wall_s: wall-clock seconds that one request may take.
         cpu_s: seconds of processor time that one request may take.
-        memory_bytes: address space that one request may take beyond what the loaded reader has.
+        memory_bytes: address space that one request may use in addition to the loaded reader.
 
     Raises:
-        ModelError: the model is missing, damaged, or not ours.
-        UsageError: a number makes no sense.
-        UnavailableError: this system has no POSIX processes and limits, or starts no worker.
+        ModelError: the model is missing, damaged, or not a digitry model.
+        UsageError: a number is not positive.
+        UnavailableError: this system is not POSIX, or no worker can be started.
     """
 
     def __init__(
@@ -81,22 +81,22 @@ class WorkerPool:
     ) -> None:
         if os.name != "posix":
             raise UnavailableError(
-                "killable workers need Linux or macOS",
+                "worker processes need Linux or macOS",
                 remedy="use WSL, or `digitry read` in one process",
             )
         if workers < 1 or wall_s <= 0 or cpu_s <= 0 or memory_bytes < 1:
             raise UsageError(
-                f"{workers} workers with {wall_s:g} s, {cpu_s:g} s of computing and "
-                f"{memory_bytes} bytes make no sense",
+                f"{workers} workers with {wall_s:g} s, {cpu_s:g} s of processor time and "
+                f"{memory_bytes} bytes are not valid",
                 remedy="give positive numbers",
             )
         self.artifact = load_model(model)
-        """The model that the workers read with."""
+        """The model of the workers."""
         self.size = workers
         self._layout = layout
         config = {
-            # A name, as it stands now: a worker that is started later must not read with another
-            # version, if one is promoted meanwhile.
+            # With its version: a worker that is started later must not use another version if one is
+            # promoted in between.
             "model": str(model) if self.artifact.version is None else self.artifact.reference,
             "sha256": self.artifact.fingerprint,
             "layout": layout,
@@ -107,7 +107,7 @@ class WorkerPool:
             "memory_bytes": memory_bytes,
         }
         self._supervisor = Supervisor(config, workers)
-        # The first to be ready tells whether the model can be run at all; better here than in a request.
+        # Wait for the first worker, to learn here and not in a request that the model cannot be run.
         try:
             self.give_back(self._taken(None))
         except BaseException:
@@ -128,33 +128,33 @@ class WorkerPool:
         layout: "Layout | None" = None,
         wait_s: float | None = None,
     ) -> Reading | DigitryError:
-        """Read one image; an error is given, not raised, because it is an answer like another.
+        """Return the reading of one image, or the error; errors are returned, not raised.
 
         Args:
             content: the bytes of an image file.
-            name: what the reading calls the source.
-            layout: in place of the pool's own.
-            wait_s: seconds to wait for a free worker; None = until there is one.
+            name: the name of the image in the reading.
+            layout: the layout; None = the pool's.
+            wait_s: seconds to wait for a free worker; None = without limit.
 
         Returns:
-            The reading; ImageError where the image cannot be read, or made its worker crash or take
-            too long; UnavailableError where no worker became free in time.
+            The reading; an ImageError if the image cannot be read, crashed its worker or took too long;
+            an UnavailableError if no worker became free in time.
         """
         try:
             options = {"layout": layout or self._layout}
             _, row = self._ask([Item(name, content)], options, wait_s)
-        except LostError as death:
-            return blamed(name, str(death))
+        except LostError as lost:
+            return blamed(name, str(lost))
         except DigitryError as error:
             return error
         found = answered(json.loads(row), name)
         return found if isinstance(found, DigitryError) else found.reading
 
     def rows(self, items: Sequence[Item]) -> Rows:
-        """Read some images to the rows of a table; the same images always give the same bytes.
+        """Return the rows of some images; the same images always give the same bytes.
 
-        Small images that come together are read together. Where such a group kills its worker, its
-        images are read again one by one, and only the culprit fails.
+        Small images are read in batches. If a batch crashes its worker, its images are read again one by
+        one, and only the image that causes the crash fails.
 
         Raises:
             ModelError, UnavailableError: no worker runs, and none can be started.
@@ -171,38 +171,38 @@ class WorkerPool:
         return Rows(tuple(lines), rejected, tuple(failed))
 
     def lend(self) -> Worker | None:
-        """Lend a READY worker to an event loop, to be given back; None if there is none now."""
+        """Return a READY worker, to be given back with `give_back`; None if there is none now."""
         return self._supervisor.take(0.0)
 
     def give_back(self, worker: Worker) -> None:
-        """Give back a worker that was lent."""
+        """Take back a worker of `lend`."""
         self._supervisor.give_back(worker)
 
     def health(self) -> Health:
-        """Return how the workers are now."""
+        """Return the state of the workers now."""
         return self._supervisor.health()
 
     def pids(self) -> list[int]:
-        """Return the process ids of the workers that there are now."""
+        """Return the process ids of the current workers."""
         return [worker.process.pid for worker in self._supervisor.workers()]
 
     def close(self) -> None:
-        """End the workers; requests under way fail."""
+        """Stop the workers; pending requests fail."""
         self._supervisor.close()
 
     def _taken(self, wait_s: float | None) -> Worker:
         worker = self._supervisor.take(wait_s)
         if worker is None:
-            raise UnavailableError("all readers are busy", remedy="try again later")
+            raise UnavailableError("all workers are busy", remedy="try again later")
         return worker
 
     def _answers(self, group: list[Item]) -> Iterator[list[bytes]]:
         try:
             yield self._ask(group, None, None)
             return
-        except LostError as death:
+        except LostError as lost:
             if len(group) == 1:
-                yield self._failed(group[0], str(death))
+                yield self._failed(group[0], str(lost))
                 return
         for item in group:
             yield from self._answers([item])
@@ -210,14 +210,14 @@ class WorkerPool:
     def _ask(
         self, items: list[Item], options: dict[str, Any] | None, wait_s: float | None
     ) -> list[bytes]:
-        """Put one request to the next free worker: a line of notes, then one for each item."""
+        """Return the next free worker's answer: a line of notes, then one line for each item."""
         request = packed(items, options)
         worker = self._taken(wait_s)
         try:
             lines = worker.ask(request).split(b"\n")
             if len(lines) != len(items) + 1:
                 worker.kill(Cause.CRASHED)
-                raise LostError("crashed its reader")
+                raise LostError("crashed its worker process")
             if is_grown(lines[0]):
                 worker.kill(Cause.GROWN)
         except LostError:
@@ -233,17 +233,17 @@ class WorkerPool:
 
 
 def is_grown(notes: bytes) -> bool:
-    """Return whether the first line of an answer says that its worker is to be replaced."""
+    """Return whether the notes of an answer say that its worker must be replaced."""
     return notes.startswith(b'{"grown": true')
 
 
 def blamed(name: str, reason: str) -> ImageError:
-    """Return the error of the image that a worker was reading when it went."""
-    return ImageError(reason, where=name, remedy="open it elsewhere and save it again")
+    """Return the error for the image that a worker was reading when it was lost."""
+    return ImageError(reason, where=name, remedy="save the image again with another program")
 
 
 def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Cut items into those that are read together: runs of small ones; each larger one alone."""
+    """Yield the batches of items: runs of small images together, each larger image alone."""
     group: list[Item] = []
     for item in items:
         if len(item.content) > SMALL_BYTES:
@@ -261,5 +261,5 @@ def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
-    """Return the row of an input that never reached a worker."""
+    """Return the row of an image that was not sent to a worker."""
     return as_line(failed_row(name, offset, reason, model))

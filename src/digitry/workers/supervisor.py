@@ -1,13 +1,13 @@
-"""Worker processes, the state that each is in, and a new one in place of each that goes.
+"""Worker processes, their states, and the replacement of lost ones.
 
     STARTING -> READY <-> BUSY
          \\________|_______/
                   v
                 DYING -> GONE -> (after a pause) STARTING
 
-One thread supervises all workers of a pool. It hears when a worker has loaded its reader, kills what is
-late, notices what has ended, and starts the next one, whatever the reason was and whoever used it.
-Requests are given to workers that are READY, and to no others.
+One thread supervises all workers of a pool. It learns when a worker has loaded its reader, kills workers
+that take too long, notices processes that have ended, and starts new ones in their place. Only READY
+workers get requests.
 """
 
 import json
@@ -35,39 +35,39 @@ from digitry.workers.worker import OUT_OF_MEMORY
 log = logging.getLogger("digitry.workers")
 
 START_S = 60.0
-"""Time to load a reader, on a machine that has much else to do."""
+"""Time limit for loading a reader; generous, for busy machines."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
-"""Before the second start in a row that fails, and at most; it doubles from one to the other."""
+"""Pause after a failed start. It doubles with each failure in a row, up to the longest pause."""
 
 GIVE_UP = 10
-"""Failed starts in a row after which a pool with no worker at all says so instead of waiting."""
+"""Failed starts in a row after which a pool without any worker raises an error."""
 
 MAX_ANSWER = 64 << 20
 _TICK_S = 0.05
 _GRACE_S = 1.0
-"""For a process whose line has ended: its exit status says why, and a kill would hide it."""
+"""Time for a process to exit after its socket has closed: a kill would hide its exit status."""
 
 _START = "import sys; from digitry.workers.worker import serve; serve(int(sys.argv[1]))"
 
 
 class State(Enum):
-    """Where a worker is in its life."""
+    """The state of a worker."""
 
     STARTING = "starting"
-    """Its process loads the reader."""
+    """The process is loading the reader."""
     READY = "ready"
-    """It waits for a request."""
+    """The worker is waiting for a request."""
     BUSY = "busy"
-    """It reads."""
+    """The worker is reading."""
     DYING = "dying"
-    """It was killed, or its line has ended; the process has not."""
+    """The worker was killed, or its socket has closed; the process has not ended yet."""
     GONE = "gone"
-    """Its process has ended; another will take its place."""
+    """The process has ended; another will replace it."""
 
 
 class Cause(Enum):
-    """Why a worker went."""
+    """Why a worker was lost."""
 
     CRASHED = "crashed"
     LATE = "late"
@@ -79,11 +79,11 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How a worker went.
+    """How a worker was lost.
 
     Attributes:
-        cause: why, in one of few words.
-        text: why, as the image that it was reading is told.
+        cause: the kind of the loss.
+        text: the reason, worded for the image that the worker was reading.
     """
 
     cause: Cause
@@ -91,17 +91,17 @@ class Loss:
 
 
 class LostError(Exception):
-    """A worker went while it read; the text says why."""
+    """A worker was lost while it was reading; the text says why."""
 
 
 class Worker:
-    """One process, our end of the line to it, and its state.
+    """One worker process, the socket to it, and its state.
 
     Args:
-        config: what it reads with, and its limits; see `digitry.workers.worker.serve`.
+        config: the model, the options and the limits of the worker; see `WorkerPool`.
 
     Raises:
-        OSError: the system starts no process.
+        OSError: the system cannot start a process.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -109,30 +109,30 @@ class Worker:
         self._lock = threading.Lock()
         self.state = self.lost_while = State.STARTING
         self.lent = False
-        """Whether somebody has it who will give it back; the supervisor guards this."""
+        """Whether a caller has taken it; the supervisor's lock guards this."""
         self.error: DigitryError | None = None
-        """What it said instead of becoming ready."""
+        """The error that the worker sent instead of becoming ready."""
         self._cause: Cause | None = None
         self._deadline = time.monotonic() + START_S
-        self.line, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
         try:
             with theirs:
                 self.process = _process(theirs)
         except OSError:
-            self.line.close()
+            self.socket.close()
             raise
         with suppress(OSError):
-            self.line.sendall(messages.framed(json.dumps(config).encode()))
+            self.socket.sendall(messages.framed(json.dumps(config).encode()))
 
-    # --- from one state to the next ------------------------------------------------------------------
+    # --- transitions ---------------------------------------------------------------------------------
 
     def greet(self) -> bool:
-        """Take the first message of a STARTING worker, and return whether it is READY."""
+        """Receive the first message of a STARTING worker, and return whether it is READY."""
         try:
-            # The message is short and comes whole; a process that stops within it must not stop us.
-            self.line.settimeout(_GRACE_S)
-            answer = json.loads(messages.receive(self.line, bytearray(), MAX_ANSWER))
-            self.line.settimeout(None)
+            # The message is short; the timeout protects us from a process that stops in the middle.
+            self.socket.settimeout(_GRACE_S)
+            answer = json.loads(messages.receive(self.socket, bytearray(), MAX_ANSWER))
+            self.socket.settimeout(None)
         except (EOFError, OSError, ValueError):
             self.hung_up()
             return False
@@ -147,7 +147,7 @@ class Worker:
             return starting
 
     def begin(self) -> None:
-        """Make a READY worker BUSY, or a BUSY one turn to its next request; its clock starts."""
+        """Make the worker BUSY and start the time limit of its next request."""
         with self._lock:
             if self.state in (State.READY, State.BUSY):
                 self.state = State.BUSY
@@ -155,22 +155,22 @@ class Worker:
 
     def done(self) -> None:
         """Make a BUSY worker READY."""
-        # Under one lock with `kill_if_late`: no worker is killed for a request that has ended.
+        # The lock is shared with `kill_if_late`: no worker is killed for a request that has ended.
         with self._lock:
             if self.state is State.BUSY:
                 self.state, self._deadline = State.READY, float("inf")
 
     def hung_up(self) -> None:
-        """Note that the line has ended: the worker is DYING by itself, or is helped soon."""
+        """Note that the socket has closed: the worker is DYING, and is killed if it does not exit."""
         self._die(None, _GRACE_S)
 
     def kill(self, cause: Cause) -> None:
-        """Kill it; it is DYING until its process has ended."""
+        """Kill the process; the worker is DYING until the process has ended."""
         self._die(cause, 0.0)
         self.process.kill()
 
     def kill_if_late(self) -> None:
-        """Kill it if what it does takes longer than it may."""
+        """Kill the worker if it has exceeded its time limit."""
         with self._lock:
             late = self._deadline < time.monotonic()
             if late:
@@ -179,7 +179,7 @@ class Worker:
                 self.process.kill()
 
     def ended(self) -> bool:
-        """Return whether the process has ended; the worker is then GONE."""
+        """Return whether the process has ended; if so, the worker is GONE."""
         if self.process.poll() is None:
             return False
         with self._lock:
@@ -196,18 +196,18 @@ class Worker:
         if self.state not in (State.DYING, State.GONE):
             self.lost_while, self.state, self._cause = self.state, State.DYING, cause
 
-    # --- what it is for ------------------------------------------------------------------------------
+    # --- requests and losses -------------------------------------------------------------------------
 
     def ask(self, request: bytes) -> bytes:
-        """Send one request and wait for its answer.
+        """Send one request and return its answer.
 
         Raises:
-            LostError: the worker went before it answered.
+            LostError: the worker was lost before it answered.
         """
         self.begin()
         try:
-            self.line.sendall(messages.framed(request))
-            answer = messages.receive(self.line, bytearray(), MAX_ANSWER)
+            self.socket.sendall(messages.framed(request))
+            answer = messages.receive(self.socket, bytearray(), MAX_ANSWER)
         except (EOFError, OSError) as error:
             self.hung_up()
             raise LostError(self.loss().text) from error
@@ -215,7 +215,7 @@ class Worker:
         return answer
 
     def loss(self) -> Loss:
-        """Return how it went; waits a moment for its process to end."""
+        """Return how the worker was lost; waits up to two seconds for the process to end."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(2 * _GRACE_S)
         status = self.process.poll()
@@ -226,26 +226,26 @@ class Worker:
                 return Loss(Cause.LATE, f"was not ready after {START_S:g} s")
             return Loss(Cause.LATE, f"takes longer than {self._config['wall_s']:g} s to read")
         if self._cause is Cause.GROWN:
-            return Loss(Cause.GROWN, "kept much more memory than it usually has")
+            return Loss(Cause.GROWN, "held too much memory after its last request")
         if self._cause is not None:
             return Loss(self._cause, "was stopped")
         if status in (-signal.SIGPROF, -signal.SIGXCPU):
-            text = f"takes more than {self._config['cpu_s']:g} s of computing to read"
+            text = f"takes more than {self._config['cpu_s']:g} s of processor time to read"
             return Loss(Cause.COMPUTED, text)
         if status == OUT_OF_MEMORY:
             return Loss(Cause.MEMORY, NO_MEMORY)
         name = f" ({signal.Signals(-status).name})" if status is not None and status < 0 else ""
-        return Loss(Cause.CRASHED, f"crashed its reader{name}")
+        return Loss(Cause.CRASHED, f"crashed its worker process{name}")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the workers of a pool are.
+    """The state of a pool.
 
     Attributes:
-        states: workers in each state.
-        losses: workers that went, by the state that they were in and the cause, since the start.
-        last: how the last one went, or None.
+        states: number of workers in each state.
+        losses: number of lost workers since the start, by their state and the cause.
+        last: a description of the last loss, or None.
     """
 
     states: Mapping[State, int]
@@ -253,7 +253,7 @@ class Health:
     last: str | None
 
     def fault(self) -> str | None:
-        """Return why no image would be read now; None if one would be."""
+        """Return why no image can be read now; None if images can be read."""
         if self.states[State.READY] + self.states[State.BUSY]:
             return None
         now = ", ".join(f"{count} {state.value}" for state, count in self.states.items() if count)
@@ -261,18 +261,18 @@ class Health:
 
 
 class Supervisor:
-    """Keeps a number of workers alive until it is closed; may be used from several threads.
+    """Keeps a number of workers running until it is closed; thread-safe.
 
     Args:
-        config: of each worker.
-        size: how many.
+        config: the configuration of each worker.
+        size: the number of workers.
     """
 
     def __init__(self, config: Mapping[str, Any], size: int) -> None:
         self._config = config
         self._places = [_Place() for _ in range(size)]
         self._changed = threading.Condition()
-        """Guards who is lent, and the places; told whenever a worker may be free."""
+        """Guards the places and `Worker.lent`; notified whenever a worker may be free."""
         self._closed = False
         self._losses: Counter[tuple[State, Cause]] = Counter()
         self._last: str | None = None
@@ -283,17 +283,17 @@ class Supervisor:
         self._thread.start()
 
     def take(self, wait_s: float | None = None) -> Worker | None:
-        """Take a READY worker, to be given back.
+        """Take a READY worker, to be given back with `give_back`.
 
         Args:
-            wait_s: seconds to wait for one; None = until there is one.
+            wait_s: seconds to wait for one; None = without limit.
 
         Returns:
-            It, or None where none became free in time.
+            The worker, or None if none became free in time.
 
         Raises:
-            ModelError: none runs, and none can be started with this model.
-            UnavailableError: none runs, and starting one has failed again and again; or it is closed.
+            ModelError: no worker runs, and none can be started with this model.
+            UnavailableError: no worker runs and too many starts have failed, or the pool is closed.
         """
         until = None if wait_s is None else time.monotonic() + wait_s
         with self._changed:
@@ -302,27 +302,27 @@ class Supervisor:
                 if (worker := self._free()) is not None:
                     worker.lent = True
                     return worker
-                self._check_hope()
+                self._check_startable()
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return None
                 self._changed.wait(left)
 
     def give_back(self, worker: Worker) -> None:
-        """Give back a worker that was taken."""
+        """Take back a worker of `take`."""
         with self._changed:
             worker.lent = False
             if worker.state not in (State.READY, State.BUSY):
-                worker.line.close()
+                worker.socket.close()
             self._changed.notify()
 
     def check_open(self) -> None:
-        """Raise UnavailableError if it was closed."""
+        """Raise UnavailableError if the pool is closed."""
         if self._closed:
-            raise UnavailableError("the readers were stopped", remedy="start them again")
+            raise UnavailableError("the worker pool is closed", remedy="create a new one")
 
     def health(self) -> Health:
-        """Return how the workers are now."""
+        """Return the state of the workers now."""
         with self._changed:
             states = dict.fromkeys(State, 0)
             for place in self._places:
@@ -330,12 +330,12 @@ class Supervisor:
             return Health(states, dict(self._losses), self._last)
 
     def workers(self) -> list[Worker]:
-        """Return the workers that there are now."""
+        """Return the current workers."""
         with self._changed:
             return [place.worker for place in self._places if place.worker is not None]
 
     def close(self) -> None:
-        """End all workers; requests under way fail."""
+        """Stop all workers; pending requests fail."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -346,13 +346,13 @@ class Supervisor:
             worker = place.worker
             if worker is None or worker.lent or worker.state is not State.READY:
                 continue
-            # It may have gone within this tick.
+            # It may have ended since the supervisor's last look.
             if worker.process.poll() is None:
                 return worker
         return None
 
-    def _check_hope(self) -> None:
-        """Raise an error if there is no worker and none is to be expected."""
+    def _check_startable(self) -> None:
+        """Raise an error if no worker runs and none can be started."""
         if any(
             place.worker is not None and place.worker.state in (State.READY, State.BUSY)
             for place in self._places
@@ -362,7 +362,7 @@ class Supervisor:
             raise self._error
         if all(place.failures >= GIVE_UP for place in self._places):
             raise UnavailableError(
-                "a worker process could not be started", remedy="look whether memory is short"
+                "a worker process could not be started", remedy="check that there is free memory"
             )
 
     # --- the thread ----------------------------------------------------------------------------------
@@ -372,13 +372,13 @@ class Supervisor:
             for place in self._places:
                 self._look_after(place)
             starting = {
-                place.worker.line: place
+                place.worker.socket: place
                 for place in self._places
                 if place.worker is not None and place.worker.state is State.STARTING
             }
             heard = wait(list(starting), _TICK_S)
-            for line, place in starting.items():
-                if line in heard:
+            for connection, place in starting.items():
+                if connection in heard:
                     self._greet(place)
         for worker in self.workers():
             worker.kill(Cause.STOPPED)
@@ -386,7 +386,7 @@ class Supervisor:
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(5.0)
             if not worker.lent:
-                worker.line.close()
+                worker.socket.close()
 
     def _look_after(self, place: "_Place") -> None:
         worker = place.worker
@@ -408,7 +408,7 @@ class Supervisor:
         try:
             worker = Worker(self._config)
         except OSError as error:
-            text = f"the system starts no process ({error.strerror})"
+            text = f"the system cannot start a process ({error.strerror})"
             self._lose(place, State.STARTING, Loss(Cause.CRASHED, text))
             return
         with self._changed:
@@ -420,16 +420,16 @@ class Supervisor:
             place.worker = None
             self._error = worker.error or self._error
             if not worker.lent:
-                worker.line.close()
+                worker.socket.close()
         self._lose(place, worker.lost_while, loss)
 
     def _lose(self, place: "_Place", state: State, loss: Loss) -> None:
-        """Note that the worker of a place is gone, and when the next one starts."""
+        """Record the loss of a worker, and when the next one starts in its place."""
         pause = 0.0
         if state is State.STARTING:
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**place.failures)
         last = f"a worker was lost while {state.value}: {loss.text}"
-        # One that has only grown has done its work; all others are something to know of.
+        # Replacing a worker that has grown is routine; all other losses deserve a warning.
         level = logging.INFO if loss.cause is Cause.GROWN else logging.WARNING
         log.log(level, "%s; another one starts in %g s", last, pause)
         with self._changed:
@@ -442,12 +442,12 @@ class Supervisor:
 
 @dataclass(slots=True)
 class _Place:
-    """Where one worker is, or will be.
+    """The place of one worker in the pool.
 
     Attributes:
-        worker: the one that is there.
-        failures: starts in a row that have failed.
-        due: when the next one may start, on the monotonic clock.
+        worker: the current worker, or None.
+        failures: failed starts in a row.
+        due: when the next worker may start, on the monotonic clock.
     """
 
     worker: Worker | None = None
@@ -455,14 +455,14 @@ class _Place:
     due: float = 0.0
 
 
-def _process(line: socket.socket) -> "subprocess.Popen[bytes]":
+def _process(connection: socket.socket) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", _START, str(line.fileno())],
-        pass_fds=[line.fileno()],
+        [sys.executable, "-P", "-c", _START, str(connection.fileno())],
+        pass_fds=[connection.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # Ctrl-C is for the parent, which then hangs up; a worker ends when the line does.
+        # Ctrl-C must reach only the parent. It closes the socket, and then the worker exits.
         start_new_session=True,
         env={
             **os.environ,

@@ -1,7 +1,7 @@
-"""A worker: one reader in a process of its own, which answers what comes over a line until it hangs up.
+"""A worker process: one reader that answers requests over a socket until the socket is closed.
 
-It gets bytes and answers with JSON, one line for each image. What keeps it alive, and within its limits,
-is `digitry.workers.supervisor`.
+It gets bytes and answers with JSON, one line for each image. `digitry.workers.supervisor` starts and
+replaces workers.
 """
 
 import json
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 1 << 32
 OUT_OF_MEMORY = 3
-"""Exit status of a worker whose memory has ended."""
+"""Exit status of a worker that ran out of memory."""
 
 KEPT_PART = 4
-"""A worker that has kept more than this part of a request's memory after its answer is replaced.
+"""A worker that still holds more than `memory_bytes / KEPT_PART` after its answer is replaced.
 
-Until then each request may take all of `memory_bytes`: what may be kept comes on top. Ordinary images
-leave up to 160 MB of address space behind, free but scattered.
+This part is added to the memory limit, so every request may use all of `memory_bytes`. Ordinary images
+leave up to 160 MB of address space behind, free but fragmented.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image on its way to a worker.
+    """One image to be read by a worker.
 
     Attributes:
-        name: what its reading calls the source.
+        name: the name of the image in its reading.
         content: the bytes of an image file.
-        offset: where it lies in its archive, in bytes, or its row in a table; None for a file.
+        offset: its offset in an archive, in bytes, or its row in a table; None for a file.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Item:
     offset: int | None = None
 
 
-def serve(line: int) -> None:
-    """Be a worker on the file descriptor `line` until the other end hangs up."""
-    connection = socket.socket(fileno=line)
+def serve(descriptor: int) -> None:
+    """Run a worker on the socket with file descriptor `descriptor` until the other end closes it."""
+    connection = socket.socket(fileno=descriptor)
     received = bytearray()
 
     def say(answer: bytes) -> None:
@@ -71,12 +71,12 @@ def serve(line: int) -> None:
         say(as_line({}))
         while True:
             request = messages.receive(connection, received, MAX_REQUEST)
-            # Processor time of the whole process; at its end the system ends us, whatever we do.
+            # Processor time of the whole process; when it is used up, the system kills the process.
             signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
             notes, rows = _answer(reader, request)
             signal.setitimer(signal.ITIMER_PROF, 0)
             del request
-            # What the next request may take must not depend on what this one was.
+            # The memory of the next request must not depend on this one.
             if Size.now().beyond(usual) > kept_bytes:
                 notes = {"grown": True, **notes}
             say(b"\n".join([as_line(notes), *rows]))
@@ -84,12 +84,12 @@ def serve(line: int) -> None:
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
     except (EOFError, OSError):
-        # The parent is gone: nothing is left to do.
+        # The socket is closed: exit quietly.
         return
 
 
 def _loaded(config: Mapping[str, Any]) -> "Reader":
-    """Load the model, and all code that a request may need: afterwards no file is opened."""
+    """Return a reader with all code loaded that a request may need; later it opens no file."""
     import io
 
     import cv2
@@ -102,7 +102,7 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     cv2.setNumThreads(1)
     found = load_model(config["model"])
     if found.fingerprint != config["sha256"]:
-        raise ModelError("was changed while it was in use", remedy="start again")
+        raise ModelError("was changed while it was in use", remedy="restart with the new file")
     reader = Reader(
         found,
         config["layout"],
@@ -142,18 +142,18 @@ def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[byte
 
 
 def _results(reader: "Reader", contents: list[bytes]) -> list[Reading | DigitryError]:
-    """Read images together; what cannot be read together is read one by one."""
+    """Return the results of images, read together; if that fails, read one by one."""
     if len(contents) > 1:
         try:
             results = list(reader.read_many(contents))
             if not any(isinstance(one, DigitryError) and one.what == NO_MEMORY for one in results):
                 return [*results]
-        except Exception:  # noqa: BLE001 (one of them did it; each by itself tells which)
+        except Exception:  # noqa: BLE001 (reading one by one shows which image it was)
             pass
         return [result for content in contents for result in _results(reader, [content])]
     try:
         return [reader.read(contents[0])]
-    except Exception as error:  # noqa: BLE001 (it is the answer to this image)
+    except Exception as error:  # noqa: BLE001 (the error is the answer)
         return [fault(error)]
 
 
@@ -177,12 +177,12 @@ def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[s
 
 
 def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
-    """Return the request for some images, as it goes over the line.
+    """Return the request for some images.
 
     Args:
         items: the images.
-        options: of `digitry.workers.answer.examine` for one image, which is then answered with all that
-            it asks for; None for rows.
+        options: options of `digitry.workers.answer.examine`, for exactly one image; None = answer with
+            rows.
     """
     names = [[item.name, item.offset] for item in items]
     return messages.pack([names, options], [item.content for item in items])

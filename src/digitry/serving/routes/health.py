@@ -1,4 +1,4 @@
-"""Routes for whoever watches the service: health, readiness, metrics."""
+"""Routes for monitoring: liveness, readiness, metrics."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from digitry.serving.service import Service, refusals, service_of
 
 
 def add_health(app: FastAPI) -> None:
-    """Add the routes for whoever watches."""
+    """Add the routes for monitoring."""
 
     @app.get("/healthz", summary="Liveness check", response_model=schema.StatusOut)
     async def healthz() -> Any:
@@ -20,7 +20,7 @@ def add_health(app: FastAPI) -> None:
 
     @app.get(
         "/readyz",
-        summary="Readiness check: whether images are read and corrections kept now",
+        summary="Readiness check: a worker is ready and corrections can be stored",
         response_model=schema.StatusOut,
         responses=refusals("not-ready"),
     )
@@ -32,7 +32,7 @@ def add_health(app: FastAPI) -> None:
             raise Problem("not-ready", detail, headers={"Retry-After": "1"})
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def counters(request: Request) -> Response:
         service = service_of(request)
         text = service.metrics.text(service.readers.health())
@@ -40,7 +40,7 @@ def add_health(app: FastAPI) -> None:
 
 
 def _store_fault(service: Service) -> str | None:
-    """Return why no correction would be kept now; None if one would be. No path is told."""
+    """Return why corrections cannot be stored now, without any path; None if they can."""
     try:
         service.store.check_writable()
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""The picture of a sweep: its trials in order, and how much each field matters. A leaf."""
+"""The plot of a sweep: accuracy by trial, and the importance of each field."""
 
 import itertools
 from pathlib import Path
@@ -23,7 +23,11 @@ from digitry.training.sweep import importances
 
 
 def write_sweep(study: optuna.Study, folder: Path) -> Path:
-    """Draw a study with at least one complete trial into its folder, as sweep.png.
+    """Write the plot of a study as sweep.png, and return its path.
+
+    Args:
+        study: a study with at least one complete trial.
+        folder: the folder of the sweep.
 
     Raises:
         DigitryError: the folder cannot be written.
