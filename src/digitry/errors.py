@@ -1,6 +1,7 @@
-"""What can go wrong, one class for each remedy, each with the line that a user sees and an exit code.
+"""The errors of digitry, each with a one-line text and an exit code.
 
-Every error that leaves digitry is a `DigitryError`. Its text is one line: where, what, what to do.
+Every error that digitry raises to its caller is a `DigitryError`. Its text is one line: where, what,
+what to do.
 """
 
 
@@ -9,8 +10,8 @@ class DigitryError(Exception):
 
     Args:
         what: what is wrong, without a full stop.
-        where: the file, row or option that it concerns, if any.
-        remedy: what to do about it, if anything can be done.
+        where: the file, row or option, if any.
+        remedy: what the user can do, if anything.
     """
 
     exit_code = 3
@@ -20,40 +21,40 @@ class DigitryError(Exception):
         self.where = None if where is None else str(where)
         self.remedy = remedy
         line = what if where is None else f"{where}: {what}"
-        # A file name may hold a line break; the promise is one line.
+        # A file name may contain a line break, but the text must be one line.
         super().__init__(" ".join((line if remedy is None else f"{line}; {remedy}").split()))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process borders in bulk work; rebuilding from the text alone would lose parts.
+        # Worker processes pickle errors; the default would keep only the text.
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
 
 class UsageError(DigitryError):
-    """An option or argument that makes no sense."""
+    """An option or argument is not valid."""
 
     exit_code = 2
 
 
 class ImageError(DigitryError):
-    """An image that cannot be read: not an image, cut, too large, of a refused format."""
+    """An image cannot be read: not an image, truncated, too large, or of an unsupported format."""
 
 
 class ModelError(DigitryError):
-    """A model file that is not ours, is damaged, or asks for something that this version lacks."""
+    """A model file is not a digitry model, is damaged, or needs another version of digitry."""
 
 
 class DataError(DigitryError):
-    """A data set with a wrong file, row, label or size."""
+    """A data set has a wrong file, row, label or size."""
 
 
 class UnavailableError(DigitryError):
-    """Something needed is not here: an extra, the network, a device."""
+    """Something needed is not available: an extra, the network, a device."""
 
     exit_code = 4
 
 
 class DigitryWarning(UserWarning):
-    """Something that a user should know of, though the work goes on; its text is one line."""
+    """Something that a user should know, although the work continues; its text is one line."""
 
 
 def _rebuild(kind: type[DigitryError], what: str, where: str | None, remedy: str | None) -> object:

@@ -1,8 +1,8 @@
-"""The one way in which digitry saves: whole, or not at all; reads: within a limit; and locks.
+"""Atomic writes, reads with a size limit, and locks.
 
-A file is written beside its target, flushed to the disk, and moved over the target in one step
-(POSIX `rename`); then the folder itself is flushed, so that the new name survives a power cut. Whoever
-kills the process, the target holds either the old content or the new.
+A file is written beside its target, flushed to disk, and renamed over the target in one step (POSIX
+`rename`); then the folder is flushed too, so that the rename survives a power cut. If the process is
+killed at any moment, the target has either the old content or the new.
 """
 
 import errno
@@ -16,27 +16,27 @@ from pathlib import Path
 from digitry.errors import DigitryError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems without locks answer, some network file systems among them."""
+"""Error numbers of file systems without locks, such as some network file systems."""
 
 
 class InUseError(DigitryError):
-    """Another process or thread works in a folder, and did not end in time."""
+    """Another process or thread held the lock of a folder for too long."""
 
 
 @contextmanager
 def alone(lock: Path, *, seconds: float) -> Iterator[None]:
-    """Let one process and one thread at a time into the block; others wait.
+    """Let one process and one thread at a time run the block; others wait.
 
-    The lock ends with its process, however that ends. Where the file system has no locks there is
-    none, and what is written is whole all the same.
+    The lock is released when its process ends, even if it is killed. On a file system without locks
+    nothing is locked; writes are atomic there too.
 
     Args:
-        lock: a file in the folder that the block writes to; made if it is not there, and never removed.
-        seconds: to wait for whoever is in the block; 0 = do not wait.
+        lock: a file in the folder that the block writes to; created if needed, never removed.
+        seconds: how long to wait for the lock; 0 = do not wait.
 
     Raises:
-        InUseError: somebody still is.
-        OSError: the file cannot be made.
+        InUseError: the lock was not released in time.
+        OSError: the lock file cannot be created.
     """
     from filelock import FileLock, Timeout
 
@@ -45,7 +45,9 @@ def alone(lock: Path, *, seconds: float) -> Iterator[None]:
         held.acquire(timeout=seconds)
     except Timeout as error:
         raise InUseError(
-            "is in use by another digitry", where=lock.parent, remedy="try again when it has ended"
+            "is in use by another digitry process",
+            where=lock.parent,
+            remedy="try again when it has ended",
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
@@ -58,10 +60,10 @@ def alone(lock: Path, *, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Return a temporary path to write to; move it over `path` when the block ends well.
+    """Yield a temporary path to write to; rename it to `path` when the block ends without error.
 
     The temporary name keeps the suffix, for writers that choose their format by it. If the block
-    raises, `path` stays as it was and the temporary file is gone.
+    raises, `path` does not change and the temporary file is deleted.
 
     Raises:
         DigitryError: the folder cannot be written, or the disk is full.
@@ -71,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
-        # O_EXCL: never follow a link that somebody laid in our way. The umask sets the rights.
+        # O_EXCL: never follow a link that somebody else created. The umask sets the permissions.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         _flush(temporary)
@@ -81,7 +83,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise DigitryError(
             f"cannot be written ({error.strerror or error})",
             where=path,
-            remedy="free space or choose another folder; what was there before is untouched",
+            remedy="free disk space or choose another folder; an existing file is unchanged",
         ) from error
     finally:
         if temporary is not None:
@@ -90,18 +92,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a file that may be a pipe, may grow, or may never end.
+    """Read at most `limit` + 1 bytes of a file, which may be a pipe, grow, or never end.
 
     Args:
-        path: what to read.
-        limit: bytes; of a longer file one byte more than the limit is given, so that one can tell.
+        path: the file.
+        limit: in bytes; a result of `limit` + 1 bytes means that the file is longer.
 
     Raises:
-        OSError: as from opening and reading.
+        OSError: it cannot be opened or read.
     """
     parts, wanted = [], limit + 1
     with Path(path).open("rb") as stream:
-        # Piece by piece: asking for the limit at once would set aside that much memory.
+        # In pieces: one read of the whole limit would allocate that much memory.
         while wanted and (part := stream.read(min(wanted, 1 << 20))):
             parts.append(part)
             wanted -= len(part)
@@ -109,27 +111,27 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Save `content` as `path`, whole or not at all."""
+    """Write `content` to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Save `content` as UTF-8 in `path`, whole or not at all."""
+    """Write `content` to `path` as UTF-8 in one step."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: object) -> None:
-    """Save `content` as indented JSON in `path`, whole or not at all."""
+    """Write `content` to `path` as indented JSON in one step."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _flush(path: Path) -> None:
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":
-        # Windows opens no folder as a file.
+        # Windows cannot open a folder as a file.
         return
-    # Windows flushes only what is open for writing.
+    # Windows flushes only files that are open for writing.
     handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)

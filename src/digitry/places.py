@@ -1,4 +1,4 @@
-"""Where this user's models, corrections and cached data lie, as each platform has it."""
+"""The folders of the user's models, corrections and cached data, by platform."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def corrections_file() -> Path | None:
-    """Return the file of corrections in the user's data folder; None where this user has no home."""
+    """Return the file of corrections in the user's data folder; None if the user has no home."""
     folder = _folder("data")
     return None if folder is None else folder / "corrections.db"
 
@@ -15,7 +15,7 @@ def user_models() -> Path | None:
     """Return the user's folder of models: `$DIGITRY_MODELS`, or one in the user's data folder.
 
     Returns:
-        The folder, which need not exist; None where this user has no home.
+        The folder, which may not exist; None if the user has no home.
     """
     if os.environ.get("DIGITRY_MODELS"):
         return Path(os.environ["DIGITRY_MODELS"])
@@ -24,24 +24,24 @@ def user_models() -> Path | None:
 
 
 def cache_dir() -> Path | None:
-    """Return the folder of digitry's cache, which need not exist; None where this user has no home."""
+    """Return digitry's cache folder, which may not exist; None if the user has no home."""
     return _folder("cache")
 
 
 def _folder(kind: Literal["data", "cache"]) -> Path | None:
-    """Return digitry's folder in one of the user's places.
+    """Return digitry's folder for data or cache.
 
     Linux: `~/.local/share/digitry` (`$XDG_DATA_HOME/digitry`) and `~/.cache/digitry`; macOS: in
     `~/Library`; Windows: in `%LOCALAPPDATA%`.
     """
-    # Here, so that the command line's help does without.
+    # Imported here to keep the command line's help fast.
     from platformdirs import user_cache_path, user_data_path
 
     place = user_data_path if kind == "data" else user_cache_path
     try:
         folder = place("digitry", appauthor=False)
     except RuntimeError:
-        # A container's user without a name has no home.
+        # In a container, a user id without a name has no home.
         return None
-    # Older versions of platformdirs leave the `~` in the path then.
+    # For such a user, older versions of platformdirs return a path that starts with `~`.
     return folder if folder.is_absolute() else None

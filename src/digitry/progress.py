@@ -1,4 +1,4 @@
-"""What a user sees while work goes on: one moving line on a terminal, else a plain line now and then."""
+"""Progress: a live bar on a terminal, else a plain line every few seconds."""
 
 import sys
 import time
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIVE_INTERVAL = 0.2
-"""Seconds between two looks at the work, on a terminal."""
+"""Seconds between updates on a terminal."""
 PLAIN_INTERVAL = 5.0
-"""Seconds without a word after which a plain line says how far the work is, where there is none."""
+"""Seconds between plain lines without a terminal."""
 SPEED_SECONDS = 600.0
-"""The time left goes by the speed of so many last seconds: some steps take minutes."""
+"""Seconds over which speed is averaged for the time left: some steps take minutes."""
 
 
 class Display:
-    """Shows how far work is; a context manager.
+    """A context manager that shows the progress of work.
 
     Args:
-        console: where to; None = nowhere.
-        total: units of work in all; None = not known yet.
+        console: where to show it; None = nowhere.
+        total: total units of work; None = not known yet.
         text: what a terminal shows before the first `at`.
-        unit: what is counted; where it is named, the speed is shown, too.
-        every: seconds between two plain lines; None = `PLAIN_INTERVAL`.
-        stays: whether the bar is left on the terminal when the work has ended.
+        unit: what is counted; if given, the speed is shown, too.
+        every: seconds between plain lines; None = `PLAIN_INTERVAL`.
+        stays: whether the bar stays on the terminal at the end.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Display:
             expand=True,
             transient=not self._stays,
             speed_estimate_period=SPEED_SECONDS,
-            # What the program prints into a file must not land on the terminal, above the bar.
+            # If stdout is a file, its text must not be redirected to the terminal.
             redirect_stdout=sys.stdout.isatty(),
             disable=not self._live,
         )
@@ -79,22 +79,22 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Elsewhere than on a terminal a stop leaves an empty line.
+        # Without a terminal, `stop` would print an empty line.
         if self._progress is not None and self._live:
             self._progress.stop()
 
     def due(self) -> bool:
-        """Return whether it is time to look at the work again: a look may cost."""
+        """Return whether it is time for the next update, so that callers can skip costly ones."""
         interval = LIVE_INTERVAL if self._live else self._every
         return self.console is not None and time.monotonic() - self._shown >= interval
 
     def at(self, done: float, text: str, *, total: float | None = None) -> None:
-        """Show how far the work is: at once on a terminal, else if it is time for a plain line.
+        """Show the progress: at once on a terminal, else if the next plain line is due.
 
         Args:
-            done: units of work; may begin at any number, as a resumed run's do.
-            text: what is at hand.
-            total: units in all, if that has become known.
+            done: units of work done; may start above 0, as in a resumed run.
+            text: what is being done.
+            total: total units, if now known.
         """
         if self._progress is None:
             return
@@ -111,20 +111,20 @@ class Display:
             self.line(f"{text}, {left} left" if left else text)
 
     def line(self, text: str) -> None:
-        """Print a line that stays; on a terminal above the bar."""
+        """Print a permanent line; on a terminal above the bar."""
         if self.console is not None:
             self._shown = time.monotonic()
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], total: int, what: str, console: "Console | None") -> Iterator[T]:
-    """Pass items on, and show how many have been.
+    """Yield the items, and show how many are done.
 
     Args:
-        items: each may take long to come.
-        total: how many there are.
-        what: is done with them: `reading`.
-        console: where to; None = nowhere.
+        items: an iterable that may be slow.
+        total: number of items.
+        what: what is done with them, e.g. `reading`.
+        console: where to show it; None = nowhere.
     """
     with Display(console, total) as display:
         for count, item in enumerate(items, 1):

@@ -1,4 +1,4 @@
-"""`digitry calibrate`: what it prints, where it keeps it, and who says that it is applied."""
+"""`digitry calibrate`: what it prints, where it saves the result, and that models then use it."""
 
 import json
 import os
@@ -53,14 +53,14 @@ def test_a_shipped_model_is_calibrated_in_the_users_folder_and_says_so(
         "accuracy",
         "coverage at --max-error 0.01 ",
         "coverage at --max-error 0.001 ",
-        "never reached",
-        f"kept in {tmp_path / 'reader.calibration.json'}",
+        "not reached",
+        f"saved as {tmp_path / 'reader.calibration.json'}",
     ):
         assert word in done.stdout
-    # Sixty digits vouch for little, and that is said.
-    vouched = float(done.stdout.split("60 digits vouch for --max-error ")[1].split()[0])
-    assert 0.04 < vouched < 0.3
-    assert "0.01 takes about 300 digits" in done.stdout
+    # Sixty digits support only a large share of errors, and the output says so.
+    supported = float(done.stdout.split("60 digits support --max-error ")[1].split()[0])
+    assert 0.04 < supported < 0.3
+    assert "0.01 needs about 300 digits" in done.stdout
 
     assert "calibrated to my forms (60 digits" in digitry("models", models=tmp_path).stdout
     card = digitry("models", "--card", "reader", models=tmp_path).stdout
@@ -70,14 +70,14 @@ def test_a_shipped_model_is_calibrated_in_the_users_folder_and_says_so(
         in card
     )
 
-    # What sixty digits cannot vouch for is refused, not promised.
+    # A smaller share than sixty digits support is refused.
     image = next(digits.rglob("*.png"))
     strict = digitry("read", image, "--max-error", "0.001", models=tmp_path)
     assert (strict.returncode, strict.stdout) == (2, "")
     assert "never reached an error of 0.001" in strict.stderr
 
-    gone = digitry("calibrate", "--remove", models=tmp_path)
-    assert gone.stdout.startswith("taken away: ")
+    removed = digitry("calibrate", "--remove", models=tmp_path)
+    assert removed.stdout.startswith("removed ")
     assert not (tmp_path / "reader.calibration.json").exists()
     assert "has no calibration" in digitry("calibrate", "--remove", models=tmp_path).stdout
 
@@ -99,9 +99,7 @@ def test_a_calibration_for_another_model_is_named_in_one_line_and_reading_goes_o
     assert "--remove" in line
 
 
-def test_a_damaged_calibration_is_an_error_and_can_be_taken_away(
-    digits: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_calibration_is_an_error_and_can_be_removed(digits: Path, tmp_path: Path) -> None:
     kept = tmp_path / "reader.calibration.json"
     kept.write_text('{"format": 1}')
     image = next((digits / "7").iterdir())
@@ -141,12 +139,12 @@ def test_a_damaged_image_is_named_and_the_others_count(digits: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ([], 2, "no folder of labelled images"),
+        ([], 2, "the folder of labelled images is missing"),
         (["somewhere", "--remove"], 2, "--remove takes no folder"),
-        (["nowhere"], 3, "nowhere: is no folder"),
+        (["nowhere"], 3, "nowhere: is not a folder"),
     ],
 )
-def test_what_makes_no_sense_is_told_in_one_line(
+def test_a_wrong_call_is_one_line(
     arguments: list[str], code: int, says: str, tmp_path: Path
 ) -> None:
     done = digitry("calibrate", *arguments, models=tmp_path)

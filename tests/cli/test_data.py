@@ -1,4 +1,4 @@
-"""The verbs on data: what they print, where, and the exit codes they leave with."""
+"""The verbs on data: what they print, where, and their exit codes."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def own(tmp_path: Path) -> Path:
     return folder
 
 
-def test_fetch_says_what_was_found_where_and_under_which_licence(
+def test_fetch_prints_the_counts_and_the_licence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = run("data", "fetch", "uci", capsys=capsys)
@@ -53,7 +53,7 @@ def test_fetch_says_what_was_found_where_and_under_which_licence(
     assert "CC BY 4.0" in out
 
 
-def test_fetch_offline_without_the_files_leaves_with_4_and_one_line(
+def test_fetch_offline_without_the_files_is_one_line_and_code_4(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = run("data", "fetch", "mnist", "--offline", capsys=capsys)
@@ -62,18 +62,18 @@ def test_fetch_offline_without_the_files_leaves_with_4_and_one_line(
     assert "--data-dir" in err
 
 
-def test_fetch_takes_names_alone_and_says_which(
+def test_fetch_takes_only_known_names_and_lists_them(
     capsys: pytest.CaptureFixture[str], own: Path
 ) -> None:
     for name in ("nope", own):
         code, out, err = run("data", "fetch", name, capsys=capsys)
         assert (code, out) == (2, "")
         assert err.count("\n") == 1
-        assert "name mnist, uci or pages" in err
+        assert "choose mnist, uci or pages" in err
         assert "give a folder" not in err
 
 
-def test_check_leaves_with_0_3_or_4(
+def test_check_exits_with_0_3_or_4(
     capsys: pytest.CaptureFixture[str], own: Path, tmp_path: Path
 ) -> None:
     code, out, _ = run("data", "check", "mnist", capsys=capsys)
@@ -82,7 +82,7 @@ def test_check_leaves_with_0_3_or_4(
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
     code, out, _ = run("data", "check", "mnist", "--data-dir", tmp_path, capsys=capsys)
     assert code == 3
-    assert "bad     train-labels-idx1-ubyte   holds 5 bytes" in out
+    assert "bad     train-labels-idx1-ubyte   has 5 bytes" in out
     code, out, _ = run("data", "check", own, "--format", "json", capsys=capsys)
     assert code == 0
     assert json.loads(out)[0]["state"] == "ok"
@@ -124,15 +124,15 @@ def test_explore_as_json_is_one_document_on_stdout(
     assert json.loads(out)["pictures"] == []
 
 
-def test_explore_says_when_near_duplicates_were_not_looked_for_among_all(
+def test_explore_says_when_near_duplicates_were_not_searched_among_all(
     capsys: pytest.CaptureFixture[str], own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
-    assert (code, "looked for among" in out) == (0, False)
+    assert (code, "searched among" in out) == (0, False)
     monkeypatch.setattr("digitry.training.data.explore.NEAR_CHECKED", 20)
     code, out, _ = run("explore", own, "--no-pictures", capsys=capsys)
     assert code == 0
-    assert "Near-duplicates were looked for among 20 of the images." in out
+    assert "Near-duplicates were searched among 20 of the images." in out
 
 
 def test_explore_of_bad_data_is_one_line_and_3(
@@ -144,7 +144,7 @@ def test_explore_of_bad_data_is_one_line_and_3(
     assert err.count("\n") == 1
 
 
-def test_doctor_tells_versions_devices_caches_extras_and_data(
+def test_doctor_reports_versions_devices_caches_extras_and_data(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, _ = run("doctor", "--format", "json", capsys=capsys)
@@ -164,7 +164,7 @@ def test_doctor_tells_versions_devices_caches_extras_and_data(
     assert "digitry data fetch mnist" in out
 
 
-def test_doctor_names_what_is_older_or_newer_than_digitry_needs_it(
+def test_doctor_names_packages_that_are_too_old_or_too_new(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"pillow": "12.9.1", "keras": "3.15", "torch": "2.14.0+cpu", "onnx": "1.100.0"}
@@ -184,7 +184,7 @@ def test_doctor_names_what_is_older_or_newer_than_digitry_needs_it(
     assert "pillow 12.9.1 >=13.0.0" in out
 
 
-def test_the_floors_of_known_faults_are_asked_for() -> None:
+def test_the_requirements_exclude_versions_with_known_faults() -> None:
     wanted = {package: versions for package, versions, _ in data._requirements()}
     floors = {
         "pillow": "13.0.0", "keras": "3.15.1", "onnx": "1.21.0", "onnxruntime": "1.28",
@@ -197,7 +197,7 @@ def test_the_floors_of_known_faults_are_asked_for() -> None:
 
 
 def test_doctor_works_without_the_extra_train(tmp_path: Path) -> None:
-    """As in a base install: none of these can be imported, and nothing says they are there."""
+    """As in a base install: these packages can neither be imported nor found by their metadata."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, importlib.metadata as metadata\n"
         "gone = ['torch', 'keras', 'matplotlib', 'sklearn', 'scipy', 'pooch', 'onnx', 'h5py']\n"
@@ -222,7 +222,7 @@ def test_doctor_works_without_the_extra_train(tmp_path: Path) -> None:
     assert "pip install 'digitry[train]'" in done.stderr
 
 
-def test_a_person_never_waits_for_keras_to_read_the_help() -> None:
+def test_help_imports_no_heavy_package() -> None:
     code = (
         "import sys, digitry.cli\n"
         "heavy = {'torch', 'keras', 'matplotlib', 'sklearn', 'pooch', 'cv2', 'onnxruntime'}\n"

@@ -19,7 +19,7 @@ pytest.importorskip("sklearn")
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty digits are enough to see that they are counted."""
+    """Measure on twenty digits only, to be fast."""
     monkeypatch.setattr(robustness, "MOST", 20)
 
 
@@ -29,9 +29,9 @@ def test_corrupt_prints_every_corruption_and_writes_its_pictures(say: Say, tmp_p
     assert answer.code == 0, answer.err
     for name in CORRUPTIONS:
         assert name.replace("_", " ") in answer.out
-        # Progress, a corruption a line, does not stand in the way of a pipe.
+        # Progress, one line per corruption, goes to stderr.
         assert re.search(rf"^{name}( +\d+\.\d%){{5}}$", answer.err, re.MULTILINE)
-    assert "20 of them spoiled in 15 ways and 5 severities" in answer.out
+    assert "20 of them under 15 corruptions at 5 severities" in answer.out
     assert "95% interval" in answer.out
     written = {path.name for path in (tmp_path / "found").iterdir()}
     assert written == {"robustness.json", "robustness.png", "corruptions.png"}
@@ -65,7 +65,7 @@ def test_without_corrupt_nothing_is_written(say: Say, tmp_path: Path) -> None:
     )
 
 
-def test_labels_that_a_model_cannot_say_are_refused_in_a_line(
+def test_labels_that_the_model_does_not_have_are_refused_in_one_line(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from digitry.training import datasets
@@ -77,12 +77,12 @@ def test_labels_that_a_model_cannot_say_are_refused_in_a_line(
     answer = say("evaluate", trained.out.strip(), "--data", "pages")
     assert answer.code == 3
     assert answer.err == (
-        "digitry: the test images: tell 11 labels apart, and the model 10; "
-        "take other data, or a model that was trained on such\n"
+        "digitry: the test images: have 11 labels, but the model has 10; "
+        "use other data, or a model that was trained on these labels\n"
     )
 
 
-def test_a_run_that_learnt_from_corrections_is_measured_on_what_it_was_taught_beside(
+def test_a_run_trained_on_corrections_is_measured_on_mnist(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from digitry.cli import train
@@ -100,7 +100,7 @@ def test_a_run_that_learnt_from_corrections_is_measured_on_what_it_was_taught_be
     assert asked == ["mnist"]
 
 
-def test_pictures_are_not_begun_without_what_draws_them(
+def test_a_missing_matplotlib_is_an_error_before_any_picture(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from digitry.cli import options
@@ -129,7 +129,7 @@ def test_disputed_labels_are_scored_beside_the_official_ones(
     assert found["disputed"] == 2
     low, high = found["interval_undisputed"]
     assert low <= found["accuracy_undisputed"] <= high
-    # Of any other set nothing of the kind is said.
+    # Other data sets have no disputed labels.
     monkeypatch.setattr(disputed, "MNIST_TEST", "another")
     assert "disputed" not in say("evaluate", "reader", "--data", "mnist").out
 
@@ -156,7 +156,7 @@ FACTS = {
 }
 
 
-def test_a_card_has_its_six_parts_filled_for_a_model_of_ones_own() -> None:
+def test_a_card_has_six_parts_for_a_users_own_model() -> None:
     card = card_text(FACTS)
     parts = {
         part.partition("\n")[0]: part.partition("\n")[2].strip() for part in card.split("\n## ")[1:]
@@ -168,8 +168,8 @@ def test_a_card_has_its_six_parts_filled_for_a_model_of_ones_own() -> None:
     assert "1.250, fitted on held-out data" in parts["Calibration"]
     assert "off by 2.00% on average, 5.00% before" in parts["Calibration"]
     assert "hidden: [128]" in parts["Recipe"]
-    # What somebody trains is theirs.
-    assert "Apache" not in parts["Licence"] and "its maker's" in parts["Licence"]
+    # digitry claims no rights in models that users train.
+    assert "Apache" not in parts["Licence"] and "its trainer decides" in parts["Licence"]
     assert "Apache-2.0" in card_text({**FACTS, "source": "reader"})
 
 

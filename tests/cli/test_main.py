@@ -1,4 +1,4 @@
-"""The command line as a whole: one clear line for every mistake, and the exit codes it promises."""
+"""The command line as a whole: one line for every error, and the documented exit codes."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, s
         (["raed\nb"], "no such command", "digitry"),
     ],
 )
-def test_a_wrong_call_is_one_line_that_says_where_to_read_on(
+def test_a_wrong_call_is_one_line_that_names_the_help(
     capsys: pytest.CaptureFixture[str], words: list[str], told: str, verb: str
 ) -> None:
     code, out, err = run(*words, capsys=capsys)
@@ -51,7 +51,7 @@ def test_a_wrong_call_is_one_line_that_says_where_to_read_on(
     assert err.endswith(f"; see {verb} --help\n")
 
 
-def test_help_and_version_go_to_stdout_and_leave_with_0(
+def test_help_and_version_go_to_stdout_with_code_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words in (["--help"], ["-h"], ["--version"], ["read", "--help"], ["data", "--help"]):
@@ -60,7 +60,7 @@ def test_help_and_version_go_to_stdout_and_leave_with_0(
         assert "digitry" in out
 
 
-def test_without_any_words_the_help_is_shown_and_the_code_is_2(
+def test_without_arguments_the_help_is_shown_and_the_code_is_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words in ([], ["data"]):
@@ -72,14 +72,14 @@ def test_without_any_words_the_help_is_shown_and_the_code_is_2(
 @pytest.mark.parametrize(
     ("raised", "code", "line"),
     [
-        (KeyboardInterrupt(), 130, "digitry: interrupted; what was finished is kept\n"),
+        (KeyboardInterrupt(), 130, "digitry: interrupted; finished work is kept\n"),
         (typer.Exit(130), 130, ""),
         (typer.Exit(1), 1, ""),
         (typer.Abort(), 1, "digitry: stopped\n"),
         (DataError("is odd", where="x"), 3, "digitry: x: is odd\n"),
     ],
 )
-def test_what_a_verb_ends_with_decides_the_exit_code(
+def test_how_a_verb_ends_decides_the_exit_code(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     raised: BaseException,
@@ -104,7 +104,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
-def test_a_reader_who_goes_away_is_1_without_a_word() -> None:
+def test_a_closed_pipe_is_code_1_and_prints_nothing() -> None:
     program = [sys.executable, "-m", "digitry", "recipes", "--format", "json"]
     running = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None

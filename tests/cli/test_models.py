@@ -1,4 +1,4 @@
-"""The verbs on the models at hand, as a user types them."""
+"""The verbs on installed models, as a user types them."""
 
 import json
 import subprocess
@@ -60,13 +60,13 @@ def test_without_a_verb_it_lists_and_shows_cards() -> None:
     assert "--card" in refused(2, "--card", "reader", "list")
 
 
-def test_the_list_says_which_one_reads_and_why() -> None:
+def test_the_list_shows_which_version_is_the_default_and_why() -> None:
     add()
     add(passed=False, reason="frozen MNIST is 0.10 points lower, at most 0.05 points may be")
     assert [(row["reference"], row["state"]) for row in rows()] == [
         ("reader@shipped", "default"), ("reader@1", "candidate"), ("reader@2", "candidate"),
     ]  # fmt: skip
-    assert say("promote", "reader@1").stdout == "reader now reads with reader@1\n"
+    assert say("promote", "reader@1").stdout == "reader@1 is now the default of reader\n"
     first, second, third = rows()
     assert (first["state"], second["state"]) == ("shipped", "default")
     assert second["reason"] == "promoted by hand"
@@ -75,7 +75,7 @@ def test_the_list_says_which_one_reads_and_why() -> None:
     assert second["gate_scores"] == {"frozen MNIST": 0.9951}
 
 
-def test_what_the_gate_kept_back_is_promoted_only_when_said_so() -> None:
+def test_a_version_that_failed_the_gate_is_promoted_only_on_request() -> None:
     add(passed=False, reason="recall of 7 there is 0.90 points lower")
     line = refused(2, "promote", "reader@1")
     assert "recall of 7" in line and "--despite-gate" in line
@@ -84,29 +84,30 @@ def test_what_the_gate_kept_back_is_promoted_only_when_said_so() -> None:
     assert load_model("reader").reference == "reader@1"
 
 
-def test_rolling_back_goes_step_by_step_to_the_shipped_model() -> None:
+def test_rollback_goes_step_by_step_to_the_shipped_model() -> None:
     for number in (1, 2):
         add()
         assert say("promote", f"reader@{number}").returncode == 0
-    assert say("rollback").stdout == "reader now reads with reader@1\n"
-    assert say("rollback", "reader").stdout == "reader now reads with reader@shipped\n"
-    assert "nothing to go back to" in refused(2, "rollback")
+    assert say("rollback").stdout == "reader@1 is now the default of reader\n"
+    assert say("rollback", "reader").stdout == "reader@shipped is now the default of reader\n"
+    assert "is already the default" in refused(2, "rollback")
     assert [row["state"] for row in rows()] == ["default", "rolled back", "rolled back"]
 
 
 def test_the_shipped_model_can_be_promoted_again() -> None:
     add()
     say("promote", "reader@1")
-    assert say("promote", "reader@shipped").stdout == "reader now reads with reader@shipped\n"
+    done = say("promote", "reader@shipped")
+    assert done.stdout == "reader@shipped is now the default of reader\n"
     assert load_model("reader").reference == "reader@shipped"
 
 
-def test_what_makes_no_sense_is_one_line(models: Path) -> None:
-    assert "names no version" in refused(2, "promote", "reader")
-    assert "names no version" in refused(2, "promote", "other@1")
+def test_a_wrong_call_is_one_line(models: Path) -> None:
+    assert "is not a version" in refused(2, "promote", "reader")
+    assert "is not a version" in refused(2, "promote", "other@1")
     assert "no such version" in refused(3, "promote", "reader@7")
-    assert "is no version" in refused(3, "promote", "reader@x")
-    assert "no model is called" in refused(2, "rollback", "other")
+    assert "is not a version" in refused(3, "promote", "reader@x")
+    assert "no shipped model is called" in refused(2, "rollback", "other")
     assert "xml" in refused(2, "list", "--format", "xml")
     assert not models.exists()
 

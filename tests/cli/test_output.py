@@ -1,4 +1,4 @@
-"""Standard output that is full, closed or left alone: one line at most, a code that tells, no traceback."""
+"""Standard output that is full or closed: at most one line on stderr, an exit code, no traceback."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def full(words: list[str], **options: bool) -> tuple[int, str]:
 
 LINE = (
     "digitry: standard output: cannot be written (No space left on device); "
-    "free space, or send it elsewhere\n"
+    "free disk space, or redirect the output elsewhere\n"
 )
 
 
@@ -67,8 +67,8 @@ def test_a_full_disk_is_one_line_for_every_format_of_read(format: str) -> None:
     assert full(["read", FIVE, "--format", format]) == (3, LINE)
 
 
-def test_a_full_disk_is_told_while_it_fills_and_at_the_end() -> None:
-    # Without a buffer the first word fails, in the midst of the verb; with one, the last flush.
+def test_a_full_disk_is_one_line_with_and_without_a_buffer() -> None:
+    # Without a buffer the first write fails, within the verb; with one, the last flush.
     assert full(["read", FIVE], buffered=False) == (3, LINE)
     assert full(["read", *[FIVE] * 3, "--format", "json"]) == (3, LINE)
     for words in (
@@ -82,12 +82,12 @@ def test_a_full_disk_is_told_while_it_fills_and_at_the_end() -> None:
             assert full(words, buffered=buffered) == (3, LINE), words
 
 
-def test_a_full_disk_is_one_line_for_verbs_that_work_long(tmp_path: Path, store: str) -> None:
+def test_a_full_disk_is_one_line_for_long_running_verbs(tmp_path: Path, store: str) -> None:
     out = tmp_path / "out"
     assert full(["evaluate", "reader", "--data", "uci", "--quiet"]) == (3, LINE)
     code, told = full(["bulk", FIVE, "--out", str(out), "--format", "jsonl", "--workers", "1"])
     assert (code, told) == (3, LINE)
-    # Only the telling failed; the work is done and kept.
+    # Only printing failed; the files are written.
     assert (out / "summary.json").is_file()
     assert full(["corrections", "export", str(tmp_path / "export"), "--db", store]) == (3, LINE)
     assert (tmp_path / "export" / "corrections.jsonl").is_file()
@@ -105,7 +105,7 @@ def test_a_full_disk_is_one_line_for_verbs_that_work_long(tmp_path: Path, store:
         ["--help"],
     ],
 )
-def test_a_reader_who_has_gone_is_no_error_to_speak_of(words: list[str], buffered: bool) -> None:
+def test_a_closed_pipe_is_code_1_and_prints_nothing(words: list[str], buffered: bool) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
@@ -114,7 +114,7 @@ def test_a_reader_who_has_gone_is_no_error_to_speak_of(words: list[str], buffere
         os.close(theirs)
 
 
-def test_a_closed_output_is_told_and_never_mistaken_for_a_file() -> None:
+def test_a_closed_standard_output_is_one_line() -> None:
     words = f'"{sys.executable}" -m digitry read "{FIVE}"'
     done = subprocess.run(["sh", "-c", f"{words} >&-"], capture_output=True, text=True)
     assert done.returncode == 3
@@ -122,14 +122,14 @@ def test_a_closed_output_is_told_and_never_mistaken_for_a_file() -> None:
     assert "standard output: cannot be written" in done.stderr
 
 
-def test_without_a_place_for_errors_the_output_holds_readings_alone() -> None:
+def test_with_a_closed_stderr_standard_output_holds_only_readings() -> None:
     words = f'"{sys.executable}" -m digitry read "{FIVE}" absent.png'
     done = subprocess.run(["sh", "-c", f"{words} 2>&-"], capture_output=True, text=True)
     assert done.returncode == 1
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["5"]
 
 
-def test_errors_of_other_files_are_not_taken_for_those_of_the_output(tmp_path: Path) -> None:
+def test_errors_of_other_files_are_not_blamed_on_standard_output(tmp_path: Path) -> None:
     code, told = digitry(["read", FIVE, "--annotate", "/dev/full/x"], subprocess.DEVNULL)
     assert code != 0
     assert "standard output" not in told

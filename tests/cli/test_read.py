@@ -1,4 +1,4 @@
-"""`digitry read`: one row an image, errors on stderr, exit codes that a script can trust."""
+"""`digitry read`: one row per image, errors on stderr, exit codes."""
 
 import csv
 import io
@@ -28,12 +28,12 @@ def digitry(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProce
     )
 
 
-def test_one_image_prints_its_text_alone() -> None:
+def test_one_image_prints_only_its_text() -> None:
     done = digitry("read", SEVEN)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"7\n", b"")
 
 
-def test_several_print_a_row_each_in_order() -> None:
+def test_several_images_print_one_row_each_in_order() -> None:
     done = digitry("read", SEVEN, THREE)
     rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert [row[:2] for row in rows] == [[str(SEVEN), "7"], [str(THREE), "3"]]
@@ -49,7 +49,7 @@ def test_standard_input_is_read_as_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "stdin.annotated.png").is_file()
 
 
-def test_folders_and_globs_are_walked(tmp_path: Path) -> None:
+def test_folders_and_globs_are_expanded(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for place in ("a.jpg", "deep/b.JPG"):
         (tmp_path / place).write_bytes(SEVEN.read_bytes())
@@ -60,7 +60,7 @@ def test_folders_and_globs_are_walked(tmp_path: Path) -> None:
         assert sorted(names) == ["a.jpg", "b.JPG"]
 
 
-def test_a_bad_file_among_many_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_bad_file_among_many_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"")
     done = digitry("read", SEVEN, bad, tmp_path / "absent.png", THREE)
@@ -93,7 +93,7 @@ def test_exit_codes(arguments: list[object], code: int) -> None:
     assert done.stdout == b""
 
 
-def test_formats_say_the_same(tmp_path: Path) -> None:
+def test_all_formats_give_the_same_text(tmp_path: Path) -> None:
     text = digitry("read", SEVEN).stdout.decode().strip()
     assert json.loads(digitry("read", SEVEN, "--format", "json").stdout)["text"] == text
     assert json.loads(digitry("read", SEVEN, "--format", "jsonl").stdout)["text"] == text
@@ -124,13 +124,13 @@ def test_explanations_are_saved_beside_annotations(tmp_path: Path) -> None:
     ]
 
 
-def test_a_pattern_is_kept_to() -> None:
+def test_a_reading_follows_the_pattern() -> None:
     number = SAMPLES / "phone-number.jpg"
     assert digitry("read", number, "--pattern", r"\d{3} \d{6}").stdout == b"030901820\n"
     assert digitry("read", number, "--pattern", "abc").returncode == 2
 
 
-def test_a_folder_of_one_gives_a_list_of_one(tmp_path: Path) -> None:
+def test_a_folder_with_one_image_gives_a_list_of_one(tmp_path: Path) -> None:
     (tmp_path / "odd\nname.jpg").write_bytes(SEVEN.read_bytes())
     (reading,) = json.loads(digitry("read", tmp_path, "--format", "json").stdout)
     assert reading["text"] == "7"
@@ -138,12 +138,12 @@ def test_a_folder_of_one_gives_a_list_of_one(tmp_path: Path) -> None:
     assert row.split("\t")[1] == "7"
 
 
-def test_an_empty_standard_input_is_called_what_the_user_called_it() -> None:
+def test_an_empty_standard_input_is_named_by_a_dash() -> None:
     done = digitry("read", "-")
     assert (done.returncode, done.stderr.decode().split(":")[1].strip()) == (1, "-")
 
 
-def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = digitry("read", SEVEN, "--annotate", tmp_path / "file")
     assert (done.returncode, done.stdout) == (2, b"")
@@ -164,7 +164,7 @@ def test_a_file_in_the_place_of_a_folder_is_told_before_anything_is_read(tmp_pat
 def test_the_largest_accepted_image_takes_less_than_300_megabytes(
     size: tuple[int, int], mode: str, format: str, options: dict[str, object], tmp_path: Path
 ) -> None:
-    # benchmarks/memory.py measures every kind of file; these are the worst of each format.
+    # benchmarks/memory.py measures every kind of file; these need the most memory in their format.
     path = tmp_path / "large"
     if mode == "RGBA":
         rows = np.random.default_rng(0).integers(0, 256, (size[1] // 4, size[0], 4), np.uint8)
@@ -173,7 +173,7 @@ def test_the_largest_accepted_image_takes_less_than_300_megabytes(
         Image.new(mode, size, 230 if mode in ("P", "I;16") else (230, 225, 210)).save(
             path, format, **options
         )
-    # Not ru_maxrss: a child inherits that of the process that it was forked from.
+    # Not ru_maxrss: a child inherits its parent's value at the fork.
     code = (
         "import sys\nfrom digitry.cli.main import app\n"
         "try:\n    app(['read', sys.argv[1]])\n"
@@ -186,7 +186,7 @@ def test_the_largest_accepted_image_takes_less_than_300_megabytes(
     assert int(peak) < 300_000
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_gives_no_traceback() -> None:
     command = f"{sys.executable} -m digitry read {SEVEN} {THREE} --format jsonl | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
     assert b"Traceback" not in done.stderr

@@ -121,10 +121,10 @@ def test_corrections_go_from_the_service_to_a_folder_and_back(
     assert (tmp_path / "out" / "train" / "8" / f"{kept['id']}.png").exists()
     other = ["--db", str(tmp_path / "other.db")]
     done = digitry("corrections", "import", str(tmp_path / "out"), *other)
-    assert done.stdout == "1 added, 0 known before\n"
+    assert done.stdout == "1 added, 0 already there\n"
     assert digitry("corrections", "delete", kept["id"], *db).stdout == "1 removed\n"
     assert digitry("corrections", "delete", kept["id"], *db).returncode == 3
-    assert "0 corrections hold" in digitry("corrections", "stats", *db).stdout
+    assert "0 corrections, 0 undone" in digitry("corrections", "stats", *db).stdout
 
 
 def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None:

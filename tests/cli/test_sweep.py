@@ -93,7 +93,7 @@ def test_without_the_extra_it_is_one_line_with_its_remedy(
     answer = say(*SMALL)
     assert answer.code == 4
     assert answer.err == (
-        "digitry: this needs the extra `sweep`; not here: optuna; pip install 'digitry[sweep]'\n"
+        "digitry: this needs the extra `sweep`; not installed: optuna; pip install 'digitry[sweep]'\n"
     )
 
 

@@ -116,9 +116,9 @@ def other_classes(folder: Path) -> None:
     ("make", "says"),
     [
         (too_few, "20 digits are too few"),
-        (nothing, "holds no pictures"),
-        (a_file, "is no folder"),
-        (other_classes, "is no folder of a class"),
+        (nothing, "has no images"),
+        (a_file, "is not a folder"),
+        (other_classes, "is not a class folder"),
     ],
 )
 def test_invalid_folders_are_refused_and_nothing_is_written(

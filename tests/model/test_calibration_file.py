@@ -1,4 +1,4 @@
-"""A calibration lies beside its model, holds for its bytes alone, and is believed only when it is sound."""
+"""A calibration is beside its model, applies only to its bytes, and is used only if it is valid."""
 
 import json
 import os
@@ -40,18 +40,18 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copy(SHIPPED, tmp_path / "model.onnx"))
 
 
-def test_what_is_saved_is_found_again(tmp_path: Path) -> None:
+def test_save_and_find_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "model.calibration.json"
     assert calibration_file.save(path, calibration()) == path
     assert calibration_file.find(path) == calibration()
 
 
-def test_where_nothing_lies_nothing_is_found(tmp_path: Path) -> None:
+def test_without_a_file_find_returns_none(tmp_path: Path) -> None:
     assert calibration_file.find(tmp_path / "model.calibration.json") is None
     assert calibration_file.find(None) is None
 
 
-def test_it_lies_beside_the_file_and_for_a_name_in_the_users_folder(
+def test_paths_are_beside_a_file_and_in_the_users_folder_for_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert calibration_path("runs/model.onnx") == Path("runs/model.calibration.json")
@@ -64,7 +64,7 @@ def test_it_lies_beside_the_file_and_for_a_name_in_the_users_folder(
     assert user_models() == tmp_path / "data" / "digitry" / "models"
 
 
-def test_a_user_without_a_home_reads_and_is_told_when_saving(
+def test_a_user_without_a_home_can_read_but_not_save(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(calibration_file, "user_models", lambda: None)
@@ -88,7 +88,7 @@ def test_loading_applies_the_calibration_made_for_these_bytes(model: Path) -> No
     assert load_uncalibrated(model).metadata == plain.metadata
 
 
-def test_a_calibration_for_other_bytes_is_left_out_with_a_warning(model: Path) -> None:
+def test_a_calibration_for_other_bytes_is_ignored_with_a_warning(model: Path) -> None:
     plain = load_model(model).metadata
     calibration_file.save(calibration_file.path_of(model), calibration(model_sha256="ab" * 32))
     with pytest.warns(DigitryWarning, match="my forms was made for another model"):
@@ -96,7 +96,7 @@ def test_a_calibration_for_other_bytes_is_left_out_with_a_warning(model: Path) -
     assert (loaded.metadata, loaded.calibration) == (plain, None)
 
 
-def test_removing_takes_away_what_lies_there_sound_or_not(tmp_path: Path) -> None:
+def test_remove_deletes_valid_and_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "model.calibration.json"
     assert not calibration_file.remove(path)
     path.write_text("{")
@@ -115,7 +115,7 @@ HOSTILE = {
     "empty": "",
     "no JSON": "{",
     "a list": "[]",
-    "nested without end": "[" * 50_000,
+    "deeply nested": "[" * 50_000,
     "not a number": changed().replace("1.5", "NaN"),
     "infinite": changed().replace("1.5", "1e999"),
     "a number of many digits": changed().replace("1.5", "9" * 4000),
@@ -123,31 +123,31 @@ HOSTILE = {
     "another format": changed(format=2),
     "an unknown field": changed(surprise=1),
     "a field missing": json.dumps({"format": 1, "temperature": 1.0}),
-    "a truth for a number": changed(temperature=True),
+    "a bool for a number": changed(temperature=True),
     "a text for a number": changed(temperature="1"),
     "a fraction of an image": changed(images=400.5),
-    "no temperature at all": changed(temperature=0),
+    "a temperature of zero": changed(temperature=0),
     "a temperature below zero": changed(temperature=-1),
     "more digits than images": changed(images=10, digits=11),
-    "fewer than no images": changed(images=-1, digits=-2),
+    "a negative count": changed(images=-1, digits=-2),
     "no sha256": changed(model_sha256="reader"),
     "a sha256 with a line break": changed(model_sha256="0" * 63 + "\n"),
     "thresholds out of order": changed(risk_coverage=[[0.9, 0, 1], [0.5, 0, 1]]),
     "a share above one": changed(risk_coverage=[[0.5, 0.1, 1.5]]),
     "a row of two": changed(risk_coverage=[[0.5, 0.1]]),
-    "a row that is none": changed(risk_coverage=["abc"]),
+    "a row of text": changed(risk_coverage=["abc"]),
     "too many rows": changed(risk_coverage=[[0.5, 0.1, 1]] * 300),
-    "a terminal's commands": changed(source="\x1b[2J"),
+    "terminal control characters": changed(source="\x1b[2J"),
     "a very long name": changed(source="x" * 500),
     "a score that is a text": changed(scores={"ece": "good"}),
-    "a score under a command": changed(scores={"\x1b[2J": 1}),
-    "half of a letter": changed(source="\ud800"),
+    "a score with a control character in its name": changed(scores={"\x1b[2J": 1}),
+    "a lone surrogate": changed(source="\ud800"),
     "too large": " " * 70_000,
 }
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_an_unsound_file_is_an_error_of_one_line_that_names_it(content: str, model: Path) -> None:
+def test_an_invalid_file_is_one_line_that_names_it(content: str, model: Path) -> None:
     path = calibration_file.path_of(model)
     path.write_text(content)
     with pytest.raises(ModelError) as caught:
@@ -158,7 +158,7 @@ def test_an_unsound_file_is_an_error_of_one_line_that_names_it(content: str, mod
 
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-def test_any_bytes_at_all_are_a_typed_error(
+def test_any_bytes_give_a_typed_error(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "model.calibration.json"
@@ -167,11 +167,11 @@ def test_any_bytes_at_all_are_a_typed_error(
         calibration_file.find(path)
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_folders_and_pipes_are_refused_at_once(tmp_path: Path) -> None:
     folder, pipe, broken = (tmp_path / name for name in ("folder", "pipe", "broken"))
     folder.mkdir()
     os.mkfifo(pipe)
     broken.symlink_to("nowhere")
     for path in (folder, pipe, broken):
-        with pytest.raises(ModelError, match="is no file"):
+        with pytest.raises(ModelError, match="is not a file"):
             calibration_file.find(path)

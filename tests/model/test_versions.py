@@ -1,4 +1,4 @@
-"""The shelf of a user's own versions: one of them is the default, at any moment and for everybody."""
+"""The user's versions of a model: at any moment exactly one is the default."""
 
 import contextlib
 import json
@@ -43,10 +43,10 @@ def states() -> dict[int, str]:
     return {version.number: version.state for version in found}
 
 
-# --- what it keeps -------------------------------------------------------------------------------------
+# --- versions ------------------------------------------------------------------------------------------
 
 
-def test_a_version_comes_back_as_it_was_put() -> None:
+def test_add_and_find_round_trip() -> None:
     version = added()
     assert (version.reference, version.state) == ("reader@1", versions.CANDIDATE)
     assert versions.find("reader", 1) == version
@@ -54,13 +54,13 @@ def test_a_version_comes_back_as_it_was_put() -> None:
     assert version.sha256 == SHIPPED.sha256
 
 
-def test_without_a_promotion_the_shipped_model_reads() -> None:
+def test_without_a_promotion_the_shipped_model_is_the_default() -> None:
     added()
     assert versions.default_number("reader") is None
     assert load_model("reader").reference == "reader@shipped"
 
 
-def test_promoted_versions_follow_each_other_and_are_rolled_back_in_turn() -> None:
+def test_promotions_are_rolled_back_in_reverse_order() -> None:
     for _ in range(3):
         added()
     versions.promote("reader", 1, reason="better")
@@ -74,11 +74,11 @@ def test_promoted_versions_follow_each_other_and_are_rolled_back_in_turn() -> No
     assert versions.find("reader", 3).reason == "it reads 7s as 1s"
     assert versions.roll_back("reader", reason="no better") is None
     assert states()[1] == versions.ROLLED_BACK
-    with pytest.raises(UsageError, match="is the default already"):
+    with pytest.raises(UsageError, match="is already the default"):
         versions.roll_back("reader", reason="again")
 
 
-def test_the_shipped_model_can_be_promoted_and_its_promotion_rolled_back() -> None:
+def test_promoting_the_shipped_model_can_be_rolled_back() -> None:
     added()
     versions.promote("reader", 1, reason="better")
     versions.promote("reader", None, reason="after all")
@@ -86,7 +86,7 @@ def test_the_shipped_model_can_be_promoted_and_its_promotion_rolled_back() -> No
     assert states() == {1: versions.BEFORE}
 
 
-def test_a_version_succeeds_only_the_one_that_it_was_compared_with() -> None:
+def test_succeed_promotes_only_over_the_version_compared_with() -> None:
     for _ in range(2):
         added()
     assert versions.succeed("reader", 1, over=None, reason="passed")
@@ -96,7 +96,7 @@ def test_a_version_succeeds_only_the_one_that_it_was_compared_with() -> None:
     assert versions.default_number("reader") == 2
 
 
-def test_a_number_is_never_given_twice(models: Path) -> None:
+def test_numbers_are_never_reused(models: Path) -> None:
     for _ in range(2):
         added()
     versions.promote("reader", 2, reason="better")
@@ -109,13 +109,13 @@ def test_a_number_is_never_given_twice(models: Path) -> None:
 # --- by name -------------------------------------------------------------------------------------------
 
 
-def test_a_name_means_the_default_and_readings_say_which_version_that_was() -> None:
+def test_a_name_loads_the_default_and_readings_name_its_version() -> None:
     page = np.full((60, 60), 255, np.uint8)
     page[15:45, 28:32] = 0
     assert digitry.read(page).model == "reader"
     added()
     versions.promote("reader", 1, reason="better")
-    # The reader that was kept from the last call is not the one that the name means now.
+    # The cached reader must not be used after the default has changed.
     assert digitry.read(page).model == "reader@1"
     assert Reader("reader").name == "reader@1"
     assert Reader("reader@shipped").read(page).model == "reader"
@@ -124,7 +124,7 @@ def test_a_name_means_the_default_and_readings_say_which_version_that_was() -> N
     assert digitry.read(page, model="reader@1").model == "reader@1"
 
 
-def test_a_reference_stays_what_it_was_when_another_version_is_promoted() -> None:
+def test_a_reference_loads_the_same_model_after_a_promotion() -> None:
     added()
     before = load_model("reader")
     versions.promote("reader", 1, reason="better")
@@ -133,14 +133,14 @@ def test_a_reference_stays_what_it_was_when_another_version_is_promoted() -> Non
 
 
 @pytest.mark.parametrize("version", ["2", "0", "", "x", "-1", "1.5", "٣", "9" * 30, "../1"])
-def test_what_is_no_version_is_refused_by_name(version: str) -> None:
+def test_an_invalid_version_is_refused_by_name(version: str) -> None:
     added()
     with pytest.raises(ModelError) as error:
         load_model(f"reader@{version}")
     assert str(error.value).startswith(f"reader@{version}: ")
 
 
-def test_a_user_without_a_home_reads_with_the_shipped_model(
+def test_a_user_without_a_home_uses_the_shipped_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(versions, "user_models", lambda: None)
@@ -161,7 +161,7 @@ DAMAGES = {
     "facts with a strange state": lambda home: replaced(home, state="best"),
     "facts without scores": lambda home: replaced(home, scores=None),
     "facts with a line break": lambda home: replaced(home, reason="a\nb"),
-    "of a later digitry": lambda home: replaced(home, format=9),
+    "of a later version of digitry": lambda home: replaced(home, format=9),
     "pointer cut": lambda home: (home / "default.json").write_text('{"history": [0'),
     "pointer to nothing": lambda home: (home / "default.json").write_text('{"history": [0, 7]}'),
     "pointer of another kind": lambda home: (home / "default.json").write_text(
@@ -177,7 +177,7 @@ def replaced(home: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_default_is_told_in_one_line_and_the_shipped_model_reads(
+def test_a_damaged_default_is_one_warning_and_the_shipped_model_is_used(
     damage: str, models: Path
 ) -> None:
     added()
@@ -195,7 +195,7 @@ def test_a_damaged_default_is_told_in_one_line_and_the_shipped_model_reads(
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_from_any_damage_a_promotion_leads_out(damage: str, models: Path) -> None:
+def test_a_promotion_repairs_any_damage(damage: str, models: Path) -> None:
     added()
     versions.promote("reader", 1, reason="better")
     DAMAGES[damage](models / "reader")
@@ -204,7 +204,7 @@ def test_from_any_damage_a_promotion_leads_out(damage: str, models: Path) -> Non
     assert load_model("reader").reference == mended.reference
 
 
-def test_what_is_damaged_does_not_become_the_default(models: Path) -> None:
+def test_a_damaged_version_does_not_become_the_default(models: Path) -> None:
     for _ in range(2):
         added()
     versions.promote("reader", 1, reason="better")
@@ -214,7 +214,7 @@ def test_what_is_damaged_does_not_become_the_default(models: Path) -> None:
     assert load_model("reader").reference == "reader@1"
 
 
-def test_going_back_passes_over_what_is_damaged(models: Path) -> None:
+def test_rollback_skips_damaged_versions(models: Path) -> None:
     for number in (1, 2, 3):
         added()
         versions.promote("reader", number, reason="better")
@@ -222,7 +222,7 @@ def test_going_back_passes_over_what_is_damaged(models: Path) -> None:
     assert versions.roll_back("reader", reason="worse") == 1
 
 
-def test_a_version_of_other_glyphs_is_not_read_with(
+def test_a_version_for_other_glyphs_is_not_used(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added()
@@ -230,7 +230,7 @@ def test_a_version_of_other_glyphs_is_not_read_with(
     whole = artifact._metadata
 
     def later(facts: dict[str, Any]) -> Any:
-        # As after an update of digitry that made the user's versions out of date.
+        # As after an update of digitry that changed the normalisation of glyphs.
         if later.calls == 0:
             facts = {**facts, "glyph_version": 0}
         later.calls += 1
@@ -242,7 +242,7 @@ def test_a_version_of_other_glyphs_is_not_read_with(
         assert load_model("reader").reference == "reader@shipped"
 
 
-def test_on_the_command_line_damage_is_one_line_and_the_image_is_read(
+def test_on_the_command_line_damage_is_one_line_and_the_image_is_still_read(
     models: Path, tmp_path: Path
 ) -> None:
     added()
@@ -284,7 +284,7 @@ def _work(folder: str, seed: int) -> list[int]:
     return mine
 
 
-def test_processes_at_once_take_different_numbers_and_leave_one_default(models: Path) -> None:
+def test_concurrent_processes_get_different_numbers_and_one_default(models: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         taken = pool.starmap(_work, [(str(models), seed) for seed in range(3)])
     assert sorted(number for mine in taken for number in mine) == list(range(1, 19))
@@ -297,7 +297,7 @@ def test_processes_at_once_take_different_numbers_and_leave_one_default(models: 
     assert load_model("reader").version == str(default or versions.SHIPPED)
 
 
-def test_one_who_reads_while_others_promote_always_reads(models: Path) -> None:
+def test_reading_works_while_other_processes_promote(models: Path) -> None:
     for _ in range(2):
         added()
 
@@ -314,7 +314,7 @@ def test_one_who_reads_while_others_promote_always_reads(models: Path) -> None:
     assert seen <= {"reader@shipped", "reader@1", "reader@2"}
 
 
-def test_who_waits_too_long_for_another_is_told_so_and_the_default_stays(
+def test_a_lock_timeout_is_an_error_and_the_default_stays(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added()
@@ -330,7 +330,7 @@ def test_who_waits_too_long_for_another_is_told_so_and_the_default_stays(
     assert versions.default_number("reader") == 1
 
 
-def test_an_unfinished_version_is_none(models: Path) -> None:
+def test_an_unfinished_version_is_ignored(models: Path) -> None:
     (models / "reader" / "1").mkdir(parents=True)
     (models / "reader" / "1" / "model.onnx").write_bytes(SHIPPED.onnx)
     (models / "reader" / "notes").mkdir()

@@ -1,1 +1,1 @@
-"""The command line: parse, one public call, print. Heavy imports sit inside each command."""
+"""The command line: parse, one public call, print. Each command does its own heavy imports."""

@@ -1,4 +1,4 @@
-"""The Typer application to which the verbs add themselves."""
+"""The Typer application; each verb's module registers its commands here."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer.main
 
 app = typer.Typer(
     name="digitry",
-    help="Reads handwritten digits from real images, and trains and evaluates the models that do it.",
+    help="Read handwritten digits in images; train and evaluate the models that read them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

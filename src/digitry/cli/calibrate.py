@@ -1,4 +1,4 @@
-"""The verb that fits a model to one's own images: `calibrate`."""
+"""The verb that fits a model's confidences to the user's images: `calibrate`."""
 
 import sys
 from pathlib import Path
@@ -20,35 +20,37 @@ def calibrate(
         Path | None,
         typer.Argument(
             metavar="LABELLED_FOLDER",
-            help="Folder of class folders 0 to 9, or with a labels.csv; one digit in each image.",
+            help="Folder with class folders 0 to 9, or with a labels.csv; one digit per image.",
         ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
     ] = "reader",
     layout: Annotated[
-        Layout, typer.Option(help="How the images will be read: as one digit, or find out.")
+        Layout, typer.Option(help="Layout that you will read the images with: single or auto.")
     ] = Layout.SINGLE,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take the model's calibration away again.")
+        bool, typer.Option("--remove", help="Remove the model's calibration.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; print the file alone.")
+        bool, typer.Option("--quiet", help="No progress; print only the file's path.")
     ] = False,
 ) -> None:
     """Fit confidences and thresholds to your own images.
 
-    A model's confidences, and what --max-error makes of them, hold for images like those that it was
-    trained on. Fitted to a few hundred labelled images of yours, they hold for yours. What comes out is
-    kept beside the model, and applied wherever that very model is loaded; the model file stays as it is.
+    A model's confidences, and the thresholds of --max-error, are right for images like those that it was
+    trained on. This command fits them to a few hundred labelled images of your own. The result is
+    saved beside the model and applied whenever that model is loaded; the model file does not change.
     """
     if remove:
         if folder is not None:
-            raise UsageError("--remove takes no folder", remedy="name the model by --model")
+            raise UsageError("--remove takes no folder", remedy="name the model with --model")
         _remove(model, quiet)
         return
     if folder is None:
-        raise UsageError("no folder of labelled images is named", remedy="see digitry calibrate -h")
+        raise UsageError(
+            "the folder of labelled images is missing", remedy="see digitry calibrate -h"
+        )
     from digitry.cli.text import console_for
     from digitry.improve.calibrate import calibrate as fit
 
@@ -69,11 +71,11 @@ def _remove(model: str, quiet: bool) -> None:
     from digitry.model.load import calibration_path
 
     path = calibration_path(model)
-    there = calibration_file.remove(path)
+    removed = calibration_file.remove(path)
     if quiet:
         return
-    if there:
-        print(f"taken away: {path}; {model} reads as it was trained")
+    if removed:
+        print(f"removed {path}; {model} uses its own calibration again")
     else:
         print(f"{model} has no calibration")
 
@@ -87,7 +89,9 @@ def _print(done: "Calibrated") -> None:
         f"of {found.source}"
     )
     if done.unread:
-        print(f"  {done.unread:,} images gave no digit or several; they count as not covered")
+        print(
+            f"  in {done.unread:,} images no digit or several were found; they count as not covered"
+        )
     table = table_of("", "before>", "after>")
     table.add_row(
         "temperature", f"{done.model.metadata.temperature:.3f}", f"{found.temperature:.3f}"
@@ -105,17 +109,17 @@ def _print(done: "Calibrated") -> None:
         )
     console_for().print(table)
     print(
-        "before: the model's own calibration on these images; after: fitted to nine tenths of them and "
-        "measured on the tenth, in turn"
+        "before: the model's own calibration on these images; after: 10-fold cross-validation, fitted to "
+        "nine tenths and measured on the rest"
     )
-    print(_vouched(done))
-    print(f"kept in {done.path}")
+    print(_lowest_limit(done))
+    print(f"saved as {done.path}")
 
 
 def _kept(quality: "Quality", index: int) -> str:
     kept = quality.kept[index]
     if kept.coverage is None:
-        return "never reached"
+        return "not reached"
     if kept.error is None:
         return "0.00%"
     return f"{_percent(kept.coverage)} ({_percent(kept.error)} wrong)"
@@ -125,26 +129,26 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}%"
 
 
-def _vouched(done: "Calibrated") -> str:
-    """Say honestly how small a share of errors so many digits can vouch for."""
+def _lowest_limit(done: "Calibrated") -> str:
+    """Return the smallest `--max-error` that this number of digits supports, as a sentence."""
     errors = [error for _, error, _ in done.calibration.risk_coverage]
     least = min(errors, default=1.0)
     if least > 0.1:
         return (
-            f"{done.calibration.digits:,} digits cannot vouch for any useful share of errors here: "
-            "--max-error will be refused; label more"
+            f"{done.calibration.digits:,} digits are too few for any --max-error below 0.1: "
+            "label more images"
         )
     text = (
-        f"{done.calibration.digits:,} digits vouch for --max-error {_rounded_up(least):g} and more, "
-        "with 95% certainty"
+        f"{done.calibration.digits:,} digits support --max-error {_rounded_up(least):g} and above, "
+        "with 95% confidence"
     )
     if least > 0.001:
-        text += "; 0.01 takes about 300 digits without an error, 0.001 about 3,000"
+        text += "; 0.01 needs about 300 digits without an error, 0.001 about 3,000"
     return text
 
 
 def _rounded_up(share: float) -> float:
-    """Round up to two figures: a limit that is promised must be one that is kept."""
+    """Round up to two significant figures: a lower limit than measured must not be promised."""
     from math import ceil, floor, log10
 
     unit = 10 ** (floor(log10(share)) - 1)

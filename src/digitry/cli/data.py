@@ -1,4 +1,4 @@
-"""Verbs on data sets and on the machine: `data fetch`, `data check`, `explore`, `doctor`."""
+"""Verbs on data sets and on the installation: `data fetch`, `data check`, `explore`, `doctor`."""
 
 import json
 import os
@@ -22,7 +22,7 @@ app.add_typer(data_app, name="data")
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """The output formats of a verb."""
 
     text = "text"
     json = "json"
@@ -32,7 +32,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Folder with the four MNIST files, gzipped or plain; else DIGITRY_DATA, else the cache.",
+        help="Folder with the four MNIST files, gzipped or plain. Default: DIGITRY_DATA, then the cache.",
         show_default=False,
     ),
 ]
@@ -45,21 +45,21 @@ AsFormat = Annotated[Format, typer.Option("--format", help="How to print the res
 def fetch(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="mnist, uci, or pages, which are drawn from mnist."),
+        typer.Argument(metavar="NAME", help="mnist, uci, or pages (composed from mnist)."),
     ],
     data_dir: DataDir = None,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bring a data set to this machine, verified by sha256, and say where it lies."""
+    """Download a data set, check its sha256, and show where it is stored."""
     from digitry.errors import UsageError
     from digitry.training.datasets import NAMED, load_dataset
 
     if name not in NAMED:
         raise UsageError(
-            "is no data set that can be fetched",
+            "cannot be fetched",
             where=name,
-            remedy=f"name {', '.join(NAMED[:-1])} or {NAMED[-1]}; data of your own needs no fetching",
+            remedy=f"choose {', '.join(NAMED[:-1])} or {NAMED[-1]}; your own data needs no fetching",
         )
     console = None if quiet else console_for(stderr=True)
     data = load_dataset(name, data_dir=data_dir, offline=offline, console=console)
@@ -73,7 +73,7 @@ def fetch(
 def check(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="mnist, uci, or a path to a data set of your own."),
+        typer.Argument(metavar="NAME", help="mnist, uci, or a path to your own data set."),
     ],
     data_dir: DataDir = None,
     format: AsFormat = Format.text,
@@ -98,22 +98,22 @@ def check(
 
 @app.command()
 def explore(
-    data: Annotated[str, typer.Argument(help="mnist, uci, or a path to a data set of your own.")],
+    data: Annotated[str, typer.Argument(help="mnist, uci, or a path to your own data set.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the pictures; else explore-NAME.", show_default=False),
+        typer.Option(help="Folder for the pictures. Default: explore-NAME.", show_default=False),
     ] = None,
     format: AsFormat = Format.text,
     pictures: Annotated[bool, typer.Option(help="Draw the pictures.")] = True,
     synthetic: Annotated[
         bool,
-        typer.Option("--synthetic", help="Draw a page of what `reader` learns from, and no more."),
+        typer.Option("--synthetic", help="Only draw a sample of the training images of `reader`."),
     ] = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look through a data set: labels, samples, duplicates, conflicts, blank, inverted and odd images."""
+    """Inspect a data set: labels, samples, duplicates, conflicts, blank, inverted and odd images."""
     from importlib.util import find_spec
 
     from digitry.errors import UnavailableError
@@ -123,7 +123,7 @@ def explore(
             "pictures need the extra `train`",
             remedy="pip install 'digitry[train]', or add --no-pictures",
         )
-    from digitry.training.data.explore import explore as look_through
+    from digitry.training.data.explore import explore as inspect
     from digitry.training.datasets import load_dataset
 
     console = None if quiet else console_for(stderr=True)
@@ -133,7 +133,7 @@ def explore(
 
         print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
         return
-    found = look_through(dataset)
+    found = inspect(dataset)
     written: list[Path] = []
     if pictures:
         from digitry.training.report.data_plot import write_gallery
@@ -199,15 +199,14 @@ def _print_findings(found: "Exploration") -> None:
         findings.add_row(name, f"{count:,}", escape(where))
     console.print(findings)
     if found.near_checked == NEAR_CHECKED:
-        print(f"\nNear-duplicates were looked for among {NEAR_CHECKED:,} of the images.")
+        print(f"\nNear-duplicates were searched among {NEAR_CHECKED:,} of the images.")
 
 
 @app.command()
 def doctor(format: AsFormat = Format.text) -> None:
-    """Show versions, devices, caches, extras and data: what to send along with a bug report.
+    """Show versions, devices, caches, extras and data: include this in a bug report.
 
-    A package that is older than digitry needs it, by a known fault or a missing function, is named;
-    then the exit code is 4.
+    Packages outside the versions that digitry needs are named, and the exit code is 4.
     """
     from digitry.errors import UnavailableError
 
@@ -222,7 +221,7 @@ def doctor(format: AsFormat = Format.text) -> None:
     outside = report["floors"]["outside"]
     if outside:
         raise UnavailableError(
-            "not the versions that digitry needs: "
+            "unsupported versions: "
             + ", ".join(f"{one['package']} {one['installed']}" for one in outside),
             remedy="pip install "
             + " ".join(f"'{one['package']}{one['needs']}'" for one in outside),
@@ -285,8 +284,8 @@ def _devices() -> dict[str, Any]:
     devices: dict[str, Any] = {"cores": cores, "cuda": False, "mps": False}
     if _version("torch") is None:
         return devices
-    # In a process of its own: a torch whose libraries do not fit may take the whole process with it,
-    # and that is just what doctor is run for.
+    # In a separate process: importing a broken torch can crash the whole process, and doctor must
+    # report that.
     code = (
         "import json, torch; cuda = torch.cuda; there = cuda.is_available(); print(json.dumps({"
         "'cuda': there, 'mps': torch.backends.mps.is_available(),"
@@ -298,7 +297,7 @@ def _devices() -> dict[str, Any]:
         )
         devices |= json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        devices["torch"] = "does not load within two minutes"
+        devices["torch"] = "does not load in two minutes"
     except (OSError, subprocess.CalledProcessError, json.JSONDecodeError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
         devices["torch"] = f"does not load: {reason[:200]}"
@@ -310,13 +309,13 @@ def _caches() -> dict[str, Any]:
 
     folder = cache_dir()
     if folder is None:
-        return {"folder": "nowhere: this user has no home", "files": 0, "mebibytes": 0.0}
+        return {"folder": "none: this user has no home", "files": 0, "mebibytes": 0.0}
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
 
 
 def _requirements() -> list[tuple[str, str, str]]:
-    """Read from our own metadata what is wanted: (package, versions, extra or nothing)."""
+    """Return the requirements in our own metadata: (package, versions, extra or "")."""
     import re
     from importlib.metadata import PackageNotFoundError, requires
 
@@ -335,13 +334,13 @@ def _requirements() -> list[tuple[str, str, str]]:
 
 
 def _extras() -> dict[str, Any]:
-    """Return of each extra what of it is missing."""
+    """Return, for each extra, the packages that are missing."""
     wanted: dict[str, list[str]] = {}
     for package, _, extra in _requirements():
         if extra:
             wanted.setdefault(extra, []).append(package)
     if not wanted:
-        return {"unknown": "digitry runs from a folder and is not installed"}
+        return {"unknown": "digitry is run from its source folder, not installed"}
     extras: dict[str, Any] = {}
     for extra, packages in wanted.items():
         missing = [package for package in packages if _version(package) is None]
@@ -354,7 +353,7 @@ def _extras() -> dict[str, Any]:
 
 
 def _floors() -> dict[str, Any]:
-    """Hold what is installed against the versions that our metadata asks for."""
+    """Compare the installed packages with the versions that our metadata requires."""
     wanted = {package: versions for package, versions, _ in _requirements() if versions}
     outside, checked = [], 0
     for package, versions in wanted.items():
@@ -368,13 +367,13 @@ def _floors() -> dict[str, Any]:
 
 
 def _fits(installed: str, bound: str) -> bool:
-    """Return whether a version is at or above a floor (>=), or under a bound (<)."""
+    """Return whether a version meets one bound: at least (`>=`), or below (`<`)."""
     bound = bound.strip()
     if bound.startswith(">="):
         return _numbers(installed) >= _numbers(bound[2:])
     if bound.startswith("<") and not bound.startswith("<="):
         return _numbers(installed) < _numbers(bound[1:])
-    # Our own metadata has no others; pip would have to judge them.
+    # Our own metadata uses no other operators.
     return True
 
 
@@ -398,7 +397,7 @@ def _data() -> dict[str, Any]:
     if bad:
         mnist = f"damaged: {', '.join(bad)}"
     elif absent:
-        mnist = "not here; `digitry data fetch mnist` brings it"
+        mnist = "not here; run `digitry data fetch mnist`"
     else:
         mnist = str(Path(states[0].path or "").parent)
     uci = "with scikit-learn" if _version("scikit-learn") else "needs the extra `train`"

@@ -29,14 +29,14 @@ def evaluate(
     ],
     data: Annotated[
         str | None,
-        typer.Option(help=f"{DATA_HELP} Its test part is used. Default: what the run trained on."),
+        typer.Option(help=f"{DATA_HELP} Its test part is used. Default: the run's data set."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
     corrupt: Annotated[
         bool,
         typer.Option(
             "--corrupt",
-            help="Measure on the same images under fifteen corruptions, too, as MNIST-C has them.",
+            help="Also measure on the same images under the fifteen corruptions of MNIST-C.",
         ),
     ] = False,
     out: Annotated[
@@ -51,9 +51,7 @@ def evaluate(
 ) -> None:
     """Measure a model on the test images of a data set."""
     if out is not None and not corrupt:
-        raise UsageError(
-            "writes pictures of corruptions alone", where="--out", remedy="add --corrupt"
-        )
+        raise UsageError("is used only with --corrupt", where="--out", remedy="add --corrupt")
     require_training(*modules_for_model(model), *(("matplotlib",) if out is not None else ()))
     from digitry.training import datasets
     from digitry.training.evaluation import scores
@@ -109,14 +107,14 @@ def evaluate(
 def _data_of(
     model: str, data: str | None, data_dir: Path | None, recipe: Any
 ) -> tuple[str, Path | None]:
-    """Return which data set a model is measured on where the user does not: the one it knows."""
+    """Return the data set to measure on: the user's choice, else the one the model was trained on."""
     from digitry.model.load import SHIPPED
     from digitry.training import datasets, run_folder
 
     if data is not None:
         return data, data_dir
     path = Path(model)
-    # A file of a run is measured as its run is; a shipped model's name is no file.
+    # A model file inside a run folder uses the run's data; a shipped model's name is not a path.
     home = path.parent if path.is_file() else path
     if model not in SHIPPED and (home / run_folder.START).exists():
         begun = run_folder.load_start(home)

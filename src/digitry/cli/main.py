@@ -1,4 +1,4 @@
-"""Run the command line: exit codes, errors in one line, output that cannot be written."""
+"""Run the command line: exit codes, one-line errors, standard output that cannot be written."""
 
 import errno
 import io
@@ -14,7 +14,7 @@ import typer.main
 from digitry.cli.app import app
 from digitry.errors import DigitryError, DigitryWarning
 
-# The verbs add themselves to `app`, in the order in which `--help` shows them.
+# Importing a module registers its verbs; `--help` shows them in this order.
 # ruff: isort: off
 from digitry.cli import read, calibrate, train, teach, sweep, evaluate, runs, models  # noqa: F401
 from digitry.cli import data, serve, corrections, bulk  # noqa: F401
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 
-# Typer carries a copy of click of its own from 0.26 on, and imports click before: its exceptions are
-# found through the one that Typer always passes on.
+# From 0.26 on Typer bundles its own click; before, it imports click. BadParameter, which Typer always
+# exports, leads to the right ClickException.
 _ClickException: type[Exception] = next(
     base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
 )
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code; an error is one line on stderr."""
+    """Run the command line and exit with its exit code; an error is one line on stderr."""
     _guard_output()
     warnings.formatwarning = _warning
     try:
         code = _run(sys.argv[1:])
-        # Now, while somebody can still be told: at the very end Python would complain by itself.
+        # Flush here, where a failure becomes our one-line error and not Python's traceback at exit.
         sys.stdout.flush()
     except DigitryError as error:
         if isinstance(error, _OutputError):
@@ -45,7 +45,7 @@ def main() -> None:
             print(f"digitry: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("digitry: interrupted; what was finished is kept", file=sys.stderr)
+        print("digitry: interrupted; finished work is kept", file=sys.stderr)
         code = 128 + signal.SIGINT
     sys.exit(code)
 
@@ -57,18 +57,18 @@ def _warning(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Say a warning of ours in one line; where in our code it was raised helps nobody."""
+    """Return one of our warnings as one line, without the place in our code."""
     if issubclass(category, DigitryWarning):
         return f"digitry: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 class _OutputError(DigitryError):
-    """Standard output cannot be written; without a text, since its reader has gone (`| head`)."""
+    """Standard output cannot be written; no text if its reader closed the pipe (`| head`)."""
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors are ours to tell and not to be taken for those of other files."""
+    """Standard output whose write errors are `_OutputError`, distinct from errors of other files."""
 
     def write(self, content: "Buffer", /) -> int:
         try:
@@ -76,28 +76,28 @@ class _Output(io.FileIO):
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.EINVAL):
                 # The pipe is closed (Windows calls it an invalid argument): exit quietly.
-                gone = _OutputError("")
-                gone.exit_code = 1
-                raise gone from error
+                closed = _OutputError("")
+                closed.exit_code = 1
+                raise closed from error
             raise _OutputError(
                 f"cannot be written ({error.strerror})",
                 where="standard output",
-                remedy="free space, or send it elsewhere",
+                remedy="free disk space, or redirect the output elsewhere",
             ) from error
 
 
 def _guard_output() -> None:
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (no path; open to the end)
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 (no path; stays open)
     if sys.stdout is None:
-        # Closed by who called us. Its number must not become that of another file, and may not be
-        # written to.
+        # The caller closed it. Take a descriptor that cannot be written to, so that no other file
+        # gets its number.
         closed = _Output(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(closed))
         return
     given = sys.stdout
     buffer = getattr(given, "buffer", None)
-    # Under `python -u` there is no buffer between the text and the file.
+    # Under `python -u` the text layer writes to the file without a buffer.
     raw = getattr(buffer, "raw", buffer)
     if type(raw) is io.FileIO:
         given.flush()
@@ -112,15 +112,14 @@ def _guard_output() -> None:
 
 
 def _drop_output() -> None:
-    # What waits to be written would be tried again, in vain and noisily, when Python ends.
+    # At exit Python flushes stdout again; without this it would fail again, with a traceback.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
-    """Run one command, and give its exit code.
+    """Run one command and return its exit code.
 
-    Not by calling `app`: that frames a usage error in a box of five lines, and turns Ctrl-C into an
-    exit like any other.
+    Does not call `app`: that prints a usage error as a box of five lines, and hides Ctrl-C.
     """
     command = typer.main.get_command(app)
     try:
@@ -132,7 +131,7 @@ def _run(words: list[str]) -> int:
         print("digitry: stopped", file=sys.stderr)
         return 1
     except _ClickException as error:
-        # Without any words the help is the answer, and it has been printed.
+        # Without arguments Typer has printed the help already.
         if type(error).__name__ != "NoArgsIsHelpError":
             print(f"digitry: {_complaint(error)}", file=sys.stderr)
         return int(getattr(error, "exit_code", 2))
@@ -140,7 +139,7 @@ def _run(words: list[str]) -> int:
 
 
 def _complaint(error: Any) -> str:
-    """Return in one line what Typer says in several, and where to read on."""
+    """Return Typer's message as one line that ends with the help command to run."""
     what = " ".join(error.format_message().split()).rstrip(".")
     verb = error.ctx.command_path if getattr(error, "ctx", None) is not None else "digitry"
     return f"{what[:1].lower()}{what[1:]}; see {verb} --help"

@@ -1,4 +1,4 @@
-"""The verbs on the models at hand: `models list|promote|rollback`, and a model's card."""
+"""The verbs on installed models: `models list|promote|rollback`, and the model card."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(
     name="models",
-    help="The models at hand: those that came with digitry, and your own versions of them.",
+    help="List the shipped models and your versions of them, and choose which version is used.",
     invoke_without_command=True,
 )
 app.add_typer(group)
@@ -35,15 +35,15 @@ def models(
     context: typer.Context,
     card: Annotated[
         str | None,
-        typer.Option(help="Model card of a model by name, of a .onnx file or a run folder."),
+        typer.Option(help="Print the model card of a model's name, .onnx file or run folder."),
     ] = None,
     format_: AsFormat = Format.TEXT,
 ) -> None:
-    """List the models at hand, or print one's card."""
+    """List the shipped models and your versions of them, or print a model card."""
     if context.invoked_subcommand is not None:
         if card is not None:
             raise UsageError(
-                f"does not go with `{context.invoked_subcommand}`",
+                f"cannot be used with `{context.invoked_subcommand}`",
                 where="--card",
                 remedy=f"digitry models --card {card}",
             )
@@ -62,56 +62,56 @@ def models(
 
 @group.command("list")
 def list_(format_: AsFormat = Format.TEXT) -> None:
-    """List the models that came with digitry and your own versions of them, and say which one reads."""
+    """List the shipped models and your versions of them, and show which version is the default."""
     _list(format_)
 
 
 @group.command()
 def promote(
-    model: Annotated[str, typer.Argument(help="A version, as the list calls it: reader@2.")],
+    model: Annotated[str, typer.Argument(help="A version from `digitry models list`: reader@2.")],
     despite_gate: Annotated[
         bool,
-        typer.Option("--despite-gate", help="Also where the gate kept it back, or never saw it."),
+        typer.Option("--despite-gate", help="Also if the version has not passed the gate."),
     ] = False,
 ) -> None:
-    """Make a version the one that reads under the plain name; reader@shipped goes back to the package's."""
+    """Make a version the default of its name; reader@shipped is the model of the package."""
     from digitry.model import versions
     from digitry.model.load import SHIPPED, load_model
 
     name, at, _ = model.partition("@")
     if name not in SHIPPED or not at:
         raise UsageError(
-            f"{model!r} names no version", remedy="write e.g. reader@2; see `digitry models list`"
+            f"{model!r} is not a version", remedy="write e.g. reader@2; see `digitry models list`"
         )
-    # Loaded whole: what could not read must not become what reads.
+    # Load it first: a model that cannot be loaded must not become the default.
     loaded = load_model(model)
     number = None if loaded.version == versions.SHIPPED else int(loaded.version or 0)
     if number is not None:
         version = versions.find(name, number)
         if version.state == versions.CANDIDATE and not (version.passed or despite_gate):
             raise UsageError(
-                f"the gate kept it back: {version.reason}",
+                f"has not passed the gate: {version.reason}",
                 where=model,
-                remedy="correct more and train again, or add --despite-gate",
+                remedy="correct more images and train again, or add --despite-gate",
             )
     versions.promote(name, number, reason=BY_HAND)
-    print(f"{name} now reads with {model}")
+    print(f"{model} is now the default of {name}")
 
 
 @group.command()
 def rollback(
     name: Annotated[str, typer.Argument(help="A shipped model's name.")] = "reader",
 ) -> None:
-    """Go back to the version that read before this one, in the end to the shipped model."""
+    """Make the previous default the default again; the first is always the shipped model."""
     from digitry.model import versions
     from digitry.model.load import SHIPPED
 
     if name not in SHIPPED:
         raise UsageError(
-            f"no model is called {name!r}", remedy=f"choose from: {', '.join(SHIPPED)}"
+            f"no shipped model is called {name!r}", remedy=f"choose from: {', '.join(SHIPPED)}"
         )
     number = versions.roll_back(name, reason="rolled back by hand")
-    print(f"{name} now reads with {name}@{number or versions.SHIPPED}")
+    print(f"{name}@{number or versions.SHIPPED} is now the default of {name}")
 
 
 def _list(format_: str) -> None:
@@ -132,10 +132,10 @@ def _list(format_: str) -> None:
             shipped = load_model(f"{name}@{versions.SHIPPED}")
         except OSError as error:
             raise ModelError(
-                "is not in this installation", where=name, remedy="install digitry again"
+                "is missing from this installation", where=name, remedy="install digitry again"
             ) from error
         state = versions.DEFAULT if default is None else versions.SHIPPED
-        rows.append(_row(shipped, state, "came with digitry", None))
+        rows.append(_row(shipped, state, "part of digitry", None))
         for version in found:
             try:
                 loaded = load_model(version.reference)
@@ -167,7 +167,7 @@ def _row(loaded: "Artifact", state: str, reason: str, version: Any) -> dict[str,
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    table = table_of("model", "state", "size>", "made", "scores", "why")
+    table = table_of("model", "state", "size>", "created", "scores", "reason")
     for row in rows:
         scores = row["gate_scores"] or row["scores"]
         table.add_row(

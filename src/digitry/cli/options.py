@@ -11,18 +11,18 @@ from digitry.errors import UnavailableError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
-DATA_HELP = "Data set: mnist, uci, or the path of your own (folder, IDX, .npz, .csv)."
-DATA_DIR_HELP = "Folder in which the files of mnist lie; before the cache and the network."
-SETTINGS_HELP = "field=value of the recipe, such as hidden=256,64. Repeatable."
+DATA_HELP = "Data set: mnist, uci, or a path to your own (folder, IDX, .npz, .csv)."
+DATA_DIR_HELP = "Folder with the MNIST files; searched before the cache and the network."
+SETTINGS_HELP = "Change a field of the recipe, e.g. hidden=256,64. Repeatable."
 EPOCHS_HELP = "Passes over the training images. Default: the recipe's."
-SEED_HELP = "Seed of weights, order and augmentation. Default: the recipe's."
-DEVICE_HELP = "auto, cpu, cuda or mps; auto takes cuda where there is one, else cpu."
+SEED_HELP = "Seed for weights, order and augmentation. Default: the recipe's."
+DEVICE_HELP = "auto, cpu, cuda or mps; auto uses cuda if available, else cpu."
 OUT_HELP = "Run folder, new or empty. Default: `runs/<recipe>-<time>`."
-ONLY_HELP = "Outputs to write, by name and comma: loss,confusion,report. Default: all."
+ONLY_HELP = "Outputs to write, separated by commas: loss,confusion,report. Default: all."
 
 
 class Format(StrEnum):
-    """How a verb prints what it found."""
+    """The output formats of a verb."""
 
     TEXT = "text"
     JSON = "json"
@@ -34,37 +34,37 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Load a .keras or .h5 file whose sha256 no run folder records: you trust its maker.",
+        help="Load a .keras or .h5 file that no run folder records. Only for files you trust.",
     ),
 ]
 
 KERAS = ("keras", "torch", "h5py")
-"""What it takes to load and save a Keras model."""
+"""Modules that loading and saving a Keras model needs."""
 
 
 def require_training(*modules: str, extra: str = "train") -> None:
-    """Check that what a verb imports of an extra is installed, before anything is begun.
+    """Check, before any work starts, that the modules a verb needs are installed.
 
     Args:
-        modules: their names as they are imported.
-        extra: what brings them.
+        modules: import names.
+        extra: the extra that installs them.
 
     Raises:
-        UnavailableError: one is missing.
+        UnavailableError: a module is missing.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise UnavailableError(
-            f"this needs the extra `{extra}`; not here: {', '.join(missing)}",
+            f"this needs the extra `{extra}`; not installed: {', '.join(missing)}",
             remedy=f"pip install 'digitry[{extra}]'",
         )
 
 
 def require_serving() -> None:
-    """Check that the extra `serve` is installed, before anything is begun.
+    """Check, before any work starts, that the extra `serve` is installed.
 
     Raises:
-        UnavailableError: it is not.
+        UnavailableError: a module of it is missing.
     """
     needed = (
         "fastapi",
@@ -82,37 +82,43 @@ def require_serving() -> None:
 
 
 def check_device(name: str) -> str:
-    """Return a device's name back, or say which there are."""
+    """Return the name of a device once it is known to be valid.
+
+    Raises:
+        UsageError: it is not one of `DEVICES`.
+    """
     if name not in DEVICES:
         raise UsageError(
-            f"{name!r} is no device", where="--device", remedy=f"choose from: {', '.join(DEVICES)}"
+            f"{name!r} is not a device",
+            where="--device",
+            remedy=f"choose from: {', '.join(DEVICES)}",
         )
     return name
 
 
 def modules_for_data(data: str) -> tuple[str, ...]:
-    """Return which modules it takes to load a data set; only fetching wants more, and says so itself."""
+    """Return the modules that loading a data set needs; fetching checks for its own."""
     return ("sklearn", "scipy") if data == "uci" else ()
 
 
 def modules_for_model(model: str) -> tuple[str, ...]:
-    """Return which modules it takes to run a model: none for a .onnx file or what holds one."""
+    """Return the modules that running a model needs: none for a .onnx file or a run folder."""
     return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
 
 
 def names_in(names: str) -> list[str]:
-    """Return the names in a list with commas."""
+    """Return the names in a comma-separated list."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def recipe_settings(
     settings: list[str] | None, epochs: int | None, seed: int | None
 ) -> dict[str, str]:
-    """Return the fields of a recipe that the options set, as text.
+    """Return the recipe fields that the options set, as text.
 
     Args:
-        settings: those of `--set`, each `field=value`.
-        epochs, seed: options of their own; they count for more.
+        settings: values of `--set`, each `field=value`.
+        epochs, seed: values of their own options; they override `--set`.
 
     Raises:
         UsageError: a setting has no `=` or no name.

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from digitry.reading.result import Reading
 
 MANY = 100
-"""Images from which on progress is shown."""
+"""Progress is shown from this number of images on."""
 
 
 class Layout(StrEnum):
-    """How the digits stand."""
+    """How the digits are arranged in an image."""
 
     AUTO = "auto"
     SINGLE = "single"
@@ -34,7 +34,7 @@ class Layout(StrEnum):
 
 
 class Format(StrEnum):
-    """What is printed."""
+    """The output formats of `read`."""
 
     TEXT = "text"
     JSON = "json"
@@ -49,49 +49,51 @@ def read(
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")
     ],
     layout: Annotated[
-        Layout, typer.Option(help="One digit, one line, a page of lines, or find out.")
+        Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")
     ] = Layout.AUTO,
-    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.TEXT,
     model: Annotated[
         str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
     ] = "reader",
     max_error: Annotated[
         float | None,
         typer.Option(
-            help="Refuse digits until at most this share of the rest is wrong, e.g. 0.001."
+            help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
         ),
     ] = None,
     pattern: Annotated[
         str | None,
-        typer.Option(help=r"What each line looks like: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
+        typer.Option(help=r"Pattern of each line: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
     ] = None,
     annotate: Annotated[
         Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option(help="Folder for pictures that show, digit by digit, why it was read so."),
+        typer.Option(help="Folder for pictures that show which ink decided each digit."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Read the digits in images.
 
-    One image prints its text alone; several, a folder or a glob print one row each: path, text,
-    confidence. A digit that the model refuses stands as ? in the text. An image that cannot be read
-    is named on stderr, the others still come out, and the exit code is 1.
+    For one image only its text is printed; for several, a folder or a glob, one row each: path, text,
+    confidence. A digit that the model refuses is printed as ?. An image that cannot be read is named on
+    stderr, all others are printed, and the exit code is 1.
     """
     from digitry.progress import track
     from digitry.reading.reader import Reader
 
     for folder in (annotate, explain):
         if folder is not None and folder.exists() and not folder.is_dir():
-            raise UsageError("is not a folder", where=folder, remedy="name a folder for pictures")
+            raise UsageError(
+                "is not a folder", where=folder, remedy="name a new or existing folder"
+            )
     sources = list(_sources(paths))
     reader = Reader(model, layout.value, max_error=max_error, pattern=pattern)
-    # Standard input is read once, here: a picture of it may be needed twice.
+    # Standard input can be read only once, and --annotate and --explain need the image again.
     stdin = sys.stdin.buffer.read() if "-" in sources else b""
     contents = [stdin if source == "-" else source for source in sources]
-    # One file gives one answer; a folder or a pattern gives a list, also of one.
+    # A folder or a glob prints a list, even for a single image.
     printer = _Printer(format, many=sources != paths or len(sources) > 1)
     from digitry.reading.explain import explain as explained
     from digitry.reading.render import annotate as annotated
@@ -103,7 +105,7 @@ def read(
         why = _Pictures(explain, "explained", lambda image, _: explained(reader, image)[1])
         pictures.append(why)
     failed = 0
-    # A few images are read before anybody would look at a bar.
+    # A few images take no time worth a progress bar.
     console = None if quiet or len(sources) < MANY else console_for(stderr=True)
     with _decoders_silenced():
         results = track(reader.read_many(contents), len(sources), "reading", console)
@@ -128,12 +130,12 @@ def read(
 
 @contextmanager
 def _decoders_silenced() -> Iterator[None]:
-    """Drop what C libraries write to file descriptor 2, such as libtiff's warnings; ours is kept."""
+    """Drop what C libraries write to file descriptor 2, e.g. libtiff's warnings; keep our own text."""
     ours, descriptor = sys.stderr, -1
     with suppress(OSError, ValueError):
         descriptor = ours.fileno()
     if descriptor != 2:
-        # Closed, or Python's alone already.
+        # stderr is closed, or Python writes to another descriptor already.
         yield
         return
     ours.flush()
@@ -152,7 +154,7 @@ def _decoders_silenced() -> Iterator[None]:
 
 
 class _Printer:
-    """Prints readings as they come, or at the end where the format needs them all."""
+    """Prints each reading at once, or all at the end if the format needs that."""
 
     def __init__(self, format: Format, *, many: bool) -> None:
         self.format = format
@@ -169,13 +171,13 @@ class _Printer:
         if self.format is Format.TEXT:
             if self.many:
                 text = reading.text.replace("\n", " ") or f"({reading.reason})"
-                # A tab or a line break in a file's name must not look like one of ours.
+                # A tab or a line break in a file name must not break our rows.
                 name = reading.source.translate({9: "\\t", 10: "\\n", 13: "\\r"})
                 print(f"{name}\t{text}\t{reading.confidence:.4f}")
             elif reading.digits:
                 print(reading.text)
                 if reading.rejected:
-                    # Whoever sees a ? wants to know why; programs read standard output alone.
+                    # On stderr: programs that read standard output get only the text.
                     print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
             else:
                 print(
@@ -201,7 +203,7 @@ class _Printer:
 
 
 def _sources(paths: Iterable[str]) -> Iterator[str]:
-    """Yield every image that the arguments name: files as they are, folders and globs walked."""
+    """Yield the path of every image that the arguments name, with folders and globs expanded."""
     from digitry.reading.image import SUFFIXES
 
     for path in paths:
@@ -235,7 +237,7 @@ def _named(reading: "Reading", name: str) -> "Reading":
 
 
 class _Pictures:
-    """Saves pictures of one kind, each under a name of its own."""
+    """Saves pictures of one kind, each under a different name."""
 
     def __init__(
         self, folder: Path, name: str, draw: "Callable[[str | bytes, Reading], Image]"

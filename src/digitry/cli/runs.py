@@ -58,19 +58,21 @@ def export(
         typer.Argument(
             metavar="MODEL...",
             help="Run folder, .keras, .h5 or .onnx file, or a shipped model's name. "
-            "Several become one that averages them.",
+            "Several models become one ensemble that averages them.",
         ),
     ],
     to: Annotated[
         str,
-        typer.Option(help="keras, h5 or onnx; for several models, the .onnx file to write."),
+        typer.Option(
+            help="Format: keras, h5 or onnx. For several models: the .onnx file to write."
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write. Default: beside the model.")
+        Path | None, typer.Option(help="File to write. Default: next to the model.")
     ] = None,
     trust: Trust = False,
 ) -> None:
-    """Write a model in another format, or several models as one."""
+    """Write a model in another format, or several models as one ensemble."""
     if len(models) > 1:
         _export_together(models, to, out, trust)
         return
@@ -84,7 +86,9 @@ def export(
 def _export_together(models: list[str], to: str, out: Path | None, trust: bool) -> None:
     if (to == "onnx") == (out is None):
         raise UsageError(
-            "several models become one file", where="--to", remedy="write --to ensemble.onnx"
+            "several models are written to one file",
+            where="--to",
+            remedy="write --to ensemble.onnx",
         )
     require_training("onnx", *(name for model in models for name in modules_for_model(model)))
     from digitry.training.network import ensemble
@@ -92,7 +96,7 @@ def _export_together(models: list[str], to: str, out: Path | None, trust: bool) 
     written = ensemble.join(models, out or Path(to), console=console_for(stderr=True), trust=trust)
     if written.why:
         print(
-            f"digitry: {written.path}: carries no risk-coverage curve: {written.why}",
+            f"digitry: {written.path}: has no risk-coverage curve: {written.why}",
             file=sys.stderr,
         )
     print(written.path)
@@ -102,10 +106,10 @@ def _export_together(models: list[str], to: str, out: Path | None, trust: bool) 
 def report(
     run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     only: Annotated[
-        str | None, typer.Option(help="Pictures to draw, by name and comma. Default: all.")
+        str | None, typer.Option(help="Pictures to draw, separated by commas. Default: all.")
     ] = None,
 ) -> None:
-    """Draw a run's pictures and its report.html again, from its folder alone."""
+    """Draw a run's pictures and write its report.html again, from the files in its folder."""
     from digitry.training import run_folder
 
     wanted = None if only is None else run_folder.select(names_in(only))
@@ -119,24 +123,26 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for comparison.png. Default: the one that holds the first run."),
+        typer.Option(
+            help="Folder for comparison.png. Default: the parent of the first run folder."
+        ),
     ] = None,
     format_: AsFormat = Format.TEXT,
 ) -> None:
-    """Show runs side by side; p tells whether each differs from the first on the same images."""
+    """Compare runs with the first one; p is from McNemar's test on the same test images."""
     require_training("scipy", "matplotlib")
     from digitry.training.evaluation import scores
     from digitry.training.run_folder import load_predictions, load_run
 
     if len(runs) < 2:
-        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+        raise UsageError("only one run is named", remedy="name two or more run folders")
     twice = [one for one, times in Counter(one.resolve() for one in runs).items() if times > 1]
     if twice:
         raise UsageError("is named twice", where=str(twice[0]), remedy="name each run once")
     loaded = [load_run(folder) for folder in runs]
     first, *others = [load_predictions(one) for one in loaded]
     tests = [None, *(scores.compare(first, other) for other in others)]
-    # Only now, when the runs are known to be comparable, is matplotlib worth its time.
+    # matplotlib loads slowly: import it only once the runs are known to be comparable.
     from digitry.training.report import page as reporting
 
     (plot,) = reporting.write_comparison(loaded, out or runs[0].resolve().parent)
@@ -149,7 +155,7 @@ def compare(
 
 
 def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
-    """Return which modules it takes to draw what was asked for."""
+    """Return the modules that drawing the requested outputs needs."""
     from digitry.training.run_folder import PLOTS
 
     if only is not None and not only & {*PLOTS, "report.html"}:
@@ -158,7 +164,7 @@ def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
 
 
 def write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
-    """Draw the pictures that are wanted, and the report; return its path, None without one."""
+    """Write the requested pictures and the report; return the report's path, or None without one."""
     from digitry.training.run_folder import PLOTS
 
     if only is not None and not only & {*PLOTS, "report.html"}:
@@ -167,9 +173,6 @@ def write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
 
     report.write_plots(finished, only)
     return report.write_html(finished) if only is None or "report.html" in only else None
-
-
-# --- what the others print -------------------------------------------------------------------------
 
 
 def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verb `teach`: corrections to a new version of a shipped model."""
+"""The verb `teach`: train a new version of a shipped model on corrections."""
 
 import sys
 from pathlib import Path
@@ -46,10 +46,10 @@ def teach(
     out: Annotated[Path | None, typer.Option(help=OUT_HELP)] = None,
     only: Annotated[str | None, typer.Option(help=ONLY_HELP)] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; print the run folder alone.")
+        bool, typer.Option("--quiet", help="No progress; print only the run folder.")
     ] = False,
 ) -> None:
-    """Teach a shipped model what people corrected; it becomes the default if it passes the gate."""
+    """Train a shipped model on corrections; the new version becomes the default if it passes the gate."""
     check_device(device)
     from digitry.training import run_folder
 
@@ -75,5 +75,5 @@ def teach(
         print_run(taught.run, page)
         print(taught.text)
     if taught.run.metrics["interrupted"]:
-        print("digitry: interrupted; no version was kept", file=sys.stderr)
+        print("digitry: interrupted; no version was saved", file=sys.stderr)
         raise typer.Exit(130)

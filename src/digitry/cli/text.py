@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_run(finished: "Run", page: Path | None) -> None:
-    """Print what a training came to: scores, an example, times, and where the report lies."""
+    """Print the results of a training: scores, an example, times, and the report's path."""
     from digitry.model.artifact import NOT_A_DIGIT
 
     metrics, test = finished.metrics, finished.test
@@ -25,7 +25,7 @@ def print_run(finished: "Run", page: Path | None) -> None:
     calibrated = (
         f", {test.calibrated_ece:.4f} calibrated at temperature {test.temperature:.2f}"
         if metrics["validation"] is not None
-        else " (no images held out, so not calibrated)"
+        else " (not calibrated: no images held out)"
     )
     print(f"{finished.recipe.name} on {metrics['data']['name']}")
     for name, text in (
@@ -36,7 +36,7 @@ def print_run(finished: "Run", page: Path | None) -> None:
         (
             "example",
             f"test image {example['index']}: predicted {predicted}, actual {example['actual']} "
-            f"({_percent(example['confidence'])} sure)",
+            f"(confidence {_percent(example['confidence'])})",
         ),
         (
             "training",
@@ -44,13 +44,13 @@ def print_run(finished: "Run", page: Path | None) -> None:
             f"{metrics['parameters']:,} parameters",
         ),
         ("run folder", str(finished.folder)),
-        ("report", str(page) if page else "not asked for"),
+        ("report", str(page) if page else "not requested"),
     ):
         print(f"  {name:<14} {text}")
 
 
 def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
-    """Print the scores of a model, as a whole and digit by digit."""
+    """Print the scores of a model, overall and per digit."""
     from digitry.training.evaluation.scores import wilson
 
     print(f"{model} on {data}: {result.count:,} test images")
@@ -58,8 +58,8 @@ def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
     if result.accuracy_undisputed is not None:
         print(f"  undisputed  {_undisputed(result)}")
     if result.accuracy_forced is not None:
-        print(f"  refused     {_percent(result.refused)} of the digits, as no digit")
-        print(f"  likeliest   {_percent(result.accuracy_forced)} right, were it not to refuse")
+        print(f"  refused     {_percent(result.refused)} of the digits, as not a digit")
+        print(f"  likeliest   {_percent(result.accuracy_forced)} right if no digit were refused")
     print(f"  loss        {result.loss:.4f}")
     print(
         f"  ECE         {result.ece:.4f}, {result.calibrated_ece:.4f} calibrated at temperature "
@@ -80,22 +80,24 @@ def print_evaluation(model: str, data: str, result: "Evaluation") -> None:
 
 
 def print_robustness(found: "Robustness") -> None:
-    """Print the errors of a model on spoiled images, by corruption and severity."""
+    """Print the errors of a model on corrupted images, by corruption and severity."""
     from digitry.training.evaluation.corruptions import SEVERITIES
 
     refuses = found.refused > 0
     print(
-        f"{found.count:,} of them spoiled in {len(found.corruptions)} ways and "
+        f"{found.count:,} of them under {len(found.corruptions)} corruptions at "
         f"{len(SEVERITIES)} severities"
     )
-    print(f"  not read right  {_with_interval(found.mean_error, found.interval)}")
+    print(f"  error           {_with_interval(found.mean_error, found.interval)}")
     if refuses:
-        print(f"  refused         {_percent(found.refused)}, as no digit")
-        print(f"  likeliest digit {_percent(found.forced_error)} wrong, were it not to refuse")
-    print(f"  as in MNIST-C   {_percent(found.published_error)} wrong at its one severity for each")
-    print(f"  unspoiled       {_percent(found.clean_error)}")
+        print(f"  refused         {_percent(found.refused)}, as not a digit")
+        print(f"  likeliest digit {_percent(found.forced_error)} wrong if no digit were refused")
+    print(
+        f"  as in MNIST-C   {_percent(found.published_error)} wrong, at the severities of MNIST-C"
+    )
+    print(f"  clean           {_percent(found.clean_error)}")
     columns = [f"{severity}>" for severity in SEVERITIES]
-    table = table_of("not read right", *columns, "mean>", *(["refused>"] if refuses else []))
+    table = table_of("error", *columns, "mean>", *(["refused>"] if refuses else []))
     for one in sorted(found.corruptions, key=lambda score: score.mean):
         shares = [*one.errors, one.mean]
         shares += [sum(one.refused) / len(one.refused)] if refuses else []
@@ -120,7 +122,7 @@ def _undisputed(result: "Evaluation") -> str:
 
 
 def print_comparison(loaded: list["Run"], tests: "list[Comparison | None]") -> None:
-    """Print runs as a table, each with its test against the first."""
+    """Print runs as a table, each with the p-value of its test against the first."""
     best = max(one.metrics["test"]["accuracy"] for one in loaded)
     table = table_of(
         "run",
@@ -157,27 +159,26 @@ def _p_value(p: float) -> str:
 
 
 def model_facts(loaded: Any) -> dict[str, Any]:
-    """Return all that a model file says, and its size, as JSON has it."""
-
+    """Return a model file's metadata, source, size and sha256 as JSON values."""
     facts = loaded.metadata.to_dict()
     facts["labels"] = list(loaded.metadata.labels)
     facts["risk_coverage"] = [list(row) for row in loaded.metadata.risk_coverage]
     facts["calibration"] = None
     if loaded.calibration is not None:
-        # Its temperature and curve stand above, since they are what is read with.
+        # Its temperature and curve are in the facts already, as those in use.
         facts["calibration"] = loaded.calibration.to_dict()
         del facts["calibration"]["temperature"], facts["calibration"]["risk_coverage"]
     return {**facts, "source": loaded.source, "bytes": len(loaded.onnx), "sha256": loaded.sha256}
 
 
 def calibration_text(calibration: dict[str, Any]) -> str:
-    """Return what a model has been calibrated to, from the `calibration` of `model_facts`."""
+    """Return a short text on a model's calibration, from the `calibration` of `model_facts`."""
     when = f", {calibration['created'][:10]}" if calibration["created"] else ""
     return f"{calibration['source']} ({calibration['digits']:,} digits{when})"
 
 
 def card_text(facts: dict[str, Any]) -> str:
-    """Write a model card in Markdown from `model_facts`."""
+    """Return a model card in Markdown from `model_facts`."""
     from digitry.model.artifact import NOT_A_DIGIT
     from digitry.model.load import SHIPPED
 
@@ -210,19 +211,19 @@ def card_text(facts: dict[str, Any]) -> str:
         + (
             f", fitted to your own images: {calibration_text(facts['calibration'])}"
             if facts["calibration"]
-            else ": the mean of its members, each calibrated for itself"
+            else ": the mean of its members, each calibrated separately"
             if joined
             else ", fitted on held-out data"
             if calibrated
-            else ": not fitted, confidences are as the network gives them"
+            else ": not fitted, confidences are the network's own"
         ),
         *([] if facts["calibration"] else _calibration_lines(facts["scores"])),
     ]
     if rows:
         threshold, error, coverage = max(rows, key=lambda row: row[2])
         lines.append(
-            f"- with confidence {threshold:.4f} or more, at most {_percent(error)} are wrong (95% sure) "
-            f"and {_percent(coverage)} were answered, on your own images"
+            f"- with confidence {threshold:.4f} or more, at most {_percent(error)} are wrong (95% "
+            f"confidence) and {_percent(coverage)} were answered, on your own images"
             if facts["calibration"]
             else f"- with confidence {threshold:.4f} or more, {_percent(error)} were wrong and "
             f"{_percent(coverage)} were answered, on held-out data"
@@ -230,13 +231,13 @@ def card_text(facts: dict[str, Any]) -> str:
     lines += [
         "",
         "## Limits",
-        "- digits 0 to 9 in ink; no letters, no printed type, no signs",
+        "- handwritten digits 0 to 9; no letters, no printed type, no signs",
         "- confidences and thresholds hold for images like "
-        + ("those that it is calibrated to" if facts["calibration"] else "its data")
-        + "; `digitry calibrate` fits them to your own source",
-        "- it knows what is not a digit, within what it has seen"
+        + ("those it is calibrated to" if facts["calibration"] else "its data")
+        + "; `digitry calibrate` fits them to your own images",
+        "- it can answer `not a digit`, but only for shapes like those in its data"
         if refuses
-        else "- it has no label for what is not a digit: whatever it is shown, it reads as one",
+        else "- it cannot answer `not a digit`: it reads every shape as a digit",
         "",
         "## Recipe",
         *(_recipe_lines(recipe) or ["- unknown"]),
@@ -244,17 +245,17 @@ def card_text(facts: dict[str, Any]) -> str:
         "## Licence",
         "- the model: Apache-2.0, as digitry"
         if facts["source"] in SHIPPED
-        else "- the model: its maker's to choose; digitry claims nothing in what it trains",
-        "- the data: as named above, each under its own",
+        else "- the model: its trainer decides; digitry claims no rights in models trained with it",
+        "- the data: see Data above, each set under its own licence",
     ]
     return "\n".join(lines)
 
 
 def _recipe_lines(recipe: dict[str, Any]) -> list[str]:
-    """Return a line a field, and one for each member of an ensemble: what it is called and its sha256."""
+    """Return one line per field, and one per member of an ensemble: name and sha256."""
     lines = []
     for name, value in recipe.items():
-        # A file of anyone's may say anything here.
+        # The file may come from anywhere, so its types are checked.
         if name == "members" and isinstance(value, list):
             members = [one for one in value if isinstance(one, dict)]
             lines += [
@@ -268,7 +269,7 @@ def _recipe_lines(recipe: dict[str, Any]) -> list[str]:
 
 _SCORES = {
     "accuracy": "read right",
-    "accuracy_undisputed": "read right, without labels that people dispute",
+    "accuracy_undisputed": "read right, without disputed labels",
     "accuracy_forced": "digits whose likeliest digit is right, refused or not",
     "loss": "cross-entropy in nats",
     "ece": "expected calibration error, as trained",
@@ -282,7 +283,7 @@ def _score_text(name: str, value: float) -> str:
 
 
 def _calibration_lines(scores: dict[str, float]) -> list[str]:
-    """Return how far the confidences are off where the file holds both measures of it."""
+    """Return one line per data set that has an ECE before and after calibration."""
     lines = []
     for name, error in scores.items():
         where, _, what = name.rpartition("/")
@@ -294,8 +295,8 @@ def _calibration_lines(scores: dict[str, float]) -> list[str]:
 
 
 _MODELS = {
-    "teacher": "a model whose probabilities were learned, too",
-    "parent": "a model whose weights it went on from",
+    "teacher": "a model whose probabilities it also learned from",
+    "parent": "the model whose weights its training started from",
 }
 
 
@@ -308,7 +309,7 @@ def _data_lines(data: dict[str, str]) -> list[str]:
             lines += [f"- {_MODELS[name]}", f"  sha256 {digest}"]
             continue
         lines += [
-            f"- {name}: {ORIGINS.get(name, 'a data set of the trainer')}",
+            f"- {name}: {ORIGINS.get(name, 'a data set of whoever trained it')}",
             f"  licence: {LICENCES.get(name, OWN)}",
             f"  sha256 {digest}",
         ]
@@ -316,13 +317,13 @@ def _data_lines(data: dict[str, str]) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    # Never up to a perfect score that was not reached.
+    # Do not round up to a perfect score.
     text = f"{100 * share:.2f}%"
     return "99.99%" if text == "100.00%" and share < 1 else text
 
 
 def print_json(content: object) -> None:
-    """Print a result for programs."""
+    """Print a result as JSON."""
     print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
@@ -331,12 +332,12 @@ def console_for(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # Into a file or a pipe nothing is cut to the width of a window that is not there.
+    # A file or a pipe has no width; 150 keeps tables from being cut.
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 150)
 
 
 def table_of(*columns: str) -> "Table":
-    """Begin a table; a column whose name ends in `>` stands to the right."""
+    """Return an empty table; a column whose name ends in `>` is aligned right."""
     from rich import box
     from rich.table import Table
 

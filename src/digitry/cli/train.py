@@ -1,4 +1,4 @@
-"""The verb `train`: a recipe to a finished run folder, begun anew or resumed."""
+"""The verb `train`: train a recipe into a run folder, or resume a run."""
 
 import sys
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ FROM_CORRECTIONS = "mnist+corrections"
 
 @dataclass(frozen=True, kw_only=True)
 class _How:
-    """How a training goes, whether it is begun or resumed."""
+    """Options of a training that is started or resumed."""
 
     device: str
     only: frozenset[str] | None
@@ -56,7 +56,7 @@ class _How:
 @app.command()
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Name of a recipe; `digitry recipes` lists them.")
+        str | None, typer.Argument(help="Name of a recipe; see `digitry recipes`.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help=f"{DATA_HELP} Default: the recipe's own.")
@@ -81,7 +81,7 @@ def train(
         typer.Option(help=OUT_HELP),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder whose training is to go on where it stopped.")
+        Path | None, typer.Option(help="Run folder of an interrupted training to continue.")
     ] = None,
     only: Annotated[
         str | None,
@@ -90,28 +90,28 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Model to learn from beside the labels: a .onnx file, a run folder, or a shipped "
-            "model's name. Its share of the loss is the recipe's distil; where that is 0, 0.5."
+            help="Model for distillation: a .onnx file, a run folder, or a shipped model's name. Its "
+            "share of the loss is the recipe's distil, or 0.5 if that is 0."
         ),
     ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="Model whose weights it goes on from: a run folder, a .keras, .h5 or .onnx file, or a "
-            "shipped model's name. Its layers are the recipe's. Default: it begins anew.",
+            help="Model to start from, with the same layers as the recipe: a run folder, a .keras, .h5 "
+            "or .onnx file, or a shipped model's name. Default: start from random weights.",
         ),
     ] = None,
     trust: Trust = False,
     log: Annotated[
         list[str] | None,
-        typer.Option(help="Follow it in tensorboard or mlflow, if installed. Repeatable."),
+        typer.Option(help="Log to tensorboard or mlflow, if installed. Repeatable."),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; print the run folder alone.")
+        bool, typer.Option("--quiet", help="No progress; print only the run folder.")
     ] = False,
 ) -> None:
-    """Train a recipe and write its run folder: models, numbers, pictures, report."""
+    """Train a recipe and write its run folder: models, scores, pictures, report."""
     require_training(*KERAS, "onnx")
     from digitry.training import run_folder
 
@@ -129,7 +129,7 @@ def train(
         _resume(folder, start, wanted, how)
     else:
         if recipe is None:
-            raise UsageError("no recipe is named", remedy="digitry recipes lists them")
+            raise UsageError("no recipe is named", remedy="choose one from `digitry recipes`")
         chosen = _chosen(recipe, recipe_settings(set_, epochs, seed), teacher)
         folder, wanted = (
             _begin(chosen, data or chosen.data, data_dir, out, teacher, from_, how),
@@ -142,7 +142,9 @@ def train(
     else:
         print_run(finished, page)
     if finished.metrics["interrupted"]:
-        print(f"digitry: interrupted; go on with: digitry train --resume {folder}", file=sys.stderr)
+        print(
+            f"digitry: interrupted; to continue: digitry train --resume {folder}", file=sys.stderr
+        )
         raise typer.Exit(130)
 
 
@@ -169,7 +171,7 @@ def _begin(
     from digitry.training.loop.train import find_device
     from digitry.training.run import train_run
 
-    # Before any data is loaded, or fetched.
+    # Check both before any data is loaded or fetched.
     trackers.check(how.log)
     find_device(how.device)
     goes_on_from = _parent(parent, recipe, how.trust)
@@ -195,19 +197,19 @@ def _begin(
 
 
 def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How) -> None:
-    """Go on with the training of a run folder; a finished one is left as it is."""
+    """Continue the training of a run folder; a finished run does not change."""
     from digitry.training import datasets, run_folder
 
     require_training(*modules_for_pictures(only))
     if run_folder.is_finished(folder):
         if how.log:
             raise UsageError(
-                "is finished; there is nothing left to follow",
+                "is finished; there is nothing left to log",
                 where=folder,
-                remedy="leave --log away",
+                remedy="remove --log",
             )
         if how.console is not None:
-            how.console.print(f"{folder} is finished; nothing is left to train", highlight=False)
+            how.console.print(f"{folder} is finished; nothing to train", highlight=False)
         return
     require_training(*modules_for_data(start.data))
     from digitry.training.network.import_keras import import_keras
@@ -248,7 +250,7 @@ def _chosen(name: str, settings: dict[str, str], teacher: str | None) -> "Recipe
         return recipe.override({"distil": "0.5"})
     if teacher is None and recipe.distil > 0:
         raise UsageError(
-            f"distil is {recipe.distil:g}, and there is no teacher",
+            f"distil is {recipe.distil:g}, but no teacher is given",
             where=f"recipe {recipe.name}",
             remedy="add --teacher MODEL, or --set distil=0",
         )
@@ -256,21 +258,21 @@ def _chosen(name: str, settings: dict[str, str], teacher: str | None) -> "Recipe
 
 
 def _start_of(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> "Start":
-    """Return how a run began, once it is clear that it can be resumed with these options."""
+    """Return the recorded start of a run, after checking that these options can resume it."""
     from digitry.training import run_folder
 
     if any(setting not in (None, []) for setting in settings):
         raise UsageError(
-            "a run goes on with the recipe and data that it began with",
+            "a run is resumed with its own recipe and data",
             where="--resume",
-            remedy="leave --data, --data-dir, --set, --epochs, --seed, --out, --teacher and --from away",
+            remedy="remove --data, --data-dir, --set, --epochs, --seed, --out, --teacher and --from",
         )
     start = run_folder.load_start(folder)
     if start.data == FROM_CORRECTIONS:
         raise UsageError(
-            "learnt from corrections, and such a run is not resumed",
+            "was trained on corrections and cannot be resumed",
             where=folder,
-            remedy="begin it again with `digitry teach`",
+            remedy="start again with `digitry teach`",
         )
     if recipe not in (None, start.recipe.name):
         raise UsageError(

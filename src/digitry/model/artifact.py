@@ -1,12 +1,11 @@
-"""The model file: one ONNX graph with the facts that reading needs, in one file.
+"""The model file: one ONNX graph, with the metadata that reading needs.
 
-The facts (`Metadata`) travel as one JSON text in the ONNX metadata, so the file is still a plain ONNX
-model for every other tool. Input `glyphs` is (n, 28, 28) float32 in [0, 1], ink = 1; outputs `logits`
-and `probabilities` are (n, classes) float32.
+`Metadata` is stored as one JSON text in the ONNX metadata, so the file is still a plain ONNX model for
+other tools. Input `glyphs` is (n, 28, 28) float32 in [0, 1], ink = 1; outputs `logits` and
+`probabilities` are (n, classes) float32.
 
-A file is checked here, by our own reader of the protobuf wire format, before ONNX Runtime sees a byte
-of it: size, structure, one graph, the standard operators alone, no external data, our metadata, and
-the sha256 of the graph.
+Our own reader of the protobuf wire format checks a file before ONNX Runtime loads it: size, structure,
+one graph, standard operators only, no external data, our metadata, and the sha256 of the graph.
 """
 
 import hashlib
@@ -25,24 +24,24 @@ from digitry.plain import Plain
 
 FORMAT_VERSION = 1
 GLYPH_VERSION = 2
-"""Which normalisation of glyphs a model expects; raised whenever `reading.glyph` gives other pixels."""
+"""The normalisation of glyphs that a model expects; raised whenever `reading.glyph` changes pixels."""
 NOT_A_DIGIT = "not a digit"
-"""The label of the class for ink that is no digit."""
+"""The label of the class for ink that is not a digit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Plain):
-    """What a model file says about itself.
+    """The metadata of a model file.
 
     Attributes:
-        name: what readings say in `model`.
-        labels: of each output, "0" to "9", and perhaps `NOT_A_DIGIT` last.
-        glyph_version: the normalisation that it was trained on.
+        name: the value of `model` in readings.
+        labels: label of each output: "0" to "9", and perhaps `NOT_A_DIGIT` last.
+        glyph_version: the normalisation of glyphs that it was trained on.
         temperature: the logits are divided by it to give calibrated probabilities; 1 = as trained.
-        recipe: the whole recipe that it was trained by.
-        risk_coverage: rows (threshold, error, coverage) on held-out data: of the readings with
-            confidence >= threshold, the share that is wrong, and the share of all that remains.
-        data: name -> sha256 of the content it was trained on.
+        recipe: all fields of the recipe that it was trained with.
+        risk_coverage: rows (threshold, error, coverage) on held-out data: the share of wrong readings
+            among those with confidence >= threshold, and their share of all images.
+        data: name -> sha256 of the data it was trained on.
         scores: name -> number, measured on `data` or the test set named in the key.
         created: ISO 8601 UTC.
         digitry: the version that wrote it.
@@ -64,17 +63,18 @@ class Metadata(Plain):
         if self.labels not in (digits, (*digits, NOT_A_DIGIT)):
             raise ModelError(
                 f"has the labels {list(self.labels)}",
-                remedy="a reader of digits has 0 to 9, in order",
+                remedy="use a model with the labels 0 to 9, in order",
             )
         if self.glyph_version != GLYPH_VERSION:
             raise ModelError(
-                f"was trained on glyphs of version {self.glyph_version}; this digitry makes "
+                f"was trained on glyphs of version {self.glyph_version}; this version of digitry makes "
                 f"version {GLYPH_VERSION}",
-                remedy="train it again, or use the digitry that made it",
+                remedy="train it again, or use the version of digitry that made it",
             )
         if not (math.isfinite(self.temperature) and 0.01 <= self.temperature <= 100):
             raise ModelError(
-                f"has the temperature {self.temperature}", remedy="0.01 to 100 is sane"
+                f"has the temperature {self.temperature}",
+                remedy="export it again with a temperature of 0.01 to 100",
             )
 
 
@@ -84,12 +84,12 @@ class Artifact:
 
     Attributes:
         onnx: the bytes of the whole file.
-        metadata: what it says about itself; temperature and curve are those of the calibration, if any.
+        metadata: its metadata; temperature and risk_coverage are those of the calibration, if any.
         sha256: of the whole file.
-        source: the name or path that it came from.
-        calibration: to the user's own images, found beside the model and applied.
-        version: of a model that is known by name: `shipped`, or the number of the user's version;
-            None for a file.
+        source: the name or path that it was loaded from.
+        calibration: the calibration to the user's images that was found beside it and applied, if any.
+        version: for a model loaded by name: `shipped`, or the number of the user's version; None for a
+            file.
     """
 
     onnx: bytes = field(repr=False)
@@ -101,14 +101,14 @@ class Artifact:
 
     @property
     def reference(self) -> str:
-        """What `load` gives this very model for, whatever becomes the default meanwhile."""
+        """The name that always loads exactly this model, even after the default has changed."""
         if self.version is None:
             return self.source
         return f"{self.source.partition('@')[0]}@{self.version}"
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of all that decides how an image is read: the file, and its calibration."""
+        """The sha256 of everything that decides a reading: the file and its calibration."""
         if self.calibration is None:
             return self.sha256
         facts = json.dumps(self.calibration.to_dict(), sort_keys=True)
@@ -116,15 +116,15 @@ class Artifact:
 
 
 def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
-    """Write a model file, atomically, after checking it as a reader would.
+    """Write a model file in one step, after the same checks as for loading.
 
     Args:
-        path: where to; what is there stays if anything fails.
+        path: target; an existing file does not change if anything fails.
         onnx_model: a serialised ONNX model without our metadata.
-        metadata: its facts.
+        metadata: the metadata to store in it.
 
     Raises:
-        ModelError: the model is not one that `load` would accept.
+        ModelError: `load_model` would not accept the model.
     """
     import onnx
 
@@ -144,19 +144,19 @@ def save(path: Path, onnx_model: bytes, metadata: Metadata) -> Artifact:
 
 
 def parse(content: bytes, *, source: str) -> Artifact:
-    """Check the bytes of a model file and read its metadata; nothing of it is run.
+    """Check the bytes of a model file and read its metadata, without running it.
 
     Raises:
-        ModelError: it is not an undamaged model of ours.
+        ModelError: it is damaged or not a digitry model.
     """
     try:
         if len(content) > MAX_BYTES:
-            raise ModelError(f"is larger than {MAX_BYTES >> 20} MiB", remedy="no digit model is")
+            raise ModelError(f"is larger than {MAX_BYTES >> 20} MiB", remedy="use a smaller model")
         facts = checked_facts(content)
         version = facts.get("format")
         if version != FORMAT_VERSION:
             raise ModelError(
-                f"has the file format {version!r}; this digitry reads {FORMAT_VERSION}",
+                f"has the file format {version!r}; this version of digitry reads {FORMAT_VERSION}",
                 remedy="update digitry",
             )
         if facts.get("graph_sha256") != graph_sha256(content):
@@ -177,6 +177,6 @@ def _metadata(facts: dict[str, Any]) -> Metadata:
         return metadata
     except ValueError as error:
         raise ModelError(
-            f"has metadata that cannot be read ({error})",
+            f"has invalid metadata ({error})",
             remedy="export it again with digitry",
         ) from error

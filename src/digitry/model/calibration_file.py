@@ -1,9 +1,8 @@
-"""What lies beside a model file: its calibration to one's own source of images.
+"""The calibration file: a model's calibration to one source of images.
 
-A model file is never changed, since its bytes are its name. What `digitry calibrate` finds out about
-somebody's own images stands in a small JSON file beside it (`model.onnx`, `model.calibration.json`), or,
-for a model that is known by name, in the user's folder of models. It holds for exactly the bytes that it
-was fitted to.
+A model file never changes, because its sha256 identifies it. `digitry calibrate` writes a small JSON
+file beside it (`model.onnx`, `model.calibration.json`), or, for a shipped model, in the user's folder of
+models. The calibration is valid only for the model file that it was fitted to.
 """
 
 import json
@@ -25,7 +24,7 @@ SUFFIX = ".calibration.json"
 MAX_BYTES = 64 << 10
 MAX_ROWS = 256
 MAX_TEXT = 400
-REMEDY = "run `digitry calibrate` again, or take it away with --remove"
+REMEDY = "run `digitry calibrate` again, or remove it with --remove"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +34,14 @@ class Calibration(Plain):
     Attributes:
         model_sha256: of the model file that it was fitted to.
         temperature: the logits are divided by it, in [0.01, 100].
-        risk_coverage: rows (threshold, error, coverage), thresholds rising: of the readings with
-            confidence >= threshold, the share that may be wrong, an upper bound at 95% confidence; and
-            the share of all images that remains.
-        source: what the images are called.
-        images: how many there were.
-        digits: how many of them gave a digit to fit to.
+        risk_coverage: rows (threshold, error, coverage), thresholds rising: an upper bound, at 95%
+            confidence, of the share of wrong readings among those with confidence >= threshold, and
+            their share of all images.
+        source: name of the images.
+        images: number of images.
+        digits: number of images in which exactly one digit was found.
         data_sha256: of the images and their labels.
-        scores: name -> number, before and after, in [0, 1] or a loss.
+        scores: name -> number, before and after; shares in [0, 1], or a loss.
         created: ISO 8601 UTC.
         digitry: the version that wrote it.
     """
@@ -61,7 +60,7 @@ class Calibration(Plain):
     def __post_init__(self) -> None:
         for name in ("model_sha256", "data_sha256"):
             if not re.fullmatch(r"[0-9a-f]{64}", getattr(self, name)):
-                raise ModelError(f"has a {name} that is none", remedy=REMEDY)
+                raise ModelError(f"{name} is not a SHA-256 hex digest", remedy=REMEDY)
         if not 0.01 <= self.temperature <= 100:
             raise ModelError(f"has the temperature {self.temperature}", remedy=REMEDY)
         if not 0 <= self.digits <= self.images:
@@ -70,73 +69,76 @@ class Calibration(Plain):
             raise ModelError("has a score that is not finite", remedy=REMEDY)
         thresholds = [row[0] for row in self.risk_coverage]
         if len(thresholds) > MAX_ROWS or thresholds != sorted(thresholds):
-            raise ModelError("has a risk-coverage curve out of order or too long", remedy=REMEDY)
+            raise ModelError(
+                "has a risk-coverage curve that is unsorted or too long", remedy=REMEDY
+            )
         if not all(0 <= share <= 1 for row in self.risk_coverage for share in row):
-            raise ModelError("has a risk-coverage curve that is no shares", remedy=REMEDY)
+            raise ModelError("has a risk-coverage curve with values outside 0 to 1", remedy=REMEDY)
         for text in (self.source, self.created, self.digitry, *self.scores):
-            # What a file says of itself is printed on somebody's terminal.
+            # These texts are printed on a terminal: no control characters.
             if len(text) > MAX_TEXT or not text.isprintable():
-                raise ModelError("has text that cannot be printed", remedy=REMEDY)
+                raise ModelError("has text that is too long or not printable", remedy=REMEDY)
 
 
 def path_of(model: Path) -> Path:
-    """Return where the calibration of a model file lies: beside it."""
+    """Return the path of a model file's calibration, beside it."""
     return model.with_suffix(SUFFIX)
 
 
 def path_of_name(name: str) -> Path | None:
-    """Return where the calibration of a model that is known by name lies; None where it cannot lie."""
+    """Return the path of a shipped model's calibration; None if this user has no home folder."""
     folder = user_models()
     return None if folder is None else folder / f"{name}{SUFFIX}"
 
 
 def find(path: Path | None) -> Calibration | None:
-    """Read a calibration, checking every part of it.
+    """Read a calibration and check every field.
 
     Args:
-        path: as `path_of` or `path_of_name` gives it.
+        path: from `path_of` or `path_of_name`.
 
     Returns:
-        None where there is none.
+        The calibration, or None if there is no file.
 
     Raises:
-        ModelError: what lies there is no calibration.
+        ModelError: the file is not a valid calibration.
     """
     if path is None or not os.path.lexists(path):
         return None
     try:
-        # A pipe would be waited for, and a device might never end.
+        # Reading a pipe could block, and a device may never end.
         if not path.is_file():
-            raise ModelError("is no file", remedy="take it away")
+            raise ModelError("is not a file", remedy="delete it")
         content = files.read_bytes(path, MAX_BYTES)
         if len(content) > MAX_BYTES:
             raise ModelError(f"is larger than {MAX_BYTES >> 10} KiB", remedy=REMEDY)
         return _parsed(content)
     except OSError as error:
         raise ModelError(
-            f"cannot be opened ({error.strerror})", where=path, remedy="check its rights"
+            f"cannot be opened ({error.strerror})", where=path, remedy="check its permissions"
         ) from error
     except ModelError as error:
         raise ModelError(error.what, where=path, remedy=error.remedy) from error
 
 
 def save(path: Path | None, calibration: Calibration) -> Path:
-    """Write a calibration, whole or not at all.
+    """Write a calibration, in one step.
 
     Raises:
-        UnavailableError: this user has no folder to keep it in.
+        UnavailableError: this user has no home folder.
         DigitryError: it cannot be written.
     """
     if path is None:
         raise UnavailableError(
-            "this user has no home to keep a calibration in", remedy="name a folder: DIGITRY_MODELS"
+            "this user has no home folder for a calibration",
+            remedy="set DIGITRY_MODELS to a folder",
         )
     files.write_json(path, {"format": FORMAT_VERSION, **calibration.to_dict()})
     return path
 
 
 def remove(path: Path | None) -> bool:
-    """Take a calibration away, sound or not.
+    """Delete a calibration, even a damaged one.
 
     Returns:
         Whether there was one.
@@ -150,7 +152,7 @@ def remove(path: Path | None) -> bool:
         path.unlink()
     except OSError as error:
         raise DigitryError(
-            f"cannot be removed ({error.strerror})", where=path, remedy="check its rights"
+            f"cannot be deleted ({error.strerror})", where=path, remedy="check its permissions"
         ) from error
     return True
 
@@ -162,9 +164,9 @@ def _parsed(content: bytes) -> Calibration:
         raise ModelError("is not JSON", remedy=REMEDY) from error
     names = {"format", *(part.name for part in fields(Calibration))}
     if not isinstance(facts, dict) or facts.get("format") != FORMAT_VERSION:
-        raise ModelError(f"is no calibration of format {FORMAT_VERSION}", remedy=REMEDY)
+        raise ModelError(f"is not a calibration of format {FORMAT_VERSION}", remedy=REMEDY)
     if facts.keys() != names:
-        raise ModelError("lacks fields, or has unknown ones", remedy=REMEDY)
+        raise ModelError("has missing or unknown fields", remedy=REMEDY)
     try:
         return Calibration.from_dict(facts)
     except ValueError as error:
@@ -174,9 +176,9 @@ def _parsed(content: bytes) -> Calibration:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return found
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")

@@ -1,4 +1,4 @@
-"""A name, a file or a run folder to the checked model that is meant."""
+"""Load and check the model that a name, a file or a run folder stands for."""
 
 import warnings
 from dataclasses import replace
@@ -12,29 +12,28 @@ from digitry.model.artifact import Artifact, parse
 from digitry.model.onnx_check import MAX_BYTES
 
 SHIPPED = ("reader",)
-"""The models that come with the package, by name."""
+"""The names of the models in the package."""
 
 
 def load_model(model: str | Path) -> Artifact:
-    """Load and check a model, and apply the calibration that lies beside it.
+    """Load and check a model, and apply the calibration beside it.
 
-    One that was made for other bytes is not applied, with a `DigitryWarning`.
+    A calibration that was made for other bytes is not applied; a `DigitryWarning` says so.
 
-    The name of a shipped model means the user's own version of it, where one has been promoted to be
-    the default (see `digitry.model.versions`), and else the model of the package; `reader@shipped` and
-    `reader@2` name one of them for good. Where the default is damaged, or was made for another digitry,
-    the shipped model is given in its place, with a `DigitryWarning`; a version that is asked for by its
-    number is given or refused.
+    A shipped model's name loads the user's default version of it, if one has been promoted (see
+    `digitry.model.versions`), else the model of the package; `reader@shipped` and `reader@2` always load
+    the same one. If the default version is damaged, or made for another version of digitry, the shipped
+    model is loaded instead, with a `DigitryWarning`. A version named by its number is never replaced.
 
     Args:
         model: the name of a shipped model, with or without a version; a .onnx file; or a run folder
             that holds model.onnx.
 
     Returns:
-        The model. A user's version is called `reader@2` in its metadata, and so in every reading.
+        The model. The metadata of a user's version have the name `reader@2`, and so do its readings.
 
     Raises:
-        ModelError: there is none, or it is not an undamaged model of ours; or its calibration is damaged.
+        ModelError: it does not exist, is damaged or not a digitry model, or its calibration is damaged.
     """
     loaded = load_uncalibrated(model)
     calibration = calibration_file.find(calibration_path(loaded.reference))
@@ -57,7 +56,7 @@ def load_model(model: str | Path) -> Artifact:
 
 
 def calibration_path(model: str | Path) -> Path | None:
-    """Return where the calibration of a model lies; None where this user has no place for it."""
+    """Return the path of a model's calibration; None if this user has no home folder."""
     name, version = _named(model)
     if name is not None:
         number = _default_number(name) if version is None else _number(name, version)
@@ -69,7 +68,7 @@ def calibration_path(model: str | Path) -> Path | None:
 
 
 def load_uncalibrated(model: str | Path) -> Artifact:
-    """Load and check a model as it was trained, whatever lies beside it; otherwise as `load`."""
+    """Load and check a model without its calibration; otherwise as `load_model`."""
     name, version = _named(model)
     if name is not None:
         return _default(name) if version is None else _by_name(name, _number(name, version))
@@ -88,7 +87,7 @@ def load_uncalibrated(model: str | Path) -> Artifact:
 
 
 def _named(model: str | Path) -> tuple[str | None, str | None]:
-    """Return the name of a shipped model and the version asked for, or (None, None) for a path."""
+    """Return the name of a shipped model and its version, if any; (None, None) for a path."""
     if isinstance(model, str):
         name, at, version = model.partition("@")
         if name in SHIPPED:
@@ -102,15 +101,15 @@ def _number(name: str, version: str) -> int | None:
         return None
     if not (version.isascii() and version.isdecimal() and len(version) <= 9):
         raise ModelError(
-            f"{version!r} is no version",
+            f"{version!r} is not a version",
             where=f"{name}@{version}",
-            remedy=f"write {name}@{versions.SHIPPED}, or a number of `digitry models list`",
+            remedy=f"write {name}@{versions.SHIPPED}, or a number from `digitry models list`",
         )
     return int(version)
 
 
 def _default_number(name: str) -> int | None:
-    """Return the number of the default, where that can be told; None = the shipped model."""
+    """Return the number of the default; None = the shipped model, or default.json is damaged."""
     try:
         return versions.default_number(name)
     except ModelError:
@@ -118,14 +117,14 @@ def _default_number(name: str) -> int | None:
 
 
 def _default(name: str) -> Artifact:
-    """Return what the plain name of a shipped model means to this user."""
+    """Return the default version of a shipped model, or the shipped model if that is damaged."""
     try:
         return _by_name(name, versions.default_number(name))
     except ModelError as error:
         if error.where == name:
-            # The shipped model itself: there is nothing to fall back on.
+            # The shipped model itself is damaged.
             raise
-        warnings.warn(f"{error}; the shipped model reads meanwhile", DigitryWarning, stacklevel=4)
+        warnings.warn(f"{error}; the shipped model is used", DigitryWarning, stacklevel=4)
     return _by_name(name, None)
 
 
@@ -135,6 +134,6 @@ def _by_name(name: str, number: int | None) -> Artifact:
         return replace(parse(file.read_bytes(), source=name), version=versions.SHIPPED)
     found = versions.find(name, number)
     loaded = parse(versions.content(found), source=found.reference)
-    # The file does not know its number; whoever reads a reading wants to.
+    # The file does not contain its number, but readings must name it.
     metadata = replace(loaded.metadata, name=found.reference)
     return replace(loaded, metadata=metadata, version=str(number))

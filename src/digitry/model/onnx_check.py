@@ -1,7 +1,7 @@
-"""What the bytes of an ONNX file must be before ONNX Runtime sees them.
+"""Checks on the bytes of an ONNX file before ONNX Runtime loads them.
 
-The whole file is walked: size, structure, one graph, standard operators only, no external data, finite
-weights, what it would cost to run, our metadata, and the sha256 of the graph.
+The whole file is parsed: size, structure, one graph, standard operators only, no external data, finite
+weights, cost of a run, our metadata, and the sha256 of the graph.
 """
 
 import hashlib
@@ -19,11 +19,12 @@ from digitry.model.onnx_wire import message, walk, wholes
 MAX_BYTES = 64 << 20
 MAX_NODES = 2000
 MAX_ATTRIBUTE = 4096
-"""Windows, strides, pads and axes of an operator; the picture itself has 28 pixels a side."""
+"""Windows, strides, pads and axes of an operator; the image itself is 28 pixels wide."""
 MAX_SHAPE = 1 << 24
+WRONG_COUNT = "declares another number of weights than it contains"
 
-# What digit classifiers are made of. An operator outside this list has no business in a model of ours;
-# none of these can open a file, loop, or ask for memory out of proportion to its input.
+# The operators of digit classifiers. None of them can open a file, loop, or need memory out of
+# proportion to its input.
 OPERATORS = frozenset(
     {
         "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "Div", "Flatten", "Gemm",
@@ -35,7 +36,11 @@ OPERATORS = frozenset(
 
 
 def checked_facts(content: bytes) -> dict[str, Any]:
-    """Walk the whole model, refuse what does not belong, and give our metadata."""
+    """Check the whole model and return our metadata.
+
+    Raises:
+        ModelError: it is damaged, not ours, or contains something that is not allowed.
+    """
     if not content:
         raise ModelError("is empty", remedy="copy it again")
     facts: dict[str, Any] | None = None
@@ -48,17 +53,20 @@ def checked_facts(content: bytes) -> dict[str, Any]:
             domain = dict(walk(message(value))).get(1, b"")
             if domain not in (b"", b"ai.onnx"):
                 raise ModelError(
-                    f"uses operators from {domain!r}", remedy="only standard ones are run"
+                    f"uses operators of the domain {domain!r}",
+                    remedy="use only standard ONNX operators",
                 )
         elif number == 14:
             entry = dict(walk(message(value)))
             if entry.get(1) == b"digitry":
                 facts = _json(message(entry.get(2, b"")))
         elif number in (20, 25):
-            raise ModelError("holds functions or training code", remedy="only a plain graph is run")
+            raise ModelError(
+                "contains functions or training code", remedy="export it as a plain graph"
+            )
     if facts is None or graphs != 1:
         raise ModelError(
-            "is not a digitry model (no metadata of ours in it)",
+            "is not a digitry model: it has no digitry metadata",
             remedy="use a model.onnx that `digitry train` or `digitry export` wrote",
         )
     return facts
@@ -70,40 +78,45 @@ def _check_graph(graph: bytes) -> None:
         if number == 1:
             nodes += 1
             if nodes > MAX_NODES:
-                raise ModelError(f"has more than {MAX_NODES} nodes", remedy="no digit model has")
+                raise ModelError(f"has more than {MAX_NODES} nodes", remedy="use a smaller network")
             _check_node(message(value))
         elif number == 5:
             _check_tensor(message(value))
         elif number == 15:
-            raise ModelError("holds sparse tensors", remedy="only plain ones are accepted")
+            raise ModelError("has sparse tensors", remedy="export it with dense tensors")
     check_cost(graph)
 
 
 def _check_node(node: bytes) -> None:
     for number, value in walk(node):
         if number == 4 and message(value).decode("ascii", "replace") not in OPERATORS:
-            raise ModelError(f"uses the operator {value!r}", remedy="no digit model needs it")
+            raise ModelError(
+                f"uses the operator {value!r}, which is not allowed",
+                remedy="use only the operators listed in digitry.model.onnx_check",
+            )
         if number == 7 and value not in (b"", b"ai.onnx"):
             raise ModelError(
-                f"uses an operator from {value!r}", remedy="only standard ones are run"
+                f"uses an operator of the domain {value!r}",
+                remedy="use only standard ONNX operators",
             )
         if number == 5:
             for part, content in walk(message(value)):
                 if part in (6, 11, 22, 23):
                     raise ModelError(
-                        "holds a graph or a sparse tensor within a node",
-                        remedy="only plain ones run",
+                        "has a graph or a sparse tensor inside a node",
+                        remedy="export it as a plain graph with dense tensors",
                     )
                 if part in (5, 10):
                     _check_tensor(message(content))
                 if part in (3, 8) and any(abs(whole) > MAX_ATTRIBUTE for whole in wholes(content)):
                     raise ModelError(
-                        "sets an operator to an absurd size", remedy="no digit model needs it"
+                        f"has an operator attribute larger than {MAX_ATTRIBUTE}",
+                        remedy="use smaller windows, strides and pads",
                     )
 
 
-# Bytes of one number in `raw_data`, by ONNX's number of the type: float, int32, int64, bool, float16,
-# double. Strings, complex and four-bit numbers have no business here.
+# ONNX data type -> bytes per number in `raw_data`: float, int32, int64, bool, float16, double. Strings,
+# complex and four-bit numbers are not allowed.
 _WIDTHS = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 
 
@@ -114,7 +127,7 @@ def _check_tensor(tensor: bytes) -> None:
     numbers: list[int] = []
     for number, value in walk(tensor):
         if number == 13 or (number == 14 and value != 0):
-            raise ModelError("keeps weights in another file", remedy="export it as one file")
+            raise ModelError("has weights in another file", remedy="export it as one file")
         if number == 1:
             dims += wholes(value)
         elif number == 2 and isinstance(value, int):
@@ -128,40 +141,41 @@ def _check_tensor(tensor: bytes) -> None:
         elif number == 10:
             doubles += message(value)
         elif number == 6:
-            raise ModelError("holds strings for weights", remedy="weights are numbers")
+            raise ModelError("has strings as weights", remedy="export it with digitry")
     if kind not in _WIDTHS:
-        raise ModelError(f"holds weights of the type {kind}", remedy="export it with digitry")
+        raise ModelError(f"has weights of the ONNX type {kind}", remedy="export it with digitry")
     if any(side < 0 or side > MAX_BYTES for side in dims) or math.prod(dims) > MAX_BYTES:
-        raise ModelError("claims more weights than it holds", remedy="export it again")
+        raise ModelError("declares more weights than it contains", remedy="export it again")
     held = len(floats) // 4 + len(doubles) // 8 + len(numbers)
     count = held if raw is None else len(raw) // _WIDTHS[kind]
     if count != math.prod(dims) or (raw is not None and len(raw) % _WIDTHS[kind]):
-        raise ModelError("claims other weights than it holds", remedy="export it again")
+        raise ModelError(WRONG_COUNT, remedy="export it again")
     if kind == 7:
-        # Whole numbers are shapes, pads and axes: they say how much memory an operator asks for.
+        # Integers are shapes, pads and axes: they decide how much memory an operator needs.
         sizes = numbers if raw is None else list(struct.unpack(f"<{len(raw) // 8}q", raw))
         if len(sizes) > 64 or any(abs(size) > MAX_SHAPE for size in sizes):
-            raise ModelError("sets an operator to an absurd size", remedy="no digit model needs it")
+            raise ModelError(
+                "has an operator with too large a shape", remedy="use a smaller network"
+            )
     elif kind in _FLOATS:
         _check_finite(kind, raw, floats + doubles, numbers)
 
 
 _FLOATS = {1: "<f4", 10: "<f2", 11: "<f8"}
-"""ONNX's numbers of the floating types -> NumPy's names."""
+"""ONNX data type of floats -> NumPy's name."""
 
 
 def _check_finite(kind: int, raw: bytes | None, listed: bytes, halves: list[int]) -> None:
-    """Refuse weights that are not finite numbers, however the tensor holds them."""
-
+    """Check that all weights are finite, in whichever field the tensor stores them."""
     content = raw if raw is not None else listed
     if kind == 10 and raw is None:
-        # Halves that are listed stand as the bits of whole numbers.
+        # float16 values outside raw_data are stored as the bits of integers.
         content = np.array([bits & 0xFFFF for bits in halves], "<u2").tobytes()
     if len(content) % _WIDTHS[kind]:
-        raise ModelError("claims other weights than it holds", remedy="export it again")
+        raise ModelError(WRONG_COUNT, remedy="export it again")
     if not np.isfinite(np.frombuffer(content, _FLOATS[kind])).all():
         raise ModelError(
-            "holds weights that are not finite numbers",
+            "has weights that are not finite",
             remedy="train it again, with a lower learning rate if the loss was nan",
         )
 
@@ -177,7 +191,7 @@ def _json(text: bytes) -> dict[str, Any]:
 
 
 def graph_sha256(content: bytes) -> str:
-    """Return the sha256 of the graph in a model file; empty without one."""
+    """Return the sha256 of the graph in a model file; "" without a graph."""
     for number, value in walk(content):
         if number == 7:
             return hashlib.sha256(message(value)).hexdigest()

@@ -1,8 +1,8 @@
-"""What a graph would cost to run, told from its shapes before anything of it is run.
+"""The cost of running an ONNX graph, computed from its shapes without running it.
 
-Shapes are followed from the input through every operator; what cannot be followed is refused. The rules
-are those of ONNX's operators (github.com/onnx/onnx, docs/Operators.md), for the operators that
-`onnx_check` lets through.
+Shapes are inferred from the input through every operator; a graph whose shapes cannot be inferred is
+refused. The rules are those of ONNX's operators (github.com/onnx/onnx, docs/Operators.md), for the
+operators that `onnx_check` accepts.
 """
 
 import math
@@ -15,9 +15,9 @@ from digitry.errors import ModelError
 from digitry.model.onnx_wire import message, walk, wholes
 
 MAX_OPERATIONS = 500_000_000
-"""Multiplications for one digit. The largest recipe needs 31 million, five of them as one 155."""
+"""Multiplications for one digit. The largest recipe needs 31 million, an ensemble of five 155 million."""
 MAX_ACTIVATIONS = 1 << 20
-"""Numbers in one tensor between two operators, for one digit. The largest recipe needs 43 thousand."""
+"""Elements of one activation tensor, for one digit. The largest recipe needs 43 thousand."""
 
 Shape = tuple[int, ...]
 
@@ -34,13 +34,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """What the cost is told from.
+    """The parts of an ONNX graph that decide its cost.
 
     Attributes:
         nodes: the operators, in the order in which they run.
-        inputs: name -> shape, 1 for a side without a fixed size.
-        shapes: name -> shape, of the weights.
-        values: name -> numbers, of the weights that are whole numbers: shapes, axes, pads.
+        inputs: name -> shape of each input; 1 for a dimension without a fixed size.
+        shapes: name -> shape of each weight.
+        values: name -> values of the integer weights: shapes, axes, pads.
     """
 
     nodes: tuple[Node, ...]
@@ -60,18 +60,18 @@ class _Known:
     def of(self, name: str) -> Shape:
         if name not in self.shapes:
             raise ModelError(
-                "has an operator whose input is not known before it runs",
+                "has an operator whose input shape is not known before it runs",
                 remedy="export it again with digitry",
             )
         return self.shapes[name]
 
     def numbers(self, node: Node, place: int, attribute: str) -> tuple[int, ...] | None:
-        """Return whole numbers that stand in an attribute or, later, in an input."""
+        """Return integers from an attribute or, in newer opsets, from an input."""
         if len(node.inputs) > place and node.inputs[place]:
             if node.inputs[place] not in self.values:
                 raise ModelError(
-                    f"computes the sizes of {node.kind} as it runs",
-                    remedy="export it again with sizes that are fixed",
+                    f"computes the sizes of {node.kind} while it runs",
+                    remedy="export it again with fixed sizes",
                 )
             return self.values[node.inputs[place]]
         found = node.attributes.get(attribute)
@@ -79,16 +79,16 @@ class _Known:
 
 
 def check_cost(graph: bytes) -> Mapping[str, Shape]:
-    """Refuse a graph that takes too long, or too much memory, for one digit.
+    """Check that a graph does not need too much time or memory for one digit.
 
     Args:
-        graph: the message GraphProto.
+        graph: the serialised GraphProto.
 
     Returns:
         The shape of every tensor, by name, for one digit.
 
     Raises:
-        ModelError: it costs too much, or its cost cannot be told.
+        ModelError: it costs too much, or its cost cannot be computed.
     """
     parsed = _parsed(graph)
     known = _Known({**parsed.shapes, **parsed.inputs}, parsed.values)
@@ -99,20 +99,20 @@ def check_cost(graph: bytes) -> Mapping[str, Shape]:
             raise
         except (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError) as error:
             raise ModelError(
-                f"has a {node.kind} whose shapes do not fit", remedy="export it again"
+                f"has a {node.kind} whose shapes do not match", remedy="export it again"
             ) from error
         if any(side < 0 for side in shapes) or math.prod(shapes) > MAX_ACTIVATIONS:
             raise ModelError(
-                f"needs {math.prod(shapes):,} numbers at once for one digit (in {node.kind})",
-                remedy=f"at most {MAX_ACTIVATIONS:,} are computed",
+                f"needs a tensor of {math.prod(shapes):,} numbers for one digit (in {node.kind})",
+                remedy=f"use a network with at most {MAX_ACTIVATIONS:,}",
             )
         known.operations += math.prod(shapes)
         if known.operations > MAX_OPERATIONS:
             raise ModelError(
-                f"takes over {MAX_OPERATIONS:,} operations for one digit",
-                remedy="take a smaller network",
+                f"needs more than {MAX_OPERATIONS:,} operations for one digit",
+                remedy="use a smaller network",
             )
-        # Further outputs (statistics, indices) have the shape of the first, or are not used.
+        # Other outputs (statistics, indices) have the shape of the first, or are not used.
         known.shapes.update({name: shapes for name in node.outputs if name})
     return known.shapes
 
@@ -138,10 +138,10 @@ def _broadcast(node: Node, known: _Known) -> Shape:
 
 
 def _windows(node: Node, known: _Known, window: Sequence[int]) -> Shape:
-    """Return the sides that a sliding window leaves of the image."""
+    """Return the output sides of a sliding window over the image."""
     image = known.of(node.inputs[0])[2:]
     if len(window) != len(image):
-        raise ValueError("the window has other sides than the image")
+        raise ValueError("the window and the image differ in rank")
     steps = node.attributes.get("strides") or (1,) * len(image)
     gaps = node.attributes.get("dilations") or (1,) * len(image)
     pads = node.attributes.get("pads") or (0,) * 2 * len(image)
@@ -161,7 +161,7 @@ def _conv(node: Node, known: _Known) -> Shape:
     batch, channels, *_ = known.of(node.inputs[0])
     filters, depth, *window = known.of(node.inputs[1])
     if depth * node.attributes.get("group", 1) != channels:
-        raise ValueError("other channels than the image")
+        raise ValueError("channels of the filters and the image differ")
     sides = _windows(node, known, window)
     known.operations += batch * filters * math.prod(sides) * depth * math.prod(window)
     return batch, filters, *sides
@@ -183,7 +183,7 @@ def _pool_all(node: Node, known: _Known) -> Shape:
 
 def _product(a: Shape, b: Shape, known: _Known) -> Shape:
     if not (len(a) >= 2 and len(b) == 2 and a[-1] == b[0]):
-        raise ValueError("matrices that do not fit")
+        raise ValueError("shapes of the matrices do not match")
     known.operations += math.prod(a) * b[1]
     return *a[:-1], b[1]
 
@@ -212,7 +212,7 @@ def _reshape(node: Node, known: _Known) -> Shape:
         rest = math.prod(side for side in kept if side != -1)
         kept[kept.index(-1)] = math.prod(shape) // rest
     if math.prod(kept) != math.prod(shape):
-        raise ValueError("another number of numbers")
+        raise ValueError("the number of elements changes")
     return tuple(kept)
 
 
@@ -294,7 +294,7 @@ _RULES: dict[str, Callable[[Node, _Known], Shape]] = {
 }  # fmt: skip
 
 
-# --- the graph's message ---------------------------------------------------------------------------
+# --- parsing ---------------------------------------------------------------------------------------
 
 
 def _parsed(graph: bytes) -> Graph:
@@ -348,7 +348,7 @@ def _attribute(content: bytes) -> tuple[str, Any]:
 
 
 def _tensor(content: bytes) -> tuple[str, Shape, tuple[int, ...] | None]:
-    """Return name, shape and, of whole numbers, the numbers."""
+    """Return name, shape and, for int64 tensors, the values."""
     name, raw, kind = "", b"", cast(Any, 0)
     shape: list[int] = []
     numbers: list[int] = []
@@ -369,7 +369,7 @@ def _tensor(content: bytes) -> tuple[str, Shape, tuple[int, ...] | None]:
 
 
 def _input(content: bytes) -> tuple[str, Shape]:
-    """Return name and shape of a ValueInfoProto; a side without a size counts as 1."""
+    """Return name and shape of a ValueInfoProto; a dimension without a size counts as 1."""
     parts = dict(walk(content))
     shape = []
     tensor = dict(walk(message(dict(walk(message(parts.get(2, b"")))).get(1, b""))))

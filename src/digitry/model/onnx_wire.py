@@ -1,4 +1,4 @@
-"""The protobuf wire format, as far as checking an ONNX file needs it.
+"""A reader of the protobuf wire format, enough to check an ONNX file.
 
 Source: protobuf.dev/programming-guides/encoding and the field numbers of onnx.proto (IR version 13).
 """
@@ -9,7 +9,7 @@ from digitry.errors import ModelError
 
 
 def wholes(value: int | bytes) -> list[int]:
-    """Return the signed numbers of a field, alone or packed."""
+    """Return the signed integers of a field, single or packed."""
     if isinstance(value, int):
         return [value - (1 << 64) if value >= 1 << 63 else value]
     found, position = [], 0
@@ -20,7 +20,7 @@ def wholes(value: int | bytes) -> list[int]:
 
 
 def walk(content: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield (field number, value) of one protobuf message: an int, or the bytes of a part."""
+    """Yield (field number, value) of one protobuf message; a value is an int or bytes."""
     position, end = 0, len(content)
     while position < end:
         key, position = _varint(content, position)
@@ -55,10 +55,10 @@ def _varint(content: bytes, position: int) -> tuple[int, int]:
 
 
 def message(value: int | bytes) -> bytes:
-    """Return the bytes of a part.
+    """Return the bytes of a field.
 
     Raises:
-        ModelError: it is a number.
+        ModelError: the field is an integer.
     """
     if isinstance(value, int):
         raise _broken()
@@ -66,4 +66,4 @@ def message(value: int | bytes) -> bytes:
 
 
 def _broken() -> ModelError:
-    return ModelError("is cut or is not an ONNX file", remedy="copy it again")
+    return ModelError("is truncated or not an ONNX file", remedy="copy it again")

@@ -1,15 +1,15 @@
-"""The user's own versions of the shipped models: which there are, and which one is read with.
+"""The user's versions of the shipped models, and which version is the default.
 
-A version is a folder, `<models>/<name>/<number>`, with the model file and a small JSON that says where
-it came from. It is written once; its number is never given again. Which version is read with by the
-plain name stands in one more file, `<models>/<name>/default.json`: that one is replaced whole, so at any
-moment exactly one model is the default. Where there is none, it is the shipped model.
+A version is a folder, `<models>/<name>/<number>`, with the model file and a small JSON file about its
+origin. The model file is written once; numbers are never reused. The file `<models>/<name>/default.json`
+names the default version. It is replaced in one step, so there is always exactly one default; without
+the file it is the shipped model.
 
     reader             the default: the version that was promoted last, else the shipped model
-    reader@shipped     the model that came with the package
+    reader@shipped     the model of the package
     reader@3           the user's third version
 
-Nothing here looks into a model file; that is `digitry.model.artifact`'s business.
+This module never parses a model file; `digitry.model.artifact` does.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ from digitry.errors import DigitryError, ModelError, UnavailableError, UsageErro
 from digitry.places import user_models
 
 SHIPPED = "shipped"
-"""What the model of the package is called where a version is asked for."""
+"""The version name of the package's own model."""
 
 CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK = "candidate", "default", "promoted before", "rolled back"
 STATES = (CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK)
 
 MODEL, FACTS, POINTER, LOCK = "model.onnx", "version.json", "default.json", ".lock"
 LOCK_SECONDS = 30.0
-"""How long to wait for another process that promotes or rolls back; each takes milliseconds."""
+"""Seconds to wait for another process that promotes or rolls back; each takes milliseconds."""
 FORMAT = 1
 MAX_FACTS = 1 << 20
 MAX_MODEL = 64 << 20
@@ -45,17 +45,17 @@ class Version:
     """One version of a model.
 
     Attributes:
-        name: of the model that it is a version of.
+        name: name of the shipped model.
         number: from 1.
         state: one of `STATES`.
-        reason: why it is in this state, in a line.
-        passed: whether the gate let it through; see `digitry.improve.gate`.
+        reason: why it is in this state, in one line.
+        passed: whether it passed the gate; see `digitry.improve.gate`.
         scores: name -> number.
-        gate: the gate's whole verdict, as JSON; may be empty.
+        gate: the gate's full result, as JSON; may be empty.
         created: ISO 8601 UTC.
         sha256: of the model file.
-        parent_sha256: of the model file that it was trained from; may be empty.
-        file: where the model file lies.
+        parent_sha256: of the model file that training started from; may be empty.
+        file: path of the model file.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Version:
 
     @property
     def reference(self) -> str:
-        """By what name it is read with: `reader@3`."""
+        """The name to load it by: `reader@3`."""
         return f"{self.name}@{self.number}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as it is kept."""
+        """Return the JSON form of `version.json`."""
         return {
             "format": FORMAT,
             "state": self.state,
@@ -94,10 +94,10 @@ class Version:
 
 
 def default_number(name: str) -> int | None:
-    """Return the number of the version that is read with by the plain name; None = the shipped model.
+    """Return the number of the default version; None = the shipped model.
 
     Raises:
-        ModelError: the file that says so is damaged.
+        ModelError: default.json is damaged.
     """
     pointer = _pointer(name)
     return pointer[-1] or None
@@ -107,22 +107,22 @@ def find(name: str, number: int) -> Version:
     """Return one version.
 
     Raises:
-        ModelError: there is none of that number, or what is said about it is damaged.
+        ModelError: there is no such version, or its version.json is damaged.
     """
     folder = _home(name) / str(number)
     facts = folder / FACTS
     if number < 1 or not facts.exists():
         raise ModelError(
-            "there is no such version",
+            "no such version",
             where=f"{name}@{number}",
-            remedy=f"`digitry models list` shows which there are; {name}@{SHIPPED} always is",
+            remedy=f"choose one from `digitry models list`, or {name}@{SHIPPED}",
         )
     version = _version(name, number, _json(facts, f"{name}@{number}"))
     return replace(version, state=_state(version, _pointer_or_shipped(name)))
 
 
 def file_of(name: str, number: int) -> Path:
-    """Return where the model file of a version lies."""
+    """Return the path of a version's model file."""
     return _home(name) / str(number) / MODEL
 
 
@@ -130,7 +130,7 @@ def content(version: Version) -> bytes:
     """Read a version's model file.
 
     Raises:
-        ModelError: it is gone, or holds other bytes than were put there.
+        ModelError: it is missing, or its bytes have changed.
     """
     try:
         found = files.read_bytes(version.file, MAX_MODEL)
@@ -142,11 +142,11 @@ def content(version: Version) -> bytes:
 
 
 def versions(name: str) -> tuple[list[Version], list[ModelError]]:
-    """Return all versions of a model by number, and an error for each that is damaged."""
+    """Return all intact versions of a model by number, and an error for each damaged one."""
     found: list[Version] = []
     broken: list[ModelError] = []
     for number in _numbers(name):
-        # A folder without the facts is not finished: they are written last.
+        # version.json is written last: a folder without it is unfinished.
         if not (_home(name) / str(number) / FACTS).exists():
             continue
         try:
@@ -159,7 +159,7 @@ def versions(name: str) -> tuple[list[Version], list[ModelError]]:
 
 
 def stamp(name: str) -> object:
-    """Return something that changes when the default of a name does; costs one look at the disk."""
+    """Return a value that changes when the default of a name changes; costs one `stat`."""
     folder = user_models()
     if folder is None:
         return None
@@ -184,7 +184,7 @@ def add(
     gate: Mapping[str, Any],
     parent_sha256: str,
 ) -> Version:
-    """Put a new version on the shelf, as a candidate; safe beside other processes that do the same.
+    """Write a new version, as a candidate; several processes may do so at once.
 
     Args:
         name: of a shipped model.
@@ -192,7 +192,7 @@ def add(
         created, reason, passed, scores, gate, parent_sha256: see `Version`.
 
     Raises:
-        UnavailableError: this user has no folder for it.
+        UnavailableError: this user has no folder for models.
         DigitryError: the folder cannot be written.
     """
     home = _home(name)
@@ -201,7 +201,7 @@ def add(
         home.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                # Making the folder takes the number: of two that try, one is told that it is there.
+                # Creating the folder reserves the number: only one of two processes succeeds.
                 (home / str(number)).mkdir()
                 break
             except FileExistsError:
@@ -227,30 +227,30 @@ def add(
 
 
 def promote(name: str, number: int | None, *, reason: str) -> None:
-    """Make a version the default, whichever is it now.
+    """Make a version the default.
 
     Args:
-        name: of the model.
-        number: of the version; None = the shipped model.
-        reason: why.
+        name: name of the model.
+        number: number of the version; None = the shipped model.
+        reason: why, in one line.
 
     Raises:
-        ModelError: there is no such version, or it is damaged; the default stays.
+        ModelError: there is no such version, or it is damaged; the default does not change.
     """
     with _alone(name):
-        # This mends a damaged pointer, too.
+        # A damaged default.json is replaced, too.
         _promote(name, number, _pointer_or_shipped(name), reason)
 
 
 def succeed(name: str, number: int, *, over: int | None, reason: str) -> bool:
-    """Make a version the default, if the one that it was compared with still is it.
+    """Make a version the default only if `over` is still the default.
 
     Args:
         name, number, reason: as for `promote`.
-        over: the number of the version that it was compared with; None = the shipped model.
+        over: number of the version that it was compared with; None = the shipped model.
 
     Returns:
-        Whether it is the default now.
+        Whether it was promoted.
 
     Raises:
         ModelError: as for `promote`.
@@ -267,7 +267,7 @@ def _promote(name: str, number: int | None, history: list[int], reason: str) -> 
     if number is not None:
         content(find(name, number))
     now = history[-1] or None
-    # Written first, and whole: from here on it is the default, whatever becomes of the notes.
+    # default.json comes first: it alone decides, even if the process dies before the notes.
     _point(name, [*history, number or 0] if number != now else history)
     if number != now:
         _note(name, now, BEFORE, f"{_called(name, number)} took its place")
@@ -275,21 +275,21 @@ def _promote(name: str, number: int | None, history: list[int], reason: str) -> 
 
 
 def roll_back(name: str, *, reason: str) -> int | None:
-    """Make the version the default that was it before this one, passing over what is gone or damaged.
+    """Make the previous default the default again, skipping missing and damaged versions.
 
     Returns:
-        Its number; None = the shipped model.
+        The number of the new default; None = the shipped model.
 
     Raises:
-        UsageError: the shipped model is the default.
+        UsageError: the shipped model is the default, so there is no earlier one.
     """
     with _alone(name):
         *history, now = _pointer(name)
         if not now:
             raise UsageError(
-                "the shipped model is the default already",
+                "the shipped model is already the default",
                 where=name,
-                remedy="there is nothing to go back to",
+                remedy="to use another version, run `digitry models promote`",
             )
         while history and history[-1]:
             try:
@@ -301,19 +301,19 @@ def roll_back(name: str, *, reason: str) -> int | None:
         _point(name, history)
         _note(name, now, ROLLED_BACK, reason)
         _note(
-            name, history[-1] or None, DEFAULT, f"back, since {_called(name, now)} was rolled back"
+            name, history[-1] or None, DEFAULT, f"default again: {_called(name, now)} rolled back"
         )
         return history[-1] or None
 
 
-# --- what lies on the disk -------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------
 
 
 def _home(name: str) -> Path:
     folder = user_models()
     if folder is None:
         raise UnavailableError(
-            "this user has no home to keep models in", remedy="name a folder: DIGITRY_MODELS"
+            "this user has no home folder for models", remedy="set DIGITRY_MODELS to a folder"
         )
     return folder / name
 
@@ -328,7 +328,7 @@ def _numbers(name: str) -> list[int]:
 
 
 def _pointer(name: str) -> list[int]:
-    """Return the numbers of the defaults so far, the present one last; 0 = the shipped model."""
+    """Return the numbers of all defaults so far, the current one last; 0 = the shipped model."""
     folder = user_models()
     path = None if folder is None else folder / name / POINTER
     if path is None or not os.path.lexists(path):
@@ -351,9 +351,9 @@ def _point(name: str, history: list[int]) -> None:
 
 
 def _state(version: Version, history: list[int]) -> str:
-    """Return what state a version is in: what the pointer says goes before what the version says.
+    """Return a version's state; default.json overrides the state in its version.json.
 
-    Between the two writes of a promotion its own file may be behind.
+    Between the two writes of a promotion version.json may be out of date.
     """
     if version.number == history[-1]:
         return DEFAULT
@@ -363,7 +363,7 @@ def _state(version: Version, history: list[int]) -> str:
 
 
 def _note(name: str, number: int | None, state: str, reason: str) -> None:
-    """Write a version's new state into its own file, if that can be read."""
+    """Write a version's new state into its version.json, if that can be read."""
     if number is None:
         return
     with suppress(ModelError):
@@ -374,7 +374,7 @@ def _note(name: str, number: int | None, state: str, reason: str) -> None:
 def _version(name: str, number: int, facts: dict[str, Any]) -> Version:
     where = f"{name}@{number}"
     texts = ("state", "reason", "created", "sha256", "parent_sha256")
-    sound = (
+    valid = (
         facts.get("format") == FORMAT
         and all(isinstance(facts.get(key), str) and facts[key].isprintable() for key in texts)
         and facts["state"] in STATES
@@ -383,7 +383,7 @@ def _version(name: str, number: int, facts: dict[str, Any]) -> Version:
         and isinstance(facts.get("scores"), dict)
         and all(type(score) in (int, float) for score in facts["scores"].values())
     )
-    if not sound:
+    if not valid:
         raise _damaged(where, f"has a damaged {FACTS}")
     return Version(
         name=name,
@@ -418,15 +418,15 @@ def _damaged(where: str, what: str) -> ModelError:
     return ModelError(
         what,
         where=where,
-        remedy=f"read with {name}@{SHIPPED}, or go back with `digitry models rollback {name}`",
+        remedy=f"use {name}@{SHIPPED}, or run `digitry models rollback {name}`",
     )
 
 
 def _damaged_pointer(path: Path) -> ModelError:
     return ModelError(
-        "does not say which version is the default",
+        "does not name the default version",
         where=path,
-        remedy="promote one again with `digitry models promote`, or take the file away",
+        remedy="run `digitry models promote`, or delete the file to use the shipped model",
     )
 
 
@@ -438,13 +438,13 @@ def _unwritable(folder: Path, error: OSError) -> DigitryError:
     return DigitryError(
         f"cannot be written ({error.strerror or error})",
         where=folder,
-        remedy="free space, or name another folder: DIGITRY_MODELS",
+        remedy="free disk space, or set DIGITRY_MODELS to another folder",
     )
 
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """Let one process at a time change which version is the default; others wait."""
+    """Let one process at a time change the default; others wait."""
     home = _home(name)
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""Splits: of one shape and type, and cut as Keras cuts them."""
+"""Splits: their shape and type, and how validation images are held out."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from digitry.errors import DataError
 from digitry.training.data.dataset import Split, hold_out
 
 
-def test_hold_out_is_keras_rule() -> None:
+def test_hold_out_follows_keras() -> None:
     split = Split(
         np.arange(7 * 784, dtype=np.uint32).astype(np.uint8).reshape(7, 28, 28),
         np.arange(7, dtype=np.uint8),

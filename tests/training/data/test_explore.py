@@ -1,4 +1,4 @@
-"""Exploring finds what was hidden in a data set, and nothing where there is nothing."""
+"""Exploring finds planted faults in a data set, and nothing in a clean one."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from digitry.training.report.data_plot import write_gallery
 
 
 def drawing(label: int, random: np.random.Generator) -> np.ndarray:
-    """A figure that all images of a label share, in a place, size and pen that differ."""
+    """Return one shape per label, at a place, size and stroke width that vary."""
     y, x = random.integers(-2, 3, 2)
     image = np.zeros((28, 28), np.uint8)
     for part in range(3):
@@ -55,14 +55,14 @@ def test_blank_near_empty_and_inverted_images_are_found() -> None:
     assert [(item.part, item.index) for item in found.inverted] == [("test", 3)]
 
 
-def test_images_that_loading_has_turned_are_reported_as_inverted() -> None:
+def test_images_inverted_by_loading_are_reported() -> None:
     data = a_set()
     train = Split(data.train.images, data.train.labels, turned=(8,))
     found = explore(Dataset("drawn", train, data.test, "", "", ""))
     assert [item.index for item in found.inverted] == [8]
 
 
-def test_equal_images_are_grouped_and_conflicts_and_leaks_among_them_named() -> None:
+def test_equal_images_are_grouped_with_their_conflicts_and_leaks() -> None:
     data = a_set()
     data.train.images[50] = data.train.images[10]
     data.train.images[90] = data.train.images[10]
@@ -81,7 +81,7 @@ def test_equal_images_are_grouped_and_conflicts_and_leaks_among_them_named() -> 
     assert (leak.first.part, leak.second.part) == ("train", "test")
 
 
-def test_copies_that_are_lighter_or_recompressed_are_near_duplicates() -> None:
+def test_lighter_or_recompressed_copies_are_near_duplicates() -> None:
     data = a_set()
     data.train.images[60] = (data.train.images[11] * 0.7).astype(np.uint8)
     stream = io.BytesIO()
@@ -94,7 +94,7 @@ def test_copies_that_are_lighter_or_recompressed_are_near_duplicates() -> None:
     assert all(0 <= pair.distance <= 0.08 for pair in found.near)
 
 
-def test_near_duplicates_are_exactly_the_pairs_that_a_plain_search_finds() -> None:
+def test_near_duplicates_equal_those_of_a_brute_force_search() -> None:
     from digitry.training.data import explore as module
 
     random = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_near_duplicates_are_exactly_the_pairs_that_a_plain_search_finds() -> No
     assert [d for *_, d in found] == sorted(d for *_, d in found)
 
 
-def test_a_wrong_label_is_the_oddest_of_all() -> None:
+def test_a_wrong_label_has_the_highest_odd_score() -> None:
     data = a_set(400)
     data.train.labels[123] = 8
     found = explore(data)
@@ -117,7 +117,7 @@ def test_a_wrong_label_is_the_oddest_of_all() -> None:
     assert found.odd[0].score > 1
 
 
-def test_the_findings_are_json_and_a_tiny_or_one_sided_set_is_no_trouble() -> None:
+def test_findings_are_json_also_for_tiny_and_one_class_sets() -> None:
     random = np.random.default_rng(3)
     images = np.stack([drawing(label, random) for label in (0, 1, 1)])
     tiny = Split(images, np.array([0, 1, 1], np.uint8), ("a.png", "b.png", "c.png"))
@@ -129,7 +129,7 @@ def test_the_findings_are_json_and_a_tiny_or_one_sided_set_is_no_trouble() -> No
         assert found.odd == ()
 
 
-def test_the_gallery_is_drawn_and_pictures_of_nothing_are_not_left_behind(tmp_path: Path) -> None:
+def test_pictures_are_written_and_outdated_ones_deleted(tmp_path: Path) -> None:
     data = a_set()
     (tmp_path / "faults.png").write_bytes(b"of an earlier exploration")
     written = write_gallery(data, explore(data), tmp_path)
@@ -166,7 +166,7 @@ def test_real_mnist_is_explored_in_seconds_and_its_known_wrong_label_is_found(
     assert (found.odd[0].item.index, found.odd[0].looks_like) == (59_915, 7)
 
 
-def test_the_page_of_scenes_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+def test_scenes_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     from digitry.training.report.data_plot import write_scenes
 
     one, other = (

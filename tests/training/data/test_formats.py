@@ -1,4 +1,4 @@
-"""Users' own data: every form is read as it is meant, every fault is named, and nothing else happens."""
+"""Users' data: every form is read, and every fault gives a clear error."""
 
 import csv
 import gzip
@@ -21,7 +21,7 @@ from digitry.training.data import dataset, folders, formats
 
 
 def stroke(label: int, copy: int = 0) -> np.ndarray:
-    """A 28x28 drawing that differs for each label and copy: light ink on a dark ground."""
+    """Return 28x28 drawings that differ by label and copy: light ink on a dark background."""
     image = np.zeros((28, 28), np.uint8)
     image[4 + label : 8 + label, 5 : 20 + copy % 4] = 255 - copy // 4
     image[6:22, 8 + label : 11 + label] = 200
@@ -62,7 +62,7 @@ def class_folders(folder: Path, per_class: int = 3, invert: set[str] | None = No
     return folder
 
 
-# --- what is right is read ------------------------------------------------------------------------
+# --- valid data -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -142,7 +142,7 @@ def test_csv_is_read_with_and_without_a_header(form: str) -> None:
     assert np.array_equal(split.labels, labels)
 
 
-def test_class_folders_of_grey_28x28_pictures_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_class_folders_of_grey_28x28_images_are_unchanged(tmp_path: Path) -> None:
     train, test = folders.read(class_folders(tmp_path))
     assert test is None
     assert train.names[4] == "1/1.png"
@@ -150,21 +150,21 @@ def test_class_folders_of_grey_28x28_pictures_are_taken_as_they_are(tmp_path: Pa
     assert train.labels.tolist() == sorted([*range(10)] * 3)
 
 
-def test_one_inverted_picture_is_turned_and_reported(tmp_path: Path) -> None:
+def test_one_inverted_image_is_inverted_back_and_reported(tmp_path: Path) -> None:
     train, _ = folders.read(class_folders(tmp_path, invert={"4/1.png"}))
     assert [train.names[row] for row in train.turned] == ["4/1.png"]
     assert np.median(train.images[train.turned[0]]) == 0
     assert train.images[train.turned[0]].max() > 200
 
 
-def test_a_set_of_dark_ink_is_turned_as_a_whole_and_none_of_it_is_odd() -> None:
+def test_a_whole_set_of_dark_ink_is_inverted_without_a_report() -> None:
     images, labels = drawings(2)
     train, _ = formats.parse_npz(io.BytesIO(npz(images=255 - images, labels=labels)), where="a")
     assert train.turned == ()
     assert (train.images[:, 0, 0] == 0).all()
 
 
-def test_pictures_of_another_size_go_through_the_readers_normalisation(tmp_path: Path) -> None:
+def test_images_of_another_size_go_through_the_readers_normalisation(tmp_path: Path) -> None:
     from digitry.reading.reader import single_glyph
 
     folder = class_folders(tmp_path, 2)
@@ -199,7 +199,7 @@ def test_a_table_of_labels_is_read_in_its_order(tmp_path: Path) -> None:
     assert train.names == ("2.png", "0.png", "1.png")
 
 
-# --- what is wrong is named -----------------------------------------------------------------------
+# --- faulty data ----------------------------------------------------------------------------------
 
 
 def fault(path: Path) -> str:
@@ -216,14 +216,17 @@ def fault(path: Path) -> str:
         (b"", "magic number of an empty file"),
         (b"\0\0\x0d\x03" + bytes(40), "magic number 00000d03"),
         (b"<!DOCTYPE html>", "magic number 3c21444f"),
-        (b"\0\0\x08\x03\0\0", "cut in its header"),
-        (idx(drawings(1)[0])[:-1], "is cut: 10x28x28 needs 7,840 bytes"),
-        (idx(drawings(1)[0]) + b"x", "goes on after its 7,840 bytes"),
-        (b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "claims to hold"),
-        (b"\0\0\x08\x03" + struct.pack(">3I", 60_000, 0, 28), "claims to hold"),
-        (b"\0\0\x08\x03" + struct.pack(">3I", 2_000_000, 1024, 1024), "claims 2,097,152,000,000"),
-        (gzip.compress(idx(drawings(1)[0]))[:-9], "cut or damaged"),
-        (idx(drawings(1)[1]), "holds no images"),
+        (b"\0\0\x08\x03\0\0", "truncated in its header"),
+        (idx(drawings(1)[0])[:-1], "is truncated: 10x28x28 needs 7,840 bytes"),
+        (idx(drawings(1)[0]) + b"x", "has more than the 7,840 bytes"),
+        (
+            b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1),
+            "declares the shape",
+        ),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 60_000, 0, 28), "declares the shape"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 2_000_000, 1024, 1024), "declares 2,097,152,000,000"),
+        (gzip.compress(idx(drawings(1)[0]))[:-9], "truncated or damaged"),
+        (idx(drawings(1)[1]), "does not contain images"),
     ],
 )
 def test_a_faulty_idx_file_is_named(tmp_path: Path, content: bytes, words: str) -> None:
@@ -234,19 +237,19 @@ def test_a_faulty_idx_file_is_named(tmp_path: Path, content: bytes, words: str) 
     assert words in message
 
 
-def test_a_gzip_bomb_is_stopped_at_the_size_its_header_names(tmp_path: Path) -> None:
+def test_a_gzip_bomb_is_read_only_up_to_its_declared_size(tmp_path: Path) -> None:
     bomb = gzip.compress(idx(drawings(1)[0]) + bytes(200_000_000), 9)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(bomb)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(drawings(1)[1]))
     tracemalloc.start()
     try:
-        assert "goes on after" in fault(tmp_path)
+        assert "has more than the" in fault(tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_counts_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_counts_and_labels_that_do_not_match_are_named(tmp_path: Path) -> None:
     images, labels = drawings(1)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels[:-1]))
@@ -255,7 +258,7 @@ def test_counts_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
     assert "label 10 for train-images[4]" in fault(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    assert "lacks train-labels" in fault(tmp_path)
+    assert "has no train-labels" in fault(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +302,7 @@ def test_a_pickle_in_an_npz_is_never_run(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("shape", ["(999999999, 28, 28)", "(2000000, 28, 28)", "(5, 99999, 99999)"])
-def test_an_npz_with_an_absurd_shape_is_refused_before_memory_is_asked_for(
+def test_an_npz_with_a_huge_shape_is_refused_before_memory_is_allocated(
     tmp_path: Path, shape: str
 ) -> None:
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
@@ -309,13 +312,13 @@ def test_an_npz_with_an_absurd_shape_is_refused_before_memory_is_asked_for(
         archive.writestr("labels.npy", member)
     tracemalloc.start()
     try:
-        assert "claims" in fault(tmp_path / "own.npz")
+        assert "declares" in fault(tmp_path / "own.npz")
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
+def test_a_zip_with_false_sizes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     content = npz(images=drawings(1)[0], labels=drawings(1)[1])
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -354,13 +357,13 @@ def test_a_bad_row_of_a_csv_is_named_by_its_line(
     assert words in message
 
 
-def test_kaggles_test_csv_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_kaggles_test_csv_is_refused_with_a_remedy(tmp_path: Path) -> None:
     images, labels = drawings(1)
     (tmp_path / "train.csv").write_text(rows_of(images, labels))
     (tmp_path / "test.csv").write_text(",".join(f"pixel{i}" for i in range(784)) + "\n")
     message = fault(tmp_path)
     assert "test.csv" in message
-    assert "give train.csv" in message
+    assert "e.g. Kaggle's train.csv" in message
 
 
 @pytest.mark.parametrize(
@@ -369,11 +372,11 @@ def test_kaggles_test_csv_is_refused_with_the_way_out(tmp_path: Path) -> None:
         (["picture,digit"], "has the columns picture, digit"),
         (["file,label", "0.png,0", "1.png,11"], "line 3: has the label '11'"),
         (["file,label", "0.png,0", "1.png"], "line 3: has 1 fields, not 2"),
-        (["file,label", "0.png,0", "9.png,1"], "line 3: names '9.png', which is not there"),
+        (["file,label", "0.png,0", "9.png,1"], "line 3: names '9.png', which does not exist"),
         (["file,label", "0.png,0", "../1.png,1"], "outside its folder"),
         (["file,label", "0.png,0", "/etc/passwd,1"], "outside its folder"),
         (["file,label", "0.png,0", "0.png,1"], "names '0.png' again, after line 2"),
-        (["file,label"], "holds no pictures"),
+        (["file,label"], "has no images"),
     ],
 )
 def test_a_bad_line_of_labels_csv_is_named(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -389,7 +392,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert "outside its folder" in fault(folder)
 
 
-def test_unreadable_pictures_among_many_are_all_named(tmp_path: Path) -> None:
+def test_all_unreadable_images_are_named(tmp_path: Path) -> None:
     folder = class_folders(tmp_path)
     (folder / "3" / "1.png").write_bytes((folder / "3" / "1.png").read_bytes()[:60])
     (folder / "5" / "notes.txt").write_text("not a picture")
@@ -398,21 +401,21 @@ def test_unreadable_pictures_among_many_are_all_named(tmp_path: Path) -> None:
     assert "5/notes.txt" in message
 
 
-def test_folders_that_are_no_data_set_are_named(tmp_path: Path) -> None:
+def test_folders_that_are_not_a_data_set_are_named(tmp_path: Path) -> None:
     assert "is an empty folder" in fault(tmp_path)
     assert "no such data set" in fault(tmp_path / "nothing")
     class_folders(tmp_path / "a")
     (tmp_path / "a" / "10").mkdir()
-    assert "a/10: is no folder of a class" in fault(tmp_path / "a")
+    assert "a/10: is not a class folder" in fault(tmp_path / "a")
     (tmp_path / "b" / "7").mkdir(parents=True)
-    assert "holds no pictures" in fault(tmp_path / "b")
+    assert "has no images" in fault(tmp_path / "b")
     for copy in range(3):
         Image.fromarray(stroke(7, copy)).save(tmp_path / "b" / "7" / f"{copy}.png")
     assert "has only one class, 7" in fault(tmp_path / "b")
     (tmp_path / "c.zip").write_bytes(b"PK")
     assert "unpack it" in fault(tmp_path / "c.zip")
     (tmp_path / "d.txt").write_bytes(b"")
-    assert "of no known form" in fault(tmp_path / "d.txt")
+    assert "not a known kind" in fault(tmp_path / "d.txt")
 
 
 # --- any bytes: a split or a DataError, never anything else -----------------------------------------
@@ -490,6 +493,6 @@ def test_any_bytes_as_labels_csv(tmp_path_factory: pytest.TempPathFactory, conte
         assert error.remedy
 
 
-def test_the_csv_field_limit_is_no_way_out(tmp_path: Path) -> None:
+def test_a_too_long_csv_field_is_a_data_error(tmp_path: Path) -> None:
     table_folder(tmp_path, ["file,label", "x" * (csv.field_size_limit() + 10) + ",1"])
-    assert "no CSV in UTF-8" in fault(tmp_path)
+    assert "not CSV in UTF-8" in fault(tmp_path)

@@ -1,4 +1,4 @@
-"""MNIST: found in order, verified by content, fetched from any mirror that works, never wrong."""
+"""MNIST: the order of search, checks by content, and downloads from any mirror that works."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def contents(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """A small MNIST: the same four names, but few images of noise, and their own hashes."""
+    """A small MNIST: the same four names, a few images of noise, and their hashes."""
     noise = np.random.default_rng(0)
     arrays = {
         "train-images-idx3-ubyte": noise.integers(0, 256, (120, 28, 28), np.uint8),
@@ -57,7 +57,7 @@ def cache() -> Path:
 
 @dataclass
 class Mirror:
-    """A web server on this machine that behaves as it is told."""
+    """A local web server with a chosen behaviour."""
 
     url: str
     files: dict[str, bytes]
@@ -170,13 +170,13 @@ FAULTS: dict[str, tuple[Callable[[Handler, Mirror], None], str]] = {
     "503": (status(503), "503 Service Unavailable"),
     "cut": (cut_always, "the connection was cut"),
     "page": (page, "sent a web page instead of the file"),
-    "wrong bytes": (wrong, "holds other bytes than train-images-idx3-ubyte"),
-    "bomb": (bomb, "holds more than the"),
+    "wrong bytes": (wrong, "is not train-images-idx3-ubyte"),
+    "bomb": (bomb, "has more than the"),
     "endless": (endless, "sent more than the whole file"),
-    "redirects": (redirects, "redirects without end"),
-    "silent": (silent, "silent, or slower than"),
-    "silent in the middle": (silent_in_the_middle, "silent, or slower than"),
-    "drips": (drips, "silent, or slower than"),
+    "redirects": (redirects, "too many redirects"),
+    "silent": (silent, "slower than"),
+    "silent in the middle": (silent_in_the_middle, "slower than"),
+    "drips": (drips, "slower than"),
     "odd length": (odd_length, ""),
 }
 
@@ -210,7 +210,7 @@ def serve(
     receive = mnist._receive
 
     def impatient(url: str, *rest: Any) -> None:
-        # Only who is slow on purpose is waited for shortly, so that no test hangs on a quick machine.
+        # Short limits only for mirrors that are slow on purpose, so a slow machine fails no other test.
         slow = any(mirror.answer in SLOW for mirror in mirrors if url.startswith(mirror.url))
         with monkeypatch.context() as patch:
             patch.setattr(mnist, "SILENCE_SECONDS", 0.5 if slow else 60.0)
@@ -256,7 +256,7 @@ def test_a_named_folder_is_used_without_the_network(
     assert data.train.images.flags.writeable
 
 
-def test_the_environment_names_the_folder_too_and_other_layouts_are_known(
+def test_the_environment_variable_and_other_layouts_work(
     contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dotted = {name.replace("-idx", ".idx"): content for name, content in contents.items()}
@@ -265,7 +265,7 @@ def test_the_environment_names_the_folder_too_and_other_layouts_are_known(
     assert len(load_dataset(offline=True).train) == 120
 
 
-def test_the_cache_comes_after_the_named_folder(
+def test_the_cache_is_searched_after_the_named_folder(
     contents: dict[str, bytes], tmp_path: Path, cache: Path
 ) -> None:
     lay(cache, contents)
@@ -273,12 +273,10 @@ def test_the_cache_comes_after_the_named_folder(
     console = Console(record=True, width=200, file=io.StringIO())
     data = load_dataset(data_dir=tmp_path, offline=True, console=console)
     assert data.source == str(cache)
-    assert "lacks train-images-idx3-ubyte" in console.export_text()
+    assert "has no train-images-idx3-ubyte" in console.export_text()
 
 
-def test_the_sha256_is_of_the_content_whatever_the_files_look_like(
-    contents: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_the_sha256_depends_only_on_the_content(contents: dict[str, bytes], tmp_path: Path) -> None:
     a = load_dataset(data_dir=lay(tmp_path / "a", contents), offline=True)
     b = load_dataset(data_dir=lay(tmp_path / "b", contents, packed=False), offline=True)
     assert a.sha256 == b.sha256
@@ -295,14 +293,14 @@ def test_offline_never_uses_the_network(serve: Callable[..., list[Mirror]], tmp_
     assert caught.value.exit_code == 4
 
 
-def test_a_damaged_file_in_a_named_folder_is_an_error_and_stays(
+def test_a_damaged_file_in_a_named_folder_is_an_error_and_unchanged(
     contents: dict[str, bytes], serve: Callable[..., list[Mirror]], tmp_path: Path
 ) -> None:
     (mirror,) = serve(good)
     lay(tmp_path, contents)
     bad = tmp_path / "t10k-labels-idx1-ubyte.gz"
     bad.write_bytes(gzip.compress(contents["t10k-labels-idx1-ubyte"][:-1] + b"\x05"))
-    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz: holds other bytes"):
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz: is not t10k-labels"):
         load_dataset(data_dir=tmp_path)
     assert bad.exists()
     assert mirror.asked == 0
@@ -320,7 +318,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     assert mirror.asked == 1
 
 
-def test_check_tells_good_bad_and_absent_files_apart(
+def test_check_reports_good_bad_and_absent_files(
     contents: dict[str, bytes], tmp_path: Path
 ) -> None:
     lay(tmp_path, contents)
@@ -330,7 +328,7 @@ def test_check_tells_good_bad_and_absent_files_apart(
     assert [state.state for state in states] == ["absent", "ok", "bad", "ok"]
     assert "more than" in states[2].detail
     assert datasets.check("uci")[0].state == "ok"
-    with pytest.raises(DataError, match="there is no such data set"):
+    with pytest.raises(DataError, match="no such data set"):
         datasets.check(str(tmp_path / "nothing"))
     assert datasets.check(str(tmp_path))[0].state == "bad"
 
@@ -354,7 +352,7 @@ def test_a_faulty_mirror_leads_to_the_next_one(
 ) -> None:
     bad, fine = serve(FAULTS[kind][0], good)
     assert len(load_dataset().train) == 120
-    # The mirror that worked is asked first from then on: the faulty one saw one file alone.
+    # The mirror that worked is tried first afterwards: the faulty one got one request only.
     assert bad.asked <= (40 if kind == "redirects" else 1)
     assert fine.asked == 4
     assert names(cache) == {".lock", *fine.files}
@@ -378,7 +376,7 @@ def test_when_all_mirrors_fail_one_error_names_each_with_its_reason(
     assert names(cache) == {".lock"}
 
 
-def test_a_mirror_that_is_not_there_leads_to_the_next(
+def test_an_unreachable_mirror_leads_to_the_next_one(
     serve: Callable[..., list[Mirror]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (fine,) = serve(good)
@@ -386,7 +384,7 @@ def test_a_mirror_that_is_not_there_leads_to_the_next(
     assert len(load_dataset().train) == 120
 
 
-def test_a_mirror_may_send_the_files_unpacked(
+def test_a_mirror_may_send_uncompressed_files(
     serve: Callable[..., list[Mirror]], contents: dict[str, bytes]
 ) -> None:
     (mirror,) = serve(good)
@@ -394,7 +392,7 @@ def test_a_mirror_may_send_the_files_unpacked(
     assert len(load_dataset().train) == 120
 
 
-def test_what_came_before_a_failure_is_kept(
+def test_files_downloaded_before_a_failure_are_kept(
     serve: Callable[..., list[Mirror]], cache: Path, contents: dict[str, bytes]
 ) -> None:
     (mirror,) = serve(good)
@@ -408,7 +406,7 @@ def test_what_came_before_a_failure_is_kept(
 
 
 @pytest.mark.parametrize("place", ["connecting", "writing", "verifying"])
-def test_an_interrupted_download_leaves_nothing(
+def test_an_interrupted_download_leaves_no_file(
     serve: Callable[..., list[Mirror]], cache: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -428,7 +426,7 @@ def test_an_interrupted_download_leaves_nothing(
     assert len(load_dataset().train) == 120
 
 
-def test_what_a_killed_process_left_is_taken_away(
+def test_files_of_a_killed_process_are_deleted(
     serve: Callable[..., list[Mirror]], cache: Path
 ) -> None:
     (mirror,) = serve(good)
@@ -439,7 +437,7 @@ def test_what_a_killed_process_left_is_taken_away(
     assert names(cache) == {".lock", *mirror.files}
 
 
-def test_several_at_once_download_each_file_once(
+def test_concurrent_processes_download_each_file_once(
     serve: Callable[..., list[Mirror]], cache: Path
 ) -> None:
     (mirror,) = serve(good)
@@ -450,7 +448,7 @@ def test_several_at_once_download_each_file_once(
     assert names(cache) == {".lock", *mirror.files}
 
 
-def test_who_waits_too_long_for_another_download_is_told_so(
+def test_a_lock_timeout_is_an_error(
     serve: Callable[..., list[Mirror]], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (mirror,) = serve(good)
@@ -465,7 +463,7 @@ def test_who_waits_too_long_for_another_download_is_told_so(
     assert mirror.asked == 0
 
 
-def test_a_download_says_what_it_fetches_and_from_where(
+def test_a_download_prints_its_url(
     serve: Callable[..., list[Mirror]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
@@ -479,7 +477,7 @@ def test_a_download_says_what_it_fetches_and_from_where(
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_what_is_there_loads_without_what_downloads(
+def test_local_files_load_without_the_download_packages(
     contents: dict[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
 ) -> None:
     for module in ("pooch", "requests"):
@@ -492,7 +490,7 @@ def test_what_is_there_loads_without_what_downloads(
     assert ("digitry[train]" in str(error.value)) != offline
 
 
-def test_a_user_without_a_home_needs_a_folder_and_no_cache(
+def test_a_user_without_a_home_can_name_a_folder(
     contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mnist, "cache_dir", lambda: None)
@@ -512,11 +510,11 @@ def test_a_cache_that_cannot_be_written_is_named(
         load_dataset()
 
 
-# --- the real thing -------------------------------------------------------------------------------
+# --- the real MNIST -------------------------------------------------------------------------------
 
 
 @pytest.mark.data
-def test_real_mnist_is_what_its_hashes_say(mnist_dir: Path) -> None:
+def test_real_mnist_matches_its_hashes(mnist_dir: Path) -> None:
     data = load_dataset("mnist", data_dir=mnist_dir, offline=True)
     assert data.train.images.shape == (60_000, 28, 28)
     assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -524,7 +522,7 @@ def test_real_mnist_is_what_its_hashes_say(mnist_dir: Path) -> None:
 
 
 @pytest.mark.data
-def test_real_mnist_as_ones_own_idx_folder_is_taken_as_it_is(mnist_dir: Path) -> None:
+def test_real_mnist_as_a_users_idx_folder_is_unchanged(mnist_dir: Path) -> None:
     named = load_dataset("mnist", data_dir=mnist_dir, offline=True)
     data = load_dataset(str(mnist_dir))
     assert data.sha256 == named.sha256

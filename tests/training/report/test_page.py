@@ -310,7 +310,7 @@ def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
     (path,) = report.write_comparison(runs, tmp_path / "out")
     assert path == tmp_path / "out" / "comparison.png"
     looked_at(path)
-    with pytest.raises(UsageError, match="one run alone"):
+    with pytest.raises(UsageError, match="only one run is named"):
         report.write_comparison(runs[:1], tmp_path)
 
 

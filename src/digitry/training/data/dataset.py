@@ -1,4 +1,4 @@
-"""Labelled images: `Split`, and `Dataset`, which has one to train on and one to test on."""
+"""Labelled images: `Split`, and `Dataset` with a training and a test split."""
 
 import hashlib
 import math
@@ -20,7 +20,7 @@ LICENCES = {
     "mnist": "CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)",
     "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
 }
-# What is drawn from MNIST stays under MNIST's licence.
+# Pages composed from MNIST keep MNIST's licence.
 LICENCES["pages"] = LICENCES["mnist"]
 
 ORIGINS = {
@@ -28,13 +28,13 @@ ORIGINS = {
     "uci": "Optical Recognition of Handwritten Digits, UCI, doi.org/10.24432/C50P49",
     "pages": "pages that digitry draws from MNIST, the database of handwritten digits",
 }
-"""What the named data sets are, or are made of."""
+"""The full names of the named data sets, or what they are made of."""
 
-OWN = "your own; digitry knows no licence of it"
+OWN = "your own; its licence is not known to digitry"
 
 
 TEST_SHARE = 1 / 6
-"""Of a set without a test part of its own: MNIST's proportion, 10,000 of 60,000."""
+"""Share held out for testing if a set has no test part: MNIST's proportion, 10,000 of 60,000."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,11 @@ class Split:
     """Images and their labels.
 
     Attributes:
-        images: (n, 28, 28) uint8, ink = 255 on a ground of 0.
+        images: (n, 28, 28) uint8, ink = 255 on a background of 0.
         labels: (n,) uint8, 0 to 9.
-        names: where each image came from (a file, a line, an array's row); empty for a named set.
-        turned: indices of images that came as dark ink on a light ground, unlike most of the set.
-            Loading has turned them round; `explore` reports them.
+        names: source of each image (a file, a line, an array's row); empty for a named set.
+        turned: indices of images that were dark ink on a light background, unlike most of the set.
+            Loading has inverted them; `explore` reports them.
     """
 
     images: Bytes
@@ -69,7 +69,7 @@ class Split:
         return len(self.labels)
 
     def take(self, index: Sequence[int] | npt.NDArray[np.int64]) -> "Split":
-        """Return the images of these indices, in this order."""
+        """Return the images at these indices, in this order."""
         chosen = np.asarray(index, np.int64)
         turned = np.zeros(len(self), bool)
         turned[list(self.turned)] = True
@@ -83,15 +83,15 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set, ready to train and test on.
+    """A data set with a training and a test part.
 
     Attributes:
         name: `mnist`, `uci`, or the name of the user's folder or file.
-        train: what to train on; a validation part is taken from its end.
-        test: what to test on; never trained on.
-        sha256: of the images and labels of both parts, whatever files they came in.
-        licence: of the data.
-        source: the folder, file or package that it was found in, and how it was split if we did it.
+        train: training part; validation images are taken from its end.
+        test: test part; never trained on.
+        sha256: of the images and labels of both parts, independent of the file format.
+        licence: licence of the data.
+        source: its folder, file or package, and how digitry split it, if it did.
     """
 
     name: str
@@ -103,25 +103,27 @@ class Dataset:
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:
-    """Cut the last share of the images off, before any shuffling, as Keras' `validation_split` does.
+    """Return a split without its last images, and those images, as Keras' `validation_split` does.
 
     Args:
-        split: what to cut.
-        share: in [0, 1).
+        split: images in their original order.
+        share: share to hold out, in [0, 1).
 
     Returns:
-        What stays, and what is held out.
+        The first images, and the held-out last ones.
     """
     at = math.floor(len(split) * (1 - share))
     return split.take(np.arange(at)), split.take(np.arange(at, len(split)))
 
 
 def stratified(split: Split, pixels: Bytes | None = None) -> tuple[Split, Split]:
-    """Hold out `TEST_SHARE` of each class, but at least one image where a class has two or more.
+    """Return a training and a test part, with `TEST_SHARE` of each class held out.
+
+    At least one image of each class with two or more is held out.
 
     Args:
-        split: what to cut.
-        pixels: (n, …) uint8 that the choice goes by; None = the images.
+        split: images to divide.
+        pixels: (n, …) uint8 whose digests decide the choice; None = the images.
     """
     pixels = split.images if pixels is None else pixels
     held = np.zeros(len(split), bool)
@@ -140,16 +142,16 @@ def is_grouped(labels: Bytes) -> bool:
 
 
 def dataset_of(name: str, train: Split, test: Split, licence: str, source: str) -> Dataset:
-    """Make a data set of its two parts, with the sha256 of their content."""
+    """Return a data set of these two parts, with the sha256 of their content."""
     sha256 = sha256_of(train.images, train.labels, test.images, test.labels)
     return Dataset(name, train, test, sha256, licence, source)
 
 
 def by_content(pixels: Bytes, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Order images by the sha256 of their pixels: as good as random, and the same on any machine.
+    """Return indices in the order of the images' sha256: pseudo-random, and the same on any machine.
 
-    No generator's stream is promised to stay, but this is; and equal images lie side by side. These
-    digests are for the order alone, and have a word of their own in front.
+    Unlike a random generator's stream, this order can never change between library versions. Equal
+    images are adjacent. A prefix keeps these digests different from all others.
     """
     digests = [hashlib.sha256(b"digitry" + pixels[i].tobytes()).digest() for i in index]
     return index[np.array(sorted(range(len(index)), key=digests.__getitem__), np.int64)]

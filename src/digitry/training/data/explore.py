@@ -1,4 +1,4 @@
-"""What is in a data set: counts, duplicates, conflicts, faulty and odd images. NumPy alone.
+"""Inspect a data set: counts, duplicates, label conflicts, faulty and odd images. Needs only NumPy.
 
 Distances are between images scaled to unit length, so that pen pressure and scan brightness do not
 matter: 0 = the same drawing, sqrt(2) = no ink in common.
@@ -15,15 +15,15 @@ from digitry.training.data.dataset import Bytes, Dataset
 from digitry.training.data.formats import light_ground
 
 NEAR = 0.08
-"""Two images nearer than this are near-duplicates: a cosine of 0.997 or more. A copy saved as JPEG or
-made lighter lies within it; two drawings of a digit do not, but for some plain 1s."""
+"""Two images closer than this are near-duplicates: a cosine of 0.997 or more. A copy that was saved as
+JPEG or made lighter is that close; two drawings of a digit are not, except for some plain 1s."""
 NEAR_CHECKED = 250_000
-"""Near-duplicates are looked for among this many images at most: the work grows with the square."""
+"""Near-duplicates are searched among at most this many images: the work grows with the square."""
 NEAR_KEPT = 2_000
 NEAR_FOUND = 200_000
-"""So many of the nearest pairs are searched for conflicts and leaks."""
+"""Number of nearest pairs that are searched for conflicts and leaks, at most."""
 FEW_PIXELS = 12.0
-"""Ink below this many full pixels is near-empty; the thinnest 1 of MNIST has about 17."""
+"""An image with less ink than this many full pixels is near-empty; MNIST's thinnest 1 has about 17."""
 ODD_KEPT = 60
 
 Floats = npt.NDArray[np.float32]
@@ -32,13 +32,13 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Item:
-    """One image, and where it is.
+    """One image of a data set.
 
     Attributes:
         part: `train` or `test`.
         index: its row in that part.
-        label: what it is labelled.
-        name: the file, line or row that it came from; empty for a named set.
+        label: its label.
+        name: its file, line or row; empty for a named set.
     """
 
     part: str
@@ -52,7 +52,7 @@ class Pair:
     """Two images that are nearly the same drawing.
 
     Attributes:
-        first, second: the two.
+        first, second: the two images.
         distance: between them as unit vectors, 0 to sqrt(2).
     """
 
@@ -66,9 +66,9 @@ class Odd:
     """An image that is unlike those of its label.
 
     Attributes:
-        item: which one.
-        score: mean distance to its three nearest fellows of the same label, over that to the three
-            nearest of any other label. Above 1 it looks like something else.
+        item: the image.
+        score: mean distance to its three nearest images of the same label, divided by that to the three
+            nearest of the closest other label. Above 1 it looks more like that other label.
         looks_like: the label of the nearest image with another label.
     """
 
@@ -79,21 +79,21 @@ class Odd:
 
 @dataclass(frozen=True)
 class Exploration(Plain):
-    """The findings.
+    """The findings on a data set.
 
     Attributes:
         name, source, licence, sha256: of the data set.
-        train_counts, test_counts: images of each label, 0 to 9.
+        train_counts, test_counts: number of images of each label, 0 to 9.
         blank: images without ink.
         near_empty: images with less ink than `FEW_PIXELS` full pixels.
-        inverted: dark ink on a light ground; of a user's own set, also those that loading has
-            turned, unlike most of it.
-        duplicates: groups of images that are equal to the pixel.
-        near: pairs that are nearly equal, the nearest first; `NEAR_KEPT` at most.
-        near_checked: how many images near-duplicates were looked for among.
-        conflicts: duplicates, exact and near, whose labels differ.
-        leaks: duplicates, exact and near, of which one is in `train` and one in `test`.
-        odd: images unlike those of their label, the oddest first; `ODD_KEPT` at most.
+        inverted: images with dark ink on a light background; in a user's set also those that loading
+            has inverted because most of the set is the other way round.
+        duplicates: groups of images with equal pixels.
+        near: pairs of near-duplicates, closest first; at most `NEAR_KEPT`.
+        near_checked: number of images searched for near-duplicates.
+        conflicts: exact and near duplicates with different labels.
+        leaks: exact and near duplicates with one image in `train` and one in `test`.
+        odd: images unlike those of their label, oddest first; at most `ODD_KEPT`.
     """
 
     name: str
@@ -114,13 +114,13 @@ class Exploration(Plain):
 
 
 def explore(dataset: Dataset) -> Exploration:
-    """Look through a data set.
+    """Return the findings on a data set.
 
-    70,000 images take some seconds. The work for near-duplicates grows with the square of the
+    70,000 images take some seconds. The work for near-duplicates grows with the square of the number of
     images, up to `NEAR_CHECKED`.
 
     Args:
-        dataset: what to look through; training and test part are searched as one.
+        dataset: the data set; its training and test parts are searched together.
     """
     train, test = dataset.train, dataset.test
     images = np.concatenate([train.images, test.images])
@@ -144,7 +144,7 @@ def explore(dataset: Dataset) -> Exploration:
 
     units = _unit_vectors(images)
     drawn = np.flatnonzero(~blank & (ink >= FEW_PIXELS) & ~light_ground(images))
-    # Of equal images one stands for all; or each would pair with each.
+    # Keep one of each group of equal images; otherwise all of them would form pairs.
     spare = np.array([row for group in groups for row in group[1:]], np.int64)
     unique = np.setdiff1d(drawn, spare)
     short = _signatures(units)
@@ -175,7 +175,7 @@ def explore(dataset: Dataset) -> Exploration:
 
 
 def _equal(images: Bytes) -> list[Index]:
-    """Group the rows of images that are equal to the pixel; groups of one are left out."""
+    """Return groups of two or more rows whose images have equal pixels."""
     rows: dict[bytes, list[int]] = {}
     for row, image in enumerate(images):
         rows.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), []).append(row)
@@ -183,9 +183,12 @@ def _equal(images: Bytes) -> list[Index]:
 
 
 def _unit_vectors(images: Bytes) -> Floats:
-    """Blur a little, so that a stroke shifted by half a pixel stays near, and scale to length 1."""
+    """Return the images slightly blurred and scaled to length 1.
+
+    With the blur, a stroke that is shifted by half a pixel is still close.
+    """
     units = np.empty((len(images), 784), np.float32)
-    # In blocks: the whole would need several times the memory of its result.
+    # In blocks: all at once would need several times the memory of the result.
     for start in range(0, len(images), 4096):
         soft: Floats = images[start : start + 4096].astype(np.float32)
         for axis in (1, 2):
@@ -200,7 +203,7 @@ def _signatures(units: Floats, count: int = 8) -> Floats:
     """Return the `count` x `count` lowest frequencies of each image, by the orthonormal DCT-II.
 
     Returns:
-        (n, count²) float32; a distance between signatures is never above that between the images.
+        (n, count²) float32; the distance between signatures is at most that between the images.
     """
     k, x = np.arange(count)[:, None], np.arange(28)
     cosines = np.sqrt(2 / 28) * np.cos(np.pi * k * (2 * x + 1) / 56)
@@ -211,11 +214,11 @@ def _signatures(units: Floats, count: int = 8) -> Floats:
 def _near(
     units: Floats, short: Floats, rows: Index, block: int = 1024
 ) -> list[tuple[int, int, float]]:
-    """Find all pairs nearer than `NEAR`, the nearest first.
+    """Return all pairs closer than `NEAR`, closest first.
 
-    Signatures are never further apart than the images, so a pair whose signatures are far apart is
-    done with; the few that pass are measured in full. Sorted by the coordinate that spreads most, a
-    block has to be held against the following ones only while their ranges are within `NEAR`.
+    Signatures are never further apart than their images, so most pairs are excluded by their signatures;
+    only the rest are compared in full. Rows are sorted by the coordinate with the largest variance, so a
+    block is compared only with the following blocks whose range is within `NEAR`.
     """
     if not len(rows):
         return []
@@ -223,7 +226,7 @@ def _near(
     rows = rows[np.argsort(short[rows, widest], kind="stable")]
     first, points = short[rows, widest], short[rows]
     half = np.einsum("ij,ij->i", points, points) / 2
-    # |a - b|² = |a|² + |b|² - 2 a·b; one column more on each side makes it a single product.
+    # |a - b|² = |a|² + |b|² - 2 a·b; two extra columns on each side make it a single product.
     left = np.column_stack([points, -half, np.ones(len(rows), np.float32)]).astype(np.float32)
     right = np.column_stack([points, np.ones(len(rows), np.float32), -half]).astype(np.float32)
     limit = -(NEAR**2) / 2 - 1e-5
@@ -258,9 +261,9 @@ def _distances(units: Floats, a: Index, b: Index) -> Floats:
 def _odd(
     short: Floats, labels: Bytes, rows: Index, fellows: int = 500
 ) -> list[tuple[int, float, int]]:
-    """Find the images whose neighbours have another label, or that have no near neighbours at all.
+    """Return the images that are closer to another label than to their own.
 
-    Each image is held against up to `fellows` of each label, evenly spread over the set.
+    Each image is compared with up to `fellows` images of each label, evenly spread over the set.
     """
     chosen = []
     for label in range(10):

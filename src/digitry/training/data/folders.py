@@ -1,7 +1,7 @@
-"""A user's own data set, a folder or a file -> a training part and perhaps a test part.
+"""Read a user's data set, a folder or a file, into a training part and perhaps a test part.
 
-The forms: class folders of pictures, pictures with a labels.csv, IDX pairs, .npz, CSV.
-No name in a table leads out of its folder; archives are not unpacked.
+Forms: class folders of images, images with a labels.csv, pairs of IDX files, .npz, CSV. A path in a
+table may not leave its folder; archives are not unpacked.
 """
 
 import csv
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FORMS = (
-    "give a folder of class folders called 0 to 9, a folder with labels.csv, "
+    "give a folder with class folders 0 to 9, a folder with labels.csv, "
     "a folder of IDX files, an .npz file, or a .csv file with the columns label, pixel0 to pixel783"
 )
-PICTURES = "give a folder of class folders called 0 to 9, or a folder with labels.csv"
+PICTURES = "give a folder with class folders 0 to 9, or a folder with labels.csv"
 CLASSES = tuple(str(value) for value in range(10))
 
 
 def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split | None]:
-    """Read a user's own data set.
+    """Read a user's data set.
 
-    28x28 grey images with light ink on a dark ground are taken as they are; all others go through
-    the reader's normalisation.
+    28x28 grey images with light ink on a dark background are used unchanged; all others go through the
+    reader's normalisation.
 
     Args:
-        path: a folder or a file, in one of the forms of `FORMS`. A folder of pictures may have the
+        path: a folder or a file, in one of the forms of `FORMS`. A folder of images may have the
             subfolders `train` and `test` (or `training` and `testing`).
-        console: shows the progress through many pictures.
+        console: where to show progress; None = nowhere.
 
     Returns:
         The training part, and the test part if the data set has one.
@@ -57,9 +57,7 @@ def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split 
     if path.is_dir():
         return _folder(path, console)
     if not path.is_file():
-        raise DataError(
-            "there is no such data set", where=path, remedy=f"name mnist, uci, or {FORMS}"
-        )
+        raise DataError("no such data set", where=path, remedy=f"name mnist, uci, or {FORMS}")
     name = path.name.lower()
     if name.endswith(".npz"):
         with open_stream(path, gzipped=False) as stream:
@@ -68,27 +66,29 @@ def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split 
         with open_stream(path) as stream:
             return parse_csv(stream, where=path), None
     if "ubyte" in name:
-        raise DataError("is half of a pair of IDX files", where=path, remedy="give their folder")
+        raise DataError(
+            "is one of a pair of IDX files", where=path, remedy="give the folder that holds both"
+        )
     if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")):
         raise DataError("is an archive", where=path, remedy="unpack it, then give the folder")
-    raise DataError("is of no known form", where=path, remedy=FORMS)
+    raise DataError("is not a known kind of data set", where=path, remedy=FORMS)
 
 
 def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
-    """List the pictures of a labelled folder, and leave the reading of them to the caller.
+    """Return the images of a labelled folder, without reading them.
 
     Args:
-        folder: of class folders 0 to 9, or with a labels.csv; of subfolders `train` and `test` (or
-            `training` and `testing`) the latter is taken.
+        folder: with class folders 0 to 9, or a labels.csv; if it has the subfolders `train` and `test`
+            (or `training` and `testing`), the latter is used.
 
     Returns:
-        (path, 0 to 9) of each.
+        (path, label 0 to 9) of each image.
 
     Raises:
-        DataError: it is no such folder.
+        DataError: it is not such a folder.
     """
     if not folder.is_dir():
-        raise DataError("is no folder", where=folder, remedy=PICTURES)
+        raise DataError("is not a folder", where=folder, remedy=PICTURES)
     for train, test in (("train", "test"), ("training", "testing")):
         if (folder / train).is_dir() and (folder / test).is_dir():
             folder = folder / test
@@ -97,10 +97,10 @@ def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
         listed = _labelled(folder)
     except OSError as error:
         raise DataError(
-            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its permissions"
         ) from error
     if not listed:
-        raise DataError("holds no pictures", where=folder, remedy=PICTURES)
+        raise DataError("has no images", where=folder, remedy=PICTURES)
     return listed
 
 
@@ -109,7 +109,7 @@ def _folder(folder: Path, console: "Console | None") -> tuple[Split, Split | Non
         entries = sorted(entry for entry in folder.iterdir() if not _hidden(entry))
     except OSError as error:
         raise DataError(
-            f"cannot be listed ({error.strerror})", where=folder, remedy="check its rights"
+            f"cannot be listed ({error.strerror})", where=folder, remedy="check its permissions"
         ) from error
     if not entries:
         raise DataError("is an empty folder", where=folder, remedy=FORMS)
@@ -148,38 +148,42 @@ def _idx_folder(folder: Path, found: dict[tuple[str, str], Path]) -> tuple[Split
     trains = [stem for stem in stems if stem not in tests]
     if len(trains) != 1 or len(tests) > 1:
         raise DataError(
-            f"holds IDX files of {', '.join(stems)}",
+            f"has IDX files of {', '.join(stems)}",
             where=folder,
-            remedy="keep one pair train-images, train-labels, and at most one of t10k-",
+            remedy="keep one pair train-images and train-labels, and at most one pair t10k-",
         )
     parts = []
     for stem in (*trains, *tests):
         for kind in ("images", "labels"):
             if (stem, kind) not in found:
-                raise DataError(f"lacks {stem}-{kind}", where=folder, remedy="add the missing file")
+                raise DataError(
+                    f"has no {stem}-{kind}", where=folder, remedy="add the missing file"
+                )
         arrays = []
         for kind, rank in (("images", 3), ("labels", 1)):
             with open_stream(found[stem, kind]) as stream:
                 array = parse_idx(stream, where=found[stem, kind])
             if array.ndim != rank:
                 raise DataError(
-                    f"holds no {kind}", where=found[stem, kind], remedy="check which file is which"
+                    f"does not contain {kind}",
+                    where=found[stem, kind],
+                    remedy="check that images and labels are not swapped",
                 )
             arrays.append(array)
         parts.append(from_arrays(*arrays, where=found[stem, "images"], prefix=f"{stem}-images"))
     return parts[0], parts[1] if tests else None
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def _pictures(folder: Path, console: "Console | None") -> Split:
     listed = _labelled(folder)
     if not listed:
-        raise DataError("holds no pictures", where=folder, remedy=FORMS)
+        raise DataError("has no images", where=folder, remedy=FORMS)
     if len(listed) > MAX_IMAGES:
         raise DataError(
-            f"holds {len(listed):,} pictures", where=folder, remedy=f"{MAX_IMAGES:,} at most"
+            f"has {len(listed):,} images", where=folder, remedy=f"use at most {MAX_IMAGES:,}"
         )
     images = np.zeros((len(listed), 28, 28), np.uint8)
     turned, faults = [], []
@@ -197,7 +201,7 @@ def _pictures(folder: Path, console: "Console | None") -> Split:
         path, reason = faults[0]
         others = ", ".join(str(other.relative_to(folder)) for other, _ in faults[1:6])
         more = f" (and {len(faults) - 1} more: {others})" if others else ""
-        raise DataError(f"{reason}{more}", where=path, remedy="repair or remove the picture")
+        raise DataError(f"{reason}{more}", where=path, remedy="repair or remove the image")
     return Split(
         images,
         np.array([label for _, label in listed], np.uint8),
@@ -217,14 +221,14 @@ def _sorted_by_class(folder: Path) -> list[tuple[Path, int]]:
         if _hidden(entry):
             continue
         if entry.name not in CLASSES or not entry.is_dir():
-            raise DataError("is no folder of a class, 0 to 9", where=entry, remedy=FORMS)
+            raise DataError("is not a class folder 0 to 9", where=entry, remedy=FORMS)
         pictures = sorted(path for path in entry.rglob("*") if path.is_file() and not _hidden(path))
         listed += [(path, int(entry.name)) for path in pictures]
     return listed
 
 
 def _listed(table: Path) -> list[tuple[Path, int]]:
-    """Read labels.csv: a header, then on each line a path within the folder and a label."""
+    """Read labels.csv: a header, then one row per image, with a path in the folder and a label."""
     folder = table.parent.resolve()
     listed, seen = [], dict[Path, int]()
     try:
@@ -250,37 +254,39 @@ def _listed(table: Path) -> list[tuple[Path, int]]:
                 name, label = row[header.index("file")].strip(), row[header.index("label")].strip()
                 if label not in CLASSES:
                     raise DataError(
-                        f"has the label {label[:20]!r}", where=at, remedy="labels are 0 to 9"
+                        f"has the label {label[:20]!r}", where=at, remedy="use a label from 0 to 9"
                     )
                 path = folder / name
-                # A table must not make us read, and report on, files elsewhere on the machine.
+                # A table must not make us read files outside its folder.
                 if "\0" in name or not path.resolve().is_relative_to(folder):
                     raise DataError(
                         f"names {name[:80]!r}, outside its folder",
                         where=at,
-                        remedy="keep pictures beside it",
+                        remedy="put the images into the folder of labels.csv",
                     )
                 if not path.is_file():
                     raise DataError(
-                        f"names {name[:80]!r}, which is not there",
+                        f"names {name[:80]!r}, which does not exist",
                         where=at,
-                        remedy="add it or drop the line",
+                        remedy="add the file or remove the line",
                     )
                 if path in seen:
                     raise DataError(
                         f"names {name[:80]!r} again, after line {seen[path]}",
                         where=at,
-                        remedy="drop one line",
+                        remedy="remove one of the lines",
                     )
                 seen[path] = rows.line_num
                 listed.append((table.parent / name, int(label)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
-            f"is no CSV in UTF-8 ({error})", where=table, remedy="save it again"
+            f"is not CSV in UTF-8 ({error})", where=table, remedy="save it again as UTF-8 CSV"
         ) from error
     except OSError as error:
         raise DataError(
-            f"cannot be read ({error.strerror})", where=table, remedy="check names and rights"
+            f"cannot be read ({error.strerror})",
+            where=table,
+            remedy="check the file names and permissions",
         ) from error
     return listed
 
@@ -295,14 +301,14 @@ def _picture(path: Path) -> tuple[Bytes, bool]:
 
 
 def _grey_28(path: Path) -> Bytes | None:
-    """Return the pixels of a picture that is 28x28 and grey; None for every other one."""
+    """Return the pixels of a 28x28 grey image; None for any other image."""
     from PIL import Image
 
     from digitry.reading.image import FORMATS
 
     try:
         with warnings.catch_warnings():
-            # The reader has its own limits on size; here only the header is looked at.
+            # Only the header is read here; the reader has its own size limits.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 if image.size != (28, 28) or image.mode not in ("1", "L", "P", "RGB"):
@@ -311,7 +317,7 @@ def _grey_28(path: Path) -> Bytes | None:
                     return None
                 colours = np.asarray(image.convert("RGB"))
     except Exception:  # noqa: BLE001
-        # Decoders raise anything on a damaged file; the reader, next, says what is wrong with it.
+        # Decoders may raise any exception on a damaged file; the reader reports the reason.
         return None
     grey = colours[..., 0]
     return grey.copy() if (colours == grey[..., None]).all() else None

@@ -1,8 +1,7 @@
-"""One file of images and labels (IDX, .npz, CSV) -> arrays; and `Split`, what all of them become.
+"""Read one file of images and labels (IDX, .npz, CSV) into arrays or a `Split`.
 
-Every form is read with its declared sizes bounded before memory is asked for, and every fault is a
-`DataError` that names the file, the row and the remedy. Nothing is unpickled, and no name in a file
-leads out of its folder.
+Declared sizes are checked before memory is allocated, and every error is a `DataError` that names the
+file, the row and the remedy. Nothing is unpickled.
 """
 
 import gzip
@@ -24,14 +23,14 @@ from digitry.training.data.dataset import Array, Bytes, Split
 
 MAX_IMAGES = 2_000_000
 MAX_BYTES = 2 << 30
-"""Of one array, decompressed: enough for two million images, and no bomb."""
+"""Size of one decompressed array, at most: enough for two million images."""
 MAX_SIDE = 1024
-"""Of one image inside an array, in pixels."""
+"""Width and height of one image in an array, at most, in pixels."""
 
 
 @contextmanager
 def open_stream(path: Path, *, gzipped: bool = True) -> Iterator[BinaryIO]:
-    """Open a file for reading, through gzip if it is gzipped; its faults become `DataError`s."""
+    """Open a file for reading, through gzip if it is gzipped; errors become `DataError`s."""
     try:
         with path.open("rb") as raw:
             packed = gzipped and raw.read(2) == b"\x1f\x8b"
@@ -39,7 +38,7 @@ def open_stream(path: Path, *, gzipped: bool = True) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"is cut or damaged ({error})", where=path, remedy="copy or download it again"
+            f"is truncated or damaged ({error})", where=path, remedy="copy or download it again"
         ) from error
     except OSError as error:
         raise DataError(
@@ -48,14 +47,14 @@ def open_stream(path: Path, *, gzipped: bool = True) -> Iterator[BinaryIO]:
 
 
 def read_at_most(stream: BinaryIO, count: int) -> bytearray:
-    """Read at most `count` bytes; memory grows only as they arrive."""
+    """Read at most `count` bytes; memory grows only with the bytes that arrive."""
     content = bytearray()
     while len(content) < count and (piece := stream.read(min(1 << 20, count - len(content)))):
         content += piece
     return content
 
 
-# --- IDX: the form of MNIST's own files (yann.lecun.org/exdb/mnist) -----------------------------
+# --- IDX: the format of MNIST's own files (yann.lecun.org/exdb/mnist) ---------------------------
 
 
 def parse_idx(stream: BinaryIO, *, where: object) -> Bytes:
@@ -65,7 +64,7 @@ def parse_idx(stream: BinaryIO, *, where: object) -> Bytes:
         (n,) labels or (n, height, width) images, uint8.
 
     Raises:
-        DataError: wrong magic number, absurd sizes, a cut file, or bytes after the end.
+        DataError: wrong magic number, sizes out of range, a truncated file, or bytes after the end.
     """
     head = stream.read(4)
     if len(head) < 4 or head[:3] != b"\0\0\x08" or head[3] not in (1, 3):
@@ -73,27 +72,27 @@ def parse_idx(stream: BinaryIO, *, where: object) -> Bytes:
             f"has the magic number {head.hex() or 'of an empty file'}, not 00000803 (images) or "
             "00000801 (labels)",
             where=where,
-            remedy="it is no IDX file of bytes; download it again",
+            remedy="download it again, or check that it is an IDX file of bytes",
         )
     sizes = stream.read(4 * head[3])
     if len(sizes) < 4 * head[3]:
-        raise DataError("is cut in its header", where=where, remedy="download it again")
+        raise DataError("is truncated in its header", where=where, remedy="download it again")
     shape = struct.unpack(f">{head[3]}I", sizes)
     _check_shape(shape, where)
     wanted = math.prod(shape)
     content = read_at_most(stream, wanted + 1)
     if len(content) < wanted:
         raise DataError(
-            f"is cut: {'x'.join(map(str, shape))} needs {wanted:,} bytes after the header, "
+            f"is truncated: {'x'.join(map(str, shape))} needs {wanted:,} bytes after the header, "
             f"it has {len(content):,}",
             where=where,
             remedy="download it again",
         )
     if len(content) > wanted:
         raise DataError(
-            f"goes on after its {wanted:,} bytes of data",
+            f"has more than the {wanted:,} bytes of data in its header",
             where=where,
-            remedy="it is damaged or its header is wrong; download it again",
+            remedy="download it again",
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -101,21 +100,21 @@ def parse_idx(stream: BinaryIO, *, where: object) -> Bytes:
 def _check_shape(shape: tuple[int, ...], where: object) -> None:
     if shape[0] > MAX_IMAGES or any(not 1 <= side <= MAX_SIDE for side in shape[1:]):
         raise DataError(
-            f"claims to hold {' x '.join(f'{size:,}' for size in shape)}",
+            f"declares the shape {' x '.join(f'{size:,}' for size in shape)}",
             where=where,
-            remedy=f"at most {MAX_IMAGES:,} images of 1 to {MAX_SIDE} pixels a side are taken",
+            remedy=f"use at most {MAX_IMAGES:,} images, 1 to {MAX_SIDE} pixels high and wide",
         )
     if math.prod(shape) > MAX_BYTES:
         raise DataError(
-            f"claims {math.prod(shape):,} pixels",
+            f"declares {math.prod(shape):,} pixels",
             where=where,
-            remedy=f"{MAX_BYTES:,} are the limit",
+            remedy=f"use at most {MAX_BYTES:,}",
         )
 
 
 # --- .npz ---------------------------------------------------------------------------------------
 
-# The form in which numpy.lib.format writes headers, for plain numbers.
+# The header that numpy.lib.format writes for plain numbers.
 _NPY = re.compile(
     rb"\{'descr': '(?P<descr>[<>|=]?[A-Za-z?]\d*)', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>[\d, ]{0,80})\), ?\}\s*"
@@ -125,11 +124,11 @@ _NPY = re.compile(
 def parse_npz(stream: BinaryIO, *, where: object) -> tuple[Split, Split | None]:
     """Read an .npz with `x_train`, `y_train` and perhaps `x_test`, `y_test`, or `images`, `labels`.
 
-    Pixels may be bytes, whole numbers in 0..255, floats in [0, 1] or [0, 255], or booleans; if no
-    pixel is above 1, then 1 is full ink. Labels may be numbers or one-hot rows.
+    Pixels may be bytes, integers in 0..255, floats in [0, 1] or [0, 255], or booleans; if no pixel is
+    above 1, then 1 is full ink. Labels may be numbers or one-hot rows.
 
     Raises:
-        DataError: it is no such archive, or an array is wrong.
+        DataError: it is not such an archive, or an array is wrong.
     """
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -160,9 +159,11 @@ def parse_npz(stream: BinaryIO, *, where: object) -> tuple[Split, Split | None]:
                 )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
             ValueError, struct.error, OverflowError, OSError) as error:  # fmt: skip
-        # What zipfile raises for damaged, encrypted and exotic archives; there is no common class.
+        # zipfile raises all of these for damaged, encrypted or unusual archives.
         raise DataError(
-            f"is no readable .npz ({error})", where=where, remedy="save it again with numpy.savez"
+            f"cannot be read as .npz ({error})",
+            where=where,
+            remedy="save it again with numpy.savez",
         ) from error
     return parts[0], parts[1] if len(parts) == 2 else None
 
@@ -170,11 +171,11 @@ def parse_npz(stream: BinaryIO, *, where: object) -> tuple[Split, Split | None]:
 def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Array:
     if info.file_size > MAX_BYTES:
         raise DataError(
-            f"claims {info.file_size:,} bytes", where=where, remedy=f"the limit is {MAX_BYTES:,}"
+            f"declares {info.file_size:,} bytes", where=where, remedy=f"use at most {MAX_BYTES:,}"
         )
-    # Deflate cannot pack more than 1,032 : 1; a claim beyond it is a lie.
+    # Deflate compresses at most 1,032 : 1, so a larger declared size is false.
     if info.file_size > 1_100 * (info.compress_size + 64):
-        raise DataError("unpacks to an impossible size", where=where, remedy="save it again")
+        raise DataError("declares an impossible size", where=where, remedy="save it again")
     with archive.open(info) as stream:
         magic = stream.read(8)
         width = 2 if magic[6:7] == b"\x01" else 4
@@ -184,9 +185,9 @@ def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Array:
         if magic[:6] != b"\x93NUMPY" or match is None or length != len(header):
             pickled = b"'|O'" in header or b"'descr': [" in header
             raise DataError(
-                "holds Python objects or records, which are never loaded"
+                "has Python objects or records, which are never loaded"
                 if pickled
-                else "is no array",
+                else "is not an array",
                 where=where,
                 remedy="save plain arrays of numbers",
             )
@@ -201,30 +202,28 @@ def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Array:
             dtype = np.dtype(descr)
         except TypeError as error:
             raise DataError(
-                f"is of the type {descr!r}", where=where, remedy="save numbers"
+                f"is of the type {descr!r}", where=where, remedy="save plain arrays of numbers"
             ) from error
         shape = tuple(int(size) for size in match["shape"].decode().replace(",", " ").split())
         if not shape or dtype.itemsize == 0 or len(shape) > 4:
-            raise DataError(
-                f"has the shape {shape}", where=where, remedy="one row an image is needed"
-            )
+            raise DataError(f"has the shape {shape}", where=where, remedy="save one row per image")
         _check_shape((shape[0], *[side for side in shape[1:] if len(shape) > 2]), where)
         wanted = math.prod(shape) * dtype.itemsize
         if wanted != info.file_size - 8 - width - length:
             raise DataError(
-                f"claims the shape {shape}, which its {info.file_size:,} bytes do not fill",
+                f"declares the shape {shape}, which does not match its {info.file_size:,} bytes",
                 where=where,
-                remedy="it is cut or damaged; save it again",
+                remedy="save it again",
             )
         content = read_at_most(cast(BinaryIO, stream), wanted + 1)
     if len(content) != wanted:
-        raise DataError("is cut", where=where, remedy="save it again")
+        raise DataError("is truncated", where=where, remedy="save it again")
     values: Array = np.frombuffer(content, dtype)
     return values.reshape(shape[::-1]).T if match["fortran"] == b"True" else values.reshape(shape)
 
 
 def _pixels(array: Array, where: str) -> Bytes:
-    """Bring pixels of any number type to uint8, and (n, 784) or (n, 28, 28, 1) to (n, 28, 28)."""
+    """Return pixels of any number type as uint8, and (n, 784) or (n, 28, 28, 1) as (n, 28, 28)."""
     if array.ndim == 2 and array.shape[1] == 784:
         array = array.reshape(-1, 28, 28)
     elif array.ndim == 4 and array.shape[3] == 1:
@@ -235,7 +234,7 @@ def _pixels(array: Array, where: str) -> Bytes:
         raise DataError(
             f"has the shape {array.shape}",
             where=where,
-            remedy="images are (n, 28, 28), (n, 784), (n, height, width) or (n, height, width, 3)",
+            remedy="save (n, 28, 28), (n, 784), (n, height, width) or (n, height, width, 3)",
         )
     if array.size == 0:
         return np.zeros(array.shape, np.uint8)
@@ -249,7 +248,7 @@ def _pixels(array: Array, where: str) -> Bytes:
         raise DataError(
             f"row {row} has a pixel of {rows[row].max()} or {rows[row].min()}",
             where=where,
-            remedy="pixels are 0 to 255, or 0 to 1",
+            remedy="save pixels of 0 to 255, or 0 to 1",
         )
     scale = 255 if array.max() <= 1 else 1
     if array.dtype.kind == "f":
@@ -262,13 +261,15 @@ def _label_array(array: Array, where: str) -> Array:
         ones = (array == 1).sum(axis=1)
         if not ((ones == 1) & ((array == 0).sum(axis=1) == 9)).all():
             row = int(np.argmax((ones != 1) | ((array == 0).sum(axis=1) != 9)))
-            raise DataError(f"row {row} is not one-hot", where=where, remedy="one 1 and nine 0s")
+            raise DataError(
+                f"row {row} is not one-hot", where=where, remedy="use one 1 and nine 0s in each row"
+            )
         return np.asarray(array.argmax(axis=1))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
         raise DataError(
-            f"has the shape {array.shape}", where=where, remedy="labels are (n,) numbers"
+            f"has the shape {array.shape}", where=where, remedy="save labels as (n,) numbers"
         )
     return array
 
@@ -279,12 +280,12 @@ _LONGEST_LINE = 64 << 10
 
 
 def parse_csv(stream: BinaryIO, *, where: object) -> Split:
-    """Read rows of a label and 784 pixels, as Kaggle and many others write MNIST.
+    """Read rows of a label and 784 pixels, as in Kaggle's MNIST.
 
     A header is optional; without one the label is the first column.
 
     Raises:
-        DataError: a row is wrong (its line is named), or there are no labels.
+        DataError: a row is wrong (the error names its line), or there are no labels.
     """
     column, header = 0, False
     pixels, labels, lines = bytearray(), bytearray(), []
@@ -293,7 +294,7 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
         number += 1
         at = f"{where}, line {number}"
         if len(line) > _LONGEST_LINE:
-            raise DataError("is too long for a row", where=at, remedy="785 numbers are a row")
+            raise DataError("is too long", where=at, remedy="write rows of 785 numbers")
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
             fields = [field.strip(b"\"' \t\r\n").lower() for field in line.split(b",")]
@@ -302,8 +303,8 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
                 raise DataError(
                     "has no column `label`",
                     where=where,
-                    remedy="a file without labels (Kaggle's test.csv) can be neither trained nor "
-                    "tested on; give train.csv, of which a sixth is held out",
+                    remedy="use a file with labels, e.g. Kaggle's train.csv and not its test.csv; a sixth "
+                    "of it is held out for testing",
                 )
             if header:
                 column = fields.index(b"label")
@@ -311,11 +312,13 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
         if not line.strip():
             continue
         if len(labels) == MAX_IMAGES:
-            raise DataError("is one image too many", where=at, remedy=f"{MAX_IMAGES:,} at most")
+            raise DataError(
+                "is one image too many", where=at, remedy=f"use at most {MAX_IMAGES:,} images"
+            )
         row = _csv_row(line, at)
         label = row[column]
         if label > 9:
-            raise DataError(f"has the label {label}", where=at, remedy="labels are 0 to 9")
+            raise DataError(f"has the label {label}", where=at, remedy="use a label from 0 to 9")
         labels.append(label)
         pixels += row[:column] + row[column + 1 :]
         lines.append(f"line {number}")
@@ -329,12 +332,12 @@ def _csv_row(line: bytes, at: str) -> bytes:
         raise DataError(
             f"has {len(fields)} fields, not 785",
             where=at,
-            remedy="a row is a label and 784 pixels, with commas between them",
+            remedy="write a label and 784 pixels, separated by commas",
         )
-    # Python reads 1_0 as ten; a data set does not.
+    # int() accepts 1_0 as ten; a data set must not contain it.
     if b"_" not in line:
         with suppress(ValueError):
-            # bytes() itself refuses what is not in 0..255; int() what is no whole number.
+            # bytes() refuses values outside 0..255, and int() anything but integers.
             return bytes(map(int, fields))
     row = bytearray()
     for index, field in enumerate(fields, 1):
@@ -347,7 +350,7 @@ def _csv_row(line: bytes, at: str) -> bytes:
             raise DataError(
                 f"has {text!r} in field {index}",
                 where=at,
-                remedy="fields are whole numbers, 0 to 255",
+                remedy="use integers from 0 to 255",
             )
         row.append(int(value))
     return bytes(row)
@@ -357,7 +360,7 @@ def _csv_row(line: bytes, at: str) -> bytes:
 
 
 def light_ground(images: Bytes) -> npt.NDArray[np.bool_]:
-    """Return which images have a light ground: most of their border is lighter than mid-grey.
+    """Return which images have a light background: most of their border is lighter than mid-grey.
 
     Args:
         images: (n, height, width) uint8.
@@ -372,13 +375,13 @@ def light_ground(images: Bytes) -> npt.NDArray[np.bool_]:
 
 
 def from_arrays(images: Bytes, labels: Array, *, where: object, prefix: str) -> Split:
-    """Check that images and labels fit each other, and normalise the images that need it.
+    """Return a split of images and labels, after normalising the images that need it.
 
     Args:
         images: (n, height, width) or (n, height, width, 3) uint8.
         labels: (n,) numbers.
-        where: what an error names.
-        prefix: what images are called by, as `prefix[row]`.
+        where: file or array that an error names.
+        prefix: images are named `prefix[row]`.
 
     Raises:
         DataError: the counts differ, a label is out of range, or an image cannot be read.
@@ -392,13 +395,15 @@ def _split(images: Bytes, labels: Array, names: tuple[str, ...], where: object) 
         raise DataError(
             f"has {len(images):,} images, but {len(labels):,} labels",
             where=where,
-            remedy="each image needs one label; check that the two belong together",
+            remedy="give one label per image; check that the two belong together",
         )
     good = (labels >= 0) & (labels <= 9) & (labels == np.floor(labels))
     if not good.all():
         row = int(np.argmin(good))
         raise DataError(
-            f"has the label {labels[row]} for {names[row]}", where=where, remedy="labels are 0 to 9"
+            f"has the label {labels[row]} for {names[row]}",
+            where=where,
+            remedy="use labels from 0 to 9",
         )
     small = images.shape[1:] == (28, 28)
     light = light_ground(images) if small else np.ones(len(images), bool)
@@ -415,7 +420,7 @@ def _split(images: Bytes, labels: Array, names: tuple[str, ...], where: object) 
 
 
 def normalised(source: Path | Bytes) -> Bytes:
-    """Return an image of one digit as reading would see it.
+    """Return an image of one digit, normalised as the reader does.
 
     Returns:
         (28, 28) uint8, ink = 255.

@@ -1,7 +1,7 @@
-"""MNIST's four files: what they must be, and how they come from a mirror into the user's cache.
+"""MNIST's four files: finding, checking and downloading them into the user's cache.
 
-What is verified is the content after decompression, since mirrors pack the same files differently.
-A file has its name in the cache only once it is verified.
+The sha256 of the decompressed content is checked, because mirrors compress the same files differently.
+A file gets its final name in the cache only after this check.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ MIRRORS = (
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
-"""A mirror that sends nothing for so long is given up."""
+"""A download that receives nothing for this long is aborted."""
 SLOWEST = 1024
-"""Bytes a second; a mirror that has been slower than this for `SILENCE_SECONDS` is given up."""
+"""Bytes per second; a download slower than this for `SILENCE_SECONDS` is aborted."""
 LOCK_SECONDS = 600.0
-"""How long to wait for another process that fetches; what it brings need not be fetched again."""
+"""Seconds to wait for another process that downloads the same files."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ MNIST = (
 
 
 def locate(folder: Path, file: MnistFile) -> Path | None:
-    """Find a file in a folder under any of its usual names, gzipped or plain, if it is there."""
+    """Return the path of a file in a folder under any of its usual names, or None."""
     dotted = file.name.replace("-idx", ".idx")
-    # As `tar`, torchvision and we ourselves lay them.
+    # The places that unpacked archives, torchvision and digitry use.
     for place in (folder, folder / "mnist", folder / "MNIST" / "raw"):
         for name in (file.name, f"{file.name}.gz", dotted, f"{dotted}.gz"):
             if (place / name).is_file():
@@ -94,37 +94,37 @@ def verified(path: Path, file: MnistFile) -> bytearray:
     """Read a file, gzipped or plain, and check its content.
 
     Raises:
-        DataError: it is cut, too long, or holds other bytes.
+        DataError: it is truncated, too long, or has other content.
     """
     with open_stream(path) as stream:
         content = read_at_most(stream, file.size + 1)
     if len(content) != file.size:
         more = "more than" if len(content) > file.size else f"{len(content):,} bytes, not"
         raise DataError(
-            f"holds {more} the {file.size:,} bytes of {file.name}",
+            f"has {more} the {file.size:,} bytes of {file.name}",
             where=path,
-            remedy="delete it, and fetch it again with `digitry data fetch mnist`",
+            remedy="delete it and run `digitry data fetch mnist`",
         )
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
         raise DataError(
-            f"holds other bytes than {file.name} (sha256 {digest[:12]}…, not {file.sha256[:12]}…)",
+            f"is not {file.name}: its sha256 is {digest[:12]}…, not {file.sha256[:12]}…",
             where=path,
-            remedy="delete it, and fetch it again with `digitry data fetch mnist`",
+            remedy="delete it and run `digitry data fetch mnist`",
         )
     return content
 
 
 def fetch(folder: Path, *, console: "Console | None" = None) -> None:
-    """Bring the files that a folder lacks, or holds damaged, from the mirrors.
+    """Download the files that are missing or damaged in a folder.
 
     Args:
-        folder: where to; made if it is not there.
-        console: shows progress.
+        folder: target folder; created if needed.
+        console: where to show progress; None = nowhere.
 
     Raises:
-        UnavailableError: no mirror gave a file; each is named with its reason.
-        DigitryError: the folder cannot be written, or another process fetches for too long.
+        UnavailableError: a file could not be downloaded from any mirror; the text gives the reasons.
+        DigitryError: the folder cannot be written, or another process downloads for too long.
     """
     if find_spec("pooch") is None:
         raise UnavailableError(
@@ -135,7 +135,7 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with files.alone(folder / ".lock", seconds=LOCK_SECONDS):
             for left in (*folder.glob(".*-ubyte-*.gz"), *folder.glob("*.part")):
-                # Of a process that was killed, or of a version that went on with cut downloads.
+                # Left by a killed process, or by an old version that resumed downloads.
                 left.unlink()
             for file in MNIST:
                 found = locate(folder, file)
@@ -146,29 +146,29 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
                     except DataError:
                         found.unlink()
                 mirror = _download(file, folder / f"{file.name}.gz", mirrors, console)
-                # The mirror that works is asked first for the files that follow.
+                # Try the mirror that worked first for the next files.
                 mirrors.remove(mirror)
                 mirrors.insert(0, mirror)
     except OSError as error:
         raise DigitryError(
             f"cannot be written ({error.strerror or error})",
             where=folder,
-            remedy="free space, or name another cache by XDG_CACHE_HOME",
+            remedy="free disk space, or set XDG_CACHE_HOME to another folder",
         ) from error
 
 
 class _MirrorError(Exception):
-    """A mirror does not give a file; the text says why."""
+    """A file could not be downloaded from a mirror; the text says why."""
 
 
 def _download(
     file: MnistFile, target: Path, mirrors: Sequence[str], console: "Console | None"
 ) -> str:
-    """Bring a file from the first mirror that gives it; return that mirror."""
+    """Download a file from the first mirror that has it; return that mirror."""
     reasons = []
     for mirror in mirrors:
         try:
-            # A try that fails, or is interrupted, leaves nothing.
+            # A failed or interrupted download leaves no file.
             with files.replacing(target) as temporary:
                 _receive(f"{mirror}/{target.name}", temporary, file, console)
             return mirror
@@ -178,16 +178,16 @@ def _download(
         f"MNIST cannot be downloaded: {', '.join(reasons)}",
         where=target.name,
         remedy=f"without a network, put {', '.join(f'{f.name}.gz' for f in MNIST)} "
-        "into a folder and name it by --data-dir or DIGITRY_DATA; or use the set "
-        "`uci`, which is always there",
+        "into a folder and name it with --data-dir or DIGITRY_DATA; or use the data set "
+        "`uci`, which needs no download",
     )
 
 
 def _receive(url: str, path: Path, file: MnistFile, console: "Console | None") -> None:
-    """Download one file, and verify it.
+    """Download one file and check it.
 
     Raises:
-        _MirrorError: it cannot be had, is cut, or holds other bytes.
+        _MirrorError: the download fails, or the file is truncated or has other content.
     """
     import pooch
     import requests
@@ -209,14 +209,14 @@ def _receive(url: str, path: Path, file: MnistFile, console: "Console | None") -
     except requests.RequestException as error:
         raise _MirrorError(_reason(error)) from error
     except ValueError as error:
-        # A header that is no number, an address that is none.
-        raise _MirrorError(f"its answer makes no sense ({error})") from error
+        # A header that is not a number, or an invalid URL.
+        raise _MirrorError(f"invalid response ({error})") from error
 
 
 class _Received:
-    """Shows what has come of a file, and ends a download that cannot be it.
+    """Shows the progress of a download, and aborts one that is too large or too slow.
 
-    pooch drives it as it would drive a bar of tqdm.
+    It has the interface of tqdm's progress bar, which pooch expects.
     """
 
     def __init__(self, file: MnistFile, display: Display) -> None:
@@ -225,18 +225,18 @@ class _Received:
         self.reset()
 
     def reset(self) -> None:
-        """Begin to count; pooch does so at the end, too, to show the whole."""
+        """Reset the count; pooch also calls this at the end."""
         self._bytes, self._began = 0, time.monotonic()
 
     def update(self, count: int) -> None:
-        """Count bytes, those of the last piece as if it were full.
+        """Count received bytes; pooch counts the last chunk as a full one.
 
         Raises:
-            DataError: they are more than the file can have.
-            requests.ReadTimeout: they come too slowly.
+            DataError: there are more bytes than the file can have.
+            requests.ReadTimeout: the download is too slow.
         """
         self._bytes += count
-        # Packed, the file is smaller than its content; plain, or of pure noise, about as large.
+        # A gzipped file is at most slightly larger than its content.
         if self._bytes > 1.01 * self.file.size + 4096:
             raise DataError("sent more than the whole file")
         seconds = time.monotonic() - self._began
@@ -251,11 +251,11 @@ class _Received:
             self.display.at(self._bytes, f"{self.file.name}, {size}", total=self.total or None)
 
     def close(self) -> None:
-        """Do nothing: the display is closed by who opened it."""
+        """Do nothing: `_receive` closes the display."""
 
 
 def _check_kind(path: Path) -> None:
-    """Say what came if it is neither gzip nor IDX: often the page of a network that asks for a login."""
+    """Raise `DataError` if a download is neither gzip nor IDX, e.g. a network's login page."""
     with path.open("rb") as stream:
         head = stream.read(64)
     if head[:2] != b"\x1f\x8b" and head[:3] != b"\0\0\x08":
@@ -264,18 +264,18 @@ def _check_kind(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return in words why a request failed."""
+    """Return the reason of a failed request as a short text."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.TooManyRedirects):
-        return "it redirects without end"
+        return "too many redirects"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {CONNECT_SECONDS:g} s"
-    # A silence within the body is told as a lost connection.
+    # requests reports a timeout within the body as a lost connection.
     if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
-        return f"silent, or slower than {SLOWEST} bytes a second, for {SILENCE_SECONDS:g} s"
+        return f"slower than {SLOWEST} bytes per second for {SILENCE_SECONDS:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection was cut"
     if isinstance(error, requests.ConnectionError):
@@ -284,7 +284,7 @@ def _reason(error: Exception) -> str:
 
 
 def places(data_dir: Path | None) -> list[Path]:
-    """Return the folders in which MNIST is looked for, in order: the named one, and the cache."""
+    """Return the folders that are searched for MNIST, in order: the named one, then the cache."""
     return [folder for folder in (_named(data_dir), _cache()) if folder is not None]
 
 
@@ -303,7 +303,7 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
 
     Raises:
         DataError: a file is damaged.
-        UnavailableError: it is not here and cannot be fetched.
+        UnavailableError: it is in no folder and cannot be downloaded.
     """
     named, cache = _named(data_dir), _cache()
     if named is not None:
@@ -314,35 +314,35 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
             missing = ", ".join(
                 f.name for f, path in zip(MNIST, paths, strict=True) if path is None
             )
-            console.print(f"{named} lacks {missing}; looking further", highlight=False)
-    with _gentle(named):
+            console.print(f"{named} has no {missing}; trying the cache", highlight=False)
+    with _naming(named):
         if cache is None:
             raise UnavailableError(
-                "this user has no home to keep data in",
-                remedy="name a folder with the files by --data-dir, or a cache by XDG_CACHE_HOME",
+                "this user has no home folder for data",
+                remedy="name a folder with the files with --data-dir, or set XDG_CACHE_HOME",
             )
         cached = [locate(cache, file) for file in MNIST]
         if all(cached):
             try:
                 return _from_files([path for path in cached if path], cache)
             except DataError:
-                # The cache is ours to repair; a folder of the user's is not.
+                # Damaged files in the cache are downloaded again; a user's folder is never changed.
                 if offline:
                     raise
         if offline:
             raise UnavailableError(
-                f"MNIST is not in {cache}, and offline nothing is downloaded",
+                f"MNIST is not in {cache}, and --offline forbids downloads",
                 remedy="put its four files into a folder "
-                f"({', '.join(f'{file.name}.gz' for file in MNIST)}) and name it by --data-dir or "
-                "DIGITRY_DATA; or use the set `uci`, which is always there",
+                f"({', '.join(f'{file.name}.gz' for file in MNIST)}) and name it with --data-dir or "
+                "DIGITRY_DATA; or use the data set `uci`, which needs no download",
             )
         fetch(cache, console=console)
         return _from_files([_there(cache, file) for file in MNIST], cache)
 
 
 @contextmanager
-def _gentle(named: Path | None) -> Iterator[None]:
-    """Return in the final error that the folder the user named was looked into, too."""
+def _naming(named: Path | None) -> Iterator[None]:
+    """Add to an `UnavailableError` that the user's folder was searched, too."""
     try:
         yield
     except UnavailableError as error:
@@ -358,7 +358,11 @@ def _gentle(named: Path | None) -> Iterator[None]:
 def _there(folder: Path, file: MnistFile) -> Path:
     path = locate(folder, file)
     if path is None:
-        raise DataError("has gone again", where=folder / file.name, remedy="fetch it once more")
+        raise DataError(
+            "was deleted after the download",
+            where=folder / file.name,
+            remedy="run `digitry data fetch mnist`",
+        )
     return path
 
 

@@ -157,9 +157,9 @@ def score(
         )
     if labels.max() >= logits.shape[1]:
         raise DataError(
-            f"tell {int(labels.max()) + 1} labels apart, and the model {logits.shape[1]}",
+            f"have {int(labels.max()) + 1} labels, but the model has {logits.shape[1]}",
             where="the test images",
-            remedy="take other data, or a model that was trained on such",
+            remedy="use other data, or a model that was trained on these labels",
         )
     hits = logits.argmax(axis=1) == labels
     right = int(hits.sum())

@@ -86,7 +86,7 @@ def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
         UsageError: there are fewer.
     """
     if len(runs) < 2:
-        raise UsageError("one run alone cannot be compared", remedy="name two or more run folders")
+        raise UsageError("only one run is named", remedy="name two or more run folders")
     path = folder / COMPARISON
     files.write_bytes(path, plots.draw_comparison(runs))
     return [path]
