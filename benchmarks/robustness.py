@@ -84,7 +84,7 @@ def save(
             "likeliest digit wrong, severities of the MNIST-C files": [
                 run.published_error for run in runs
             ],
-            "without corruption": [run.clean_error for run in runs],
+            "unspoiled": [run.clean_error for run in runs],
             "errors of the first run": {one.name: list(one.errors) for one in runs[0].corruptions},
         },
     )
