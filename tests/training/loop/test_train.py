@@ -638,7 +638,7 @@ def test_ctrl_c_ends_after_the_step_with_a_valid_model() -> None:
     script = """
         import signal, os, sys
         sys.path.insert(0, sys.argv[1])
-        from test_engine import TINY, digits, keras, train
+        from test_train import TINY, digits, keras, train
         import dataclasses
 
         class Interrupt(keras.callbacks.Callback):
@@ -665,7 +665,7 @@ def test_a_second_ctrl_c_raises() -> None:
     script = """
         import signal, os, sys
         sys.path.insert(0, sys.argv[1])
-        from test_engine import TINY, digits, keras, train
+        from test_train import TINY, digits, keras, train
 
         class Impatient(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):
