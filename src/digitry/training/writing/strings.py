@@ -153,11 +153,9 @@ class _Pen:
         self.labels: list[int] = []
         self.spans: list[tuple[int, int]] = []
         self.middle: float | None = None
-        self.last_space = False
 
     def skip(self, columns: float) -> None:
         self.extra += columns
-        self.last_space = True
 
     def loosen(self, heights: float) -> None:
         """Make the next gap larger or smaller."""
