@@ -188,8 +188,8 @@ class Guard:
             # An unexpected error is logged, and its text is not shown to the client.
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.status is None:
-                problem = Problem("internal", "an unexpected error; the service has logged it")
-                await problem.response()(scope, receive, answer)
+                internal = Problem("internal", "an unexpected error; the service has logged it")
+                await internal.response()(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             self.metrics.request(scope, answer.status or 499, seconds)
