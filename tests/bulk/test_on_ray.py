@@ -65,14 +65,14 @@ def started(*arguments: object, **settings: str) -> list[int]:
     return [int(word) for word in result.split()[1:]]
 
 
-def test_one_node_gives_what_one_process_gives(
+def test_a_ray_node_gives_the_same_files_as_one_process(
     packed: str, tmp_path: Path, model: Path, local: dict[str, bytes]
 ) -> None:
     assert started("one", packed, tmp_path, model) == [2000]
     assert files(tmp_path) == local
 
 
-def test_losing_a_node_loses_no_row(
+def test_a_lost_node_loses_no_row(
     packed: str, tmp_path: Path, model: Path, local: dict[str, bytes]
 ) -> None:
     images, before, after = started("nodes", packed, tmp_path, model, RAY_AUTH_MODE="disabled")

@@ -172,7 +172,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_written_is_read_explained_corrected_and_undone(
+def test_a_drawing_is_read_explained_corrected_and_undone(
     size: tuple[int, int], scheme: str, visit: Callable[..., Visit], store: Corrections
 ) -> None:
     touch = size == PHONE
@@ -206,7 +206,7 @@ def test_what_is_written_is_read_explained_corrected_and_undone(
     assert store.list() == []
 
 
-def test_undo_and_clear_take_the_ink_away_and_the_reading_follows(
+def test_undo_and_clear_remove_ink_and_update_the_reading(
     visit: Callable[..., Visit],
 ) -> None:
     window = visit()
@@ -224,7 +224,7 @@ def test_undo_and_clear_take_the_ink_away_and_the_reading_follows(
     assert window.page.locator("#pad-hint").is_visible()
 
 
-def test_the_answer_comes_while_one_writes(visit: Callable[..., Visit]) -> None:
+def test_the_reading_appears_while_writing(visit: Callable[..., Visit]) -> None:
     window = visit()
     window.write("3")
     window.wait_for("3")
@@ -246,7 +246,7 @@ def test_the_answer_comes_while_one_writes(visit: Callable[..., Visit]) -> None:
     assert times[0] < 500
 
 
-def test_by_keys_alone_one_can_write_look_and_correct(
+def test_everything_works_with_the_keyboard_alone(
     visit: Callable[..., Visit], store: Corrections
 ) -> None:
     window = visit()
@@ -280,7 +280,7 @@ def test_by_keys_alone_one_can_write_look_and_correct(
 # --- images --------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_shown_with_what_was_read_and_can_be_taken_away(
+def test_an_image_is_shown_with_its_reading_and_can_be_downloaded(
     visit: Callable[..., Visit], reader: Reader
 ) -> None:
     window = visit()
@@ -387,7 +387,7 @@ def test_a_refused_digit_says_why(visit: Callable[..., Visit], reader: Reader) -
     window.look("390-dark-8-refused")
 
 
-def test_a_name_is_text_and_never_part_of_the_page(visit: Callable[..., Visit]) -> None:
+def test_a_file_name_is_never_html(visit: Callable[..., Visit]) -> None:
     window = visit()
     name = "<img src=x onerror=alert(1)>.png"
     content = png(drawn("3"))
@@ -406,14 +406,14 @@ def test_a_name_is_text_and_never_part_of_the_page(visit: Callable[..., Visit]) 
 # --- around it -----------------------------------------------------------------------------------------
 
 
-def test_the_reference_of_the_api_works_without_the_network(visit: Callable[..., Visit]) -> None:
+def test_the_api_reference_works_without_the_network(visit: Callable[..., Visit]) -> None:
     window = visit()
     window.page.goto(f"{window.url}/docs")
     window.page.get_by_text("/v1/read", exact=True).wait_for()
     window.look("1280-light-9-docs")
 
 
-def test_the_theme_can_be_chosen_and_is_kept(visit: Callable[..., Visit]) -> None:
+def test_the_theme_is_remembered(visit: Callable[..., Visit]) -> None:
     window = visit()
     ground = "getComputedStyle(document.body).backgroundColor"
     light = window.page.evaluate(ground)

@@ -55,7 +55,7 @@ def test_the_schema_names_every_operation(operations: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("examples", [10, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_odd_requests_are_answered_as_promised(
+def test_generated_requests_are_answered_as_documented(
     name: str, examples: int, operations: dict[str, Any]
 ) -> None:
     @given(case=operations[name].as_strategy())

@@ -65,7 +65,7 @@ def tried(study: Any) -> list[dict[str, Any]]:
 # --- what to try ----------------------------------------------------------------------------------
 
 
-def test_values_stand_apart_by_comma_or_bar_and_layers_by_bar_alone() -> None:
+def test_values_are_separated_by_commas_or_bars() -> None:
     texts = ["lr=1e-3,3e-3,1e-3", "hidden=128|256,128", "dropout=0.1..0.5", "batch_size=8..64"]
     assert plan(texts, trials=3).axes == {
         "learning_rate": CategoricalDistribution(("1e-3", "3e-3")),
@@ -76,7 +76,7 @@ def test_values_stand_apart_by_comma_or_bar_and_layers_by_bar_alone() -> None:
     assert plan(["hidden=256,128"]).points == [{"hidden": "256,128"}]
 
 
-def test_a_grid_is_every_combination_and_fewer_trials_are_some_of_them() -> None:
+def test_a_grid_has_every_combination_and_fewer_trials_take_some() -> None:
     texts = ["learning_rate=1e-3,3e-3", "hidden=128|256,128"]
     assert [tuple(point.values()) for point in plan(texts).points] == [
         ("1e-3", "128"),
@@ -89,7 +89,7 @@ def test_a_grid_is_every_combination_and_fewer_trials_are_some_of_them() -> None
     assert plan(texts, trials=9).count == 4
 
 
-def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
+def test_a_recipe_without_held_out_images_gets_some_in_a_sweep() -> None:
     assert plan(["dropout=0,0.2"]).recipe.validation == HELD_OUT
     assert plan(["dropout=0,0.2"], RECIPES["dense-128"]).recipe.validation == 0.2
 
@@ -119,7 +119,7 @@ def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
         (["batch_size=" + ",".join(map(str, range(1, 10_002)))], {}, "10,001 settings"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
+def test_invalid_settings_are_refused_with_a_reason(
     texts: list[str], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -130,7 +130,7 @@ def test_what_makes_no_sense_is_refused_in_words(
 # --- what comes of it -----------------------------------------------------------------------------
 
 
-def test_it_is_judged_on_the_held_out_end_of_the_training_images(
+def test_scores_are_of_the_held_out_end_of_the_training_images(
     done: tuple[Path, Any], data: Dataset
 ) -> None:
     assert [one["setting"] for one in tried(done[1])] == [
@@ -163,7 +163,7 @@ def test_a_finished_sweep_trains_nothing_again(
     assert tried(run_sweep(plan_in(done[0]), data, done[0])) == tried(done[1])
 
 
-def test_a_training_that_fails_is_kept_with_its_reason_and_the_others_go_on(
+def test_a_failed_training_is_recorded_and_the_others_continue(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = engine.train
@@ -188,7 +188,7 @@ def test_a_training_that_fails_is_kept_with_its_reason_and_the_others_go_on(
     assert len(run_sweep(plan_in(tmp_path), data, tmp_path).get_trials()) == 3
 
 
-def test_a_training_without_data_ends_the_sweep_and_counts_for_nothing(
+def test_a_training_without_data_ends_the_sweep_without_a_result(
     data: Dataset, tmp_path: Path
 ) -> None:
     none = replace(data, train=data.train.take(np.arange(0)))
@@ -209,7 +209,7 @@ def test_a_training_below_the_median_of_the_others_is_pruned(data: Dataset, tmp_
     assert {trial.state.name for trial in ranking(study)} == {"COMPLETE"}
 
 
-def test_ranges_draw_the_same_settings_in_one_go_or_resumed(data: Dataset, tmp_path: Path) -> None:
+def test_ranges_give_the_same_settings_after_a_resume(data: Dataset, tmp_path: Path) -> None:
     texts = ["learning_rate=1e-4..1e-1", "batch_size=16..64", "optimizer=adam,rmsprop"]
     wanted = plan(texts, replace(DENSE, epochs=1), trials=11, prune=False)
     whole = tried(run_sweep(wanted, data, tmp_path / "whole"))
@@ -228,7 +228,7 @@ def test_ranges_draw_the_same_settings_in_one_go_or_resumed(data: Dataset, tmp_p
 # --- the folder -----------------------------------------------------------------------------------
 
 
-def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_short(
+def test_an_interrupted_sweep_keeps_finished_trials_and_repeats_the_others(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, wanted = engine.train, plan(["hidden=4|5|6|7"])
@@ -271,7 +271,7 @@ def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_shor
     assert "3/4  hidden=" in said.getvalue() and "4/4  hidden=" in said.getvalue()
 
 
-def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_again(
+def test_a_trial_of_a_killed_process_is_repeated(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any, **__: Any) -> None:
@@ -289,7 +289,7 @@ def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_ag
         assert cut.params in [trial.params for trial in ranking(study)]
 
 
-def test_a_folder_is_worked_on_by_one_process(done: tuple[Path, Any], data: Dataset) -> None:
+def test_only_one_process_runs_a_sweep(done: tuple[Path, Any], data: Dataset) -> None:
     before = (done[0] / JOURNAL).read_bytes()
     with FileLock(done[0] / ".lock"), pytest.raises(UsageError, match="another process is running"):
         run_sweep(plan(RATES, seeds=2), data, done[0])
@@ -314,7 +314,7 @@ def test_another_sweep_or_other_data_are_refused(
         run_sweep(wanted, data, tmp_path / "letter.txt")
 
 
-def test_half_a_line_that_a_killed_process_left_is_taken_away(
+def test_a_partial_line_of_a_killed_process_is_removed(
     done: tuple[Path, Any], data: Dataset, tmp_path: Path
 ) -> None:
     whole = (done[0] / JOURNAL).read_bytes()
@@ -323,7 +323,7 @@ def test_half_a_line_that_a_killed_process_left_is_taken_away(
 
 
 @pytest.mark.parametrize("damage", [b"{\n{\n", b"\xb7\x00\xff\n", b"1\n", b'{"op_code":4}\n'])
-def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(
+def test_a_damaged_journal_is_reported_and_not_changed(
     done: tuple[Path, Any], data: Dataset, tmp_path: Path, damage: bytes
 ) -> None:
     spoilt = (done[0] / JOURNAL).read_bytes() + damage
@@ -333,7 +333,7 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(
     assert (tmp_path / JOURNAL).read_bytes().startswith(spoilt)
 
 
-def test_each_training_is_told_to_the_trackers(
+def test_each_training_is_logged_to_the_trackers(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
@@ -355,7 +355,7 @@ def test_each_training_is_told_to_the_trackers(
         assert accuracies[-1] == pytest.approx(trial.value)
 
 
-def test_the_picture_is_drawn(done: tuple[Path, Any], tmp_path: Path) -> None:
+def test_the_plot_is_written(done: tuple[Path, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 

@@ -171,7 +171,7 @@ def test_every_seed_is_read(pool: WorkerPool) -> None:
         assert answered(pool, content, name)[0] == "read", name
 
 
-def test_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+def test_mutated_images_give_a_reading_or_a_typed_error(pool: WorkerPool) -> None:
     before = resident()
     outcomes = attack(pool, 400, seed=1)
     assert outcomes.keys() >= {"read", "is damaged"}
@@ -179,7 +179,7 @@ def test_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None
 
 
 @pytest.mark.slow
-def test_ten_thousand_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+def test_ten_thousand_mutated_images_give_a_reading_or_a_typed_error(pool: WorkerPool) -> None:
     before = resident()
     outcomes = attack(pool, 10_000, seed=2)
     print(outcomes, f"grown by {(resident() - before) >> 10} KiB")
@@ -286,7 +286,7 @@ def test_bombs_are_answered_in_time(pool: WorkerPool, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in BOMBS if "a side" in name and "webp" not in name]
 )
-def test_what_is_too_large_is_refused_by_its_header(pool: WorkerPool, name: str) -> None:
+def test_images_that_are_too_large_are_refused_by_their_header(pool: WorkerPool, name: str) -> None:
     content = BOMBS[name]()
     started = time.monotonic()
     with pytest.raises(ImageError):
@@ -295,7 +295,7 @@ def test_what_is_too_large_is_refused_by_its_header(pool: WorkerPool, name: str)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])
-def test_the_largest_picture_stays_within_a_worker(pool: WorkerPool, mode: str) -> None:
+def test_the_largest_images_do_not_crash_a_worker(pool: WorkerPool, mode: str) -> None:
     form = "TIFF" if mode == "CMYK" else "PNG"
     packing = {"compression": "tiff_lzw"} if mode == "CMYK" else {"compress_level": 1}
     content = saved(Image.new(mode, (8000, 6250)), form, **packing)

@@ -101,7 +101,7 @@ def test_a_worker_killed_in_any_state_is_replaced(
     assert f"a worker was lost while {lost.value}" in caplog.text
 
 
-def test_a_line_that_ended_ends_its_process_if_it_does_not_end_itself(model: Path) -> None:
+def test_a_process_that_outlives_its_socket_is_killed(model: Path) -> None:
     with WorkerPool(model, workers=1) as pool:
         worker = in_state(pool, State.READY)
         os.kill(worker.process.pid, signal.SIGSTOP)
@@ -110,7 +110,7 @@ def test_a_line_that_ended_ends_its_process_if_it_does_not_end_itself(model: Pat
         until(lambda: whole(pool))
 
 
-def test_all_workers_killed_again_and_again_while_they_start(
+def test_workers_killed_repeatedly_while_starting_are_replaced(
     model: Path, digits: list[bytes]
 ) -> None:
     answers: list[object] = []
@@ -135,7 +135,7 @@ def test_all_workers_killed_again_and_again_while_they_start(
         assert all(isinstance(answer, ImageError) for answer in failed)
 
 
-def test_nobody_gets_a_worker_that_is_not_ready(model: Path) -> None:
+def test_only_ready_workers_are_taken(model: Path) -> None:
     with WorkerPool(model, workers=1) as pool:
         pid = in_state(pool, State.READY).process.pid
         os.kill(pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_nobody_gets_a_worker_that_is_not_ready(model: Path) -> None:
         until(lambda: whole(pool))
 
 
-def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
+def test_failed_starts_are_retried_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(_: object) -> subprocess.Popen[bytes]:
@@ -168,7 +168,7 @@ def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
         assert f"another one starts in {pause} s" in caplog.text
 
 
-def test_a_model_that_is_changed_while_it_is_in_use_is_named(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_changes_while_in_use_is_reported(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(model.read_bytes())
     with WorkerPool(path, workers=1) as pool:
@@ -187,7 +187,7 @@ def test_a_model_that_is_changed_while_it_is_in_use_is_named(model: Path, tmp_pa
         until(lambda: whole(pool))
 
 
-def test_a_worker_that_keeps_much_memory_is_replaced_and_the_next_image_has_all_of_it(
+def test_a_worker_that_holds_too_much_memory_is_replaced(
     model: Path, digits: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked(tmp_path, monkeypatch, "held.append(bytearray(int(content[4:8]) << 20))")
@@ -206,7 +206,7 @@ def test_a_worker_that_keeps_much_memory_is_replaced_and_the_next_image_has_all_
         assert "memory" in str(pool.read(b"MARK0600"))
 
 
-def test_ordinary_images_let_a_worker_live(model: Path) -> None:
+def test_ordinary_images_do_not_replace_a_worker(model: Path) -> None:
     samples = sorted((Path(__file__).parents[2] / "samples").glob("*.[jp][pn]g"))
     with WorkerPool(model, workers=1, wall_s=60, cpu_s=60) as pool:
         first = pool.pids()
@@ -216,7 +216,7 @@ def test_ordinary_images_let_a_worker_live(model: Path) -> None:
         assert pool.pids() == first
 
 
-def test_no_process_and_no_thread_stays_behind(model: Path) -> None:
+def test_closing_leaves_no_process_and_no_thread(model: Path) -> None:
     with WorkerPool(model, workers=2) as pool:
         pids = pool.pids()
         os.kill(pids[0], signal.SIGKILL)
