@@ -1,4 +1,4 @@
-"""Archives are read in order and never trusted: what is odd is told, and nothing is written."""
+"""Archives are read in order and never trusted: errors are reported, and nothing is written."""
 
 import bz2
 import gzip
@@ -51,7 +51,7 @@ def packed(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> b
 
 
 def with_peak(act: Callable[[], T]) -> tuple[T, int]:
-    """Return what `act` gives, and the most bytes that it held."""
+    """Return the result of `act`, and its peak memory in bytes."""
     tracemalloc.start()
     try:
         return act(), tracemalloc.get_traced_memory()[1]
@@ -306,7 +306,7 @@ def test_hostile_zips_are_reported(name: str) -> None:
 
 
 def test_a_zip_bomb_costs_no_memory() -> None:
-    # 512 MiB of zeros in half a megabyte: told by its directory alone.
+    # 512 MiB of zeros in half a megabyte, recognised by its directory alone.
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made, made.open("a.png", "w") as out:
         for _ in range(512):
@@ -323,7 +323,7 @@ def test_a_member_larger_than_its_stated_size_costs_no_memory() -> None:
 
 
 def test_members_that_share_their_bytes_are_refused() -> None:
-    # Fifty entries for one member: each is honest, together they unpack it fifty times.
+    # Fifty entries for one member: each is valid, but together they decompress it fifty times.
     content = packed(("a.png", PNG * 5000))
     begin, end = directory_of(content), content.rindex(b"PK\5\6")
     directory = content[begin:end] * 50
@@ -335,7 +335,7 @@ def test_zips_written_to_a_pipe_and_zips_of_more_than_65535_members_are_read(
     tmp_path: Path,
 ) -> None:
     class Pipe(io.RawIOBase):
-        """What can neither be sought nor told: the sizes follow the members."""
+        """A stream without seek and tell: the sizes follow the members."""
 
         def __init__(self) -> None:
             self.content = bytearray()
@@ -406,7 +406,7 @@ def test_truncated_archives_give_members_or_errors() -> None:
 
 
 def check_members(content: bytes, members: Callable[[bytes], list[Member]]) -> None:
-    """Check what `bulk` relies on: each member or a reason, in the same places however it is read."""
+    """Check that each member is content or an error, and that every way of reading gives the same."""
     whole = members(content)
     assert all((member.content is None) == (member.error is not None) for member in whole)
     stream = io.BytesIO(content)

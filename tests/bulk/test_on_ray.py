@@ -1,4 +1,4 @@
-"""A real Ray gives the same files as one process does, also when it loses a node on the way."""
+"""A real Ray cluster gives the same files as one process, even if it loses a node."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, digits: list[bytes]) -> str
 
 @pytest.fixture(scope="module")
 def local(packed: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of it."""
+    """The output of one process."""
     out = tmp_path_factory.mktemp("local") / "out"
     run(
         BulkJob(

@@ -1,4 +1,4 @@
-"""The same input gives the same rows, whatever the workers and the interruptions."""
+"""The same input gives the same rows, for any number of workers and after any interruption."""
 
 import io
 import json
@@ -36,7 +36,7 @@ BAD = 5
 
 @pytest.fixture(scope="module")
 def images(digits: list[bytes]) -> list[tuple[str, bytes]]:
-    """Forty images; number 5 is cut."""
+    """Forty images; number 5 is truncated."""
     return [
         (f"d/{index:02d}.png", content[:60] if index == BAD else content)
         for index, content in enumerate(digits)
@@ -127,7 +127,7 @@ def failures(out: Path) -> list[dict[str, object]]:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Everything that must be the same; the summary holds times, too."""
+    """Return everything that must be equal; the summary also has times."""
     found = {path.name: path.read_bytes() for path in (out / "rows").iterdir()}
     found["failed"] = (out / "failed.jsonl").read_bytes()
     found["sha256"] = json.loads((out / "summary.json").read_text())["rows_sha256"].encode()
@@ -199,7 +199,7 @@ def test_workers_killed_while_they_start_do_not_change_the_rows(
     class Watched(WorkerPool):
         def __init__(self, *given: Any, **options: Any) -> None:
             super().__init__(*given, **options)
-            # Three times, before anything is read: ready ones first, then those that start.
+            # Three times before anything is read: first ready workers, then starting ones.
             for _ in range(3):
                 for pid in self.pids():
                     os.kill(pid, signal.SIGKILL)
@@ -276,13 +276,13 @@ run(job, progress=lambda progress: print(progress.images, flush=True))
 
 
 def kill_often(given: str, out: Path, model: Path, kills: int, seed: int) -> None:
-    """Start, kill without warning at random moments, and at last let it end."""
+    """Start and kill the run at random moments, then let it finish."""
     chance = random.Random(seed)
     command = [sys.executable, "-c", SCRIPT, given, str(out), str(model)]
     for _ in range(kills):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            # Two shards, so that every life achieves something; then a moment at random.
+            # Wait for two shards, so that every run makes progress, then a random time.
             for _ in range(2):
                 process.stdout.readline()
             time.sleep(chance.uniform(0, 0.05))
@@ -290,7 +290,7 @@ def kill_often(given: str, out: Path, model: Path, kills: int, seed: int) -> Non
     done = len(list((out / "_run").glob("0*.json")))
     end = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     again = int((end.stdout.split() or ["0"])[-1])
-    # All that was marked as whole is kept: each of two workers does at most one shard again.
+    # Finished shards are kept: each of two workers repeats at most one shard.
     assert again <= 40 * 3 - 4 * done
 
 

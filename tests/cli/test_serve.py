@@ -235,7 +235,7 @@ def test_it_recovers_from_a_minute_of_random_kills_under_load(tmp_path: Path) ->
     try:
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            # From one to four times, so that starting and dying workers are met as well.
+            # One to four times, so that starting and dying workers are killed, too.
             for _ in range(rng.randint(1, 4)):
                 for pid in rng.sample(pids := children(service), rng.randint(0, len(pids))):
                     with contextlib.suppress(ProcessLookupError):
@@ -278,7 +278,7 @@ def test_it_answers_pending_requests_and_exits_with_0(tmp_path: Path) -> None:
                 answers.append(str(refused.code))
                 refused.close()
             except (ConnectionRefusedError, error.URLError) as gone:
-                # Not accepted any more, so not lost either.
+                # Not accepted, so not lost.
                 refused_us = isinstance(getattr(gone, "reason", gone), ConnectionRefusedError)
                 answers.append("refused" if refused_us else f"lost {gone}")
                 return
@@ -316,7 +316,7 @@ def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path)
                     try:
                         connection.request("POST", "/v1/read", content, PNG)
                     except OSError:
-                        return  # It listens no more.
+                        return  # The service has stopped listening.
                     at = time.monotonic()
                     try:
                         answer = connection.getresponse()
@@ -329,14 +329,14 @@ def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path)
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
-        # Stopped at another moment of a request each time.
+        # A different moment of a request each time.
         time.sleep(0.5 + 0.013 * stop)
         stopped = time.monotonic()
         code, seconds = service.stop()
         for thread in threads:
             thread.join()
         assert (code, seconds < 10) == (0, True)
-        # On the way for a moment, a request is not yet one that was taken.
+        # A request that is still on its way is not yet accepted.
         before = [status for at, status in sent if at < stopped - 0.05]
         assert set(before) <= {200, 503}, before
         answered += len(before)

@@ -34,7 +34,7 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
         "--epochs 1 --seed 3 --data uci"
     )
     assert f"to train the best setting: {line}\n" in answer.out
-    # Progress, a setting a line.
+    # Progress: one line for each setting.
     assert answer.err.count("learning_rate=") == 4
     names = {path.name for path in (tmp_path / "found").iterdir() if path.name[0] != "."}
     assert names == {"trials.journal", "sweep.png"}

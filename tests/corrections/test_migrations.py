@@ -1,4 +1,4 @@
-"""The schema of the store: made, brought up from older ones, refused where it is of a later digitry."""
+"""The schema of the store: created, migrated from older ones, refused if made by a later version."""
 
 import multiprocessing
 import sqlite3
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def run(url: str, *lines: str) -> None:
-    """Say something to a database, outside of any store."""
+    """Run SQL on a database directly."""
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for line in lines:
@@ -62,7 +62,7 @@ def revision(url: str) -> list[str]:
 
 
 def make_former(url: str, version: int | None = 1) -> None:
-    """Make the tables as digitry made them before it had Alembic, and say one thing."""
+    """Create the tables of digitry from before Alembic, with one correction."""
     blob = "BLOB" if url.startswith("sqlite") else "BYTEA"
     run(
         url,

@@ -36,7 +36,7 @@ BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL of our own in a temporary folder; gives the URL of its server."""
+    """Start a PostgreSQL server in a temporary folder, and return its URL."""
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
     if not BIN:
         pytest.skip("PostgreSQL is not installed")
@@ -115,7 +115,7 @@ def correction(seed: int, label: str = "7", **changes: Any) -> Correction:
     return Correction(**{**values, **changes})
 
 
-# --- what it keeps -------------------------------------------------------------------------------------
+# --- storing -------------------------------------------------------------------------------------------
 
 
 def test_a_correction_round_trips(store: Corrections, url: str) -> None:
@@ -188,7 +188,7 @@ def test_eight_writers_at_once_lose_nothing(store: Corrections, url: str) -> Non
     def write(writer: int) -> None:
         own = Corrections(url)
         for n in range(12):
-            # Half of the pictures are every writer's, so that they meet.
+            # All writers share half of the glyphs, so that they conflict.
             own.add(correction(n if n % 2 else 100 * writer + n, str(writer)))
         own.close()
 
@@ -240,7 +240,7 @@ def test_no_confirmed_correction_is_lost_when_writers_are_killed(
     assert confirmed <= {row.id for row in store.list(limit=1_000_000)}
 
 
-# --- what it refuses -----------------------------------------------------------------------------------
+# --- refusing ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label", ["", "10", "seven", "NOT A DIGIT"])
@@ -285,7 +285,7 @@ def test_the_default_store_is_in_the_users_data_folder(
     assert kept is not None and kept.exists()
 
 
-# --- out and in again ----------------------------------------------------------------------------------
+# --- export and import ---------------------------------------------------------------------------------
 
 
 def test_an_export_is_a_data_set_and_round_trips(store: Corrections, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The API: it says what the library says, refuses by name, and holds to its limits."""
+"""The API: readings equal to the library's, typed refusals, and limits."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ from .conftest import Running, drawn, png
 
 
 def problem(response: Any) -> str:
-    """Give the kind of a refusal, and see that it is a whole one."""
+    """Return the kind of a refusal after checking that it is complete."""
     assert response.headers["content-type"] == "application/problem+json"
     content = response.json()
     assert content["status"] == response.status_code
@@ -51,7 +51,7 @@ def raw(client: TestClient, content: bytes, **options: Any) -> Any:
     )
 
 
-# --- it says what the library says ---------------------------------------------------------------------
+# --- readings ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["auto", "single", "line", "page"])
@@ -118,11 +118,11 @@ def test_explain_weights_are_on_the_digit(client: TestClient, reader: Reader) ->
     weights = np.array(answer.json()["weights"])
     assert weights.shape == (28, 28)
     assert weights.min() >= 0 and 0 < weights.max() <= 1
-    # The hole of a nought, and its ink, are what makes it one; a far corner does not matter.
+    # The hole and the ink of a 0 are important; a far corner is not.
     assert weights[8:20, 8:20].mean() > weights[:3, :3].mean()
 
 
-# --- it refuses by name --------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_no_route_takes_a_url_or_a_path(client: TestClient) -> None:
         assert word not in schema
 
 
-# --- who may ask ---------------------------------------------------------------------------------------
+# --- hosts, origins, tokens ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_every_answer_has_the_security_headers(client: TestClient) -> None:
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-# --- how much, how fast, how many ----------------------------------------------------------------------
+# --- limits --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ HEAD = "POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n
 
 
 def sent(running: Running, *parts: bytes, pause: float = 0) -> bytes:
-    """Send pieces over a socket and give all that comes back."""
+    """Send pieces over a socket and return everything that is received."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
         for part in parts:
             try:
@@ -356,7 +356,7 @@ def test_slow_clients_do_not_hold_up_others(small: Running) -> None:
 
 
 class _Waiting(LocalReaders):
-    """A reader that waits to be let go."""
+    """A reader that waits for its `gate`."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
@@ -405,7 +405,7 @@ def test_an_image_that_takes_too_long_is_refused(
 
 
 class _Failing(LocalReaders):
-    """A reader with a fault of its own."""
+    """A reader that fails."""
 
     async def examine(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
@@ -425,7 +425,7 @@ def test_a_killed_worker_is_422_and_an_internal_error_is_not_shown(
         assert client.get("/healthz").status_code == 200
 
 
-# --- what watches --------------------------------------------------------------------------------------
+# --- monitoring ----------------------------------------------------------------------------------------
 
 
 def test_metrics_count_requests_with_few_labels(client: TestClient) -> None:
@@ -489,7 +489,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(
     elif fault == "no rights":
         monkeypatch.setattr(os, "access", lambda *_: False)
     else:
-        # A writer that never ends.
+        # A writer that never finishes.
         monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
         other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -1,6 +1,6 @@
-"""Below every request: connections, heads and token guesses are bounded, and nobody else notices.
+"""Limits on connections, heads and wrong tokens, without effect on other clients.
 
-All of it over real sockets of this machine, with the server set up as `digitry serve` does it.
+All tests use real local sockets and the server configuration of `digitry serve`.
 """
 
 import json
@@ -29,7 +29,7 @@ from .conftest import Running, drawn, png
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 SLOW = b"POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx"
-"""A request whose body does not end, so that its connection is at work."""
+"""A request whose body never ends, so that its connection keeps working."""
 
 CHUNKED = SLOW[: SLOW.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -38,7 +38,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Start]:
-    """Return what starts a service with the limits that a test names."""
+    """Return a function that starts a service with given limits."""
     with ExitStack() as running:
 
         def with_limits(
@@ -57,7 +57,7 @@ def start(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Start
 
 @pytest.fixture
 def lines() -> Iterator[ExitStack]:
-    """Hold the connections of a test, and close them at its end."""
+    """Close the connections of a test at its end."""
     with ExitStack() as held:
         yield held
 
@@ -73,7 +73,7 @@ def dial(
 
 
 def answer(line: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of one answer; status 0 where the line was closed instead."""
+    """Return status, headers and body of one answer; status 0 if the connection was closed instead."""
     received = b""
     with suppress(ConnectionResetError, BrokenPipeError):
         while b"\r\n\r\n" not in received and (part := line.recv(65536)):
@@ -89,7 +89,7 @@ def answer(line: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def refused(line: socket.socket, status: int, kind: str) -> dict[str, str]:
-    """See that the line is refused in full, and closed; return the headers."""
+    """Check that the request is refused completely and the connection closed; return the headers."""
     found, headers, body = answer(line)
     assert (found, headers["content-type"]) == (status, "application/problem+json")
     assert json.loads(body)["type"] == f"urn:digitry:problem:{kind}"
@@ -113,7 +113,7 @@ def read_once(service: Running, source: str = HERE) -> int:
 def megabytes() -> float:
     statm = Path("/proc/self/statm")
     if not statm.exists():
-        pytest.skip("this system does not tell what a process takes")
+        pytest.skip("this system has no /proc/self/statm")
     return int(statm.read_text().split()[1]) * 4096 / 2**20
 
 
@@ -131,7 +131,7 @@ def test_a_thousand_idle_connections_do_not_block_the_service(
         assert read_once(service) == 200
         assert time.monotonic() - started < 2
     assert read_once(service, THERE) == 200
-    # The newest are still open: nothing was said to them, nothing was closed.
+    # The newest are still open and got no answer.
     silent[-1].settimeout(0.05)
     with pytest.raises(TimeoutError):
         silent[-1].recv(1)
@@ -142,7 +142,7 @@ def test_at_the_limit_the_connection_that_waited_longest_is_closed(
 ) -> None:
     service = start(connections_per_address=4)
     first, second, *_ = [dial(lines, service) for _ in range(4)]
-    # To ask is not to wait: whoever has just had an answer is the last to go.
+    # A connection that has just had an answer is closed last.
     first.sendall(GET)
     assert answer(first)[0] == 200
     newest = dial(lines, service, first=GET)
@@ -173,7 +173,7 @@ def test_an_address_at_its_limit_is_refused_and_another_is_served(
     time.sleep(0.1)
     headers = refused(dial(lines, service, first=GET), 429, "too-many-connections")
     assert headers["retry-after"] == "1"
-    # Who does not ask is told, too, and does not keep the place.
+    # A connection without a request is refused, too, and does not keep its place.
     refused(dial(lines, service), 429, "too-many-connections")
     assert read_once(service, THERE) == 200
 
@@ -271,7 +271,7 @@ def test_an_endless_head_is_refused_at_the_limit(
         while sent < most:
             line.sendall(more)
             sent += len(more)
-    # Beyond what the system itself holds for a socket, nothing was taken.
+    # Nothing was received except what the system buffers for a socket.
     assert sent < 16 << 20
     assert megabytes() - before < 24
     found = answer(line)
@@ -296,7 +296,7 @@ def test_the_limit_of_a_head_is_exact(pieces: int, start: Start, lines: ExitStac
         if expected == 431:
             refused(line, 431, "head-too-large")
         else:
-            # Each request has the bound anew.
+            # The limit is for each request.
             assert answer(line)[0] == 200
             line.sendall(head)
             assert answer(line)[0] == 200
@@ -339,7 +339,7 @@ def test_a_slow_head_within_the_limit_is_accepted(start: Start, lines: ExitStack
     for begin in range(0, len(GET), 10):
         line.sendall(GET[begin : begin + 10])
         time.sleep(0.2)
-    # 1.2 s of silence and 1 s of sending: each has the bound of its own.
+    # 1.2 s of silence and 1 s of sending: each has its own limit.
     assert answer(line)[0] == 200
 
 
@@ -351,7 +351,7 @@ def test_what_is_not_http_is_refused(junk: bytes, start: Start, lines: ExitStack
     refused(dial(lines, start(), first=junk), 400, "malformed-request")
 
 
-# --- who asks as one should ----------------------------------------------------------------------------
+# --- normal clients ------------------------------------------------------------------------------------
 
 
 def test_one_connection_serves_a_hundred_requests(start: Start) -> None:
@@ -426,7 +426,7 @@ def test_wrong_tokens_are_limited_for_each_address(start: Start, lines: ExitStac
     for _ in range(20):
         assert shown(lines, service, None)[0] == 401, "no token is no guess"
     for guess in range(Limits().guesses):
-        # An untrusted word on who the client is changes nothing.
+        # X-Forwarded-For from an untrusted address is ignored.
         assert shown(lines, service, f"wrong{guess}", client=f"10.0.0.{guess}")[0] == 401
     for token in ("wrong", "right"):
         status, headers = shown(lines, service, token)
@@ -443,11 +443,11 @@ def test_behind_a_proxy_wrong_tokens_are_counted_for_each_client(
 ) -> None:
     service = start(token="right", guesses=2, connections_per_address=1, proxies=(HERE,))
     for _ in range(2):
-        # What a client itself says of its address stands to the left, and is not believed.
+        # The leftmost address comes from the client itself and is not trusted.
         assert shown(lines, service, "wrong", client="198.51.100.9, 192.0.2.1")[0] == 401
     assert shown(lines, service, "right", client="192.0.2.1")[0] == 429
     assert shown(lines, service, "right", client="192.0.2.2")[0] == 200
-    # The bound for one address does not hold for a proxy, which brings everybody.
+    # The limit for one address does not apply to a proxy.
     for _ in range(3):
         dial(lines, service, first=SLOW)
     assert answer(dial(lines, service, first=GET))[0] == 200

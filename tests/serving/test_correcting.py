@@ -1,4 +1,4 @@
-"""Corrections over HTTP: kept once, without anything private, listed, shown and undone."""
+"""Corrections over HTTP: stored once, without private data, listed, shown and undone."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Readers in killable processes: what they answer, when they are full, when an image kills one."""
+"""Readers in worker processes: their answers, overload, and lost workers."""
 
 import asyncio
 import contextlib
@@ -96,7 +96,7 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
             async with asyncio.timeout(0.001):
                 await readers.examine(png(drawn("1234567890")), **wanted)
         assert (await readers.examine(png(drawn("4")), **wanted)).reading.text == "4"
-        # The loop ends here while a worker reads: the next loop must not hear its answer.
+        # The loop ends while a worker reads: the next loop must not receive this answer.
         asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
         await readers.examine(png(drawn("1234567890")), **wanted)
 
@@ -117,7 +117,7 @@ def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
 
 
 async def counted(readers: PoolReaders, seconds: float, connections: int = 4) -> Counter[str]:
-    """Ask over some connections, each again when it has its answer; count what comes."""
+    """Send requests over some connections, one after another, and count the results."""
     content, found = png(drawn("4")), Counter[str]()
     end = asyncio.get_running_loop().time() + seconds
 
@@ -157,7 +157,7 @@ def test_workers_killed_while_starting_are_replaced() -> None:
     with WorkerPool(MODEL, workers=2) as pool:
         answers, last = asyncio.run(storm(pool))
     failed = [answer for answer in answers if isinstance(answer, Exception)]
-    # Only an image that was being read when its worker went is told so.
+    # Only images that were being read when their worker was killed fail.
     assert len(failed) <= 6
     assert {type(error) for error in failed} <= {ImageError}
     assert last == "4"

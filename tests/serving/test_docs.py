@@ -1,4 +1,4 @@
-"""docs/api.md: its examples are run as they stand, and its table of refusals is whole."""
+"""docs/api.md: its examples run unchanged, and its table of errors is complete."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The page, in a real browser: write, send, look, correct, take away; by mouse, finger and keys."""
+"""The web page in a real browser: draw, upload, inspect, correct, download; mouse, touch, keyboard."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 CHROMIUM = os.environ.get("DIGITRY_CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = (1280, 860), (390, 844)
 SHOTS = os.environ.get("DIGITRY_SCREENSHOTS")
-"""Names a folder for a picture of each state, for people to look at."""
+"""An environment variable that names a folder for screenshots."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """One browser window on the service, which sees to it that nothing goes wrong unnoticed."""
+    """One browser window on the service; it collects errors of the web page."""
 
     def __init__(self, page: Any, running: Running) -> None:
         self.page = page
@@ -65,7 +65,7 @@ class Visit:
         page.locator("#kept-empty").wait_for()
 
     def _heard(self, message: Any) -> None:
-        # A refusal by the service stands in the console of itself; the page has to show it.
+        # The browser itself logs refusals of the service.
         if message.type == "error" and "422" not in message.text and "401" not in message.text:
             self.faults.append(message.text)
 
@@ -74,12 +74,12 @@ class Visit:
             self.foreign.append(request.url)
 
     def write(self, text: str, *, touch: bool = False, height: float = 100, x: float = 30) -> None:
-        """Write digits on the paper in our own hand."""
+        """Draw synthetic digits with the mouse."""
         area = self.page.locator("#pad").bounding_box()
         left, top = area["x"] + x, area["y"] + 60
         for symbol in text:
             for stroke in pen.strokes_of(symbol, 1):
-                # Percent of the symbol's height.
+                # In percent of the symbol's height.
                 scale = height / 100 if np.max(stroke) > 2 else height
                 points = [(left + a * scale, top + b * scale) for a, b in stroke[::4]]
                 (self._finger if touch else self._mouse)(points)
@@ -107,12 +107,12 @@ class Visit:
         line.detach()
 
     def text(self) -> str:
-        """Give the digits as they stand on the page."""
+        """Return the digits shown on the web page."""
         lines = self.page.locator("#answer .digits").all()
         return "\n".join("".join(line.locator(".digit").all_inner_texts()) for line in lines)
 
     def wait_for(self, text: str) -> None:
-        """Wait until the page shows this reading."""
+        """Wait until the web page shows this reading."""
         self.page.wait_for_function(
             """text => [...document.querySelectorAll("#answer .digits")].map(line =>
                 [...line.querySelectorAll(".digit")].map(digit => digit.textContent).join("")
@@ -127,20 +127,20 @@ class Visit:
         self.page.locator("#files").set_input_files(list(files))
 
     def taken(self, button: str) -> bytes:
-        """Give what a button downloads."""
+        """Return the file that a button downloads."""
         with self.page.expect_download() as download:
             self.page.locator(button).click()
         return Path(download.value.path()).read_bytes()
 
     def look(self, name: str) -> None:
-        """Keep a picture of this state, if asked to, and see that it suits everybody."""
+        """Save a screenshot if requested, and check layout and accessibility."""
         if SHOTS:
             Path(SHOTS).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
         found = axe.Axe().run(self.page).response["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
-        # Nothing sticks out sideways.
+        # No horizontal scrolling.
         assert self.page.evaluate(
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         )
@@ -228,7 +228,7 @@ def test_the_reading_appears_while_writing(visit: Callable[..., Visit]) -> None:
     window = visit()
     window.write("3")
     window.wait_for("3")
-    # From the end of a stroke to the answer on the page, as the page itself sees it.
+    # Time from the end of a stroke to the reading, measured by the web page itself.
     window.page.evaluate("""() => {
         window.times = [];
         let end = 0;
@@ -242,7 +242,7 @@ def test_the_reading_appears_while_writing(visit: Callable[..., Visit]) -> None:
     times = sorted(window.page.evaluate("times"))
     assert len(times) == 4
     print(f"stroke end to answer: {[round(t) for t in times]} ms")
-    # A busy machine must not fail the test; on an idle one it is well under 100 ms.
+    # Generous for busy machines; on an idle one it is well under 100 ms.
     assert times[0] < 500
 
 
@@ -403,7 +403,7 @@ def test_a_file_name_is_never_html(visit: Callable[..., Visit]) -> None:
     assert rows[2][0] == "'=cmd().png"
 
 
-# --- around it -----------------------------------------------------------------------------------------
+# --- reference, theme, token ---------------------------------------------------------------------------
 
 
 def test_the_api_reference_works_without_the_network(visit: Callable[..., Visit]) -> None:

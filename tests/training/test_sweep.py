@@ -1,4 +1,4 @@
-"""A sweep and its folder: what is tried, what is kept, and how it goes on."""
+"""Sweeps: plans, results, folders, and resuming."""
 
 import io
 import math
@@ -41,7 +41,7 @@ RATES = ("learning_rate=1e-4,1e-2",)
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """Few digits, so that a training takes a tenth of a second."""
+    """Few digits, so that a training takes 0.1 s."""
     whole = load_dataset("uci")
     return replace(whole, train=whole.train.take(np.arange(300)))
 
@@ -58,11 +58,11 @@ def plan(settings: Sequence[str], recipe: Recipe = DENSE, **options: Any) -> Pla
 
 
 def tried(study: Any) -> list[dict[str, Any]]:
-    """What came of the trials, in their order."""
+    """Return the results of the trials, in order of their numbers."""
     return [t.user_attrs["result"] for t in sorted(ranking(study), key=lambda t: t.number)]
 
 
-# --- what to try ----------------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------
 
 
 def test_values_are_separated_by_commas_or_bars() -> None:
@@ -127,7 +127,7 @@ def test_invalid_settings_are_refused_with_a_reason(
     assert words in str(caught.value)
 
 
-# --- what comes of it -----------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def test_scores_are_of_the_held_out_end_of_the_training_images(
@@ -184,7 +184,7 @@ def test_a_failed_training_is_recorded_and_the_others_continue(
     ]
     assert ranking(study)[0].number == 2
     assert ranking(study)[1].value is None
-    # It is not tried again.
+    # The failed trial is not repeated.
     assert len(run_sweep(plan_in(tmp_path), data, tmp_path).get_trials()) == 3
 
 
@@ -219,7 +219,7 @@ def test_ranges_give_the_same_settings_after_a_resume(data: Dataset, tmp_path: P
     assert len({tuple(one["setting"].values()) for one in whole}) > 8
     rates = [float(one["setting"]["learning_rate"]) for one in whole]
     assert all(1e-4 <= rate <= 1e-1 and rate == float(f"{rate:.3g}") for rate in rates)
-    # By the logarithm: evenly drawn, nine of ten would be above 0.01.
+    # On a log scale; on a linear scale nine of ten would be above 0.01.
     assert sum(rate < 1e-2 for rate in rates) >= 3
     shares = importances(more)
     assert set(shares) == set(wanted.axes) and math.isclose(sum(shares.values()), 1)
@@ -250,16 +250,16 @@ def test_an_interrupted_sweep_keeps_finished_trials_and_repeats_the_others(
         monkeypatch.setattr(engine, "train", train)
 
     for place, change, kept in (
-        # Ctrl-C within the second training: it is ended early, and does not count.
+        # Ctrl-C during the second training: it stops early and does not count.
         (2, lambda trained: replace(trained, interrupted=True), 1),
-        # Twice Ctrl-C in the one that is tried again.
+        # Ctrl-C twice in the repeated trial.
         (1, lambda trained: end(KeyboardInterrupt), 1),
-        # Ctrl-C when nothing of a training is left to end: it counts, and is the last.
+        # Ctrl-C when a training has just finished: it counts, and the sweep stops.
         (1, lambda trained: replace(trained, told_to_stop=True), 2),
     ):
         on(place, change)
         assert len(ranking(run_sweep(wanted, data, tmp_path))) == kept
-    # As `kill -9` leaves it.
+    # The state after `kill -9`.
     on(1, lambda trained: end(Died))
     with pytest.raises(Died):
         run_sweep(wanted, data, tmp_path)
@@ -340,7 +340,7 @@ def test_each_training_is_logged_to_the_trackers(
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     real, wanted = engine.train, plan(RATES)
     cut = iter([False, True])
-    # The second is cut short, and begins anew when the sweep goes on: no epoch is there twice.
+    # The second is interrupted, and starts again after the resume: no epoch is logged twice.
     monkeypatch.setattr(
         engine, "train", lambda *g, **n: replace(real(*g, **n), interrupted=next(cut))
     )
@@ -374,6 +374,6 @@ def test_the_plot_is_written(done: tuple[Path, Any], tmp_path: Path) -> None:
     for drawn in (done[1], study):
         with Image.open(write_sweep(drawn, tmp_path)) as picture:
             sizes.append(picture.size)
-    # Below the history, how much each field matters; with two trials nobody knows.
+    # The importance of each field is below the history; with two trials there is none.
     assert set(importances(study)) == {"learning_rate", "dropout"}
     assert sizes[0][1] < sizes[1][1]

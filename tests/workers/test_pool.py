@@ -1,4 +1,4 @@
-"""A worker may die; the pool lives on, and only the image that did it fails."""
+"""If a worker is lost, the pool goes on, and only the image that caused the loss fails."""
 
 import io
 import os
@@ -32,7 +32,7 @@ def without_time(reading: Reading) -> dict[str, object]:
 
 
 def endless() -> bytes:
-    """A picture that takes longer than a tenth of a second to decode: 48 million pixels."""
+    """An image that takes over 0.1 s to decode: 48 million pixels."""
     stream = io.BytesIO()
     Image.linear_gradient("L").resize((8000, 6000)).save(stream, "PNG")
     return stream.getvalue()
@@ -119,7 +119,7 @@ def test_a_crashed_worker_is_replaced_at_once(model: Path, digits: list[bytes]) 
 def test_only_the_image_that_crashes_a_batch_fails(
     model: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A decoder that crashes on a mark: what a fault in C code looks like from outside.
+    # A decoder that crashes on a marked image, like a fault in C code.
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal\n"
         "import digitry.reading.image as image\n"
