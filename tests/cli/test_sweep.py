@@ -51,7 +51,7 @@ def test_resuming_prints_the_same_and_a_second_sweep_is_refused(say: Say) -> Non
     assert found["train"].startswith("digitry train dense-128 --set hidden=")
     other = say(*SMALL, "--out", "found")
     assert other.code == 2
-    assert "continue: digitry sweep --resume found" in other.err
+    assert "digitry sweep --resume found" in other.err
 
 
 def test_a_search_can_be_continued_with_more_trials(say: Say) -> None:

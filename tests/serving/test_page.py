@@ -31,7 +31,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 CHROMIUM = os.environ.get("DIGITRY_CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = (1280, 860), (390, 844)
 SHOTS = os.environ.get("DIGITRY_SCREENSHOTS")
-"""An environment variable that names a folder for screenshots."""
+"""A folder for screenshots, or None."""
 
 
 @pytest.fixture(scope="module")
