@@ -1,4 +1,4 @@
-"""Archives are read in order and never trusted: what is odd is told, and nothing is written."""
+"""Archives are read in order and never trusted: errors are reported, and nothing is written."""
 
 import bz2
 import gzip
@@ -51,7 +51,7 @@ def packed(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> b
 
 
 def with_peak(act: Callable[[], T]) -> tuple[T, int]:
-    """Return what `act` gives, and the most bytes that it held."""
+    """Return the result of `act`, and its peak memory in bytes."""
     tracemalloc.start()
     try:
         return act(), tracemalloc.get_traced_memory()[1]
@@ -77,7 +77,7 @@ LONG = [("deep/" * 60 + f"{index}.png", PNG) for index in range(3)]
 
 @pytest.mark.parametrize("members", [IMAGES, LONG], ids=["short", "long names"])
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_tars_of_every_format_give_their_images(
+def test_images_are_read_from_tars_of_every_format(
     members: list[tuple[str, bytes]], format: int
 ) -> None:
     if members is LONG and format == tarfile.USTAR_FORMAT:
@@ -87,12 +87,12 @@ def test_tars_of_every_format_give_their_images(
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zips_give_their_images(method: int) -> None:
+def test_images_are_read_from_zips(method: int) -> None:
     found = in_zip(packed(*IMAGES, ("read.me", b"no image"), method=method))
     assert [(member.name, member.content) for member in found] == IMAGES
 
 
-def test_reading_may_begin_at_any_member() -> None:
+def test_reading_can_start_at_any_member() -> None:
     for content, members in ((tar(*LONG, *IMAGES), in_tar), (packed(*LONG, *IMAGES), in_zip)):
         whole = members(content)
         for index, member in enumerate(whole):
@@ -101,7 +101,7 @@ def test_reading_may_begin_at_any_member() -> None:
             assert list(read(stream, member.offset)) == whole[index:]
 
 
-def test_what_is_no_image_is_passed_over() -> None:
+def test_other_files_are_skipped() -> None:
     assert in_tar(tar(("a.txt", b"x"), ("__MACOSX/._a.png", b"x"), ("b.cls", b"7"))) == []
 
 
@@ -132,7 +132,7 @@ HOSTILE_TARS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_TARS)
-def test_hostile_tars_are_told(name: str) -> None:
+def test_hostile_tars_are_reported(name: str) -> None:
     content, reason = HOSTILE_TARS[name]
     found = in_tar(content)
     assert len(found) == 1
@@ -153,12 +153,12 @@ def resized(size: bytes) -> bytes:
     [b"77777777777\0", b"\x80" + b"\0" * 3 + b"\xff" * 8, b"\xff" * 12, b"0x10\0\0\0\0\0\0\0\0"],
     ids=["8 GiB", "huge", "negative", "no number"],
 )
-def test_lies_about_sizes_cost_nothing(size: bytes) -> None:
+def test_wrong_sizes_cost_no_memory(size: bytes) -> None:
     assert all(member.error for member in in_tar(resized(size)))
 
 
 @pytest.mark.parametrize("payload", [b"1" * 65_000, b"2 " * 32_000 + b"="], ids=["digits", "keys"])
-def test_extended_headers_made_to_cost_memory_and_time_cost_neither(payload: bytes) -> None:
+def test_hostile_extended_headers_cost_no_memory_or_time(payload: bytes) -> None:
     # TarFile takes seconds for the first and a gigabyte for the second, in CPython 3.11.7.
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, len(payload)
@@ -171,7 +171,7 @@ def test_extended_headers_made_to_cost_memory_and_time_cost_neither(payload: byt
     assert peak < 1 << 20
 
 
-def test_a_damaged_header_ends_the_tar_and_is_told_where_it_lies() -> None:
+def test_a_damaged_header_is_reported_at_its_offset() -> None:
     content = bytearray(tar(*IMAGES))
     content[3 * 1024] ^= 1
     found = in_tar(bytes(content))
@@ -181,7 +181,7 @@ def test_a_damaged_header_ends_the_tar_and_is_told_where_it_lies() -> None:
 
 
 @pytest.mark.parametrize("packing", ["gz", "bz2"])
-def test_a_packed_tar_that_is_cut_gives_what_was_before(packing: str) -> None:
+def test_a_truncated_compressed_tar_gives_its_first_members(packing: str) -> None:
     random = np.random.default_rng(0)
     members = [(f"{index}.png", random.bytes(300_000)) for index in range(4)]
     whole = (gzip if packing == "gz" else bz2).compress(tar(*members))
@@ -298,7 +298,7 @@ HOSTILE_ZIPS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_ZIPS)
-def test_hostile_zips_are_told(name: str) -> None:
+def test_hostile_zips_are_reported(name: str) -> None:
     content, reason = HOSTILE_ZIPS[name]
     errors = [member.error for member in in_zip(content) if member.error]
     assert errors
@@ -306,7 +306,7 @@ def test_hostile_zips_are_told(name: str) -> None:
 
 
 def test_a_zip_bomb_costs_no_memory() -> None:
-    # 512 MiB of zeros in half a megabyte: told by its directory alone.
+    # 512 MiB of zeros in half a megabyte, recognised by its directory alone.
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made, made.open("a.png", "w") as out:
         for _ in range(512):
@@ -314,7 +314,7 @@ def test_a_zip_bomb_costs_no_memory() -> None:
     assert "larger" in (in_zip(stream.getvalue())[0].error or "")
 
 
-def test_a_member_that_unpacks_to_more_than_it_says_costs_no_memory() -> None:
+def test_a_member_larger_than_its_stated_size_costs_no_memory() -> None:
     content = bytearray(packed(("a.png", bytes(64 << 20))))
     struct.pack_into("<I", content, directory_of(content) + 24, 1000)
     members, peak = with_peak(lambda: in_zip(bytes(content)))
@@ -323,7 +323,7 @@ def test_a_member_that_unpacks_to_more_than_it_says_costs_no_memory() -> None:
 
 
 def test_members_that_share_their_bytes_are_refused() -> None:
-    # Fifty entries for one member: each is honest, together they unpack it fifty times.
+    # Fifty entries for one member: each is valid, but together they decompress it fifty times.
     content = packed(("a.png", PNG * 5000))
     begin, end = directory_of(content), content.rindex(b"PK\5\6")
     directory = content[begin:end] * 50
@@ -335,7 +335,7 @@ def test_zips_written_to_a_pipe_and_zips_of_more_than_65535_members_are_read(
     tmp_path: Path,
 ) -> None:
     class Pipe(io.RawIOBase):
-        """What can neither be sought nor told: the sizes follow the members."""
+        """A stream without seek and tell: the sizes follow the members."""
 
         def __init__(self) -> None:
             self.content = bytearray()
@@ -366,7 +366,7 @@ def test_zips_written_to_a_pipe_and_zips_of_more_than_65535_members_are_read(
     assert [(member.name, member.content) for member in in_zip(many)] == IMAGES
 
 
-def test_an_odd_entry_is_named_and_the_others_are_read() -> None:
+def test_an_invalid_entry_is_reported_and_the_others_are_read() -> None:
     content = bytearray(packed(*IMAGES))
     struct.pack_into("<H", content, directory_of(content) + 6, 99)  # the version that it needs
     found = in_zip(bytes(content))
@@ -375,13 +375,13 @@ def test_an_odd_entry_is_named_and_the_others_are_read() -> None:
     assert [(member.name, member.content) for member in found[1:]] == IMAGES[1:]
 
 
-def test_more_members_than_anyone_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_members_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     assert "more than" in (in_tar(tar(*IMAGES))[-1].error or "")
     assert "more than" in (in_zip(packed(*IMAGES))[-1].error or "")
 
 
-def test_nothing_is_ever_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for content, _ in [*HOSTILE_TARS.values(), *HOSTILE_ZIPS.values()]:
         in_tar(content)
@@ -391,7 +391,7 @@ def test_nothing_is_ever_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_mutated_archives_give_members_or_reasons(data: st.DataObject) -> None:
+def test_mutated_archives_give_members_or_errors(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from([tar(*LONG, *IMAGES), packed(*LONG, *IMAGES)])))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -399,14 +399,14 @@ def test_mutated_archives_give_members_or_reasons(data: st.DataObject) -> None:
         check_members(bytes(content), members)
 
 
-def test_archives_cut_anywhere_give_members_or_reasons() -> None:
+def test_truncated_archives_give_members_or_errors() -> None:
     for content, members in ((tar(*IMAGES), in_tar), (packed(*IMAGES), in_zip)):
         for length in range(0, len(content), 37):
             check_members(content[:length], members)
 
 
 def check_members(content: bytes, members: Callable[[bytes], list[Member]]) -> None:
-    """Check what `bulk` relies on: each member or a reason, in the same places however it is read."""
+    """Check that each member is content or an error, and that every way of reading gives the same."""
     whole = members(content)
     assert all((member.content is None) == (member.error is not None) for member in whole)
     stream = io.BytesIO(content)

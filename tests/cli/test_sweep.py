@@ -34,13 +34,13 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
         "--epochs 1 --seed 3 --data uci"
     )
     assert f"to train the best setting: {line}\n" in answer.out
-    # Progress, a setting a line.
+    # Progress: one line for each setting.
     assert answer.err.count("learning_rate=") == 4
     names = {path.name for path in (tmp_path / "found").iterdir() if path.name[0] != "."}
     assert names == {"trials.journal", "sweep.png"}
 
 
-def test_resumed_it_prints_the_same_and_begun_again_it_is_refused(say: Say) -> None:
+def test_resuming_prints_the_same_and_a_second_sweep_is_refused(say: Say) -> None:
     first = say(*SMALL, "--out", "found", "--format", "json", "--quiet")
     assert (first.code, first.err) == (0, "")
     again = say("sweep", "--resume", "found", "--format", "json", "--quiet")
@@ -51,17 +51,19 @@ def test_resumed_it_prints_the_same_and_begun_again_it_is_refused(say: Say) -> N
     assert found["train"].startswith("digitry train dense-128 --set hidden=")
     other = say(*SMALL, "--out", "found")
     assert other.code == 2
-    assert "continue: digitry sweep --resume found" in other.err
+    assert "digitry sweep --resume found" in other.err
 
 
-def test_a_search_goes_on_to_more_trials(say: Say) -> None:
+def test_a_search_can_be_continued_with_more_trials(say: Say) -> None:
     words = ("--data", "uci", "--epochs", 1, "--set", "dropout=0..0.5", "--out", "found")
     assert say("sweep", "dense-128", *words, "--trials", 1, "--quiet").code == 0
     more = say("sweep", "--resume", "found", "--trials", 2, "--quiet")
     assert "2 of 2 settings tried" in more.out
 
 
-def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_says_how_to_continue(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from digitry.training.loop import train
 
     real = train.train
@@ -77,13 +79,13 @@ def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPa
     assert "2 of 2 settings" in say("sweep", "--resume", "found", "--quiet").out
 
 
-def test_without_a_folder_it_makes_one_among_the_runs(say: Say, tmp_path: Path) -> None:
+def test_the_default_folder_is_among_the_runs(say: Say, tmp_path: Path) -> None:
     assert say(*SMALL, "--trials", 1, "--quiet").code == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("sweep-dense-128-")
 
 
-def test_without_the_extra_it_is_one_line_with_its_remedy(
+def test_a_missing_extra_is_one_line_with_its_remedy(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = util.find_spec
@@ -115,7 +117,7 @@ def test_without_the_extra_it_is_one_line_with_its_remedy(
         (["dense-128", "--resume", "nowhere"], 2, "keeps its settings"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_before_anything_is_trained(
+def test_invalid_options_are_refused_before_training(
     say: Say, tmp_path: Path, words: list[Any], code: int, said: str
 ) -> None:
     answer = say("sweep", *words)

@@ -1,4 +1,4 @@
-"""A service on a small store of its own, called within this process or over a real socket."""
+"""A service with its own small store, called in this process or over a real socket."""
 
 import io
 import os
@@ -29,11 +29,11 @@ from digitry.serving.server import configured
 from digitry.training.synthetic import pen
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
-"""Another model file than the shipped one can be put under the same tests."""
+"""The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""
 
 
 def drawn(text: str, *, height: int = 56, hand: int = 1) -> np.ndarray:
-    """Draw digits in our own strokes, dark on light."""
+    """Return an image of synthetic digits, dark on light."""
     rng = np.random.default_rng(7)
     inks = [pen.draw(pen.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text]
     page = np.zeros((height + 50, sum(ink.shape[1] + 20 for ink in inks) + 60), np.float32)
@@ -84,7 +84,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 class Running:
-    """A service on a socket of this machine, in a thread; set up as `digitry serve` does it."""
+    """A service on a local socket, in a thread, with the configuration of `digitry serve`."""
 
     def __init__(self, app: FastAPI, *, proxies: Sequence[str] = ()) -> None:
         config = configured(app, proxies=proxies_of(proxies))

@@ -1,6 +1,6 @@
-"""Below every request: connections, heads and token guesses are bounded, and nobody else notices.
+"""Limits on connections, heads and wrong tokens, without effect on other clients.
 
-All of it over real sockets of this machine, with the server set up as `digitry serve` does it.
+All tests use real local sockets and the server configuration of `digitry serve`.
 """
 
 import json
@@ -29,7 +29,7 @@ from .conftest import Running, drawn, png
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 SLOW = b"POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nx"
-"""A request whose body does not end, so that its connection is at work."""
+"""A request whose body never ends, so that its connection keeps working."""
 
 CHUNKED = SLOW[: SLOW.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -38,7 +38,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Start]:
-    """Return what starts a service with the limits that a test names."""
+    """Return a function that starts a service with given limits."""
     with ExitStack() as running:
 
         def with_limits(
@@ -57,7 +57,7 @@ def start(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Start
 
 @pytest.fixture
 def lines() -> Iterator[ExitStack]:
-    """Hold the connections of a test, and close them at its end."""
+    """Close the connections of a test at its end."""
     with ExitStack() as held:
         yield held
 
@@ -73,7 +73,7 @@ def dial(
 
 
 def answer(line: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of one answer; status 0 where the line was closed instead."""
+    """Return status, headers and body of one answer; status 0 if the connection was closed instead."""
     received = b""
     with suppress(ConnectionResetError, BrokenPipeError):
         while b"\r\n\r\n" not in received and (part := line.recv(65536)):
@@ -89,7 +89,7 @@ def answer(line: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def refused(line: socket.socket, status: int, kind: str) -> dict[str, str]:
-    """See that the line is refused in full, and closed; return the headers."""
+    """Check that the request is refused completely and the connection closed; return the headers."""
     found, headers, body = answer(line)
     assert (found, headers["content-type"]) == (status, "application/problem+json")
     assert json.loads(body)["type"] == f"urn:digitry:problem:{kind}"
@@ -113,14 +113,16 @@ def read_once(service: Running, source: str = HERE) -> int:
 def megabytes() -> float:
     statm = Path("/proc/self/statm")
     if not statm.exists():
-        pytest.skip("this system does not tell what a process takes")
+        pytest.skip("this system has no /proc/self/statm")
     return int(statm.read_text().split()[1]) * 4096 / 2**20
 
 
 # --- connections ---------------------------------------------------------------------------------------
 
 
-def test_a_thousand_silent_connections_stop_nobody(start: Start, lines: ExitStack) -> None:
+def test_a_thousand_idle_connections_do_not_block_the_service(
+    start: Start, lines: ExitStack
+) -> None:
     service = start()
     files = server._files_allowed(3000)
     silent = [dial(lines, service) for _ in range(min(1000, (files - 300) // 2))]
@@ -129,18 +131,18 @@ def test_a_thousand_silent_connections_stop_nobody(start: Start, lines: ExitStac
         assert read_once(service) == 200
         assert time.monotonic() - started < 2
     assert read_once(service, THERE) == 200
-    # The newest are still open: nothing was said to them, nothing was closed.
+    # The newest are still open and got no answer.
     silent[-1].settimeout(0.05)
     with pytest.raises(TimeoutError):
         silent[-1].recv(1)
 
 
-def test_where_room_is_short_the_line_that_waited_longest_is_closed(
+def test_at_the_limit_the_connection_that_waited_longest_is_closed(
     start: Start, lines: ExitStack
 ) -> None:
     service = start(connections_per_address=4)
     first, second, *_ = [dial(lines, service) for _ in range(4)]
-    # To ask is not to wait: whoever has just had an answer is the last to go.
+    # A connection that has just had an answer is closed last.
     first.sendall(GET)
     assert answer(first)[0] == 200
     newest = dial(lines, service, first=GET)
@@ -150,7 +152,7 @@ def test_where_room_is_short_the_line_that_waited_longest_is_closed(
     assert answer(first)[0] == 200
 
 
-def test_a_request_under_way_is_never_closed_to_make_room(start: Start, lines: ExitStack) -> None:
+def test_a_working_connection_is_never_closed_for_a_new_one(start: Start, lines: ExitStack) -> None:
     service = start(connections_per_address=3, connections=6)
     working = dial(lines, service, first=SLOW)
     time.sleep(0.1)
@@ -162,7 +164,7 @@ def test_a_request_under_way_is_never_closed_to_make_room(start: Start, lines: E
     assert answer(working)[0] == 422
 
 
-def test_one_address_that_takes_all_its_places_is_told_and_another_is_served(
+def test_an_address_at_its_limit_is_refused_and_another_is_served(
     start: Start, lines: ExitStack
 ) -> None:
     service = start(connections_per_address=3)
@@ -171,12 +173,12 @@ def test_one_address_that_takes_all_its_places_is_told_and_another_is_served(
     time.sleep(0.1)
     headers = refused(dial(lines, service, first=GET), 429, "too-many-connections")
     assert headers["retry-after"] == "1"
-    # Who does not ask is told, too, and does not keep the place.
+    # A connection without a request is refused, too, and does not keep its place.
     refused(dial(lines, service), 429, "too-many-connections")
     assert read_once(service, THERE) == 200
 
 
-def test_all_places_taken_by_work_is_busy(start: Start, lines: ExitStack) -> None:
+def test_when_all_connections_work_a_new_one_gets_busy(start: Start, lines: ExitStack) -> None:
     service = start(connections=4)
     working = [dial(lines, service, f"127.0.0.{n}", SLOW) for n in range(1, 5)]
     time.sleep(0.1)
@@ -187,16 +189,14 @@ def test_all_places_taken_by_work_is_busy(start: Start, lines: ExitStack) -> Non
     assert answer(dial(lines, service, "127.0.0.9", GET))[0] == 200
 
 
-def test_a_silent_line_is_closed_in_time_and_nothing_is_said(
-    start: Start, lines: ExitStack
-) -> None:
+def test_an_idle_connection_is_closed_without_an_answer(start: Start, lines: ExitStack) -> None:
     service = start(head_seconds=0.5)
     started = time.monotonic()
     assert dial(lines, service).recv(1) == b""
     assert 0.4 < time.monotonic() - started < 3
 
 
-def test_empty_lines_are_no_sign_of_life(start: Start, lines: ExitStack) -> None:
+def test_empty_lines_do_not_extend_the_time_limit(start: Start, lines: ExitStack) -> None:
     service = start(head_seconds=0.5)
     line = dial(lines, service)
     started = time.monotonic()
@@ -207,7 +207,7 @@ def test_empty_lines_are_no_sign_of_life(start: Start, lines: ExitStack) -> None
     assert time.monotonic() - started < 3
 
 
-def test_a_kept_line_is_closed_when_it_idles(start: Start, lines: ExitStack) -> None:
+def test_a_kept_connection_is_closed_when_idle(start: Start, lines: ExitStack) -> None:
     service = start(idle_seconds=1)
     line = dial(lines, service, first=GET)
     assert answer(line)[0] == 200
@@ -216,7 +216,9 @@ def test_a_kept_line_is_closed_when_it_idles(start: Start, lines: ExitStack) -> 
     assert 0.8 < time.monotonic() - started < 4
 
 
-def test_who_does_not_take_the_answers_is_cut_off(start: Start, lines: ExitStack) -> None:
+def test_a_client_that_does_not_read_its_answers_is_disconnected(
+    start: Start, lines: ExitStack
+) -> None:
     service = start(answer_seconds=0.5, head_seconds=0.3)
     line = dial(lines, service)
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -258,7 +260,7 @@ def test_who_does_not_take_the_answers_is_cut_off(start: Start, lines: ExitStack
         "chunk",
     ],
 )
-def test_an_endless_head_stops_at_its_bound(
+def test_an_endless_head_is_refused_at_the_limit(
     opening: bytes, more: bytes, start: Start, lines: ExitStack
 ) -> None:
     service = start()
@@ -269,7 +271,7 @@ def test_an_endless_head_stops_at_its_bound(
         while sent < most:
             line.sendall(more)
             sent += len(more)
-    # Beyond what the system itself holds for a socket, nothing was taken.
+    # Nothing was received except what the system buffers for a socket.
     assert sent < 16 << 20
     assert megabytes() - before < 24
     found = answer(line)
@@ -281,7 +283,7 @@ def test_an_endless_head_stops_at_its_bound(
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 40])
-def test_the_bound_of_a_head_is_exact(pieces: int, start: Start, lines: ExitStack) -> None:
+def test_the_limit_of_a_head_is_exact(pieces: int, start: Start, lines: ExitStack) -> None:
     service = start()
     for length, expected in ((Limits().head_bytes, 200), (Limits().head_bytes + 1, 431)):
         head = GET[:-2] + b"X: " + b"x" * (length - len(GET) - 5) + b"\r\n\r\n"
@@ -294,13 +296,13 @@ def test_the_bound_of_a_head_is_exact(pieces: int, start: Start, lines: ExitStac
         if expected == 431:
             refused(line, 431, "head-too-large")
         else:
-            # Each request has the bound anew.
+            # The limit is for each request.
             assert answer(line)[0] == 200
             line.sendall(head)
             assert answer(line)[0] == 200
 
 
-def test_the_number_of_headers_is_bounded(start: Start, lines: ExitStack) -> None:
+def test_the_number_of_headers_is_limited(start: Start, lines: ExitStack) -> None:
     service = start()
     most = Limits().head_fields
     for more, expected in ((most - 1, 200), (most, 431)):
@@ -312,9 +314,7 @@ def test_the_number_of_headers_is_bounded(start: Start, lines: ExitStack) -> Non
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_slow_head_is_cut_off_however_it_trickles(
-    kept: bool, start: Start, lines: ExitStack
-) -> None:
+def test_a_slow_head_is_refused(kept: bool, start: Start, lines: ExitStack) -> None:
     service = start(head_seconds=0.6)
     line = dial(lines, service)
     if kept:
@@ -332,14 +332,14 @@ def test_a_slow_head_is_cut_off_however_it_trickles(
     refused(line, 408, "head-too-slow")
 
 
-def test_a_head_may_take_its_time_within_the_bound(start: Start, lines: ExitStack) -> None:
+def test_a_slow_head_within_the_limit_is_accepted(start: Start, lines: ExitStack) -> None:
     service = start(head_seconds=2)
     line = dial(lines, service)
     time.sleep(1.2)
     for begin in range(0, len(GET), 10):
         line.sendall(GET[begin : begin + 10])
         time.sleep(0.2)
-    # 1.2 s of silence and 1 s of sending: each has the bound of its own.
+    # 1.2 s of silence and 1 s of sending: each has its own limit.
     assert answer(line)[0] == 200
 
 
@@ -347,14 +347,14 @@ def test_a_head_may_take_its_time_within_the_bound(start: Start, lines: ExitStac
     "junk", [b"junk\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"],
     ids=["words", "tls", "bytes"],
 )  # fmt: skip
-def test_what_is_no_request_is_refused_by_name(junk: bytes, start: Start, lines: ExitStack) -> None:
+def test_what_is_not_http_is_refused(junk: bytes, start: Start, lines: ExitStack) -> None:
     refused(dial(lines, start(), first=junk), 400, "malformed-request")
 
 
-# --- who asks as one should ----------------------------------------------------------------------------
+# --- normal clients ------------------------------------------------------------------------------------
 
 
-def test_a_kept_line_carries_a_hundred_requests(start: Start) -> None:
+def test_one_connection_serves_a_hundred_requests(start: Start) -> None:
     service = start()
     connection = HTTPConnection(HERE, service.port, timeout=10)
     connection.connect()
@@ -368,7 +368,7 @@ def test_a_kept_line_carries_a_hundred_requests(start: Start) -> None:
     connection.close()
 
 
-def test_requests_sent_ahead_are_answered_in_order(start: Start, lines: ExitStack) -> None:
+def test_pipelined_requests_are_answered_in_order(start: Start, lines: ExitStack) -> None:
     service = start()
     paths = ["/healthz", "/nothing", "/v1/models"] * 33
     line = dial(lines, service)
@@ -384,7 +384,7 @@ def test_requests_sent_ahead_are_answered_in_order(start: Start, lines: ExitStac
     assert statuses == [200, 404, 200] * 33
 
 
-def test_who_sends_thousands_ahead_is_cut_off(start: Start, lines: ExitStack) -> None:
+def test_a_client_that_pipelines_thousands_is_disconnected(start: Start, lines: ExitStack) -> None:
     service = start()
     before = megabytes()
     for _ in range(10):
@@ -397,7 +397,7 @@ def test_who_sends_thousands_ahead_is_cut_off(start: Start, lines: ExitStack) ->
     assert read_once(service) == 200
 
 
-def test_what_was_refused_is_counted(start: Start, lines: ExitStack) -> None:
+def test_refusals_are_counted(start: Start, lines: ExitStack) -> None:
     service = start()
     refused(dial(lines, service, first=b"junk\r\n\r\n"), 400, "malformed-request")
     ask = GET.replace(b"/healthz", b"/metrics")
@@ -421,12 +421,12 @@ def shown(
     return answer(dial(lines, service, source, head + b"\r\n"))[:2]
 
 
-def test_guesses_of_a_token_are_bounded_for_each_address(start: Start, lines: ExitStack) -> None:
+def test_wrong_tokens_are_limited_for_each_address(start: Start, lines: ExitStack) -> None:
     service = start(token="right", guess_seconds=1.5)
     for _ in range(20):
         assert shown(lines, service, None)[0] == 401, "no token is no guess"
     for guess in range(Limits().guesses):
-        # An untrusted word on who the client is changes nothing.
+        # X-Forwarded-For from an untrusted address is ignored.
         assert shown(lines, service, f"wrong{guess}", client=f"10.0.0.{guess}")[0] == 401
     for token in ("wrong", "right"):
         status, headers = shown(lines, service, token)
@@ -438,20 +438,22 @@ def test_guesses_of_a_token_are_bounded_for_each_address(start: Start, lines: Ex
     assert shown(lines, service, "right")[0] == 200
 
 
-def test_behind_a_proxy_each_client_has_guesses_of_its_own(start: Start, lines: ExitStack) -> None:
+def test_behind_a_proxy_wrong_tokens_are_counted_for_each_client(
+    start: Start, lines: ExitStack
+) -> None:
     service = start(token="right", guesses=2, connections_per_address=1, proxies=(HERE,))
     for _ in range(2):
-        # What a client itself says of its address stands to the left, and is not believed.
+        # The leftmost address comes from the client itself and is not trusted.
         assert shown(lines, service, "wrong", client="198.51.100.9, 192.0.2.1")[0] == 401
     assert shown(lines, service, "right", client="192.0.2.1")[0] == 429
     assert shown(lines, service, "right", client="192.0.2.2")[0] == 200
-    # The bound for one address does not hold for a proxy, which brings everybody.
+    # The limit for one address does not apply to a proxy.
     for _ in range(3):
         dial(lines, service, first=SLOW)
     assert answer(dial(lines, service, first=GET))[0] == 200
 
 
-def test_the_guesses_that_are_remembered_are_bounded() -> None:
+def test_the_number_of_remembered_clients_is_limited() -> None:
     now = 0.0
     guesses = Guesses(2, 60, clock=lambda: now)
     for n in range(3 * SOURCES):
@@ -471,7 +473,7 @@ def test_the_guesses_that_are_remembered_are_bounded() -> None:
 # --- addresses and files -------------------------------------------------------------------------------
 
 
-def test_a_client_is_an_address_or_a_network_of_its_own() -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network() -> None:
     assert source_of("192.0.2.1") == source_of("::ffff:192.0.2.1") == "192.0.2.1"
     assert source_of("2001:db8::1") == source_of("2001:db8::ffff:0:1%eth0")
     assert source_of("2001:db8::1") != source_of("2001:db8:0:1::1")
@@ -486,7 +488,7 @@ def test_proxies_are_addresses_or_networks() -> None:
         proxies_of(["everybody"])
 
 
-def test_there_are_never_more_connections_than_files_may_be_open(
+def test_connections_are_limited_by_the_number_of_open_files(
     reader: Reader, model: Artifact, store: Corrections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = create_app(LocalReaders(reader), store, model=model)

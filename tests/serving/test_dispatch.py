@@ -1,4 +1,4 @@
-"""Readers in killable processes: what they answer, when they are full, when an image kills one."""
+"""Readers in worker processes: their answers, overload, and lost workers."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def asked(readers: Any, content: bytes, **options: Any) -> Examined:
 
 
 @pytest.mark.parametrize("pictures", [False, True])
-def test_a_process_answers_what_a_thread_answers(
+def test_workers_and_threads_give_the_same_answer(
     pictures: bool, pool: WorkerPool, reader: Reader
 ) -> None:
     content = png(drawn("408"))
@@ -48,7 +48,7 @@ def test_a_process_answers_what_a_thread_answers(
     assert len(there.glyphs) == (3 if pictures else 0)
 
 
-def test_errors_come_back_as_they_are(pool: WorkerPool) -> None:
+def test_errors_keep_their_types(pool: WorkerPool) -> None:
     readers = PoolReaders(pool)
     with pytest.raises(ImageError, match="is not an image"):
         asked(readers, b"junk", glyphs=True)
@@ -56,7 +56,7 @@ def test_errors_come_back_as_they_are(pool: WorkerPool) -> None:
         asked(readers, png(drawn("4")), max_error=7.0)
 
 
-def test_who_waits_too_long_for_a_free_process_is_told_so(pool: WorkerPool) -> None:
+def test_waiting_too_long_for_a_worker_is_an_error(pool: WorkerPool) -> None:
     async def crowd() -> list[Any]:
         readers = PoolReaders(pool, wait_s=0.05)
         content = png(drawn("4"))
@@ -74,7 +74,7 @@ def test_who_waits_too_long_for_a_free_process_is_told_so(pool: WorkerPool) -> N
     assert [type(one) for one in answers] == [UnavailableError] * 3
 
 
-def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
+def test_a_killed_worker_is_replaced(pool: WorkerPool) -> None:
     readers = PoolReaders(pool)
     for pid in pool.pids():
         os.kill(pid, signal.SIGKILL)
@@ -87,7 +87,7 @@ def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
     assert answers[-1] == "4"
 
 
-def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one(pool: WorkerPool) -> None:
+def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> None:
     wanted = {**PLAIN, "glyphs": False, "crops": False}
 
     async def impatient() -> None:
@@ -96,7 +96,7 @@ def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one(pool: Wor
             async with asyncio.timeout(0.001):
                 await readers.examine(png(drawn("1234567890")), **wanted)
         assert (await readers.examine(png(drawn("4")), **wanted)).reading.text == "4"
-        # The loop ends here while a worker reads: the next loop must not hear its answer.
+        # The loop ends while a worker reads: the next loop must not receive this answer.
         asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
         await readers.examine(png(drawn("1234567890")), **wanted)
 
@@ -105,7 +105,7 @@ def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one(pool: Wor
     assert asked(PoolReaders(pool), png(drawn("7"))).reading.text == "7"
 
 
-def test_each_of_a_crowd_gets_its_own_answer(pool: WorkerPool) -> None:
+def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
     texts = [str(number) for number in range(10, 40)]
 
     async def crowd() -> list[Examined]:
@@ -117,7 +117,7 @@ def test_each_of_a_crowd_gets_its_own_answer(pool: WorkerPool) -> None:
 
 
 async def counted(readers: PoolReaders, seconds: float, connections: int = 4) -> Counter[str]:
-    """Ask over some connections, each again when it has its answer; count what comes."""
+    """Send requests over some connections, one after another, and count the results."""
     content, found = png(drawn("4")), Counter[str]()
     end = asyncio.get_running_loop().time() + seconds
 
@@ -139,7 +139,7 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_workers_killed_while_they_start_are_replaced_and_all_is_read() -> None:
+def test_workers_killed_while_starting_are_replaced() -> None:
     async def storm(pool: WorkerPool) -> tuple[list[Any], str]:
         readers = PoolReaders(pool, wait_s=30)
         content = png(drawn("4"))
@@ -157,13 +157,13 @@ def test_workers_killed_while_they_start_are_replaced_and_all_is_read() -> None:
     with WorkerPool(MODEL, workers=2) as pool:
         answers, last = asyncio.run(storm(pool))
     failed = [answer for answer in answers if isinstance(answer, Exception)]
-    # Only an image that was being read when its worker went is told so.
+    # Only images that were being read when their worker was killed fail.
     assert len(failed) <= 6
     assert {type(error) for error in failed} <= {ImageError}
     assert last == "4"
 
 
-def test_a_worker_that_cannot_be_replaced_takes_no_image_from_the_other_one(
+def test_a_worker_that_cannot_be_replaced_costs_no_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def with_one(pool: WorkerPool) -> Counter[str]:
@@ -187,7 +187,7 @@ def test_a_worker_that_cannot_be_replaced_takes_no_image_from_the_other_one(
     assert set(found) == {"read"}
 
 
-def test_with_no_worker_an_image_is_told_to_come_again_and_read_when_there_is_one(
+def test_without_workers_it_is_unavailable_until_one_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from digitry.workers import supervisor
@@ -216,7 +216,7 @@ def test_with_no_worker_an_image_is_told_to_come_again_and_read_when_there_is_on
     assert set(after) == {"read"}
 
 
-def test_what_a_worker_says_that_is_no_answer_costs_one_image(pool: WorkerPool) -> None:
+def test_an_invalid_answer_of_a_worker_costs_one_image(pool: WorkerPool) -> None:
     async def odd() -> list[Any]:
         readers = PoolReaders(pool, wait_s=30)
         await readers.examine(png(drawn("4")), **PLAIN, glyphs=False, crops=False)

@@ -1,4 +1,4 @@
-"""A sweep and its folder: what is tried, what is kept, and how it goes on."""
+"""Sweeps: plans, results, folders, and resuming."""
 
 import io
 import math
@@ -41,7 +41,7 @@ RATES = ("learning_rate=1e-4,1e-2",)
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """Few digits, so that a training takes a tenth of a second."""
+    """Few digits, so that a training takes 0.1 s."""
     whole = load_dataset("uci")
     return replace(whole, train=whole.train.take(np.arange(300)))
 
@@ -58,14 +58,14 @@ def plan(settings: Sequence[str], recipe: Recipe = DENSE, **options: Any) -> Pla
 
 
 def tried(study: Any) -> list[dict[str, Any]]:
-    """What came of the trials, in their order."""
+    """Return the results of the trials, in order of their numbers."""
     return [t.user_attrs["result"] for t in sorted(ranking(study), key=lambda t: t.number)]
 
 
-# --- what to try ----------------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------
 
 
-def test_values_stand_apart_by_comma_or_bar_and_layers_by_bar_alone() -> None:
+def test_values_are_separated_by_commas_or_bars() -> None:
     texts = ["lr=1e-3,3e-3,1e-3", "hidden=128|256,128", "dropout=0.1..0.5", "batch_size=8..64"]
     assert plan(texts, trials=3).axes == {
         "learning_rate": CategoricalDistribution(("1e-3", "3e-3")),
@@ -76,7 +76,7 @@ def test_values_stand_apart_by_comma_or_bar_and_layers_by_bar_alone() -> None:
     assert plan(["hidden=256,128"]).points == [{"hidden": "256,128"}]
 
 
-def test_a_grid_is_every_combination_and_fewer_trials_are_some_of_them() -> None:
+def test_a_grid_has_every_combination_and_fewer_trials_take_some() -> None:
     texts = ["learning_rate=1e-3,3e-3", "hidden=128|256,128"]
     assert [tuple(point.values()) for point in plan(texts).points] == [
         ("1e-3", "128"),
@@ -89,7 +89,7 @@ def test_a_grid_is_every_combination_and_fewer_trials_are_some_of_them() -> None
     assert plan(texts, trials=9).count == 4
 
 
-def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
+def test_a_recipe_without_held_out_images_gets_some_in_a_sweep() -> None:
     assert plan(["dropout=0,0.2"]).recipe.validation == HELD_OUT
     assert plan(["dropout=0,0.2"], RECIPES["dense-128"]).recipe.validation == 0.2
 
@@ -119,7 +119,7 @@ def test_a_recipe_that_holds_nothing_out_does_so_in_a_sweep() -> None:
         (["batch_size=" + ",".join(map(str, range(1, 10_002)))], {}, "10,001 settings"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
+def test_invalid_settings_are_refused_with_a_reason(
     texts: list[str], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -127,10 +127,10 @@ def test_what_makes_no_sense_is_refused_in_words(
     assert words in str(caught.value)
 
 
-# --- what comes of it -----------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
-def test_it_is_judged_on_the_held_out_end_of_the_training_images(
+def test_scores_are_of_the_held_out_end_of_the_training_images(
     done: tuple[Path, Any], data: Dataset
 ) -> None:
     assert [one["setting"] for one in tried(done[1])] == [
@@ -163,7 +163,7 @@ def test_a_finished_sweep_trains_nothing_again(
     assert tried(run_sweep(plan_in(done[0]), data, done[0])) == tried(done[1])
 
 
-def test_a_training_that_fails_is_kept_with_its_reason_and_the_others_go_on(
+def test_a_failed_training_is_recorded_and_the_others_continue(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = engine.train
@@ -184,11 +184,11 @@ def test_a_training_that_fails_is_kept_with_its_reason_and_the_others_go_on(
     ]
     assert ranking(study)[0].number == 2
     assert ranking(study)[1].value is None
-    # It is not tried again.
+    # The failed trial is not repeated.
     assert len(run_sweep(plan_in(tmp_path), data, tmp_path).get_trials()) == 3
 
 
-def test_a_training_without_data_ends_the_sweep_and_counts_for_nothing(
+def test_a_training_without_data_ends_the_sweep_without_a_result(
     data: Dataset, tmp_path: Path
 ) -> None:
     none = replace(data, train=data.train.take(np.arange(0)))
@@ -209,7 +209,7 @@ def test_a_training_below_the_median_of_the_others_is_pruned(data: Dataset, tmp_
     assert {trial.state.name for trial in ranking(study)} == {"COMPLETE"}
 
 
-def test_ranges_draw_the_same_settings_in_one_go_or_resumed(data: Dataset, tmp_path: Path) -> None:
+def test_ranges_give_the_same_settings_after_a_resume(data: Dataset, tmp_path: Path) -> None:
     texts = ["learning_rate=1e-4..1e-1", "batch_size=16..64", "optimizer=adam,rmsprop"]
     wanted = plan(texts, replace(DENSE, epochs=1), trials=11, prune=False)
     whole = tried(run_sweep(wanted, data, tmp_path / "whole"))
@@ -219,7 +219,7 @@ def test_ranges_draw_the_same_settings_in_one_go_or_resumed(data: Dataset, tmp_p
     assert len({tuple(one["setting"].values()) for one in whole}) > 8
     rates = [float(one["setting"]["learning_rate"]) for one in whole]
     assert all(1e-4 <= rate <= 1e-1 and rate == float(f"{rate:.3g}") for rate in rates)
-    # By the logarithm: evenly drawn, nine of ten would be above 0.01.
+    # On a log scale; on a linear scale nine of ten would be above 0.01.
     assert sum(rate < 1e-2 for rate in rates) >= 3
     shares = importances(more)
     assert set(shares) == set(wanted.axes) and math.isclose(sum(shares.values()), 1)
@@ -228,7 +228,7 @@ def test_ranges_draw_the_same_settings_in_one_go_or_resumed(data: Dataset, tmp_p
 # --- the folder -----------------------------------------------------------------------------------
 
 
-def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_short(
+def test_an_interrupted_sweep_keeps_finished_trials_and_repeats_the_others(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, wanted = engine.train, plan(["hidden=4|5|6|7"])
@@ -250,16 +250,16 @@ def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_shor
         monkeypatch.setattr(engine, "train", train)
 
     for place, change, kept in (
-        # Ctrl-C within the second training: it is ended early, and does not count.
+        # Ctrl-C during the second training: it stops early and does not count.
         (2, lambda trained: replace(trained, interrupted=True), 1),
-        # Twice Ctrl-C in the one that is tried again.
+        # Ctrl-C twice in the repeated trial.
         (1, lambda trained: end(KeyboardInterrupt), 1),
-        # Ctrl-C when nothing of a training is left to end: it counts, and is the last.
+        # Ctrl-C when a training has just finished: it counts, and the sweep stops.
         (1, lambda trained: replace(trained, told_to_stop=True), 2),
     ):
         on(place, change)
         assert len(ranking(run_sweep(wanted, data, tmp_path))) == kept
-    # As `kill -9` leaves it.
+    # The state after `kill -9`.
     on(1, lambda trained: end(Died))
     with pytest.raises(Died):
         run_sweep(wanted, data, tmp_path)
@@ -271,7 +271,7 @@ def test_interrupted_it_keeps_what_is_finished_and_tries_again_what_was_cut_shor
     assert "3/4  hidden=" in said.getvalue() and "4/4  hidden=" in said.getvalue()
 
 
-def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_again(
+def test_a_trial_of_a_killed_process_is_repeated(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any, **__: Any) -> None:
@@ -289,7 +289,7 @@ def test_a_process_that_dies_before_it_tells_of_a_trial_leaves_it_to_be_tried_ag
         assert cut.params in [trial.params for trial in ranking(study)]
 
 
-def test_a_folder_is_worked_on_by_one_process(done: tuple[Path, Any], data: Dataset) -> None:
+def test_only_one_process_runs_a_sweep(done: tuple[Path, Any], data: Dataset) -> None:
     before = (done[0] / JOURNAL).read_bytes()
     with FileLock(done[0] / ".lock"), pytest.raises(UsageError, match="another process is running"):
         run_sweep(plan(RATES, seeds=2), data, done[0])
@@ -314,7 +314,7 @@ def test_another_sweep_or_other_data_are_refused(
         run_sweep(wanted, data, tmp_path / "letter.txt")
 
 
-def test_half_a_line_that_a_killed_process_left_is_taken_away(
+def test_a_partial_line_of_a_killed_process_is_removed(
     done: tuple[Path, Any], data: Dataset, tmp_path: Path
 ) -> None:
     whole = (done[0] / JOURNAL).read_bytes()
@@ -323,7 +323,7 @@ def test_half_a_line_that_a_killed_process_left_is_taken_away(
 
 
 @pytest.mark.parametrize("damage", [b"{\n{\n", b"\xb7\x00\xff\n", b"1\n", b'{"op_code":4}\n'])
-def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(
+def test_a_damaged_journal_is_reported_and_not_changed(
     done: tuple[Path, Any], data: Dataset, tmp_path: Path, damage: bytes
 ) -> None:
     spoilt = (done[0] / JOURNAL).read_bytes() + damage
@@ -333,14 +333,14 @@ def test_a_damaged_journal_is_named_and_nothing_of_it_is_lost(
     assert (tmp_path / JOURNAL).read_bytes().startswith(spoilt)
 
 
-def test_each_training_is_told_to_the_trackers(
+def test_each_training_is_logged_to_the_trackers(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     real, wanted = engine.train, plan(RATES)
     cut = iter([False, True])
-    # The second is cut short, and begins anew when the sweep goes on: no epoch is there twice.
+    # The second is interrupted, and starts again after the resume: no epoch is logged twice.
     monkeypatch.setattr(
         engine, "train", lambda *g, **n: replace(real(*g, **n), interrupted=next(cut))
     )
@@ -355,7 +355,7 @@ def test_each_training_is_told_to_the_trackers(
         assert accuracies[-1] == pytest.approx(trial.value)
 
 
-def test_the_picture_is_drawn(done: tuple[Path, Any], tmp_path: Path) -> None:
+def test_the_plot_is_written(done: tuple[Path, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 
@@ -374,6 +374,6 @@ def test_the_picture_is_drawn(done: tuple[Path, Any], tmp_path: Path) -> None:
     for drawn in (done[1], study):
         with Image.open(write_sweep(drawn, tmp_path)) as picture:
             sizes.append(picture.size)
-    # Below the history, how much each field matters; with two trials nobody knows.
+    # The importance of each field is below the history; with two trials there is none.
     assert set(importances(study)) == {"learning_rate", "dropout"}
     assert sizes[0][1] < sizes[1][1]

@@ -1,4 +1,4 @@
-"""Whatever a worker does, and whoever kills it when: another takes its place, and it is told why."""
+"""Lost workers are replaced, in every state and for every cause, and the cause is reported."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ from digitry.workers.worker import Item
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are proved on Linux")
 
 RECOVERED_S = float(os.environ.get("DIGITRY_TEST_RECOVERY_S", "20"))
-"""A start takes under a second of computing; a machine that has much else to do takes longer."""
+"""A start needs under a second of processor time; a busy machine takes longer."""
 
 
 def until(what: Callable[[], Any], seconds: float = RECOVERED_S) -> Any:
@@ -51,7 +51,7 @@ def whole(pool: WorkerPool) -> bool:
 
 
 def marked(folder: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
-    """Let workers that are started from now on do something to images that begin with MARK."""
+    """Make workers that are started later run an action on images that begin with MARK."""
     (folder / "sitecustomize.py").write_text(
         "import os, signal, time\n"
         "import digitry.reading.image as image\n"
@@ -86,7 +86,7 @@ def test_a_worker_killed_in_any_state_is_replaced(
         if state is State.BUSY:
             thread.start()
         if state is State.DYING:
-            # Its line has ended, and it goes on all the same: it is helped.
+            # The socket is closed and the process goes on, so it is killed.
             in_state(pool, State.READY).hung_up()
         worker = in_state(pool, state)
         os.kill(worker.process.pid, signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_a_worker_killed_in_any_state_is_replaced(
     assert f"a worker was lost while {lost.value}" in caplog.text
 
 
-def test_a_line_that_ended_ends_its_process_if_it_does_not_end_itself(model: Path) -> None:
+def test_a_process_that_outlives_its_socket_is_killed(model: Path) -> None:
     with WorkerPool(model, workers=1) as pool:
         worker = in_state(pool, State.READY)
         os.kill(worker.process.pid, signal.SIGSTOP)
@@ -110,7 +110,7 @@ def test_a_line_that_ended_ends_its_process_if_it_does_not_end_itself(model: Pat
         until(lambda: whole(pool))
 
 
-def test_all_workers_killed_again_and_again_while_they_start(
+def test_workers_killed_repeatedly_while_starting_are_replaced(
     model: Path, digits: list[bytes]
 ) -> None:
     answers: list[object] = []
@@ -128,25 +128,25 @@ def test_all_workers_killed_again_and_again_while_they_start(
             thread.join(60)
         until(lambda: whole(pool))
         assert isinstance(pool.read(digits[0]), Reading)
-        # Only who was being read when a worker went is told so: two at most in each round.
+        # Only images that were being read fail: at most two in each round.
         failed = [answer for answer in answers if not isinstance(answer, Reading)]
         assert len(answers) == 10
         assert len(failed) <= 6
         assert all(isinstance(answer, ImageError) for answer in failed)
 
 
-def test_nobody_gets_a_worker_that_is_not_ready(model: Path) -> None:
+def test_only_ready_workers_are_taken(model: Path) -> None:
     with WorkerPool(model, workers=1) as pool:
         pid = in_state(pool, State.READY).process.pid
         os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        # Whether or not the supervisor has noticed.
+        # Even if the supervisor has not noticed yet.
         assert pool.lend() is None
         until(lambda: whole(pool))
 
 
-def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
+def test_failed_starts_are_retried_with_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(_: object) -> subprocess.Popen[bytes]:
@@ -159,7 +159,7 @@ def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="could not be started"):
             made.take()
-        # 0.1, 0.2 and 0.4 s lie between four starts.
+        # The pauses between four starts are 0.1, 0.2 and 0.4 s.
         assert 0.65 < time.monotonic() - started < 10
         assert "starts no process (Resource temporarily" in str(made.health().fault())
     finally:
@@ -168,7 +168,7 @@ def test_a_start_that_fails_is_tried_again_after_longer_and_longer_pauses(
         assert f"another one starts in {pause} s" in caplog.text
 
 
-def test_a_model_that_is_changed_while_it_is_in_use_is_named(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_changes_while_in_use_is_reported(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(model.read_bytes())
     with WorkerPool(path, workers=1) as pool:
@@ -182,31 +182,31 @@ def test_a_model_that_is_changed_while_it_is_in_use_is_named(model: Path, tmp_pa
         fault = str(pool.health().fault())
         assert "no worker is ready" in fault
         assert str(tmp_path) not in fault
-        # It comes back, and so do the workers.
+        # The file is restored, and the workers start again.
         path.write_bytes(model.read_bytes())
         until(lambda: whole(pool))
 
 
-def test_a_worker_that_keeps_much_memory_is_replaced_and_the_next_image_has_all_of_it(
+def test_a_worker_that_holds_too_much_memory_is_replaced(
     model: Path, digits: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marked(tmp_path, monkeypatch, "held.append(bytearray(int(content[4:8]) << 20))")
     with WorkerPool(model, workers=1, wall_s=60, cpu_s=60, memory_bytes=400 << 20) as pool:
         first = pool.pids()
-        # A fifth may be kept, and what is left for the next one is not less for it.
+        # A fifth may be held; the next request can still use the full amount.
         pool.read(b"MARK0080")
         assert isinstance(pool.read(digits[0]), Reading)
         assert pool.pids() == first
         pool.read(b"MARK0300")
         until(lambda: pool.pids() != first and whole(pool))
         assert pool.health().losses == {(State.READY, Cause.GROWN): 1}
-        # In the old worker this would not have fitted beside what it held.
+        # In the old worker this would not have fitted next to the memory that it held.
         assert "memory" not in str(pool.read(b"MARK0350"))
         until(lambda: whole(pool))
         assert "memory" in str(pool.read(b"MARK0600"))
 
 
-def test_ordinary_images_let_a_worker_live(model: Path) -> None:
+def test_ordinary_images_do_not_replace_a_worker(model: Path) -> None:
     samples = sorted((Path(__file__).parents[2] / "samples").glob("*.[jp][pn]g"))
     with WorkerPool(model, workers=1, wall_s=60, cpu_s=60) as pool:
         first = pool.pids()
@@ -216,7 +216,7 @@ def test_ordinary_images_let_a_worker_live(model: Path) -> None:
         assert pool.pids() == first
 
 
-def test_no_process_and_no_thread_stays_behind(model: Path) -> None:
+def test_closing_leaves_no_process_and_no_thread(model: Path) -> None:
     with WorkerPool(model, workers=2) as pool:
         pids = pool.pids()
         os.kill(pids[0], signal.SIGKILL)

@@ -34,7 +34,7 @@ class BulkJob:
         layout: `auto`, `single`, `line` or `page`.
         max_error: see `Reader`.
         column: column of tables with the images; None = found by its name and type.
-        shard_rows: images in one output file, at most; a killed worker's file is read again.
+        shard_rows: images in one output file, at most; a resumed run reads unfinished files again.
         wall_s: wall-clock seconds that an image may take.
         cpu_s: seconds of processor time that an image may take.
     """
