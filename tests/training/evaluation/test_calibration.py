@@ -1,4 +1,4 @@
-"""Confidence that means what it says. Expected values are worked out by hand beside each test."""
+"""Calibration of confidences. Expected values are computed by hand in each test."""
 
 import math
 
@@ -27,7 +27,7 @@ from digitry.training.evaluation.calibration import (
 
 
 def rows(*confidences: float, classes: int = 10) -> np.ndarray:
-    """Probabilities whose best label is 0, with these confidences; the rest is spread evenly."""
+    """Return probabilities whose best label is 0, with these confidences; the rest is spread evenly."""
     table = np.zeros((len(confidences), classes))
     for row, confidence in zip(table, confidences, strict=True):
         row[:] = (1 - confidence) / (classes - 1)
@@ -35,7 +35,7 @@ def rows(*confidences: float, classes: int = 10) -> np.ndarray:
     return table
 
 
-def test_temperature_makes_the_confidence_equal_the_share_that_is_right() -> None:
+def test_temperature_makes_confidence_equal_accuracy() -> None:
     # Two labels, logits (2, 0), 8 of 10 right: the best confidence is 0.8 = 1 / (1 + e^(-2/T)), so
     # e^(2/T) = 4 and T = 2 / ln 4.
     logits = np.tile([2.0, 0.0], (10, 1))
@@ -43,7 +43,7 @@ def test_temperature_makes_the_confidence_equal_the_share_that_is_right() -> Non
     assert fit_temperature(logits, labels) == pytest.approx(2 / math.log(4), abs=1e-6)
 
 
-def test_temperature_of_ten_labels_that_are_too_sure() -> None:
+def test_temperature_of_ten_overconfident_labels() -> None:
     # Logit 8 for the best of ten, 0 for the others, 9 of 10 right: 0.9 = e^(8/T) / (e^(8/T) + 9),
     # so e^(8/T) = 81.
     logits = np.tile([8.0] + [0.0] * 9, (10, 1))
@@ -90,7 +90,7 @@ def test_bins_go_through_json() -> None:
         assert Bin.from_dict(part.to_dict()) == part
 
 
-def test_ece_is_the_weighted_distance_of_confidence_and_accuracy() -> None:
+def test_ece_is_the_weighted_difference_of_confidence_and_accuracy() -> None:
     # Bin (0.5, 0.6]: two images of confidence 0.6 and 0.56, one right: |0.5 - 0.58| = 0.08.
     # Bin (0.9, 1.0]: two images of 0.95, both right: 0.05. Half of the images each: 0.065.
     probabilities = rows(0.6, 0.56, 0.95, 0.95)
@@ -98,13 +98,13 @@ def test_ece_is_the_weighted_distance_of_confidence_and_accuracy() -> None:
     assert ece == pytest.approx(0.065)
 
 
-def test_ece_of_honest_confidence_is_zero() -> None:
+def test_ece_of_calibrated_confidence_is_zero() -> None:
     # Four images of 0.75, three of them right.
     probabilities = rows(0.75, 0.75, 0.75, 0.75)
     assert expected_calibration_error(probabilities, np.array([0, 0, 0, 5])) == pytest.approx(0)
 
 
-def test_risk_coverage_says_what_each_threshold_leaves() -> None:
+def test_risk_coverage_gives_error_and_coverage_by_threshold() -> None:
     probabilities = rows(0.9, 0.8, 0.8, 0.6)
     labels = np.array([0, 0, 7, 0])
     # From 0.9: one image, right. From 0.8: three, of which one is wrong. From 0.6: all four.
@@ -112,7 +112,7 @@ def test_risk_coverage_says_what_each_threshold_leaves() -> None:
     assert risk_coverage(probabilities, labels) == tuple(pytest.approx(row) for row in expected)
 
 
-def test_what_is_read_as_not_a_digit_is_never_answered() -> None:
+def test_images_read_as_not_a_digit_are_never_covered() -> None:
     probabilities = rows(0.9, 0.8, classes=11)
     none = np.zeros((1, 11))
     none[0, 10] = 1.0
@@ -122,7 +122,7 @@ def test_what_is_read_as_not_a_digit_is_never_answered() -> None:
     assert risk_coverage(none, np.array([0])) == ()
 
 
-def test_risk_coverage_is_thinned_to_rows_that_are_each_exact() -> None:
+def test_a_thinned_risk_coverage_curve_has_exact_rows() -> None:
     random = np.random.default_rng(0)
     confidences = random.uniform(0.3, 1, 5000)
     probabilities = rows(*confidences)
@@ -143,7 +143,7 @@ def test_risk_coverage_is_thinned_to_rows_that_are_each_exact() -> None:
 
 
 def source(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of a model whose confidences are true at `temperature`, and labels drawn from them."""
+    """Return logits of a model that is calibrated at `temperature`, and labels drawn from them."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1, (count, 11))
     logits[:, 10] -= 9
@@ -154,21 +154,21 @@ def source(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, n
     return logits[kept] * temperature, labels[kept]
 
 
-def test_with_many_images_the_expectation_does_not_count() -> None:
+def test_with_many_images_the_prior_has_no_effect() -> None:
     logits, labels = source(20_000, 2.0)
     near = fit_temperature_near(logits, labels, 0.5)
     assert near == pytest.approx(fit_temperature(logits, labels), rel=0.01)
     assert near == pytest.approx(2.0, rel=0.05)
 
 
-def test_a_few_digits_that_are_all_right_do_not_make_the_model_sure_of_everything() -> None:
+def test_a_few_right_digits_do_not_make_the_model_overconfident() -> None:
     logits = np.tile([5.0] + [0.0] * 9, (FEWEST, 1))
     labels = np.zeros(FEWEST, int)
     assert fit_temperature(logits, labels) == pytest.approx(COOLEST)
     assert 0.4 < fit_temperature_near(logits, labels, 1.0) < 1.0
 
 
-def test_a_share_of_errors_is_vouched_for_by_as_many_images_as_it_takes() -> None:
+def test_a_small_share_of_errors_needs_many_images() -> None:
     # (1 - p)^n = 0.05; for many images that is the rule of three.
     assert upper_bound(0, 1) == pytest.approx(0.95)
     assert upper_bound(0, 2) == pytest.approx(1 - math.sqrt(0.05))
@@ -179,7 +179,7 @@ def test_a_share_of_errors_is_vouched_for_by_as_many_images_as_it_takes() -> Non
     assert upper_bound(500, 100_000) == pytest.approx(0.00539, abs=2e-5)
 
 
-def test_the_curve_of_a_source_promises_no_more_than_was_seen() -> None:
+def test_the_curve_of_a_source_is_an_upper_bound() -> None:
     logits, labels = source(400, 1.0)
     probabilities = softmax(logits)
     seen = risk_coverage(probabilities, labels)
@@ -187,7 +187,7 @@ def test_the_curve_of_a_source_promises_no_more_than_was_seen() -> None:
     assert [row[0] for row in promised] == [row[0] for row in seen]
     for (_, error, coverage), (_, bound, share) in zip(seen, promised, strict=True):
         assert error < bound <= 1
-        # Half of the images gave no digit: they are never covered.
+        # Half of the images have no digit: they are never covered.
         assert share == pytest.approx(coverage * len(labels) / 800)
     assert min(bound for _, bound, _ in promised) > 1 / 400
 
@@ -199,7 +199,7 @@ def test_too_few_digits_are_refused() -> None:
         fit_source(logits[:keep], labels[:keep], images=60, temperature=1.0, curve=())
 
 
-def test_a_source_that_the_model_is_too_sure_of_is_mended_and_judged_on_what_was_held_out() -> None:
+def test_overconfidence_on_a_source_is_corrected_and_measured_on_held_out_images() -> None:
     logits, labels = source(1500, 2.5)
     images = len(labels)
     own = risk_coverage(softmax(logits), labels)
@@ -217,7 +217,7 @@ def test_a_source_that_the_model_is_too_sure_of_is_mended_and_judged_on_what_was
     assert fit == fit_source(logits, labels, images=images, temperature=1.0, curve=own)
 
 
-def test_a_small_source_does_not_claim_what_it_cannot_show() -> None:
+def test_a_small_source_supports_no_small_error() -> None:
     logits, labels = source(200, 1.0)
     fit = fit_source(logits, labels, images=len(labels), temperature=1.0, curve=())
     for kept in (*fit.before.kept, *fit.after.kept):

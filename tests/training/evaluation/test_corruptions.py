@@ -1,4 +1,4 @@
-"""Spoiled digits: what each corruption does, how hard, and that it is the same every time."""
+"""Corruptions: what each does, how strongly, and that it is reproducible."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ BY_CHANCE = set(CORRUPTIONS) - {"scale", "brightness", "stripe", "canny_edges"}
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    """Thirty digits in our own hand, ink = 255."""
+    """Thirty digits drawn by our own code, ink = 255."""
     rng = np.random.default_rng(0)
     return np.stack([_written(digit % 10, rng) for digit in range(30)])
 
@@ -42,13 +42,13 @@ def dot(y: int, x: int) -> np.ndarray:
     return image
 
 
-def test_there_are_fifteen_as_in_mnist_c() -> None:
+def test_there_are_the_fifteen_corruptions_of_mnist_c() -> None:
     assert len(CORRUPTIONS) == 15
     assert set(PUBLISHED.values()) <= set(SEVERITIES)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_each_severity_gives_pictures_of_the_same_kind_and_changes_them(
+def test_each_severity_changes_images_but_not_their_shape_and_type(
     digits: np.ndarray, name: str
 ) -> None:
     before = digits.copy()
@@ -61,45 +61,41 @@ def test_each_severity_gives_pictures_of_the_same_kind_and_changes_them(
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_last_severity_is_further_from_the_digit_than_the_first(
-    digits: np.ndarray, name: str
-) -> None:
+def test_the_last_severity_changes_more_than_the_first(digits: np.ndarray, name: str) -> None:
     first, last = (distance(corrupt(digits, name, severity), digits) for severity in (1, 5))
     assert last > first
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_same_seed_gives_the_same_pictures_and_another_seed_others(
-    digits: np.ndarray, name: str
-) -> None:
+def test_the_seed_decides_the_images(digits: np.ndarray, name: str) -> None:
     once, again, other = (corrupt(digits, name, 3, seed) for seed in (7, 7, 8))
     np.testing.assert_array_equal(once, again)
     assert np.array_equal(once, other) == (name not in BY_CHANCE)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_first_pictures_do_not_depend_on_how_many_follow(name: str) -> None:
+def test_the_first_images_do_not_depend_on_their_number(name: str) -> None:
     rng = np.random.default_rng(1)
     many = rng.integers(0, 256, (BLOCK + 3, 28, 28), np.uint8)
     np.testing.assert_array_equal(corrupt(many, name, 2)[:5], corrupt(many[:5], name, 2))
 
 
-def test_no_pictures_give_no_pictures() -> None:
+def test_no_images_give_no_images() -> None:
     assert corrupt(np.zeros((0, 28, 28), np.uint8), "fog", 1).shape == (0, 28, 28)
 
 
-def test_a_blank_picture_has_no_photons_to_count() -> None:
+def test_shot_noise_leaves_a_blank_image_blank() -> None:
     assert not corrupt(np.zeros((2, 28, 28), np.uint8), "shot_noise", 5).any()
 
 
-def test_impulse_noise_strikes_its_share_of_the_pixels() -> None:
+def test_impulse_noise_changes_its_share_of_the_pixels() -> None:
     grey = np.full((50, 28, 28), 128, np.uint8)
     struck = corrupt(grey, "impulse_noise", 5)
     assert (struck != 128).mean() == pytest.approx(0.27, abs=0.01)
     assert (struck == 255).mean() == pytest.approx(0.135, abs=0.01)
 
 
-def test_brightness_lifts_the_ground_and_leaves_full_ink() -> None:
+def test_brightness_raises_the_background_and_keeps_full_ink() -> None:
     lifted = corrupt(dot(3, 4), "brightness", 2)[0]
     assert lifted[3, 4] == 255
     assert lifted[0, 0] == 51
@@ -111,7 +107,7 @@ def test_translation_moves_by_whole_pixels_to_both_sides() -> None:
     assert places == {(11, 11), (11, 17), (17, 11), (17, 17)}
 
 
-def test_scaling_to_the_half_leaves_a_quarter_of_the_ink() -> None:
+def test_scaling_to_one_half_leaves_a_quarter_of_the_ink() -> None:
     square = np.zeros((1, 28, 28), np.uint8)
     square[0, 4:24, 4:24] = 255
     small = corrupt(square, "scale", 5)[0]
@@ -120,7 +116,7 @@ def test_scaling_to_the_half_leaves_a_quarter_of_the_ink() -> None:
 
 
 @pytest.mark.parametrize("name", ["rotate", "shear", "scale"])
-def test_geometry_keeps_the_middle(name: str) -> None:
+def test_geometry_keeps_the_centre(name: str) -> None:
     middle = np.zeros((4, 28, 28), np.uint8)
     middle[:, 13:15, 13:15] = 255
     for severity in SEVERITIES:
@@ -151,7 +147,7 @@ def test_stripes_are_the_negative_of_both_edges(digits: np.ndarray) -> None:
     np.testing.assert_array_equal(striped[:, :, 7:-7], digits[:, :, 7:-7])
 
 
-def test_fog_lies_differently_over_each_picture() -> None:
+def test_fog_differs_for_each_image() -> None:
     foggy = corrupt(np.repeat(dot(14, 14), 3, axis=0), "fog", 5)
     assert distance(foggy[0], foggy[1]) > 1
     assert foggy.mean() > 40
@@ -165,14 +161,14 @@ def test_motion_blur_spreads_ink_along_one_line() -> None:
     assert np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() < 1
 
 
-def test_dots_and_zigzags_add_ink_and_take_none_away(digits: np.ndarray) -> None:
+def test_dotted_lines_and_zigzags_only_add_ink(digits: np.ndarray) -> None:
     for name in ("dotted_line", "zigzag"):
         spoiled = corrupt(digits, name, 1)
         assert (spoiled >= digits).all()
         assert (spoiled > digits).any(axis=(1, 2)).all()
 
 
-def test_edges_at_last_leave_nothing_inside() -> None:
+def test_the_last_severity_of_edges_leaves_nothing_inside() -> None:
     square = np.zeros((1, 28, 28), np.uint8)
     square[0, 6:22, 6:22] = 255
     edges = corrupt(square, "canny_edges", 5)[0]
@@ -191,7 +187,7 @@ def test_edges_at_last_leave_nothing_inside() -> None:
         (dot(1, 1).astype(np.float32), "fog", 1, "float32"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
+def test_invalid_arguments_are_refused_with_a_reason(
     images: np.ndarray, name: str, severity: int, words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

@@ -14,7 +14,7 @@ def logits(said: list[int]) -> np.ndarray:
     return 10 * np.eye(10)[said]
 
 
-def test_there_are_fifteen_each_with_what_is_disputed() -> None:
+def test_there_are_fifteen_each_with_a_text() -> None:
     assert len(disputed.DISPUTED) == 15
     assert list(disputed.DISPUTED) == sorted(disputed.DISPUTED)
     assert all(0 <= place < 10_000 for place in disputed.DISPUTED)
@@ -22,12 +22,12 @@ def test_there_are_fifteen_each_with_what_is_disputed() -> None:
     assert sum("split" in text for text in disputed.DISPUTED.values()) == 2
 
 
-def test_no_other_set_has_any() -> None:
+def test_other_sets_have_none() -> None:
     assert disputed.disputed_in("0" * 64) == ()
     assert disputed.disputed_in(disputed.MNIST_TEST) == tuple(disputed.DISPUTED)
 
 
-def test_the_accuracy_without_them_stands_beside_the_official_one() -> None:
+def test_the_accuracy_without_them_is_given_beside_the_official_one() -> None:
     labels = np.array([1, 2, 3, 4, 5], np.uint8)
     found = scores.score(logits([1, 2, 3, 9, 9]), labels, disputed=(3,))
     assert found.accuracy == 0.6
@@ -38,7 +38,7 @@ def test_the_accuracy_without_them_stands_beside_the_official_one() -> None:
     assert Evaluation.from_dict(found.to_dict()) == found
 
 
-def test_where_nothing_is_disputed_nothing_is_said_of_it() -> None:
+def test_without_disputed_labels_the_undisputed_scores_are_none() -> None:
     found = scores.score(logits([1]), np.array([1], np.uint8))
     assert (found.disputed, found.accuracy_undisputed, found.interval_undisputed) == (0, None, None)
     assert Evaluation.from_dict(found.to_dict()) == found
@@ -52,7 +52,7 @@ def test_an_older_evaluation_is_still_read() -> None:
 
 
 @pytest.mark.data
-def test_mnists_own_test_part_is_known_by_its_content(mnist_dir: Path) -> None:
+def test_mnists_test_part_is_recognised_by_its_content(mnist_dir: Path) -> None:
     from digitry.training.datasets import load_dataset
 
     try:

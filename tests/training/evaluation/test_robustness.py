@@ -1,4 +1,4 @@
-"""What is counted under corruptions, by readers whose answers are known."""
+"""Robustness scores, with classifiers whose answers are known."""
 
 import io
 import json
@@ -35,14 +35,14 @@ def test_every_corruption_and_severity_is_counted() -> None:
     assert found.count == 4
 
 
-def test_a_refusal_is_not_read_right_but_its_likeliest_digit_may_be() -> None:
+def test_a_refusal_is_an_error_but_its_likeliest_digit_may_be_right() -> None:
     found = measure(always(10, 7), split([7, 7, 1, 1]))
     assert found.mean_error == 1
     assert found.refused == 1
     assert found.forced_error == found.published_error == 0.5
 
 
-def test_the_mean_is_over_severities_and_the_published_one_over_theirs() -> None:
+def test_means_are_over_all_severities_or_the_published_ones() -> None:
     calls = iter(range(76))
 
     def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -59,14 +59,14 @@ def test_the_mean_is_over_severities_and_the_published_one_over_theirs() -> None
     assert found.published_error == pytest.approx(sum(s >= 4 for s in PUBLISHED.values()) / 15)
 
 
-def test_the_interval_takes_a_picture_for_one_observation() -> None:
+def test_the_interval_takes_an_image_as_one_observation() -> None:
     found = measure(always(7, 7), split([7] * 50 + [1] * 50))
     half = 1.96 * np.std([0] * 50 + [1] * 50, ddof=1) / 10
     assert found.interval == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
     assert measure(always(7, 7), split([7])).interval == (0, 1)
 
 
-def test_what_is_no_digit_is_left_out_and_too_many_are_thinned(
+def test_only_digits_are_used_and_at_most_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert measure(always(7, 7), split([7, 10, 10])).count == 1
@@ -77,19 +77,19 @@ def test_what_is_no_digit_is_left_out_and_too_many_are_thinned(
     assert measure(always(7, 7), split([7] * 5 + [1] * 4)).mean_error == pytest.approx(1 / 3)
 
 
-def test_it_survives_json() -> None:
+def test_robustness_goes_through_json() -> None:
     found = measure(always(7, 7), split([7, 1, 2]))
     assert Robustness.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
-def test_progress_is_a_line_a_corruption_where_there_is_no_terminal() -> None:
+def test_progress_is_one_line_per_corruption_without_a_terminal() -> None:
     text = io.StringIO()
     measure(always(7, 7), split([7]), console=Console(file=text))
     lines = text.getvalue().splitlines()
-    assert [line.split()[0] for line in lines] == ["unspoiled", *CORRUPTIONS]
+    assert [line.split()[0] for line in lines] == ["clean", *CORRUPTIONS]
 
 
-def test_the_shipped_model_reads_whole_digits_better_than_spoiled_ones() -> None:
+def test_the_shipped_model_reads_clean_digits_better_than_corrupted_ones() -> None:
     pytest.importorskip("sklearn")
     from digitry.training.datasets import load_dataset
 
@@ -101,7 +101,7 @@ def test_the_shipped_model_reads_whole_digits_better_than_spoiled_ones() -> None
     assert found.forced_error <= found.mean_error
 
 
-def test_the_pictures_are_drawn(tmp_path: Path) -> None:
+def test_the_pictures_are_written(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Scores with their uncertainty. Expected values are worked out by hand beside each test."""
+"""Scores with their uncertainty. Expected values are computed by hand in each test."""
 
 import json
 import math
@@ -20,7 +20,7 @@ DIGITS = tuple(str(digit) for digit in range(10))
 
 
 def logits_for(said: list[int], classes: int = 10, height: float = 4.0) -> np.ndarray:
-    """Logits of `height` for each label that is said, 0 for the others."""
+    """Return logits of `height` for each predicted label, 0 for the others."""
     return np.eye(classes, dtype=np.float32)[said] * np.float32(height)
 
 
@@ -50,7 +50,7 @@ def by_first_pixels(path: Path, temperature: float = 1.0, classes: int = 10) -> 
 
 
 def images_of(said: list[int]) -> np.ndarray:
-    """Images that `by_first_pixels` reads as these labels."""
+    """Return images that `by_first_pixels` reads as these labels."""
     images = np.zeros((len(said), 28, 28), np.uint8)
     images[np.arange(len(said)), 0, said] = 255
     return images
@@ -80,8 +80,8 @@ def test_a_perfect_score_has_an_interval_up_to_exactly_one() -> None:
     assert 0.9996 < low < 0.9997
 
 
-def test_a_score_by_hand() -> None:
-    # Ten labels, logit 4 for what is said. Said right, the loss is ln(1 + 9 e^-4); said wrong, it is
+def test_scores_equal_those_computed_by_hand() -> None:
+    # Ten labels, logit 4 for the answer. If it is right, the loss is ln(1 + 9 e^-4); if wrong, it is
     # 4 more.
     result = score(logits_for([0, 1, 1, 9]), np.array([0, 1, 2, 9]))
     one = math.log(1 + 9 * math.exp(-4))
@@ -117,7 +117,7 @@ def test_a_temperature_changes_confidence_and_not_the_answers() -> None:
     assert result.ece == pytest.approx(math.exp(4) / (math.exp(4) + 9) - 0.75)
 
 
-def test_not_a_digit_is_a_wrong_answer_with_a_column_of_its_own() -> None:
+def test_not_a_digit_is_a_wrong_answer_with_its_own_column() -> None:
     result = score(logits_for([0, 10, 2], classes=11), np.array([0, 1, 2]))
     assert result.accuracy == pytest.approx(2 / 3)
     assert [len(row) for row in result.confusion] == [11] * 10
@@ -126,7 +126,7 @@ def test_not_a_digit_is_a_wrong_answer_with_a_column_of_its_own() -> None:
     assert result.classes[1].recall == 0
 
 
-def test_the_same_numbers_as_scikit_learn() -> None:
+def test_scores_equal_those_of_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(1)
     labels = random.integers(0, 10, 3000)
@@ -151,14 +151,14 @@ def test_an_evaluation_goes_through_json() -> None:
     assert list(result.to_dict())[:4] == ["loss", "accuracy", "interval", "ece"]
 
 
-def test_nothing_to_score_is_said() -> None:
+def test_no_images_is_an_error() -> None:
     with pytest.raises(DataError, match="no images"):
         score(np.zeros((0, 10)), np.zeros(0, int))
     with pytest.raises(DataError, match="2 images but 1 labels"):
         score(np.zeros((2, 10)), np.zeros(1, int))
 
 
-def test_the_shipped_file_is_what_is_measured(tmp_path: Path) -> None:
+def test_the_saved_file_is_measured(tmp_path: Path) -> None:
     by_first_pixels(tmp_path / "model.onnx", temperature=2.0)
     said = [3, 1, 4, 1, 5]
     split = Split(images_of(said), np.array([3, 1, 4, 1, 6], np.uint8))
@@ -171,7 +171,7 @@ def test_the_shipped_file_is_what_is_measured(tmp_path: Path) -> None:
     assert probabilities.argmax(axis=1).tolist() == said
 
 
-def test_a_model_of_eleven_labels_is_measured_as_a_whole(tmp_path: Path) -> None:
+def test_a_model_with_eleven_labels_is_measured(tmp_path: Path) -> None:
     model = by_first_pixels(tmp_path / "eleven.onnx", classes=11)
     split = Split(images_of([0, 10]), np.array([0, 1], np.uint8))
     result, probabilities = scores.evaluate(model, split)
@@ -179,7 +179,7 @@ def test_a_model_of_eleven_labels_is_measured_as_a_whole(tmp_path: Path) -> None
     assert result.accuracy == 0.5
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ModelError):
         scores.evaluate(tmp_path, Split(images_of([1]), np.array([1], np.uint8)))
@@ -208,7 +208,7 @@ def test_equal_models_do_not_differ() -> None:
     assert compare(a, a).p_value == 1.0
 
 
-def test_models_of_different_tests_are_not_compared() -> None:
+def test_models_with_different_test_images_are_not_compared() -> None:
     a = predictions("a", [1, 2], [1, 2])
     with pytest.raises(DataError, match="different test images"):
         compare(a, predictions("b", [1, 2], [1, 2], sha256="y"))
@@ -216,7 +216,7 @@ def test_models_of_different_tests_are_not_compared() -> None:
         compare(a, predictions("b", [1, 2], [1, 3]))
 
 
-def test_a_fingerprint_sees_images_and_labels() -> None:
+def test_a_fingerprint_covers_images_and_labels() -> None:
     split = Split(images_of([1, 2]), np.array([1, 2], np.uint8))
     other = Split(images_of([1, 2]), np.array([1, 3], np.uint8))
     third = Split(images_of([1, 3]), np.array([1, 2], np.uint8))
@@ -225,7 +225,7 @@ def test_a_fingerprint_sees_images_and_labels() -> None:
     assert scores.fingerprint(split) in prints
 
 
-def test_refusals_are_wrong_answers_and_the_likeliest_digit_stands_beside_them() -> None:
+def test_refusals_are_errors_and_the_likeliest_digit_is_scored_too() -> None:
     labels = np.array([1, 2, 3, 10], np.uint8)
     logits = np.zeros((4, 11), np.float32)
     logits[0, 1] = 5

@@ -1,6 +1,6 @@
-"""Does a model's confidence mean what it says? Temperature, reliability, and what a threshold buys.
+"""Calibration of confidences: temperature scaling, reliability diagrams, risk-coverage curves.
 
-numpy alone: this runs at the end of every training and must cost nothing.
+Needs only NumPy and is fast, because it runs at the end of every training.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from digitry.plain import Plain
 from digitry.reading.classifier import softmax
 
 COOLEST, HOTTEST = 0.2, 10.0
-"""Bounds of a fitted temperature. Where every held-out image is right the likelihood only grows as the
-temperature falls to 0, which would make each confidence 1: a promise that no small set supports."""
+"""Bounds of a fitted temperature. If every held-out image is right, the likelihood grows until the
+temperature is 0 and every confidence 1, which no small set of images justifies."""
 
 BINS = 15
-"""Bins of equal width, as in Guo et al. 2017, so that numbers compare with the literature."""
+"""Number of bins of equal width, as in Guo et al. 2017, to be comparable with the literature."""
 
 ROWS = 64
-"""Most rows of a risk-coverage curve; it travels in every model file."""
+"""Rows of a risk-coverage curve, at most: the curve is part of every model file."""
 
 DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bin(Plain):
-    """The images whose confidence lies in (low, high].
+    """The images with a confidence in (low, high].
 
     Attributes:
         low, high: bounds of the confidence, in [0, 1].
-        count: images in it.
-        confidence: their mean confidence, in [0, 1]; None where there are none.
-        accuracy: the share of them that is right, in [0, 1]; None where there are none.
+        count: number of images.
+        confidence: their mean confidence, in [0, 1]; None without images.
+        accuracy: the share that is right, in [0, 1]; None without images.
     """
 
     low: float
@@ -44,24 +44,26 @@ class Bin(Plain):
 
 
 def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """Find the temperature T for which softmax(logits / T) is most likely to give the labels.
+    """Return the temperature T that minimises the cross-entropy of softmax(logits / T).
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", arxiv.org/abs/1706.04599. The mean
-    negative log-likelihood is convex in 1 / T, so Newton's steps, kept within a shrinking bracket,
-    find the one minimum.
+    negative log-likelihood is convex in 1 / T, so Newton's method within a shrinking bracket finds its
+    only minimum.
 
     Args:
         logits: (n, k) float, of images that the model was not trained on.
         labels: (n,) integers below k.
 
     Returns:
-        T, within `COOLEST` to `HOTTEST`; above 1 where the model is too sure of itself.
+        T, within `COOLEST` to `HOTTEST`; above 1 if the model is overconfident.
 
     Raises:
         DataError: there are no images.
     """
     if len(logits) == 0:
-        raise DataError("no held-out images to fit a temperature on", remedy="hold some out")
+        raise DataError(
+            "no held-out images to fit a temperature on", remedy="set a validation share above 0"
+        )
     scores = logits.astype(np.float64)
     truth = scores[np.arange(len(scores)), labels]
     low, high = 1 / HOTTEST, 1 / COOLEST
@@ -70,7 +72,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int
         shares = softmax(scores, 1 / inverse)
         mean = (shares * scores).sum(axis=1)
         slope = float((mean - truth).mean())
-        # The variance of the logits under the model's own shares.
+        # The variance of the logits under the model's own probabilities.
         curvature = float((shares * (scores - mean[:, None]) ** 2).sum(axis=1).mean())
         if slope > 0:
             high = inverse
@@ -88,15 +90,15 @@ def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int
 def reliability(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], bins: int = BINS
 ) -> tuple[Bin, ...]:
-    """Sort images by the confidence of their best label, and see how many are right in each bin.
+    """Return the reliability diagram: accuracy by confidence of the best label, in bins.
 
     Args:
         probabilities: (n, k) float, rows sum to 1.
         labels: (n,) integers below k.
-        bins: of equal width over (0, 1].
+        bins: number of bins of equal width over (0, 1].
 
     Returns:
-        As many bins, from the least to the most confident, the empty ones too.
+        All bins from low to high confidence, including empty ones.
     """
     right = probabilities.argmax(axis=1) == labels
     return binned(probabilities.max(axis=1).astype(np.float64), right, bins)
@@ -105,15 +107,15 @@ def reliability(
 def binned(
     confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], bins: int = BINS
 ) -> tuple[Bin, ...]:
-    """Sort answers of any kind by their confidence, and see how many are right in each bin.
+    """Return a reliability diagram of any kind of answers.
 
     Args:
         confidence: (n,) float, in [0, 1].
-        right: (n,) whether each is right.
-        bins: of equal width over (0, 1].
+        right: (n,) bool, whether each answer is right.
+        bins: number of bins of equal width over (0, 1].
 
     Returns:
-        As `reliability`.
+        The same as `reliability`.
     """
     # A confidence on an edge belongs to the bin below it, as in (low, high].
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -135,21 +137,21 @@ def binned(
 def expected_calibration_error(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], bins: int = BINS
 ) -> float:
-    """Return the mean distance between confidence and accuracy over bins, weighted by their images.
+    """Return the mean difference of confidence and accuracy over bins, weighted by their counts.
 
     Args:
         probabilities: (n, k) float, rows sum to 1.
         labels: (n,) integers below k.
-        bins: of equal width over (0, 1].
+        bins: number of bins of equal width over (0, 1].
 
     Returns:
-        The ECE in [0, 1]; 0 = every confidence means what it says.
+        The ECE in [0, 1]; 0 = perfectly calibrated.
     """
     return gap(reliability(probabilities, labels, bins))
 
 
 def gap(bins: tuple[Bin, ...]) -> float:
-    """Return the expected calibration error of bins that are already counted, in [0, 1]."""
+    """Return the expected calibration error of the bins of `reliability`, in [0, 1]."""
     total = sum(part.count for part in bins)
     return sum(
         part.count / total * abs(part.accuracy - part.confidence)
@@ -161,18 +163,18 @@ def gap(bins: tuple[Bin, ...]) -> float:
 def risk_coverage(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
 ) -> tuple[tuple[float, float, float], ...]:
-    """Say, for thresholds on the confidence, how many readings remain and how many of them are wrong.
+    """Return error and coverage for thresholds on the confidence.
 
-    An image whose best label is not a digit is refused at every threshold: it never counts as read,
-    and always as one of all. An image of no digit that is read as one is an error.
+    An image whose best label is "not a digit" is refused at every threshold: it counts as an image, but
+    not as read. An image that is not a digit but is read as one is an error.
 
     Args:
         probabilities: (n, k) float, calibrated; k is 10, or 11 with "not a digit" last.
         labels: (n,) integers below k.
 
     Returns:
-        Rows (threshold, error, coverage), thresholds rising, at most 64: of the images with
-        confidence >= threshold, the share that is wrong; and the share of all that they are.
+        Rows (threshold, error, coverage), thresholds rising, at most 64: the share of wrong readings
+        among the images with confidence >= threshold, and their share of all images.
     """
     best = probabilities.argmax(axis=1)
     read = best < DIGITS
@@ -184,7 +186,7 @@ def risk_coverage(
     confidence, wrong = confidence[order], wrong[order]
     kept = np.arange(1, len(confidence) + 1)
     errors = np.cumsum(wrong) / kept
-    # A threshold takes all images of equal confidence or none: only the last of each can be a row.
+    # A threshold includes all images of equal confidence: only the last of them can be a row.
     ends = np.flatnonzero(np.append(np.diff(confidence) != 0, True))
     rows = [
         (float(confidence[end]), float(errors[end]), float(kept[end] / len(labels)))
@@ -196,11 +198,11 @@ def risk_coverage(
 def _spread(
     ends: npt.NDArray[np.intp], errors: npt.NDArray[np.floating], kept: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.intp]:
-    """Thin rows where the curve says least: errors all lie among the least confident images."""
+    """Return at most `ROWS` of the row indices, dense where the error is small."""
     if len(ends) <= ROWS:
         return ends
     # Half of the rows at even steps of coverage; half just before the 1st, 2nd, ... error, in growing
-    # steps, since small shares of errors are what one asks for.
+    # steps, because users ask for small shares of errors.
     wrong = np.rint(errors[ends] * kept[ends])
     half = ROWS // 2
     by_coverage = np.searchsorted(kept[ends], np.linspace(kept[ends[0]], kept[ends[-1]], half))

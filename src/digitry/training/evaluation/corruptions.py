@@ -1,12 +1,12 @@
-"""Test digits spoiled in fifteen ways, each in five severities, for measuring how a model bears it.
+"""Fifteen corruptions of test digits at five severities each, to measure robustness.
 
-In the manner of MNIST-C (Mu & Gilmer 2019, "MNIST-C: A Robustness Benchmark for Computer Vision",
-arxiv.org/abs/1906.02337), whose settings these are wherever it states any: eleven of its corruptions
-have five severities. The other four have one; here they run up to it (stripe, canny_edges) or on from
-it (dotted_line, zigzag). The implementation is our own, on numpy and OpenCV, so figures are near to
-those on MNIST-C's own files, not equal to them.
+They follow MNIST-C (Mu & Gilmer 2019, "MNIST-C: A Robustness Benchmark for Computer Vision",
+arxiv.org/abs/1906.02337) and use its settings where it states them: eleven of its corruptions have five
+severities. The other four have one; here it is the highest (stripe, canny_edges) or the lowest
+(dotted_line, zigzag) of five. The implementation is our own, with NumPy and OpenCV, so results are
+close but not equal to those on MNIST-C's files.
 
-The same seed gives the same pictures, and the first pictures do not depend on how many follow.
+The same seed gives the same images, and the first images do not depend on the number of images.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Numbers = npt.NDArray[np.float64]
 SIZE = 28
 SEVERITIES = (1, 2, 3, 4, 5)
 BLOCK = 500
-"""Pictures that share a stream of random numbers."""
+"""Number of images that share a stream of random numbers."""
 
 PUBLISHED = {
     "shot_noise": 5,
@@ -44,28 +44,28 @@ PUBLISHED = {
     "zigzag": 1,
     "canny_edges": 5,
 }
-"""The severity at which each corruption stands in the published MNIST-C files."""
+"""The severity of each corruption in the published MNIST-C files."""
 
 CORRUPTIONS = tuple(PUBLISHED)
-"""Their names, in the order of MNIST-C."""
+"""The names of the corruptions, in the order of MNIST-C."""
 
 
 def corrupt(images: Bytes, name: str, severity: int, seed: int = 0) -> Bytes:
-    """Spoil pictures of digits.
+    """Return corrupted images of digits.
 
     Args:
         images: (n, 28, 28) uint8, ink = 255.
         name: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        seed: of everything that is drawn by chance.
+        seed: seed of all random choices.
 
     Returns:
-        As many pictures, (n, 28, 28) uint8, ink = 255.
+        (n, 28, 28) uint8, ink = 255.
 
     Raises:
-        UsageError: there is no such corruption or severity, or the pictures have another shape.
+        UsageError: there is no such corruption or severity, or the images have another shape.
     """
-    if name not in _WAYS:
+    if name not in _FUNCTIONS:
         raise UsageError(
             f"no corruption is called {name!r}", remedy=f"choose from: {', '.join(CORRUPTIONS)}"
         )
@@ -73,23 +73,24 @@ def corrupt(images: Bytes, name: str, severity: int, seed: int = 0) -> Bytes:
         raise UsageError(f"there is no severity {severity}", where=name, remedy="give 1 to 5")
     if images.ndim != 3 or images.shape[1:] != (SIZE, SIZE) or images.dtype != np.uint8:
         raise UsageError(
-            f"{images.dtype} of the shape {images.shape}",
+            f"images are {images.dtype} of the shape {images.shape}",
             where=name,
             remedy="give (n, 28, 28) uint8",
         )
-    spoiled = np.empty_like(images)
+    corrupted = np.empty_like(images)
     for start in range(0, len(images), BLOCK):
         part = images[start : start + BLOCK].astype(np.float32) / np.float32(255)
         chance = _Chance([seed, CORRUPTIONS.index(name), severity, start], len(part))
-        ink = _WAYS[name](part, severity - 1, chance)
-        spoiled[start : start + BLOCK] = np.rint(255 * np.clip(ink, 0, 1)).astype(np.uint8)
-    return spoiled
+        ink = _FUNCTIONS[name](part, severity - 1, chance)
+        corrupted[start : start + BLOCK] = np.rint(255 * np.clip(ink, 0, 1)).astype(np.uint8)
+    return corrupted
 
 
 class _Chance:
-    """Random numbers for the first `count` pictures of a block, whatever the count.
+    """Random numbers for the first `count` images of a block.
 
-    Each method gives (count, *shape), the beginning of what it draws for a whole block.
+    Each method draws for a whole block and returns the first `count`, so that an image's numbers do not
+    depend on the number of images.
     """
 
     def __init__(self, seed: Sequence[int], count: int) -> None:
@@ -112,14 +113,14 @@ class _Chance:
 
 
 def _shot_noise(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Count photons: Poisson noise, the stronger the fewer there are."""
+    """Add Poisson noise, stronger for fewer photons."""
     photons = (60, 25, 12, 5, 3)[level]
-    # Picture after picture from one stream: what follows changes nothing here.
+    # Image after image from one stream, so later images do not change earlier ones.
     return (chance.rng.poisson(ink * photons) / photons).astype(np.float32)
 
 
 def _impulse_noise(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Turn a share of the pixels black or white: salt and pepper."""
+    """Set a share of the pixels to black or white: salt and pepper."""
     share = (0.03, 0.06, 0.09, 0.17, 0.27)[level]
     lot = chance.uniform(0, 1, SIZE, SIZE)
     return np.where(lot < share / 2, 0, np.where(lot < share, 1, ink)).astype(np.float32)
@@ -130,7 +131,8 @@ def _glass_blur(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
     sigma, reach, rounds = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[level]
     seen = _blurred(ink, sigma)
     every = np.arange(len(ink))
-    # Swaps build on each other, so pixel by pixel; but on all pictures at once. Bounds as in MNIST-C.
+    # Each swap depends on earlier ones, so pixels are swapped one by one, but for all images at once.
+    # Bounds as in MNIST-C.
     for _ in range(rounds):
         for y in range(SIZE - reach, reach, -1):
             for x in range(SIZE - reach, reach, -1):
@@ -144,7 +146,7 @@ def _glass_blur(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _motion_blur(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Draw a trail behind each pixel, at up to 45 degrees: a hand that moves the camera."""
+    """Draw a trail behind each pixel, at up to 45 degrees: a moving camera."""
     radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[level]
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
@@ -168,7 +170,7 @@ def _motion_blur(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 def _shear(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
     angle = chance.signs() * (0.2, 0.4, 0.6, 0.8, 1.0)[level]
-    # As in MNIST-C, the sheared axis keeps its length, so the digit grows taller, too.
+    # As in MNIST-C, the sheared axis keeps its length, so the digit also becomes taller.
     return _warped(ink, xy=-np.sin(angle), yy=np.cos(angle))
 
 
@@ -198,7 +200,7 @@ def _warped(
     dx: Numbers | float = 0.0,
     dy: Numbers | float = 0.0,
 ) -> Glyphs:
-    """Take each pixel from where (x, y) -> (xx x + xy y + dx, yx x + yy y + dy) leads, about the middle."""
+    """Sample each pixel (x, y) at (xx x + xy y + dx, yx x + yy y + dy), relative to the centre."""
     middle = (SIZE - 1) / 2
     maps = np.zeros((len(ink), 2, 3))
     maps[:, 0, 0], maps[:, 0, 1], maps[:, 1, 0], maps[:, 1, 1] = xx, xy, yx, yy
@@ -231,7 +233,7 @@ def _stripe(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 def _fog(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
     density, decay = ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))[level]
     whole = _plasma(4, decay, chance.rng)
-    # The fog repeats at its borders, so any place in it does, and a few banks serve many pictures.
+    # The fog is periodic, so any crop of it can be used, and a few maps serve many images.
     which = chance.integers(0, len(whole), 1, 1)
     down, across = (chance.integers(0, whole.shape[1], 1, 1) for _ in range(2))
     y = (down + np.arange(SIZE)[:, None]) % whole.shape[1]
@@ -242,12 +244,12 @@ def _fog(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _plasma(count: int, decay: float, rng: np.random.Generator, side: int = 256) -> Numbers:
-    """Make height maps in [0, 1] by the diamond-square algorithm (Fournier, Fussell, Carpenter 1982)."""
+    """Return height maps in [0, 1] by the diamond-square algorithm (Fournier, Fussell, Carpenter 1982)."""
     field = np.zeros((count, side, side))
     step, swing = side, 100.0
 
     def rough(total: Numbers) -> Numbers:
-        # Four neighbours' mean and a swing, whose square is what MNIST-C moves by.
+        # The mean of four neighbours plus noise; its amplitude is squared, as in MNIST-C.
         return total / 4 + swing**2 * rng.uniform(-1, 1, total.shape)
 
     while step >= 2:
@@ -266,7 +268,7 @@ def _plasma(count: int, decay: float, rng: np.random.Generator, side: int = 256)
 
 
 def _spatter(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Throw spots of mud, a quarter as bright as ink, over the picture."""
+    """Add spots of mud, a quarter as bright as ink."""
     mean, spread, sigma, threshold, soft = (
         (0.65, 0.3, 4, 0.69, 0.6),
         (0.65, 0.3, 3, 0.68, 0.6),
@@ -281,7 +283,7 @@ def _spatter(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _dotted_line(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Draw as many dotted lines across as the severity says."""
+    """Draw dotted lines across the image, as many as the severity."""
     dots = (np.arange(SIZE) // 2 % 2 == 1) & (np.arange(SIZE) < SIZE - 1)
     for _ in range(level + 1):
         left, right = chance.integers(0, SIZE - 1, 2).T
@@ -291,13 +293,13 @@ def _dotted_line(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _zigzag(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Draw as many zigzags across as the severity says."""
+    """Draw zigzags across the image, as many as the severity."""
     first, last = 2, 25
     for _ in range(level + 1):
         start = chance.integers(0, SIZE - 1)
         angle = np.arctan(chance.integers(-5, 5) / (last - first))
         length = (last - first) / np.cos(angle)
-        # Corners on a level line: up and down by 2 at every odd multiple of 2; then turned.
+        # Corners along a horizontal line, up and down by 2 at every odd multiple of 2; then rotated.
         along = [np.zeros(len(ink)), *(np.full(len(ink), 2.0 + 4 * n) for n in range(6)), length]
         beside = [0.0, *(2.0 * (-1) ** n for n in range(6)), 0.0]
         columns = [a * np.cos(angle) - b * np.sin(angle) + first for a, b in zip(along, beside)]  # noqa: B905
@@ -309,7 +311,7 @@ def _zigzag(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _line(x0: Numbers, y0: Numbers, x1: Numbers, y1: Numbers) -> Glyphs:
-    """Draw a line that fades to its sides, from (x0, y0) to (x1, y1) with x1 > x0, a picture each."""
+    """Return one image per line from (x0, y0) to (x1, y1), x1 > x0, fading to its sides."""
     x, y = np.arange(SIZE, dtype=np.float32), np.arange(SIZE, dtype=np.float32)[:, None]
     left, top, right, end = (np.asarray(v, np.float32)[:, None, None] for v in (x0, y0, x1, y1))
     distance = np.abs(y - (top + (end - top) / (right - left) * (x - left)))
@@ -318,7 +320,7 @@ def _line(x0: Numbers, y0: Numbers, x1: Numbers, y1: Numbers) -> Glyphs:
 
 
 def _canny_edges(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
-    """Leave the outlines (Canny 1986) and, of what they enclose, ever less."""
+    """Keep the outlines (Canny 1986) and, with rising severity, less of the ink inside."""
     smooth = np.rint(255 * _blurred(ink, 1.0)).astype(np.uint8)
     edges = np.stack([cv2.Canny(picture, 26, 51, L2gradient=True) for picture in smooth])
     left = np.float32((0.8, 0.6, 0.4, 0.2, 0.0)[level])
@@ -326,7 +328,7 @@ def _canny_edges(ink: Glyphs, level: int, chance: _Chance) -> Glyphs:
 
 
 def _blurred(ink: Glyphs, sigma: float) -> Glyphs:
-    """Blur by a Gaussian, the border going on as it ends: a product with one matrix a side."""
+    """Blur by a Gaussian with replicated borders, as a product with one matrix per axis."""
     reach = int(4 * sigma + 0.5)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-(offsets**2) / (2 * sigma**2))
@@ -337,7 +339,7 @@ def _blurred(ink: Glyphs, sigma: float) -> Glyphs:
     return np.asarray(kernel @ ink @ kernel.T, np.float32)
 
 
-_WAYS: dict[str, Callable[[Glyphs, int, _Chance], Glyphs]] = {
+_FUNCTIONS: dict[str, Callable[[Glyphs, int, _Chance], Glyphs]] = {
     "shot_noise": _shot_noise,
     "impulse_noise": _impulse_noise,
     "glass_blur": _glass_blur,

@@ -1,16 +1,16 @@
-"""MNIST's disputed test labels: fifteen that people who look at the pictures do not agree with.
+"""MNIST's disputed test labels: fifteen labels that people who look at the images disagree with.
 
 Northcutt, Athalye & Mueller 2021, "Pervasive Label Errors in Test Sets Destabilize Machine Learning
 Benchmarks", arxiv.org/abs/2103.14749, found 100 suspects among the 10,000 and showed each to five
-people beside what a model had guessed. Their answers are public (github.com/cleanlab/label-errors,
-mturk/mnist_mturk.json); what is said here is counted from them. Nobody knows these digits for certain:
-so scores without them stand beside the official ones, and never instead.
+people, together with a model's guess. Their answers are public (github.com/cleanlab/label-errors,
+mturk/mnist_mturk.json); this list is counted from them. Nobody knows these digits for certain, so
+scores without them are shown beside the official ones and never replace them.
 """
 
 from collections.abc import Mapping
 
 MNIST_TEST = "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"
-"""The `evaluation.fingerprint` of MNIST's test part."""
+"""The `scores.fingerprint` of MNIST's test part."""
 
 DISPUTED: Mapping[int, str] = {
     947: "labelled 8, most people say 9",
@@ -29,13 +29,13 @@ DISPUTED: Mapping[int, str] = {
     9679: "labelled 6, most people say neither that nor the other guess",
     9729: "labelled 5, most people say 6",
 }
-"""Places in MNIST's test part, counted from 0, and what is disputed."""
+"""Index in MNIST's test part, from 0 -> the dispute."""
 
 
 def disputed_in(fingerprint: str) -> tuple[int, ...]:
-    """Return the places of disputed labels in a set of images.
+    """Return the indices of disputed labels in a set of images.
 
     Args:
-        fingerprint: of the set, by `evaluation.fingerprint`. Only MNIST's own test part has any.
+        fingerprint: `scores.fingerprint` of the set. Only MNIST's test part has disputed labels.
     """
     return tuple(DISPUTED) if fingerprint == MNIST_TEST else ()

@@ -1,4 +1,4 @@
-"""How a model bears spoiled pictures: its error under fifteen corruptions in five severities each."""
+"""The robustness of a model: its error under fifteen corruptions at five severities each."""
 
 import math
 import os
@@ -31,23 +31,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST = 10_000
-"""Most pictures that are spoiled: as many as MNIST-C has of each kind."""
+"""Images that are corrupted, at most: as many as MNIST-C has of each kind."""
 
 Answer = Callable[[Bytes], tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]]
-"""From (n, 28, 28) uint8, ink = 255, to (n,) labels, 10 or more where it refuses to name a digit; and
-to the (n,) digits that it would name if it had to."""
+"""(n, 28, 28) uint8, ink = 255, -> (n,) labels, 10 or more for a refusal; and (n,) likeliest digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CorruptionScore(Plain):
-    """How one corruption is borne.
+    """Errors under one corruption.
 
     Attributes:
         name: one of `CORRUPTIONS`.
-        errors: the share not read right at each severity, 1 to 5, in [0, 1]; a refusal counts.
-        refused: the share that was called no digit, likewise; 0 throughout if a model cannot.
-        forced: the share whose likeliest digit is a wrong one, likewise: as MNIST-C counts, whose
-            models cannot refuse.
+        errors: share not read right at each severity, 1 to 5, in [0, 1]; a refusal is an error.
+        refused: share refused as not a digit at each severity; all 0 if the model cannot refuse.
+        forced: share whose likeliest digit is wrong at each severity, as MNIST-C counts, whose models
+            cannot refuse.
     """
 
     name: str
@@ -63,19 +62,19 @@ class CorruptionScore(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness(Plain):
-    """How spoiled pictures are borne.
+    """Errors under all corruptions.
 
     Attributes:
-        count: pictures, each seen under every corruption and severity.
-        seed: of the corruptions.
-        clean_error: the share of the same pictures that is not read right unspoiled, in [0, 1].
-        mean_error: the mean over all corruptions and severities, in [0, 1].
-        interval: of the mean error, 95%: normal, with a picture's mean error as one observation,
-            since the same pictures are met again and again.
-        refused: the mean share that was called no digit, in [0, 1].
-        forced_error: the mean share whose likeliest digit is wrong, in [0, 1].
-        published_error: the same over the corruptions at the severities of the MNIST-C files alone.
-        corruptions: each one's scores.
+        count: number of images, each tested under every corruption and severity.
+        seed: seed of the corruptions.
+        clean_error: share of the same images not read right without corruption, in [0, 1].
+        mean_error: mean error over all corruptions and severities, in [0, 1].
+        interval: 95% interval of the mean error: normal, with the mean error of an image as one
+            observation, because the same images are used under every corruption.
+        refused: mean share refused as not a digit, in [0, 1].
+        forced_error: mean share whose likeliest digit is wrong, in [0, 1].
+        published_error: forced_error over only the severities of the MNIST-C files.
+        corruptions: scores of each corruption.
     """
 
     count: int
@@ -103,17 +102,17 @@ def robustness(
     seed: int = 0,
     console: "Console | None" = None,
 ) -> Robustness:
-    """Measure how a model file bears spoiled pictures, by the code that reads.
+    """Return the errors of a model file under corruptions, run by the classifier that also reads.
 
     Args:
         model: the name of a shipped model, a .onnx file, a run folder, or a loaded artifact.
-        split: labelled images, (n, 28, 28) uint8, ink = 255. Images of no digit are left out, and
-            of more than `MOST` as many, spread evenly.
-        seed: of the corruptions.
-        console: where progress goes; None = nowhere.
+        split: labelled images, (n, 28, 28) uint8, ink = 255. Only digits are used, and at most `MOST`,
+            evenly spread.
+        seed: seed of the corruptions.
+        console: where to show progress; None = nowhere.
 
     Raises:
-        ModelError: it is not a model of ours.
+        ModelError: it is not a digitry model.
         DataError: there are no images of digits.
     """
     loaded = model if isinstance(model, Artifact) else load_model(model)
@@ -129,10 +128,10 @@ def robustness(
 def measure(
     answer: Answer, split: Split, *, seed: int = 0, console: "Console | None" = None
 ) -> Robustness:
-    """Measure how anything that reads pictures bears spoiled ones.
+    """Return the errors of any classifier under corruptions.
 
     Args:
-        answer: what reads them.
+        answer: the classifier.
         split, seed, console: as for `robustness`.
 
     Raises:
@@ -140,7 +139,7 @@ def measure(
     """
     digits = np.flatnonzero(split.labels < DIGITS)
     if len(digits) == 0:
-        raise DataError("there are no images of digits to spoil", remedy="give at least one")
+        raise DataError("there are no images of digits", remedy="give at least one")
     if len(digits) > MOST:
         digits = digits[np.linspace(0, len(digits) - 1, MOST).round().astype(int)]
     images, labels = split.images[digits], split.labels[digits]
@@ -148,7 +147,7 @@ def measure(
     scores = []
     with Display(console, len(CORRUPTIONS) * len(SEVERITIES)) as display:
         clean = float((answer(images)[0] != labels).mean())
-        display.line(f"{'unspoiled':<13}{100 * clean:6.1f}%")
+        display.line(f"{'clean':<13}{100 * clean:6.1f}%")
         for number, name in enumerate(CORRUPTIONS):
             errors, refused, forced = [], [], []
             for severity in SEVERITIES:

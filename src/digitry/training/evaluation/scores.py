@@ -1,6 +1,6 @@
-"""How good a model is on a test set: one frozen `Evaluation`, with its uncertainty, to JSON and back.
+"""Scores of a model on a test set, with their uncertainty.
 
-What is measured is the shipped file, run by the code that reads: never the model in memory.
+The saved model file is measured, run by the classifier that also reads, never the model in memory.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from digitry.training.data.dataset import Split
 
 Z95 = 1.959963984540054
-"""Standard deviations that hold 95% of a normal distribution: its 97.5% quantile."""
+"""The 97.5% quantile of the standard normal distribution, for 95% intervals."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore(Plain):
-    """How well one digit is read.
+    """Scores of one label.
 
     Attributes:
-        label: the digit.
-        precision: of what was read as it, the share that is it, in [0, 1]; 0 if it was never read.
-        recall: of what is it, the share that was read as it, in [0, 1]; 0 if there is none.
+        label: the label.
+        precision: the share of images read as this label that have it, in [0, 1]; 0 if none were.
+        recall: the share of images of this label that were read as it, in [0, 1]; 0 without images.
         f1: the harmonic mean of both, in [0, 1].
-        support: images that are it.
+        support: number of images of this label.
     """
 
     label: str
@@ -51,25 +51,25 @@ class ClassScore(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Plain):
-    """How good a model is on one set of labelled images.
+    """Scores of a model on one set of labelled images.
 
     Attributes:
-        count: images.
+        count: number of images.
         loss: mean cross-entropy of the model's own softmax, in nats.
-        accuracy: the share whose best label is the true one, in [0, 1].
-        interval: of the accuracy, (low, high): Wilson's, 95%.
+        accuracy: the share whose best label is right, in [0, 1].
+        interval: Wilson's 95% interval (low, high) of the accuracy.
         ece: expected calibration error of the model's own softmax, in [0, 1], 15 bins.
-        temperature: what the logits are divided by for calibrated probabilities; 1 = not fitted.
-        calibrated_loss, calibrated_ece: the same two at that temperature.
-        classes: scores of each digit.
-        confusion: counts; rows are true digits, columns the labels that the model can give.
-        reliability, calibrated_reliability: bins of confidence, at temperature 1 and as calibrated.
-        disputed: how many of the images have labels that are known to be in dispute.
-        accuracy_undisputed: the accuracy without those; None where there are none.
-        interval_undisputed: of it, (low, high): Wilson's, 95%; None likewise.
-        refused: the share of the digits that is called no digit, in [0, 1].
-        accuracy_forced: the share of the digits whose likeliest digit is the true one, refused or not:
-            what models that cannot refuse are measured by; None for those.
+        temperature: the logits are divided by it for calibrated probabilities; 1 = not fitted.
+        calibrated_loss, calibrated_ece: loss and ECE at that temperature.
+        classes: scores of each label.
+        confusion: counts; rows are true labels, columns the labels that the model can answer.
+        reliability, calibrated_reliability: bins of confidence, at temperature 1 and calibrated.
+        disputed: number of images with a disputed label.
+        accuracy_undisputed: the accuracy without those; None if there are none.
+        interval_undisputed: its Wilson 95% interval (low, high); None if there are none.
+        refused: the share of the digits that is refused as not a digit, in [0, 1].
+        accuracy_forced: the share of the digits whose likeliest digit is right, refused or not, to
+            compare with models that cannot refuse; None for such models.
     """
 
     loss: float
@@ -93,12 +93,12 @@ class Evaluation(Plain):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What one model said about one test set.
+    """The predictions of one model for one test set.
 
     Attributes:
-        name: of the run or the model.
+        name: name of the run or the model.
         probabilities: (n, k) float32, rows sum to 1.
-        labels: (n,) uint8, the truth.
+        labels: (n,) uint8, the true labels.
         test_sha256: of the test images and labels, by `fingerprint`.
     """
 
@@ -115,9 +115,9 @@ class Comparison(Plain):
     Attributes:
         a, b: their names.
         both_right, only_a, only_b, both_wrong: counts of images.
-        difference: accuracy of b less that of a, in [-1, 1].
-        p_value: of McNemar's exact test, two-sided: how likely a split of the images that one alone
-            reads is, at least as uneven as this one, if both models were equally good.
+        difference: accuracy of b minus that of a, in [-1, 1].
+        p_value: of McNemar's exact test, two-sided: the probability, for equally good models, that
+            only_a and only_b differ at least as much as here.
     """
 
     a: str
@@ -137,23 +137,23 @@ def score(
     temperature: float = 1.0,
     disputed: Sequence[int] = (),
 ) -> Evaluation:
-    """Score a model's outputs.
+    """Return the scores of a model's outputs.
 
     Args:
-        logits: (n, k) float; k is 10, or 11 with "not a digit" last, which counts as a wrong answer.
-        labels: (n,) integers, the true digits.
-        temperature: of the model's calibration.
-        disputed: places of images without which the accuracy is given once more; see `disputed`.
+        logits: (n, k) float; k is 10, or 11 with "not a digit" last, which is a wrong answer for a digit.
+        labels: (n,) integers, the true labels.
+        temperature: temperature of the model's calibration.
+        disputed: indices of images with disputed labels; the accuracy is also given without them.
 
     Raises:
-        DataError: there are no images, as many labels as images are missing, or a label is none that the
-            model can say.
+        DataError: there are no images, the numbers of labels and images differ, or the model does not
+            have one of the labels.
     """
     if len(logits) == 0:
         raise DataError("there are no images to score", remedy="give at least one")
     if len(logits) != len(labels):
         raise DataError(
-            f"{len(logits)} images but {len(labels)} labels", remedy="give a label an image"
+            f"{len(logits)} images but {len(labels)} labels", remedy="give one label per image"
         )
     if labels.max() >= logits.shape[1]:
         raise DataError(
@@ -196,7 +196,7 @@ def score(
 def evaluate(
     model: str | Path | Artifact, split: "Split"
 ) -> tuple[Evaluation, npt.NDArray[np.float32]]:
-    """Measure a model file on labelled images, by the code that reads.
+    """Return the scores of a model file on labelled images, run by the classifier that also reads.
 
     Args:
         model: the name of a shipped model, a .onnx file, a run folder, or a loaded artifact.
@@ -206,7 +206,7 @@ def evaluate(
         The evaluation, and the model's own softmax (temperature 1), (n, k) float32.
 
     Raises:
-        ModelError: it is not a model of ours.
+        ModelError: it is not a digitry model.
         DataError: there are no images.
     """
     loaded = model if isinstance(model, Artifact) else load_model(model)
@@ -221,7 +221,7 @@ def evaluate(
 
 
 def infer(model: Artifact, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the logits of a model file for images, as reading would, on all cores.
+    """Return the logits of a model file for images, computed by `Classifier` on all cores.
 
     Args:
         model: a loaded artifact.
@@ -235,13 +235,13 @@ def infer(model: Artifact, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
 
 
 def compare(a: Predictions, b: Predictions) -> Comparison:
-    """Test whether two models differ on the same test images.
+    """Return McNemar's exact test of two models on the same test images.
 
-    McNemar's exact test: only the images that one of them alone gets right carry news, and under
-    equal models each falls to either side like a fair coin.
+    Only images that exactly one of the models reads right matter; for equally good models each of them
+    is equally likely to be a's or b's.
 
     Args:
-        a, b: what they said about the same test set.
+        a, b: their predictions for the same test set.
 
     Raises:
         DataError: they were measured on different test sets.
@@ -272,25 +272,25 @@ def compare(a: Predictions, b: Predictions) -> Comparison:
 def wilson(right: int, count: int) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share (Wilson 1927, JASA 22: 209-212).
 
-    Unlike the plain one it stays within [0, 1] and holds near the ends, where accuracies live.
+    Unlike the normal interval it stays within [0, 1] and is accurate for shares close to 0 or 1.
 
     Args:
-        right: how many were right.
-        count: of how many, at least 1.
+        right: number of right answers.
+        count: number of answers, at least 1.
     """
     share, z2 = right / count, Z95**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    # At the ends the bound is exactly 0 or 1; rounding would leave it a hair beside.
+    # At the ends the bound is exactly 0 or 1, but rounding would miss it.
     low = 0.0 if right == 0 else max(0.0, centre - half)
     return low, 1.0 if right == count else min(1.0, centre + half)
 
 
 def fingerprint(split: "Split") -> str:
-    """Return the sha256 of images and labels, by which two runs know that they met the same test.
+    """Return the sha256 of images and labels, which identifies a test set.
 
-    Of the bytes alone, unlike `digitry.fingerprint`: predictions are kept with it, and the list of
-    disputed labels goes by it.
+    Unlike `digitry.fingerprint` it does not include shapes. It must not change: saved predictions and
+    the list of disputed labels contain it.
     """
     digest = hashlib.sha256(split.images.tobytes())
     digest.update(split.labels.tobytes())
@@ -309,7 +309,7 @@ def _cross_entropy(
 def _confusion(
     best: npt.NDArray[np.integer], labels: npt.NDArray[np.integer], width: int
 ) -> npt.NDArray[np.int64]:
-    # Ten rows; an eleventh only where the set itself holds images of no digit.
+    # Ten rows; an eleventh only if the set contains images that are not digits.
     rows = max(DIGITS, int(labels.max()) + 1)
     cells = np.bincount(labels.astype(np.int64) * width + best, minlength=rows * width)
     return cells.reshape(rows, width)
@@ -322,7 +322,7 @@ def _class_scores(confusion: npt.NDArray[np.int64]) -> tuple[ClassScore, ...]:
         said, support = int(confusion[:, label].sum()), int(row.sum())
         precision = hits / said if said else 0.0
         recall = hits / support if support else 0.0
-        # 2PR / (P + R) is 2 hits / (said + support): the same, without a division of 0 by 0.
+        # Equal to 2PR / (P + R), but without a division of 0 by 0.
         f1 = 2 * hits / (said + support) if said + support else 0.0
         name = str(label) if label < DIGITS else NOT_A_DIGIT
         scores.append(ClassScore(name, precision, recall, f1, support))
