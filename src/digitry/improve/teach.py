@@ -66,16 +66,16 @@ def teach(
     # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED}")
-    from digitry.improve import retrain as finetune
+    from digitry.improve import retrain
     from digitry.training import datasets, run_folder
     from digitry.training.loop import train
 
     train.find_device(device)
-    recipe = finetune.recipe_for(parent, settings)
+    recipe = retrain.recipe_for(parent, settings)
     if out is not None:
         run_folder.check_new(out)
     mnist = datasets.load_dataset("mnist", data_dir=data_dir, console=console)
-    done = finetune.retrain(
+    done = retrain.retrain(
         parent,
         load_uncalibrated(f"{name}@{versions.SHIPPED}"),
         corrected,

@@ -52,7 +52,7 @@ class Reader:
 
     Args:
         model: the name of a shipped model (`reader`, `reader@shipped`, `reader@2`: see
-            `digitry.artifact.load`), a .onnx file, a run folder, or a loaded model.
+            `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
             refusing follows from the model's own risk-coverage curve. None refuses only what is more
