@@ -394,5 +394,5 @@ def test_weights_that_overflow_blame_the_model_not_the_image(tmp_path: Path) -> 
         numpy_helper.from_array(np.full((784, 10), 3e38, np.float32), "weights")
     )
     (tmp_path / "bad.onnx").write_bytes(with_facts(model))
-    with pytest.raises(ModelError, match=r"bad\.onnx: gives numbers that are not finite"):
+    with pytest.raises(ModelError, match=r"bad\.onnx: returns numbers that are not finite"):
         Classifier(load_model(tmp_path / "bad.onnx"))

@@ -1,4 +1,4 @@
-"""An explanation shows what the network saw, and where its answer hung."""
+"""An explanation shows the glyph, and the parts that decided its value."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from digitry.reading.reader import Reader
 
 
 def corner_counts(glyphs: np.ndarray) -> np.ndarray:
-    """A network that says 1 as far as there is ink in its upper left corner, else 0."""
+    """A network whose probability of 1 is the ink in its upper left corner, the rest of 0."""
     share = glyphs[:, :7, :7].mean(axis=(1, 2))
     result = np.zeros((len(glyphs), 10))
     result[:, 1], result[:, 0] = share, 1 - share
     return result
 
 
-def test_occlusion_points_at_what_decided() -> None:
+def test_occlusion_marks_the_deciding_part() -> None:
     glyph = np.zeros((28, 28), np.float32)
     glyph[:7, :7] = 1
     glyph[20:26, 20:26] = 1
@@ -25,7 +25,7 @@ def test_occlusion_points_at_what_decided() -> None:
     assert heat[14:, 14:].max() == 0
 
 
-def test_ink_that_is_missing_decides_too() -> None:
+def test_missing_ink_is_marked_too() -> None:
     heat = explain.occlusion(corner_counts, np.zeros((28, 28), np.float32), 0)
     assert heat[:6, :6].min() > 0.05
     assert heat[14:, 14:].max() == 0

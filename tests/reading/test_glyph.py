@@ -1,4 +1,4 @@
-"""A glyph is what MNIST would have made of the same ink."""
+"""Glyphs are normalised like MNIST."""
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ def test_the_centre_of_mass_is_in_the_middle() -> None:
     assert abs(y - 14) <= 0.51
 
 
-def test_an_mnist_digit_is_left_as_it_is() -> None:
+def test_an_mnist_digit_is_unchanged() -> None:
     image = np.zeros((28, 28), np.float32)
     cv2.ellipse(image, (14, 14), (5, 9), 12, 0, 360, 1.0, 2, cv2.LINE_AA)
     trimmed = image[4:24]
@@ -55,7 +55,7 @@ def test_an_mnist_digit_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("pen", [1, 2, 4, 8, 16, 24])
-def test_hairlines_and_markers_come_to_strokes_like_mnists(pen: int) -> None:
+def test_hairlines_and_markers_get_strokes_as_wide_as_mnists(pen: int) -> None:
     image = glyph.normalise([ring(120, pen)])[0]
     assert 1.4 <= glyph.stroke_width(image) <= 5.5
     assert image.max() > 0.9
@@ -64,20 +64,20 @@ def test_hairlines_and_markers_come_to_strokes_like_mnists(pen: int) -> None:
 
 
 @pytest.mark.parametrize("side", [16, 28, 60, 150, 700])
-def test_the_size_of_the_picture_does_not_matter(side: int) -> None:
+def test_the_size_of_the_image_does_not_matter(side: int) -> None:
     image = glyph.normalise([ring(side, max(1, side // 8))])[0]
     reference = glyph.normalise([ring(280, 35)])[0]
     # At 16 pixels the ring itself is drawn in steps.
     assert np.abs(image - reference).mean() < (0.1 if side == 16 else 0.06)
 
 
-def test_faint_ink_is_as_good_as_black() -> None:
+def test_faint_ink_gives_the_same_glyph_as_black_ink() -> None:
     faint = glyph.normalise([ring(60, 7) * 0.1])[0]
     black = glyph.normalise([ring(60, 7)])[0]
     assert np.abs(faint - black).max() < 0.02
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_ink_gives_an_empty_glyph() -> None:
     assert glyph.normalise([]).shape == (0, 28, 28)
     assert glyph.normalise([np.zeros((5, 9), np.float32)]).max() == 0
 
@@ -107,7 +107,7 @@ def test_any_ink_gives_a_glyph_in_range(
 
 
 def halves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A wide ring, its left half, and its right half."""
+    """Return a wide ring, its left half, and its right half."""
     page = np.zeros((60, 60), np.float32)
     cv2.ellipse(page, (30, 30), (22, 26), 0, 0, 360, 1.0, 6)
     left, right = page.copy(), page.copy()
@@ -115,7 +115,7 @@ def halves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return page, left, right
 
 
-def test_where_a_stroke_goes_on_beyond_a_cut_is_seen_in_grey() -> None:
+def test_a_stroke_beyond_a_cut_is_drawn_in_grey() -> None:
     page, left, _ = halves()
     alone = glyph.normalise([left])[0]
     cut = glyph.normalise([left], [(page, 0, 0)])[0]
@@ -127,7 +127,7 @@ def test_where_a_stroke_goes_on_beyond_a_cut_is_seen_in_grey() -> None:
 
 
 @pytest.mark.parametrize("side", [30, 60, 240, 480])
-def test_surroundings_lie_where_they_lay_at_every_size(side: int) -> None:
+def test_surroundings_are_aligned_at_every_size(side: int) -> None:
     page, left, right = (
         cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA) for part in halves()
     )
@@ -139,7 +139,7 @@ def test_surroundings_lie_where_they_lay_at_every_size(side: int) -> None:
     assert (cut > 0.2).sum() == pytest.approx((other > 0.2).sum(), rel=0.12)
 
 
-def test_a_piece_knows_its_place_in_what_it_was_cut_from() -> None:
+def test_a_piece_is_placed_by_its_corner_in_the_surroundings() -> None:
     page, left, _ = halves()
     rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
     y, x = int(rows[0]), int(columns[0])

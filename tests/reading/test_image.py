@@ -1,4 +1,4 @@
-"""Any picture becomes one upright grey page, and anything else becomes one clear line."""
+"""Any image becomes one upright grey page, and anything else a one-line error."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ from digitry.reading import image
 
 
 def drawn() -> np.ndarray:
-    """A dark L on light paper: 60 high, 40 wide, the foot to the right."""
+    """Return a dark L on light paper: 60 high, 40 wide, the foot to the right."""
     page = np.full((60, 40), 230, np.uint8)
     page[10:50, 10:14] = 20
     page[46:50, 10:30] = 20
@@ -56,7 +56,7 @@ def test_every_mode_keeps_dark_ink_dark(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_is_obeyed(orientation: int, format: str, mode: str) -> None:
+def test_the_exif_orientation_is_applied(orientation: int, format: str, mode: str) -> None:
     turns = {
         1: lambda a: a,
         2: np.fliplr,
@@ -76,7 +76,7 @@ def test_exif_is_obeyed(orientation: int, format: str, mode: str) -> None:
     assert np.array_equal(page.gray, drawn())
 
 
-def test_ink_drawn_on_nothing_is_seen_whatever_its_colour() -> None:
+def test_ink_of_any_colour_on_a_transparent_background_is_visible() -> None:
     for colour in (0, 255):
         rgba = np.zeros((60, 40, 4), np.uint8)
         rgba[..., :3] = colour
@@ -99,7 +99,7 @@ def test_arrays_of_all_kinds_give_the_same_page() -> None:
     assert set(np.unique(image.load(page > 128).gray)) == {0, 255}
 
 
-def test_the_endings_that_are_searched_for_are_those_of_the_formats_that_are_decoded() -> None:
+def test_the_suffixes_are_those_of_the_supported_formats() -> None:
     Image.init()
     known = Image.registered_extensions()
     assert {known[suffix] for suffix in image.SUFFIXES} == set(image.FORMATS)
@@ -111,7 +111,7 @@ def test_an_animated_gif_gives_its_first_frame() -> None:
     assert np.abs(image.load(content).gray.astype(int) - drawn()).max() < 3
 
 
-def test_a_large_photograph_is_worked_on_small_but_measured_whole() -> None:
+def test_a_large_photograph_is_reduced_but_keeps_its_size() -> None:
     content = encoded(Image.new("RGB", (4000, 3000), "white"), "JPEG")
     page = image.load(content)
     assert (page.width, page.height) == (4000, 3000)
@@ -139,7 +139,7 @@ def test_a_webp_is_decoded_as_pillow_decodes_it(mode: str, lossless: bool) -> No
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_large_pictures_of_16_bits_are_stretched_as_a_whole(format: str) -> None:
+def test_large_images_of_16_bits_have_one_scale(format: str) -> None:
     # 13 million pixels: reduced strip by strip, and yet with one scale for all strips.
     light = np.linspace(3000, 40_000, 4000).astype(np.uint16)[:, None].repeat(3300, axis=1)
     page = image.load(encoded(Image.fromarray(light), format))
@@ -149,13 +149,13 @@ def test_large_pictures_of_16_bits_are_stretched_as_a_whole(format: str) -> None
 
 
 def one_colour_a_scan(content: bytes) -> bytes:
-    """Let the first scan of a JPEG hold its first colour alone."""
+    """Return a JPEG whose first scan has only its first component."""
     at = content.index(b"\xff\xda")
     scan = b"\xff\xda\0\x08\x01" + content[at + 5 : at + 7] + b"\0\x3f\0"
     return content[:at] + scan + content[at + 14 :]
 
 
-def test_only_a_jpeg_of_several_scans_is_kept_whole_while_it_is_decoded(
+def test_only_a_jpeg_with_several_scans_needs_memory_for_coefficients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     colour = Image.fromarray(drawn()).convert("RGB")
@@ -184,9 +184,9 @@ def test_only_a_jpeg_of_several_scans_is_kept_whole_while_it_is_decoded(
             image.load(content, name=name)
 
 
-def test_what_decoding_would_take_is_told_by_the_header_alone() -> None:
+def test_the_memory_of_decoding_is_estimated_from_the_header() -> None:
     coloured = png_header(7000, 7000, colour=2)
-    with pytest.raises(ImageError, match=r"would take 196 MB to decode \(7000 x 7000 pixels\)"):
+    with pytest.raises(ImageError, match=r"needs 196 MB to decode \(7000 x 7000 pixels\)"):
         image.load(coloured)
     # Who asks for more pixels gives the memory for them, too.
     with pytest.raises(ImageError, match="damaged"):
@@ -223,7 +223,7 @@ WHOLE = encoded(Image.fromarray(drawn()), "PNG")
         (png_header(0, 5), "pixels|damaged|not an image"),
     ],
 )
-def test_bad_bytes_give_one_line_quickly_and_cheaply(content: bytes, line: str) -> None:
+def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line: str) -> None:
     started = time.perf_counter()
     tracemalloc.start()
     with pytest.raises(ImageError, match=line) as caught:
@@ -236,7 +236,7 @@ def test_bad_bytes_give_one_line_quickly_and_cheaply(content: bytes, line: str) 
     assert peak < 50 << 20
 
 
-def test_a_picture_over_the_limit_is_refused_before_its_pixels_are_decoded() -> None:
+def test_an_image_over_the_limit_is_refused_before_its_pixels_are_decoded() -> None:
     content = encoded(Image.new("L", (300, 300)), "PNG")
     with pytest.raises(ImageError, match="too large"):
         image.load(content, max_pixels=10_000)
@@ -255,12 +255,12 @@ def test_a_picture_over_the_limit_is_refused_before_its_pixels_are_decoded() -> 
         None,
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(source: object) -> None:
+def test_a_source_that_is_not_an_image_is_refused_by_name(source: object) -> None:
     with pytest.raises(ImageError):
         image.load(source)
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "none.png", tmp_path, "with\0zero.png"):
         with pytest.raises(ImageError):
             image.load(path)

@@ -1,4 +1,4 @@
-"""Reading never touches the network, and leaves nothing behind; nor do the libraries that it stands on."""
+"""Reading uses no network and leaves no files; nor do its libraries."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "digit-3.png"
 
 
 def plain(home: Path) -> dict[str, str]:
-    """Give the environment of a user: no home but this one, and none of the switches of a CI."""
+    """Return a user's environment: this home folder, and no variables of a CI."""
     dropped = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -31,7 +31,7 @@ def test_reading_leaves_no_file_in_the_home_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_reading_asks_nobody_on_the_network(tmp_path: Path) -> None:
+def test_reading_uses_no_network(tmp_path: Path) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")

@@ -1,4 +1,4 @@
-"""Images in, digits out: the promises of reading, with the shipped model."""
+"""Reading with the shipped model."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def shipped() -> Reader:
 
 
 def pages(text: str, *, height: int = 56, pen: float = 5, gap: int = 20) -> np.ndarray:
-    """Draw lines of digits in our own strokes, dark on light."""
+    """Draw lines of digits with our own strokes, dark on light."""
     rng = np.random.default_rng(7)
     rows = []
     for line in text.split("\n"):
@@ -61,7 +61,7 @@ def truth() -> Iterator[tuple[Path, str, str]]:
 @pytest.mark.parametrize(
     ("path", "label", "layout"), list(truth()), ids=lambda value: str(value)[-20:]
 )
-def test_our_own_samples_are_read_whole(
+def test_our_own_samples_are_read_correctly(
     path: Path, label: str, layout: str, shipped: Reader
 ) -> None:
     assert shipped.read(path).text == label.replace("|", "\n")
@@ -82,7 +82,7 @@ def test_either_polarity_gives_the_same(shipped: Reader) -> None:
     assert [digit.box for digit in dark.digits] == [digit.box for digit in light.digits]
 
 
-def test_every_way_to_hand_over_an_image_gives_the_same(tmp_path: Path, shipped: Reader) -> None:
+def test_every_kind_of_source_gives_the_same(tmp_path: Path, shipped: Reader) -> None:
     page = pages("58")
     path = tmp_path / "page.png"
     path.write_bytes(png(page))
@@ -92,7 +92,7 @@ def test_every_way_to_hand_over_an_image_gives_the_same(tmp_path: Path, shipped:
     assert len({reading.digits for reading in readings}) == 1
 
 
-def test_boxes_are_pixels_of_the_image_however_large(shipped: Reader) -> None:
+def test_boxes_are_in_pixels_of_the_image_at_any_size(shipped: Reader) -> None:
     page = pages("36")
     large = np.asarray(Image.fromarray(page).resize((page.shape[1] * 16, page.shape[0] * 16)))
     small_boxes = [digit.box for digit in shipped.read(page).digits]
@@ -102,7 +102,7 @@ def test_boxes_are_pixels_of_the_image_however_large(shipped: Reader) -> None:
             assert abs(one - other / 16) <= 4
 
 
-def test_many_gives_what_one_by_one_gives(shipped: Reader) -> None:
+def test_read_many_gives_the_same_as_read(shipped: Reader) -> None:
     sources = [pages(text) for text in ("1", "23", "456", "7", "89")] * 15
     together = [reading for reading in shipped.read_many(sources) if isinstance(reading, Reading)]
     apart = [shipped.read(source) for source in sources]
@@ -111,7 +111,7 @@ def test_many_gives_what_one_by_one_gives(shipped: Reader) -> None:
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
-def test_a_bad_image_among_many_gives_its_error_in_its_place(shipped: Reader) -> None:
+def test_a_bad_image_among_many_gives_an_error_at_its_position(shipped: Reader) -> None:
     good = pages("5")
     results = list(shipped.read_many([good, b"junk", good, "no such file", good]))
     kinds = [type(result) for result in results]
@@ -132,7 +132,7 @@ def test_read_many_takes_sources_as_they_are_needed(shipped: Reader) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_an_even_image_is_blank(level: int, shipped: Reader) -> None:
+def test_a_uniform_image_is_blank(level: int, shipped: Reader) -> None:
     for layout in reader.LAYOUTS:
         reading = shipped.read(np.full((300, 200), level, np.uint8), layout=layout)
         assert (reading.text, reading.rejected, reading.reason) == ("", True, "blank")
@@ -146,7 +146,7 @@ def test_noise_is_refused_or_empty(shipped: Reader) -> None:
     assert not reading.text.strip("?\n")
 
 
-def test_a_refused_digit_stands_as_a_question_mark_with_its_reason(shipped: Reader) -> None:
+def test_a_refused_digit_is_a_question_mark_with_a_reason(shipped: Reader) -> None:
     rng = np.random.default_rng(0)
     ink = strokes.draw(strokes.strokes_of("ampersand", 0), 60, 5, rng)
     page = np.full((100, 120), 235, np.uint8)
@@ -186,7 +186,7 @@ def test_a_pattern_overrules_a_doubtful_digit() -> None:
     assert digit.alternatives[0][1] == digit.confidence
 
 
-def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
+def test_a_pattern_ignores_marks_between_digits() -> None:
     page = pages("24")
     page = np.concatenate([page, pages("12")[:, 20:]], axis=1)
     width = page.shape[1]
@@ -194,7 +194,7 @@ def test_marks_between_digits_are_left_out_by_a_pattern() -> None:
     assert Reader(layout="line", pattern=r"\d\d\.\d\d").read(page).text == "2412"
 
 
-def test_a_model_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_model_file_is_loaded_again(tmp_path: Path) -> None:
     import shutil
 
     path = tmp_path / "model.onnx"
@@ -205,7 +205,7 @@ def test_a_model_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
         digitry.read(pages("5"), model=path)
 
 
-def test_json_there_and_back(shipped: Reader) -> None:
+def test_a_reading_goes_through_json(shipped: Reader) -> None:
     reading = shipped.read(pages("12\n3"))
     assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
 
@@ -224,7 +224,7 @@ def test_single_glyph_is_what_the_network_sees() -> None:
     assert reader.single_glyph(np.full((9, 9), 255, np.uint8)).max() == 0
 
 
-def test_arguments_that_make_no_sense_are_told() -> None:
+def test_invalid_arguments_are_errors() -> None:
     with pytest.raises(UsageError, match="layout"):
         Reader(layout="diagonal")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="share of errors"):

@@ -1,4 +1,4 @@
-"""Each refusal says why: blank, not a digit, ambiguous, too small, cut off; to people and to programs."""
+"""Each refusal has a reason in every output: blank, not a digit, ambiguous, too small, cut off."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ def sheet(lines: tuple[np.ndarray, ...], *, height: float = 60, margin: int = 24
 
 
 def digit(symbol: str, height: float) -> np.ndarray:
-    """Draw a digit large, and photograph it from so far that it is `height` pixels high."""
+    """Return a page with a digit reduced to a height of `height` pixels."""
     large = sheet(pen.strokes_of(symbol, 1), height=200, margin=160)
     factor = height / 200
     return np.asarray(cv2.resize(large, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
@@ -69,12 +69,12 @@ def test_a_sign_is_not_a_digit(shipped: Reader) -> None:
     assert reading.digits[0].value is None
 
 
-def test_a_sign_that_runs_out_of_the_picture_is_cut_off(shipped: Reader) -> None:
+def test_a_sign_at_the_edge_is_cut_off(shipped: Reader) -> None:
     reading = shipped.read(cut_off())
     assert (reading.text, reading.reason) == ("?", "cut off")
 
 
-def test_a_digit_at_the_edge_that_is_plain_is_read_all_the_same(shipped: Reader) -> None:
+def test_a_clear_digit_at_the_edge_is_read(shipped: Reader) -> None:
     page = sheet(pen.strokes_of("5", 1))
     rows, columns = (
         np.flatnonzero((page < 150).any(axis=1)),
@@ -100,7 +100,7 @@ def test_a_long_thin_mark_is_not_taken_for_a_small_digit(shipped: Reader) -> Non
     assert shipped.read(page).reason == "not a digit"
 
 
-def test_between_two_digits_the_doubt_names_both() -> None:
+def test_an_ambiguous_digit_has_both_values_in_its_reason() -> None:
     # A strict reader: its doubt is wide enough to be met.
     strict = Reader(layout="single").accepting(0.005)
     readings = [strict.read(between_1_and_7(share)) for share in np.linspace(0, 1, 21)]
@@ -114,7 +114,7 @@ def test_between_two_digits_the_doubt_names_both() -> None:
             assert reading.digits[0].confidence < strict.threshold
 
 
-def test_the_first_reason_of_a_page_is_the_pages(shipped: Reader) -> None:
+def test_the_reason_of_a_page_is_its_first_one(shipped: Reader) -> None:
     two = np.concatenate([sheet(pen.strokes_of("2", 1)), sheet(pen.strokes_of("2", 1))], 1)
     sign = sheet(AMPERSAND)
     rows = max(two.shape[0], sign.shape[0])
@@ -138,7 +138,7 @@ def test_the_first_reason_of_a_page_is_the_pages(shipped: Reader) -> None:
     ],
     ids=["blank", "not a digit", "cut off", "too small"],
 )
-def test_a_refusal_is_seen_on_the_annotated_picture(
+def test_a_refusal_is_drawn_on_the_annotated_picture(
     page: np.ndarray, reason: str, shipped: Reader
 ) -> None:
     reading = shipped.read(page)
@@ -148,7 +148,7 @@ def test_a_refusal_is_seen_on_the_annotated_picture(
     assert marked == bool(reading.digits)
 
 
-def test_the_command_line_tells_each_reason(tmp_path: Path) -> None:
+def test_the_command_line_prints_each_reason(tmp_path: Path) -> None:
     wanted = {
         "blank": np.full((80, 60), 220, np.uint8),
         "not a digit": sheet(AMPERSAND),
@@ -166,7 +166,7 @@ def test_the_command_line_tells_each_reason(tmp_path: Path) -> None:
     assert all(row["rejected"] for row in rows)
 
 
-def test_the_command_line_names_both_digits_of_a_doubt(tmp_path: Path) -> None:
+def test_the_command_line_prints_both_values_of_an_ambiguous_digit(tmp_path: Path) -> None:
     for index, share in enumerate(np.linspace(0, 1, 21)):
         save(between_1_and_7(share), tmp_path / f"{index:02}.png")
     strict = min(error for _, error, _ in Reader()._classifier.metadata.risk_coverage)
@@ -178,7 +178,7 @@ def test_the_command_line_names_both_digits_of_a_doubt(tmp_path: Path) -> None:
     assert all(row["rejected"] == str(bool(row["reason"])) for row in rows)
 
 
-def test_one_refused_image_prints_its_mark_and_says_why_on_stderr(tmp_path: Path) -> None:
+def test_one_refused_image_prints_a_question_mark_and_its_reason_on_stderr(tmp_path: Path) -> None:
     path = save(sheet(AMPERSAND), tmp_path / "sign.png")
     done = _digitry("read", path, "--layout", "single", "--annotate", tmp_path)
     assert (done.returncode, done.stdout) == (0, "?\n")

@@ -1,4 +1,4 @@
-"""What people and programs are given says what the reading says."""
+"""JSON, CSV, hOCR and annotated pictures agree with the reading."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def test_json_has_the_promised_keys_in_order() -> None:
     assert "\n" not in render.to_json(reading())
 
 
-def test_csv_has_a_row_for_each_line_and_survives_odd_names() -> None:
+def test_csv_has_a_row_for_each_line_also_with_odd_names() -> None:
     rows = render.to_csv([render.CSV_HEADER, *render.to_csv_rows(reading())])
     parsed = list(csv.DictReader(io.StringIO(rows)))
     assert [row["text"] for row in parsed] == ["4?", "1"]
@@ -74,7 +74,7 @@ def test_csv_has_a_row_for_an_empty_reading() -> None:
     assert (row["text"], row["reason"]) == ("", "blank")
 
 
-def test_hocr_is_well_formed_and_says_where_everything_stands() -> None:
+def test_hocr_is_well_formed_and_has_all_boxes() -> None:
     document = render.to_hocr([reading(), EMPTY])
     body = document.split("\n", 2)[2].replace(' xmlns="http://www.w3.org/1999/xhtml"', "")
     root = ElementTree.fromstring(body)
@@ -90,14 +90,14 @@ def test_hocr_is_well_formed_and_says_where_everything_stands() -> None:
 
 
 @pytest.mark.parametrize("shape", [(120, 100), (28, 28), (1, 1), (3000, 200), (5000, 5000)])
-def test_an_annotated_picture_can_be_looked_at(shape: tuple[int, int]) -> None:
+def test_an_annotated_picture_has_a_legible_size(shape: tuple[int, int]) -> None:
     page = np.full(shape, 230, np.uint8)
     picture = render.annotate(page, reading(width=shape[1], height=shape[0]))
     assert picture.mode == "RGB"
     assert 240 <= max(picture.size) <= render.LONGEST_SIDE + 80
 
 
-def test_boxes_are_drawn_where_the_digits_stand() -> None:
+def test_boxes_are_drawn_around_the_digits() -> None:
     page = np.full((120, 100), 230, np.uint8)
     picture = np.asarray(render.annotate(page, reading()))
     factor = render.SHORTEST_SIDE / 120

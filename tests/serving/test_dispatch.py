@@ -52,7 +52,7 @@ def test_errors_keep_their_types(pool: WorkerPool) -> None:
     readers = PoolReaders(pool)
     with pytest.raises(ImageError, match="is not an image"):
         asked(readers, b"junk", glyphs=True)
-    with pytest.raises(UsageError, match="makes no sense"):
+    with pytest.raises(UsageError, match="share of errors"):
         asked(readers, png(drawn("4")), max_error=7.0)
 
 

@@ -1,4 +1,4 @@
-"""Glyphs to calibrated probabilities, through ONNX Runtime, from a checked artifact; when to refuse."""
+"""Classify glyphs with ONNX Runtime: calibrated probabilities, and thresholds for refusing."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from digitry.errors import ModelError, UsageError
 from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
 
 BATCH = 16
-"""Glyphs a call: so few that the activations stay in the cache. 64 run at half the speed."""
+"""Glyphs per call: the activations of 16 fit into the CPU's cache; 64 run at half the speed."""
 
 DEFAULT_THRESHOLD = 0.5
-"""A digit with less confidence is refused: it is more likely wrong than right."""
+"""Digits with less confidence are refused: they are more likely wrong than right."""
 
 
 class Classifier:
@@ -21,12 +21,12 @@ class Classifier:
 
     Args:
         artifact: a checked model file.
-        threads: threads within one call; 1 is right for pages and for many workers on one machine.
+        threads: threads of one call; use 1 for single pages and for several workers on one machine.
     """
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
-        # Its builds from 1.29 on report their use to their maker, and note an identifier in the home
-        # folder, unless this is set before the import; a switch of its own comes too late.
+        # From 1.29 on ONNX Runtime sends telemetry and writes an identifier into the home folder, unless
+        # this is set before the import; its own switch comes too late.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
@@ -34,24 +34,24 @@ class Classifier:
         self.metadata = artifact.metadata
         self.labels = artifact.metadata.labels
         self.rejects = self.labels[-1] == NOT_A_DIGIT
-        """Whether the last output is the class `not a digit`."""
+        """Whether the last label is `not a digit`."""
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Errors come back as exceptions; the runtime's own log on stderr would only confuse.
+        # Errors are raised as exceptions; hide the runtime's own log on stderr.
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                 artifact.onnx, options, providers=["CPUExecutionProvider"]
             )
-            # No ink, all ink, and a ramp between: weights that overflow show at once.
+            # No ink, full ink, and a ramp, to detect weights that overflow.
             ramp = np.linspace(0, 1, 784, dtype=np.float32).reshape(28, 28)
             trial = np.stack([np.zeros_like(ramp), np.ones_like(ramp), ramp])
             found = self._session.run(["logits"], {"glyphs": trial})[0]
         except Exception as error:
-            # ONNX Runtime raises a dozen private classes with no common base of their own.
+            # ONNX Runtime raises many private classes without a common base.
             raise ModelError(
                 f"cannot be run ({str(error).splitlines()[0][:120]})",
                 where=artifact.source,
@@ -59,7 +59,7 @@ class Classifier:
             ) from error
         if found.shape != (len(trial), len(self.labels)):
             raise ModelError(
-                f"gives {found.shape} for three glyphs, but names {len(self.labels)} labels",
+                f"returns the shape {found.shape} for three glyphs, but has {len(self.labels)} labels",
                 where=artifact.source,
                 remedy="export it again with digitry",
             )
@@ -67,7 +67,7 @@ class Classifier:
         _check_finite(found, artifact.source)
 
     def logits(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Run the network.
+        """Return the logits of glyphs.
 
         Args:
             glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
@@ -100,9 +100,9 @@ class Classifier:
 def _check_finite(logits: npt.NDArray[np.float32], source: str) -> None:
     if not np.isfinite(logits).all():
         raise ModelError(
-            "gives numbers that are not finite",
+            "returns numbers that are not finite",
             where=source,
-            remedy="the model is damaged or was badly trained: read with another one",
+            remedy="use another model: this one is damaged or badly trained",
         )
 
 
@@ -116,48 +116,48 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.N
 
 
 def threshold_of(curve: Sequence[tuple[float, float, float]], max_error: float) -> float | None:
-    """Find the least threshold on the confidence that keeps the share of errors within a limit.
+    """Return the lowest threshold on the confidence whose share of errors is within a limit.
 
     Args:
         curve: rows (threshold, error, coverage), as `Metadata.risk_coverage`.
         max_error: the limit, in (0, 1).
 
     Returns:
-        The threshold, never below `DEFAULT_THRESHOLD`; None where the curve never came to the limit.
+        The threshold, at least `DEFAULT_THRESHOLD`; None if no row is within the limit.
     """
     fitting = [threshold for threshold, error, _ in curve if error <= max_error]
     return max(DEFAULT_THRESHOLD, min(fitting)) if fitting else None
 
 
 def threshold_for(metadata: Metadata, max_error: float | None) -> float:
-    """Return below which confidence a digit is refused.
+    """Return the confidence below which a digit is refused.
 
     Args:
-        metadata: of the model; its curve is that of a calibration where one has been applied.
-        max_error: share of the accepted digits that may be wrong, in (0, 1); None refuses only what is
-            more likely wrong than right.
+        metadata: metadata of the model, with the curve of its calibration if there is one.
+        max_error: share of the accepted digits that may be wrong, in (0, 1); None =
+            `DEFAULT_THRESHOLD`.
 
     Raises:
-        UsageError: the limit makes no sense, or the model never came to it.
+        UsageError: the limit is not in (0, 1), or the model's curve does not reach it.
     """
     if max_error is None:
         return DEFAULT_THRESHOLD
     if not 0 < max_error < 1:
         raise UsageError(
-            f"a share of errors of {max_error} makes no sense",
+            f"{max_error} is not a valid share of errors",
             where="max_error",
-            remedy="give a share above 0 and below 1, such as 0.001",
+            remedy="give a number above 0 and below 1, such as 0.001",
         )
     if not metadata.risk_coverage:
         raise UsageError(
             f"the model {metadata.name} has no risk-coverage curve to set a threshold by",
-            remedy="train it with a validation share, or leave the limit on errors out",
+            remedy="train it with a validation share, or do not set max_error",
         )
     threshold = threshold_of(metadata.risk_coverage, max_error)
     if threshold is None:
         raise UsageError(
-            f"the model {metadata.name} never reached an error of {max_error:g} on the images that it "
+            f"the model {metadata.name} did not reach an error of {max_error:g} on the images that it "
             "was calibrated with",
-            remedy="allow more errors, calibrate it with more images, or take a better model",
+            remedy="allow more errors, calibrate it with more images, or use a better model",
         )
     return threshold

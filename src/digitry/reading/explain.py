@@ -1,8 +1,8 @@
-"""Why a digit was read so: its place on the page, the glyph, what decided, and the probabilities.
+"""Explain a digit: its crop, its glyph, a heat map of its deciding parts, and its probabilities.
 
-What decided is found by occlusion (Zeiler and Fergus 2014, arxiv.org/abs/1311.2901): a small square
-of the glyph is wiped out, or filled with ink, and the fall of the probability says how much of the
-answer hung on it.
+The heat map is made by occlusion (Zeiler and Fergus 2014, arxiv.org/abs/1311.2901): a small square of
+the glyph is erased, or filled with ink, and the drop of the probability shows how much the answer
+depends on it.
 """
 
 from collections.abc import Callable
@@ -27,20 +27,20 @@ Probabilities = Callable[[Floats], npt.NDArray[np.float64]]
 PATCH, STRIDE = 5, 2
 MOST_DIGITS = 60
 CELL = 140
-"""Side of a picture in an explanation, in pixels: five for each of the glyph's."""
+"""Width and height of a picture in an explanation, in pixels: 5 per glyph pixel."""
 
 
 def occlusion(probabilities: Probabilities, glyph: Floats, value: int) -> Floats:
-    """Return how much of a digit's probability hangs on each part of its glyph.
+    """Return how much a digit's probability depends on each pixel of its glyph.
 
     Args:
         probabilities: the classifier, (n, 28, 28) to (n, classes).
         glyph: (28, 28) float32 in [0, 1], ink = 1.
-        value: the digit to ask for.
+        value: the digit to explain.
 
     Returns:
-        (28, 28) float32 in [0, 1]: the mean fall of the probability over the squares that covered the
-        pixel, wiped out or filled, whichever made more of it.
+        (28, 28) float32 in [0, 1]: the mean drop of the probability over the squares that cover the
+        pixel, erased or filled, whichever drop is larger.
     """
     starts = range(0, SIZE - PATCH + 1, STRIDE)
     places = [(y, x) for y in starts for x in starts]
@@ -60,15 +60,15 @@ def occlusion(probabilities: Probabilities, glyph: Floats, value: int) -> Floats
 
 
 def explain(reader: "Reader", source: Any, *, name: str | None = None) -> tuple["Reading", "Image"]:
-    """Read an image, and draw a row for each of its digits that shows why it was read so.
+    """Return the reading of an image, and a picture with one row per digit that explains it.
 
     Args:
-        reader: with the model, the layout and the threshold.
+        reader: the reader to explain.
         source: as for `Reader.read`.
-        name: what the reading calls it.
+        name: the image's name in the reading.
 
     Returns:
-        The reading and an RGB picture; of a long page the first 60 digits.
+        The reading and an RGB picture of its first 60 digits.
 
     Raises:
         ImageError: the image cannot be read.
@@ -82,7 +82,7 @@ def explain(reader: "Reader", source: Any, *, name: str | None = None) -> tuple[
     picture = Image.new("RGB", (3 * (CELL + 12) + 330, rows * (CELL + 16) + 40), (255, 255, 255))
     draw = ImageDraw.Draw(picture)
     head = type_of_size(15)
-    titles = ("on the page", "as the model sees it", "what decided", "how probable")
+    titles = ("on the page", "as the model sees it", "deciding parts", "probabilities")
     for column, title in enumerate(titles):
         draw.text((12 + column * (CELL + 12), 12), title, fill=(90, 96, 104), font=head)
     if not digits:
@@ -118,7 +118,7 @@ def _enlarged(pixels: npt.NDArray[Any]) -> "Image":
 
 
 def _heated(glyph: Floats, heat: Floats) -> "Image":
-    """Lay the fall of the probability over the glyph, from nothing to a strong orange."""
+    """Return the glyph with the drop of the probability in orange over it."""
     share = (heat / max(float(heat.max()), 0.05))[..., None]
     ink = np.repeat(glyph[..., None] * 150, 3, axis=2)
     return _enlarged(ink * (1 - share) + np.array([255, 140, 0]) * share)
@@ -141,5 +141,5 @@ def _bars(
             place = (left + 46 + length, y + step / 2)
             draw.text(place, f"{100 * share:.1f}%", fill=(60, 66, 74), font=small, anchor="lm")
     if digit.reason:
-        # The refusal stands where nothing else can be: beside the short bars at the bottom.
+        # At the bottom right, beside the last bars, which are short.
         draw.text((left + 236, top + CELL), digit.reason, fill=REFUSED, font=small, anchor="rb")

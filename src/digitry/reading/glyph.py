@@ -1,11 +1,11 @@
-"""Pieces of ink to glyphs: THE normalisation. Training puts its pictures through this same code.
+"""Normalise pieces of ink to glyphs; reading and training both use this code.
 
-MNIST was made so (LeCun et al. 1998, yann.lecun.com/exdb/mnist): the digit is scaled, its proportions
-kept, into a box of 20x20 pixels, with anti-aliasing, and laid into 28x28 so that its centre of mass is
-in the middle. To that we add what photographs need: full contrast, and a stroke width within the range
-that MNIST has, because a hairline vanishes at this size and a marker closes its loops.
+MNIST was made like this (LeCun et al. 1998, yann.lecun.com/exdb/mnist): the digit is scaled into a box
+of 20x20 pixels, keeping its proportions, with anti-aliasing, and placed in 28x28 pixels with its centre
+of mass in the middle. Photographs also need full contrast and a stroke width within MNIST's range,
+because at this size a hairline vanishes and a marker closes the loops of a digit.
 
-Whatever changes the pixels that come out must raise `artifact.GLYPH_VERSION`.
+Any change of the resulting pixels must raise `artifact.GLYPH_VERSION`.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ SIZE = 28
 BOX = 20
 CENTRE = 14.0
 
-# In pixels of the 20-pixel box. MNIST's own strokes are mostly 2 to 4 wide there.
+# Stroke widths in pixels of the 20-pixel box. MNIST's strokes are mostly 2 to 4 wide.
 THINNEST = 1.9
 THICKEST = 4.2
 SHADE = 0.4
-"""How dark the ink of touching neighbours is shown: told from a digit's own, and still seen."""
+"""Darkness of the ink of touching neighbours: visible, but different from the digit's own ink."""
 
 Surroundings = tuple[npt.NDArray[np.float32], int, int]
-"""(h, w) float32 in [0, 1], and the column and row of the piece's own corner in it."""
+"""(h, w) float32 in [0, 1], and the column and row of the piece's top left corner in it."""
 
-# Stroke widths are changed at about this size, where one pixel is a fine enough step.
+# Size in pixels at which stroke widths are changed: one pixel is a small enough step.
 WORKBENCH = 72
 
 
@@ -35,17 +35,17 @@ def normalise(
     pieces: Sequence[npt.NDArray[np.float32]],
     surroundings: Sequence[Surroundings | None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Scale, centre and even out pieces of ink the way MNIST was made.
+    """Return pieces of ink as glyphs, normalised like MNIST.
 
     Args:
-        pieces: each (h, w) float32 in [0, 1], ink = 1: one digit and nothing else.
-        surroundings: of each piece that was cut out of touching digits, what it was cut out of. It is
-            shown around the piece in a paler grey: where a stroke goes on beyond the cut, the piece is
-            half a digit, and what it lacks can be seen.
+        pieces: each (h, w) float32 in [0, 1], ink = 1, with exactly one digit.
+        surroundings: for a piece that was cut out of touching digits, the ink it was cut from. It is
+            drawn around the piece in light grey, so that the model sees strokes that continue beyond
+            the cut.
 
     Returns:
         (len(pieces), 28, 28) float32 in [0, 1], ink = 1, centre of mass at (14, 14). A piece without
-        ink gives an empty glyph.
+        ink becomes an empty glyph.
     """
     glyphs = np.zeros((len(pieces), SIZE, SIZE), np.float32)
     for index, piece in enumerate(pieces):
@@ -55,7 +55,7 @@ def normalise(
 
 
 def stroke_width(ink: npt.NDArray[np.float32]) -> float:
-    """Estimate the mean width of the strokes: twice the area over the length of the outline.
+    """Return the estimated mean stroke width: twice the area divided by the outline's length.
 
     Args:
         ink: (h, w) float32 in [0, 1].
@@ -68,8 +68,8 @@ def stroke_width(ink: npt.NDArray[np.float32]) -> float:
     if area == 0:
         return 0.0
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    # Edges between ink and paper, counted along both axes. An outline at a random angle crosses 4/pi
-    # times as many pixel edges as it is long.
+    # Edges between ink and paper, counted along both axes. A line at a random angle crosses on average
+    # 4/pi pixel edges per pixel of length.
     crossings = int(np.count_nonzero(padded[1:] != padded[:-1])) + int(
         np.count_nonzero(padded[:, 1:] != padded[:, :-1])
     )
@@ -77,14 +77,14 @@ def stroke_width(ink: npt.NDArray[np.float32]) -> float:
 
 
 def percentile(values: npt.NDArray[np.float32], share: float) -> float:
-    """Return what `np.percentile` gives, linearly interpolated, in a tenth of its time.
+    """Return the same as `np.percentile` with linear interpolation, in a tenth of its time.
 
     Args:
-        values: (n,), any order.
+        values: (n,), in any order.
         share: in [0, 100].
 
     Returns:
-        1 where there are no values.
+        The percentile; 1 without values.
     """
     if values.size == 0:
         return 1.0
@@ -112,7 +112,7 @@ def _normalise(
         zoom = WORKBENCH / original
     else:
         zoom = 1.0
-    # Scale and centre in two steps: averaging keeps thin strokes, then a shift by a part of a pixel.
+    # Scale by averaging, which keeps thin strokes.
     factor = BOX / max(ink.shape)
     rows, columns = (max(1, round(length * factor)) for length in ink.shape)
     if factor != 1:
@@ -126,8 +126,8 @@ def _normalise(
         return
     x = float(ink.sum(axis=0) @ np.arange(columns, dtype=np.float32)) / total
     y = float(ink.sum(axis=1) @ np.arange(rows, dtype=np.float32)) / total
-    # Whole pixels, as MNIST: a shift by half a pixel would blur every stroke. A lopsided digit must
-    # not be pushed over the edge by its own centre of mass.
+    # Shift by whole pixels, as MNIST: half a pixel would blur every stroke. Clamp the shift, so that a
+    # digit with an off-centre mass stays within the glyph.
     left = min(max(round(CENTRE - 0.5 - x), 0), SIZE - columns)
     top = min(max(round(CENTRE - 0.5 - y), 0), SIZE - rows)
     glyph[top : top + rows, left : left + columns] = ink
@@ -148,31 +148,30 @@ def _normalise(
 
 
 def _extent(piece: npt.NDArray[np.float32], peak: float) -> tuple[slice, slice]:
-    """Return the rows and columns that hold the ink."""
+    """Return the rows and columns that contain the ink."""
     strong = piece > 0.25 * peak
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _contrasted(ink: npt.NDArray[np.float32], peak: float) -> tuple[npt.NDArray[np.float32], float]:
-    """Stretch to full contrast; give also what counts as full ink."""
+    """Return the ink at full contrast, and the level that counts as full ink."""
     level = percentile(ink[ink > 0.4 * peak], 75)
     result: npt.NDArray[np.float32] = np.clip(ink * (1 / level), 0, 1, dtype=np.float32)
     return result, level
 
 
 def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.float32]:
-    """Thicken hairlines, thin out markers, until the strokes are as wide as MNIST's.
+    """Return the ink with thin strokes thickened and thick strokes thinned to MNIST's width.
 
     Args:
         ink: (h, w) float32 in [0, 1].
-        width: of its strokes now, in pixels of the 20-pixel box.
+        width: its stroke width, in pixels of the 20-pixel box.
     """
     factor = WORKBENCH / max(ink.shape)
     size = tuple(max(1, round(length * factor)) for length in ink.shape[::-1])
     ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     ink = np.clip(ink * (1 / max(float(ink.max()), 0.05)), 0, 1)
-    # Averaging a hairline leaves grey; what counts from here on is its course.
     pixels = WORKBENCH / BOX
     if width < THINNEST:
         change = round((THINNEST + 0.3 - width) * pixels)
@@ -180,7 +179,7 @@ def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.f
         ink = cv2.copyMakeBorder(ink, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0)
         ink = cv2.dilate(ink, _disc(change + 1))
     else:
-        # Half of what is too much: a thick stroke has thin places, and a gap is worse than a blot.
+        # Remove half of the excess only: a thick stroke has thin places, and a gap is worse than a blob.
         change = round(min(width - THICKEST, 4.0) * pixels * 0.5)
         if change >= 1:
             thinner = cv2.erode(
@@ -202,19 +201,19 @@ def _seen(
     place: tuple[float, float],
     thicker: float,
 ) -> npt.NDArray[np.float32]:
-    """Show a canvas in the frame of a glyph.
+    """Return the part of a canvas that is visible in a glyph.
 
     Args:
         canvas: (h, w) float32.
-        scale: pixels of the glyph for one of the canvas.
-        centre: the point of the canvas, x and y, that lies at `place` in the glyph.
-        place: x and y in the glyph.
-        thicker: by how many pixels of the glyph its strokes are thickened.
+        scale: glyph pixels per canvas pixel.
+        centre: (x, y) in the canvas that is drawn at `place`.
+        place: (x, y) in the glyph.
+        thicker: glyph pixels by which strokes are thickened.
 
     Returns:
         (28, 28) float32 in [0, 1].
     """
-    # Only what the frame shows, and a little more: a cluster may be a hundred frames long.
+    # Crop to the visible part plus a margin: a cluster may be a hundred times as long.
     reach = SIZE / scale + 2
     x, y = max(0, int(centre[0] - reach)), max(0, int(centre[1] - reach))
     canvas = canvas[y : int(centre[1] + reach) + 1, x : int(centre[0] + reach) + 1]
@@ -223,11 +222,11 @@ def _seen(
     if change >= 1:
         canvas = cv2.dilate(canvas, _disc(change + 1))
     if scale < 0.6:
-        # Averaged down first: the affine map below only looks at four pixels.
+        # Reduce by averaging first: the affine map below interpolates between four pixels only.
         rows, columns = (max(1, round(length * scale)) for length in canvas.shape)
         centre = (centre[0] * columns / canvas.shape[1], centre[1] * rows / canvas.shape[0])
         canvas, scale = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA), 1.0
-    # Pixel centres lie at halves: the point p of one picture is at p - 0.5 in its array.
+    # Pixel centres are at halves: the point p of an image is at p - 0.5 in its array.
     affine = np.array(
         [
             [scale, 0, place[0] - 0.5 - scale * (centre[0] - 0.5)],

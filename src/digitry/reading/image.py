@@ -1,8 +1,8 @@
-"""Bytes, a path or an array to one upright grey page. Hostile until checked: header first, pixels later.
+"""Load bytes, a path or an array as one upright grey page; the header is checked before any pixel.
 
-What comes out is a `Page`: grey, 8 bits, turned as EXIF says, transparency laid on paper, and small
-enough to work on. A large JPEG is decoded at a half or a quarter in the decoder itself, which costs a
-fraction of the time and memory of decoding it whole.
+A `Page` is grey, 8 bits, rotated as EXIF says, with transparency on white or black, and reduced to
+working size. libjpeg reduces a large JPEG while it decodes, which takes a fraction of the time and
+memory of decoding it in full.
 """
 
 import io
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     Rows = Callable[[int, int], npt.NDArray[Any]]
-    """`rows(top, bottom)` gives a strip of a picture."""
+    """`rows(top, bottom)` returns a strip of an image."""
 
 Bytes = npt.NDArray[np.uint8]
 Source = "str | Path | bytes | npt.NDArray[Any] | Image"
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""What is decoded. JPEG includes MPO, which is what many phones write under that name."""
+"""The supported formats. JPEG includes MPO, which many phones write as .jpg."""
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
-"""Endings of images' names, in small letters: what folders and archives are searched for."""
+"""Suffixes of image files, in lower case; folders and archives are searched for them."""
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_BYTES = 128 << 20
 MAX_DECODING = 160_000_000
-"""Bytes that decoding one picture may take; with the reader itself that stays under 300 MB."""
+"""Bytes that decoding one image may need; with the reader itself that is less than 300 MB."""
 NO_MEMORY = "needs more memory than this process may have"
 STRIP_PIXELS = 1 << 20
 MOST_VALUE = 1e30
-"""Larger numbers are no brightness: the arithmetic in 32 bits would overflow."""
+"""Larger pixel values are refused: float32 arithmetic would overflow."""
 BOMB = 178_956_970
-"""Pixels over which Pillow itself refuses to look further than the header."""
+"""Number of pixels above which Pillow itself refuses an image."""
 
 WORKING_PIXELS = 3_200_000
-"""Pages are worked on at this size at most: a digit of 1/100 of the height still has 15 pixels."""
+"""Pixels of a page at working size, at most: a digit of 1/100 of the height still has 15 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Page:
 
     Attributes:
         gray: (h, w) uint8, 0 = black, at working size.
-        width, height: of the upright image itself, in pixels.
-        source: what readings call it.
+        width, height: size of the upright image, in pixels.
+        source: its name in readings.
     """
 
     gray: npt.NDArray[np.uint8] = field(repr=False)
@@ -73,7 +73,7 @@ class Page:
 
     @property
     def scale(self) -> float:
-        """Working pixels for one pixel of the image, at most 1."""
+        """Working pixels per pixel of the image, at most 1."""
         return float(self.gray.shape[1] / self.width)
 
 
@@ -85,10 +85,10 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
             (h, w, 3) RGB or (h, w, 4) RGBA; integers of 8 or 16 bits, booleans, or floats in [0, 1]
             or [0, 255].
         max_pixels: larger images are refused before any pixel is decoded.
-        name: what readings call it; by default the path, or the kind of source in brackets.
+        name: its name in readings; default: the path, or `<bytes>`, `<array>` or `<image>`.
 
     Raises:
-        ImageError: it is not an image, is damaged, too large, or of a format that is not read.
+        ImageError: it is not an image, is damaged, too large, or of an unsupported format.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "<array>", max_pixels)
@@ -108,11 +108,11 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
 
 
 def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
-    """Return whether the ink is lighter than the paper, and how sure that is.
+    """Return whether the ink is lighter than the paper, and how certain that is.
 
-    Light that falls off over the page is taken away first, by a wide median. Then paper is what
-    surrounds, and what there is most of: the votes are the share of border pixels and of all pixels
-    on the dark side of Otsu's threshold, and to which side the rare, strong values lie.
+    First a wide median removes gradients of light. Paper is at the border and covers most of the image,
+    so three votes decide: the share of border pixels and of all pixels on the dark side of Otsu's
+    threshold, and the skewness of the values.
 
     Args:
         gray: (h, w) uint8.
@@ -140,9 +140,9 @@ def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
 
 
 def _remedy(path: Path) -> str:
-    # A path has lost one of the two slashes.
+    # A URL that became a Path has only one slash left.
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.I):
-        return "reading takes files: fetch it first, or see digitry bulk"
+        return "URLs are not supported here: download the file, or use digitry bulk"
     return "check the path"
 
 
@@ -150,7 +150,7 @@ def _from_path(path: Path, name: str, max_pixels: int) -> Page:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            # A pipe, or what never ends.
+            # A pipe or a device, which may never end.
             return _from_bytes(files.read_bytes(path, MAX_BYTES), name, max_pixels)
         stream = path.open("rb")
     except OSError as error:
@@ -159,7 +159,7 @@ def _from_path(path: Path, name: str, max_pixels: int) -> Page:
         ) from error
     except ValueError as error:
         raise ImageError("is not a path", where=repr(str(path)), remedy="check the path") from error
-    # The file itself is never in memory whole; only decoders that want it so read it.
+    # The file is not read into memory here; only some decoders do that.
     with stream:
         return _decoded(stream, status.st_size, name, max_pixels, held=False)
 
@@ -172,13 +172,14 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
     from PIL import Image, UnidentifiedImageError
 
     if not size:
-        raise ImageError("is empty (0 bytes)", where=name, remedy="give a whole image file")
+        raise ImageError("is empty (0 bytes)", where=name, remedy="give a complete image file")
     if size > MAX_BYTES:
-        raise ImageError(f"is larger than {MAX_BYTES >> 20} MiB", where=name, remedy="shrink it")
+        raise ImageError(
+            f"is larger than {MAX_BYTES >> 20} MiB", where=name, remedy="reduce the image"
+        )
     try:
         with warnings.catch_warnings():
-            # The decoder's own bomb guard and its complaints about odd metadata are not our interface;
-            # our limit is stricter and is checked next.
+            # Hide Pillow's warnings about size and metadata: our own, stricter limits are checked next.
             warnings.simplefilter("ignore")
             check_header(stream, name)
             image = Image.open(stream, formats=FORMATS)
@@ -190,26 +191,26 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(NO_MEMORY, where=name, remedy="shrink the picture") from error
+        raise ImageError(NO_MEMORY, where=name, remedy="reduce the image") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            "is not an image that digitry reads",
+            "is not an image of a supported format",
             where=name,
             remedy="give PNG, JPEG, WebP, BMP, GIF or TIFF",
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"is too large (over {BOMB / 1e6:.0f} million pixels)",
+            f"is too large (more than {BOMB / 1e6:.0f} million pixels)",
             where=name,
-            remedy=f"at most {max_pixels / 1e6:g} million pixels are read",
+            remedy=f"reduce it to at most {max_pixels / 1e6:g} million pixels",
         ) from error
     except Exception as error:
-        # Decoders raise whatever their C code meets (OSError, SyntaxError, struct.error, zlib.error,
-        # ValueError, EOFError, ...); for the user it is one thing: this file is damaged.
+        # On a damaged file, decoders may raise OSError, SyntaxError, struct.error, zlib.error,
+        # ValueError, EOFError and others.
         raise ImageError(
             f"is damaged ({' '.join(str(error).split())[:80] or type(error).__name__})",
             where=name,
-            remedy="open it elsewhere and save it again",
+            remedy="open it in another program and save it again",
         ) from error
 
 
@@ -220,45 +221,47 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise ImageError(
             f"is too large ({width} x {height} pixels)",
             where=name,
-            remedy=f"at most {max_pixels / 1e6:g} million pixels and {MAX_SIDE:,} a side are read",
+            remedy=f"reduce it to at most {max_pixels / 1e6:g} million pixels and {MAX_SIDE:,} in "
+            "width and height",
         )
 
 
 def _check_memory(
     image: "Image", stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: bool
 ) -> None:
-    """Refuse what its decoder would need too much memory for, told by the header alone.
+    """Raise `ImageError` if decoding would need too much memory, estimated from the header.
 
-    Whoever allows more pixels than is usual allows as much more memory.
+    The limit grows with `max_pixels`.
     """
     most = MAX_DECODING * max(1.0, max_pixels / MAX_PIXELS)
     needed = _decoder_bytes(image, stream, size) + (size if held else 0)
     if needed > most:
         raise ImageError(
-            f"would take {needed / 1e6:.0f} MB to decode ({image.width} x {image.height} pixels)",
+            f"needs {needed / 1e6:.0f} MB to decode ({image.width} x {image.height} pixels), more than "
+            f"{most / 1e6:.0f} MB",
             where=name,
-            remedy=f"{most / 1e6:.0f} MB are given; shrink it, or save it as a plain JPEG or in grey",
+            remedy="reduce it, or save it in grey or as a baseline JPEG",
         )
 
 
 def _decoder_bytes(image: "Image", stream: BinaryIO, size: int) -> int:
-    """Estimate the memory for decoding, from above; benchmarks/memory.py holds it against the truth."""
+    """Return an upper bound of the memory for decoding; benchmarks/memory.py checks it."""
     pixels = image.width * image.height
     whole = pixels * _PIXEL_BYTES.get(image.mode, 4)
     if image.format in ("JPEG", "MPO"):
         return _coefficient_bytes(image, stream)
     if image.format == "WEBP":
         if image.is_animated:  # type: ignore[attr-defined]
-            # Canvases of this frame and the one before, what Pillow is given, and its image.
+            # libwebp's canvases of this and the previous frame, its output, and Pillow's image.
             return size + 16 * pixels
-        # The file for each decoder; the picture; what OpenCV and libwebp keep beside it.
+        # The file for each decoder, the image, and the buffers of OpenCV and libwebp.
         return 2 * size + (8 if image.mode == "RGBA" else 6) * pixels
     if image.format == "TIFF":
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         turned = 2 if tags.get(0x0112, 1) != 1 else 1
         if image.tile and image.tile[0][0] == "libtiff":  # type: ignore[attr-defined]
-            # libtiff maps the file, and unpacks one strip or tile at a time: a tile as a whole, even
-            # where it is larger than the picture.
+            # libtiff maps the file and decodes one strip or tile at a time; a tile in full, even if it
+            # is larger than the image.
             rows = int(tags.get(323) or min(int(tags.get(278) or image.height), image.height))
             across = int(tags.get(322) or image.width)
             bits = tags.get(258) or (8,)
@@ -269,13 +272,13 @@ def _decoder_bytes(image: "Image", stream: BinaryIO, size: int) -> int:
 
 
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
-"""Of a pixel as Pillow keeps it; 4 in all other modes."""
+"""Pillow's mode -> bytes per pixel; 4 in all other modes."""
 
 
 def _coefficient_bytes(image: "Image", stream: BinaryIO) -> int:
-    """Compute what a JPEG of several scans keeps: two bytes for each number of each colour.
+    """Return the bytes of the coefficients of a JPEG with several scans: two for each coefficient.
 
-    A JPEG of one scan is decoded line by line and scaled on the way, and keeps next to nothing.
+    A JPEG with one scan is decoded line by line and needs almost no memory.
     """
     layers: list[tuple[int, int, int, int]] = image.layer  # type: ignore[attr-defined]
     position = stream.tell()
@@ -290,7 +293,7 @@ def _coefficient_bytes(image: "Image", stream: BinaryIO) -> int:
 
 
 def _colours_of_scan(stream: BinaryIO) -> int:
-    """Return how many colours the first scan of a JPEG holds; 0 where it cannot be told."""
+    """Return the number of colour components in the first scan of a JPEG; 0 if unknown."""
     stream.seek(2)
     while (marker := stream.read(2)) and len(marker) == 2 and marker[0] == 0xFF:
         if marker[1] in (0x01, 0xFF, *range(0xD0, 0xD8)):
@@ -304,15 +307,15 @@ def _colours_of_scan(stream: BinaryIO) -> int:
 
 
 def _webp(stream: BinaryIO, mode: str) -> Bytes:
-    """Decode a WebP that does not move: (h, w, 3) BGR or (h, w, 4) BGRA.
+    """Return the pixels of a still WebP: (h, w, 3) BGR or (h, w, 4) BGRA.
 
-    Pillow decodes every WebP as a film, in four canvases; OpenCV, by the same library, in one.
+    Pillow decodes every WebP as an animation with four canvases; OpenCV, with the same library, uses one.
     """
     stream.seek(0)
     found = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     bands = 4 if mode == "RGBA" else 3
     if found is None or found.ndim != 3 or found.shape[2] != bands or found.dtype != np.uint8:
-        raise ValueError("cannot decode the picture")
+        raise ValueError("cannot decode the image")
     return cast(Bytes, found)
 
 
@@ -322,21 +325,21 @@ def _from_pil(
     from PIL import ImageOps
 
     width, height = image.size
-    # Pillow turns a TIFF by itself when its pixels are decoded, and gives its size as turned.
+    # Pillow rotates a TIFF itself while decoding, and its size is that of the rotated image.
     orientation = 1 if image.format == "TIFF" else orientation_of(image)
     if draft:
-        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes; never far below the working size.
+        # libjpeg can reduce by 1/2, 1/4 or 1/8 while it decodes.
         shrink = (WORKING_PIXELS / (width * height)) ** 0.5
         if shrink < 1:
-            # Grey is one of the planes that a JPEG is made of: the colours need not be decoded.
+            # Brightness is a component of a JPEG, so the colours need not be decoded.
             mode = "L" if image.mode == "RGB" else None
-            # Half of a 12-megapixel photo is 6% less high than could be worked on, at half the time.
+            # Accept 6% below working size: a 12-megapixel photo is then halved, in half the time.
             enough = 0.94 * shrink
             image.draft(mode, (round(width * enough), round(height * enough)))
     image.seek(0)
     times = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
     if times >= 2 and (image.mode in _STRIPPED or _holds_numbers(image)):
-        # Before anything else is made of it: a picture of 50 million pixels is large enough once.
+        # Reduce first: a copy of 50 million pixels would need too much memory.
         image = _reduced(image, decoded, times, name)
     elif decoded is not None:
         image = _rows(decoded, 0, len(decoded))
@@ -353,11 +356,11 @@ _STRIPPED = {
     "1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA",
     "RGBX": "RGB", "CMYK": "CMYK", "YCbCr": "YCbCr",
 }  # fmt: skip
-"""Modes that are reduced a strip at a time -> what a strip is turned into first."""
+"""Modes that are reduced strip by strip -> the mode a strip is converted to first."""
 
 
 def _reduced(image: "Image", decoded: Bytes | None, times: int, name: str) -> "Image":
-    """Average squares of `times` pixels, a strip at a time, so that no second whole copy is made."""
+    """Return the image averaged over squares of `times` pixels, strip by strip to save memory."""
     from PIL import Image
 
     mode = _STRIPPED.get(image.mode, "L")
@@ -382,7 +385,7 @@ def _reduced(image: "Image", decoded: Bytes | None, times: int, name: str) -> "I
 
 
 def _rows(decoded: Bytes, top: int, bottom: int) -> "Image":
-    """Return rows of what OpenCV decoded, whose colours stand the other way round."""
+    """Return rows of an image that OpenCV decoded, with BGR changed to RGB."""
     from PIL import Image
 
     order = [2, 1, 0, 3][: decoded.shape[2]]
@@ -390,13 +393,13 @@ def _rows(decoded: Bytes, top: int, bottom: int) -> "Image":
 
 
 def _with_orientation(image: "Image", orientation: int) -> "Image":
-    # A grey image made from the original has lost its EXIF block; turning it needs that one number.
+    # The grey copy has no EXIF block, but `exif_transpose` needs the orientation.
     image.getexif()[0x0112] = orientation
     return image
 
 
 def _grey(image: "Image", name: str) -> "Image":
-    """Return mode L, whatever the mode: palettes, 1 bit, 16 bits, floats, CMYK, transparency."""
+    """Return an image of any mode as mode L: palettes, 1 bit, 16 bits, floats, CMYK, transparency."""
     from PIL import Image
 
     if image.mode == "L":
@@ -412,7 +415,7 @@ def _grey(image: "Image", name: str) -> "Image":
     if _holds_numbers(image):
         return Image.fromarray(_stretched(_numbers(image), (image.height, image.width), name))
     if image.mode == "LAB":
-        # Pillow converts it to nothing else; its first band is the lightness.
+        # Pillow cannot convert LAB to L; its first band is the lightness.
         return image.getchannel("L")
     return image.convert("L")
 
@@ -420,17 +423,17 @@ def _grey(image: "Image", name: str) -> "Image":
 def _on_paper(
     rows: "Callable[[int, int], npt.NDArray[np.uint8]]", height: int, width: int
 ) -> npt.NDArray[np.uint8]:
-    """Lay a transparent picture on white paper, or on black where what is drawn is light.
+    """Return a transparent image on white, or on black if its ink is light.
 
-    `rows(top, bottom)` gives a strip, (bottom - top, width, 4) RGBA: the whole of a large picture in
-    floating point would take a gigabyte.
+    `rows(top, bottom)` returns a strip, (bottom - top, width, 4) RGBA: a large image as a whole in
+    floating point would need a gigabyte.
     """
     drawn = light = 0.0
     for top, bottom in _strips(height, width):
         gray, alpha = _weighed(rows(top, bottom))
         drawn += float(alpha.sum())
         light += float((gray * alpha).sum())
-    # An opaque picture has no paper of ours to show, so the choice does not matter there.
+    # For an opaque image the choice has no effect.
     paper = 0.0 if drawn > 0 and light / drawn > 128 else 255.0
     result = np.empty((height, width), np.uint8)
     for top, bottom in _strips(height, width):
@@ -453,7 +456,7 @@ def _strips(height: int, width: int) -> "Iterator[tuple[int, int]]":
 
 
 def _eight_bits(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
-    """Bring any numbers to 0..255, keeping their order."""
+    """Return numbers of any type scaled to 0..255, in the same order."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
@@ -473,7 +476,7 @@ def _numbers(image: "Image") -> "Rows":
 
 
 def _stretched(rows: "Rows", shape: tuple[int, ...], name: str) -> Bytes:
-    """Bring numbers to 0..255 a strip at a time."""
+    """Return numbers scaled to 0..255, strip by strip."""
     scaling = _scaling(rows, shape, name)
     result = np.empty(shape, np.uint8)
     for top, bottom in _strips(shape[0], math.prod(shape[1:])):
@@ -482,16 +485,16 @@ def _stretched(rows: "Rows", shape: tuple[int, ...], name: str) -> Bytes:
 
 
 def _scaling(rows: "Rows", shape: tuple[int, ...], name: str) -> tuple[float, float]:
-    """Find what is taken away from numbers, and by what they are multiplied then."""
+    """Return (shift, factor): numbers are scaled to (number - shift) * factor."""
     low = high = 0.0
     floating = False
     for top, bottom in _strips(shape[0], math.prod(shape[1:])):
         strip = rows(top, bottom)
         floating = np.issubdtype(strip.dtype, np.floating)
-        # What is beyond the range of 32 bits becomes infinite there.
+        # float64 values beyond the range of float32 would become infinite.
         if floating and not (np.abs(strip) <= MOST_VALUE).all():
             raise ImageError(
-                "holds numbers that are not finite, or too large for a picture",
+                "has pixel values that are not finite or too large",
                 where=name,
                 remedy="replace NaN and infinity, and scale the rest to 0..255",
             )
@@ -500,7 +503,7 @@ def _scaling(rows: "Rows", shape: tuple[int, ...], name: str) -> tuple[float, fl
     if floating and low >= 0 and high <= 1:
         return 0.0, 255.0
     if low < 0 or high > 255:
-        # 16 bits or an odd range: scanners often use a part of it, so stretch what is there.
+        # 16 bits or another range: scanners often use only a part of it, so stretch that part.
         return low, 255 / max(high - low, 1e-6)
     return 0.0, 1.0
 
@@ -539,7 +542,7 @@ def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Page:
 
 
 def _shrink(gray: npt.NDArray[np.uint8], pixels: int) -> npt.NDArray[np.uint8]:
-    """Scale down by averaging to at most that many pixels; small ones stay as they are."""
+    """Return an image reduced by averaging to at most `pixels`; smaller images are unchanged."""
     height, width = gray.shape
     factor = (pixels / (height * width)) ** 0.5
     if factor >= 1:
@@ -550,6 +553,6 @@ def _shrink(gray: npt.NDArray[np.uint8], pixels: int) -> npt.NDArray[np.uint8]:
 
 
 def _is_pil(source: object) -> bool:
-    # Asking for the class without importing Pillow: who holds a PIL image has imported it already.
+    # If the caller has a PIL image, Pillow is imported already; otherwise do not import it here.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(source, module.Image)

@@ -1,4 +1,4 @@
-"""A reading to what people and programs take: text, JSON, CSV, hOCR, an annotated picture."""
+"""Write a reading as JSON, CSV, hOCR or an annotated picture."""
 
 import csv
 import html
@@ -22,12 +22,11 @@ CSV_HEADER = (
     "source", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h"
 )  # fmt: skip
 
-# Colours that people with the common colour blindnesses tell apart (Okabe and Ito 2008), each also
-# with its own line: sure, unsure, refused.
+# Colours that people with the common colour blindnesses can tell apart (Okabe and Ito 2008).
 SURE, UNSURE, REFUSED = (0, 114, 178), (200, 110, 0), (190, 30, 60)
 SURE_FROM = 0.9
 SHORTEST_SIDE, LONGEST_SIDE = 360, 1800
-"""Of an annotated picture, in pixels: tiny ones are enlarged so that a tag can be read."""
+"""Longer side of an annotated picture, in pixels: small ones are enlarged so that tags are legible."""
 
 
 def to_json(reading: Reading, *, indent: int | None = None) -> str:
@@ -36,7 +35,7 @@ def to_json(reading: Reading, *, indent: int | None = None) -> str:
 
 
 def to_csv_rows(reading: Reading) -> list[tuple[object, ...]]:
-    """Return one row for each line of digits, under `CSV_HEADER`; one row where there are none."""
+    """Return one row for each line of digits, with the columns of `CSV_HEADER`; one row without lines."""
     if not reading.lines:
         return [(reading.source, "", "", 0.0, True, reading.reason, "", "", "", "")]
     rows: list[tuple[object, ...]] = []
@@ -77,14 +76,14 @@ def to_hocr(readings: list[Reading]) -> str:
 
 
 def annotate(source: Any, reading: Reading) -> "Image":
-    """Draw the reading on its picture: boxes, values, confidences, refusals with their reason.
+    """Return the image with the reading drawn on it: boxes, values, confidences, reasons of refusals.
 
     Args:
         source: the image that was read.
-        reading: what was read from it.
+        reading: its reading.
 
     Returns:
-        An RGB picture; enlarged where it is tiny, reduced where it is huge.
+        An RGB picture; small images are enlarged, large ones reduced.
 
     Raises:
         ImageError: the image cannot be read.
@@ -116,19 +115,23 @@ def annotate(source: Any, reading: Reading) -> "Image":
 
 
 def type_of_size(size: int) -> "FreeTypeFont":
-    """Return Pillow's own typeface in a size in pixels."""
+    """Return Pillow's default font in a size in pixels.
+
+    Raises:
+        UnavailableError: Pillow was built without FreeType.
+    """
     from PIL import ImageFont
 
     font = ImageFont.load_default(size=size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise UnavailableError(
-            "this Pillow has no FreeType to write with", remedy="install Pillow from its own wheels"
+            "this Pillow was built without FreeType", remedy="pip install --force-reinstall pillow"
         )
     return font
 
 
 def percent(confidence: float) -> str:
-    """Show a confidence; nothing is ever 100% sure, and near the top a tenth counts."""
+    """Return a confidence as text: with one decimal from 99% on, and never 100%."""
     share = 100 * confidence
     return f"{share:.0f}%" if share < 99 else f"{min(share, 99.9):.1f}%"
 
@@ -157,7 +160,7 @@ def _mark(
     draw.rectangle((left, top, right, bottom), outline=(*colour, 255), width=2)
     note = digit.reason if digit.reason else percent(digit.confidence)
     value_width = draw.textlength(digit.text, font=font)
-    # Narrow digits side by side leave no room for a wide tag: a sure one can do without its number.
+    # A narrow digit has no room for a wide tag: leave out the confidence if it is high.
     roomy = colour != SURE or right - left >= value_width + draw.textlength(note, font=small)
     text_width = value_width + (draw.textlength(note, font=small) + 4 if roomy else 0) + 8
     tag_height = font.size * 1.25
@@ -182,7 +185,7 @@ def _summary(
 ) -> None:
     x, y = place
     text = reading.text.replace("\n", "  ·  ") or "nothing read"
-    note = reading.reason or f"{percent(reading.confidence)} sure"
+    note = reading.reason or f"confidence {percent(reading.confidence)}"
     room = width - 2 * x - draw.textlength(note, font=small) - 10
     while len(text) > 1 and draw.textlength(text, font=font) > room:
         text = text[:-2].rstrip() + "…"
@@ -221,7 +224,7 @@ def _corners(box: Box) -> str:
 
 
 def png(gray: "npt.NDArray[np.uint8]") -> bytes:
-    """Return grey pixels as a new PNG file: of a stranger's file only its pixels remain.
+    """Return grey pixels as a PNG file; it contains no other data of the original file.
 
     Args:
         gray: (h, w) uint8.

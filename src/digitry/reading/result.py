@@ -1,4 +1,4 @@
-"""What a reading is: frozen values with their units, to JSON and back."""
+"""The results of reading, as frozen dataclasses that convert to JSON and back."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,12 +6,12 @@ from typing import ClassVar
 from digitry.plain import Plain
 
 REJECTED = "?"
-"""How a refused digit stands in a text."""
+"""The character for a refused digit in a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box(Plain):
-    """A rectangle on the upright image, in its pixels: left, top, width, height."""
+    """A rectangle on the upright image, in pixels: left, top, width, height."""
 
     plain_as_list: ClassVar[bool] = True
 
@@ -22,16 +22,16 @@ class Box(Plain):
 
     @property
     def right(self) -> int:
-        """The first column that lies outside, in pixels."""
+        """The first column to the right of the box, in pixels."""
         return self.x + self.w
 
     @property
     def bottom(self) -> int:
-        """The first row that lies outside, in pixels."""
+        """The first row below the box, in pixels."""
         return self.y + self.h
 
     def union(self, other: "Box") -> "Box":
-        """Return the smallest box that holds both."""
+        """Return the smallest box that contains both."""
         x, y = min(self.x, other.x), min(self.y, other.y)
         return Box(x, y, max(self.right, other.right) - x, max(self.bottom, other.bottom) - y)
 
@@ -45,12 +45,12 @@ class Digit(Plain):
     """One digit that was found.
 
     Attributes:
-        value: 0 to 9, or None where the reader refuses to say.
-        confidence: calibrated probability in [0, 1] that the best guess is right; also given for a
-            refused digit, of which it is then the reason.
-        box: where it stands on the upright image.
+        value: 0 to 9, or None if the reader refuses it.
+        confidence: calibrated probability in [0, 1] that the best guess is right; also for a refused
+            digit.
+        box: its box on the upright image.
         line: index of its line, from the top, from 0.
-        alternatives: (value, probability) of every digit worth naming, best first.
+        alternatives: (value, probability) of the likeliest digits, best first.
         reason: why it was refused, or None.
     """
 
@@ -63,7 +63,7 @@ class Digit(Plain):
 
     @property
     def text(self) -> str:
-        """The digit as it stands in a text."""
+        """The digit as a character; `?` if refused."""
         return REJECTED if self.value is None else str(self.value)
 
 
@@ -72,7 +72,7 @@ class Line(Plain):
     """A run of digits that belong together, left to right.
 
     Attributes:
-        text: its digits, `?` for a refused one.
+        text: its digits; `?` for a refused digit.
         confidence: probability in [0, 1] that all of its digits are right.
         box: the union of their boxes.
     """
@@ -84,19 +84,19 @@ class Line(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Reading(Plain):
-    """What was read from one image.
+    """The result of reading one image.
 
     Attributes:
         source: the path, or `<bytes>`, `<array>`, `<image>`, `-` for standard input.
         text: the lines joined by a newline; `?` for a refused digit.
-        confidence: probability in [0, 1] that all digits are right; 0 where there are none.
+        confidence: probability in [0, 1] that all digits are right; 0 without digits.
         rejected: whether nothing was read or any digit was refused.
-        reason: why, or None.
+        reason: the reason if rejected, or None.
         width, height: of the upright image, in pixels.
         inverted: whether the ink was lighter than the paper.
         lines, digits: what was found, top to bottom and left to right.
         model: name of the model that read it.
-        ms: time from bytes to digits, in milliseconds.
+        ms: time of the whole reading, in milliseconds.
     """
 
     source: str
