@@ -29,7 +29,7 @@ from digitry.model.load import load_model
 
 BAR_MB = 300
 MAX_BYTES = 128 << 20
-TOO_MUCH_MEMORY = re.compile(r"would take (\d+) MB .*?(\d+) MB")
+TOO_MUCH_MEMORY = re.compile(r"needs (\d+) MB .*?(\d+) MB")
 """The refusal of a decoder: the memory that it needs, and the limit."""
 READ = (
     "import sys\nfrom digitry.cli.main import main\n"
