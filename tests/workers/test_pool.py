@@ -95,7 +95,7 @@ def test_the_processor_time_is_limited(model: Path) -> None:
     with WorkerPool(model, workers=1, wall_s=30, cpu_s=0.1) as pool:
         answer = pool.read(endless(), "slow.png")
         assert isinstance(answer, ImageError)
-        assert "more than 0.1 s of computing" in str(answer)
+        assert "more than 0.1 s of processor time" in str(answer)
 
 
 def test_the_memory_is_limited(model: Path, digits: list[bytes]) -> None:

@@ -161,7 +161,7 @@ def test_failed_starts_are_retried_with_growing_pauses(
             made.take()
         # The pauses between four starts are 0.1, 0.2 and 0.4 s.
         assert 0.65 < time.monotonic() - started < 10
-        assert "starts no process (Resource temporarily" in str(made.health().fault())
+        assert "cannot start a process (Resource temporarily" in str(made.health().fault())
     finally:
         made.close()
     for pause in ("0.1", "0.2", "0.4", "0.8"):

@@ -136,9 +136,9 @@ def explore(
     found = inspect(dataset)
     written: list[Path] = []
     if pictures:
-        from digitry.training.report.data_plot import write_gallery
+        from digitry.training.report.data_plot import write_pictures
 
-        written = write_gallery(dataset, found, out or Path(f"explore-{dataset.name}"))
+        written = write_pictures(dataset, found, out or Path(f"explore-{dataset.name}"))
     if format is Format.json:
         print(
             json.dumps({**found.to_dict(), "pictures": [str(path) for path in written]}, indent=2)

@@ -12,7 +12,7 @@ from PIL import Image
 from digitry.training.data.dataset import Dataset, Split
 from digitry.training.data.explore import explore
 from digitry.training.datasets import load_dataset
-from digitry.training.report.data_plot import write_gallery
+from digitry.training.report.data_plot import write_pictures
 
 
 def drawing(label: int, random: np.random.Generator) -> np.ndarray:
@@ -132,7 +132,7 @@ def test_findings_are_json_also_for_tiny_and_one_class_sets() -> None:
 def test_pictures_are_written_and_outdated_ones_deleted(tmp_path: Path) -> None:
     data = a_set()
     (tmp_path / "faults.png").write_bytes(b"of an earlier exploration")
-    written = write_gallery(data, explore(data), tmp_path)
+    written = write_pictures(data, explore(data), tmp_path)
     assert {path.name for path in written} >= {
         "label_histogram.png",
         "samples.png",
@@ -144,7 +144,7 @@ def test_pictures_are_written_and_outdated_ones_deleted(tmp_path: Path) -> None:
     data.train.images[6] = data.train.images[7]
     names = tuple(f"{'long' * 9}/$a$_{row}.png" for row in range(len(data.train)))
     data = Dataset("d", Split(data.train.images, data.train.labels, names), data.test, "", "", "")
-    written = write_gallery(data, explore(data), tmp_path)
+    written = write_pictures(data, explore(data), tmp_path)
     assert len(written) == 6
     for path in written:
         with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""The pictures and the page of a run, drawn from its folder alone."""
+"""The pictures and the report of a run, made only from its folder."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ def written_run(
     layers: list[dict[str, Any]] | None = None,
     **facts: Any,
 ) -> Run:
-    """A run folder as training leaves it, without any training."""
+    """Return a run folder as training writes it, without training."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)
     labels = (np.arange(COUNT) % 10).astype(np.uint8)
@@ -126,7 +126,7 @@ def chain(*kinds: str) -> list[dict[str, Any]]:
 
 
 class Page(HTMLParser):
-    """What a browser would meet in a page."""
+    """Collects what a browser would load from a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -150,26 +150,26 @@ def page_of(one: Run) -> Page:
 
 
 def looked_at(path: Path) -> np.ndarray:
-    """The pixels of a picture, which must hold more than paper."""
+    """Return the pixels of a picture, and check that it is not blank."""
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         pixels = np.asarray(picture)
     assert pixels.shape[1] >= 1000
     assert (pixels < 128).any()
-    # Nothing is cut off: the outermost pixels are paper.
+    # Nothing is cut off: the outermost pixels are background.
     edges = [pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:]]
     assert all((edge == 255).all() for edge in edges), path.name
     return pixels
 
 
-def test_every_picture_is_drawn_whole(tmp_path: Path) -> None:
+def test_every_picture_is_drawn(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     assert [path.name for path in report.write_plots(one)] == list(PLOTS)
     for name in PLOTS:
         looked_at(one.folder / name)
 
 
-def test_only_what_is_asked_for_is_drawn(tmp_path: Path) -> None:
+def test_only_requested_pictures_are_drawn(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     written = report.write_plots(one, frozenset({"loss.png", "report.html"}))
     assert [path.name for path in written] == ["loss.png"]
@@ -206,7 +206,7 @@ def test_a_network_with_a_shortcut_is_drawn(tmp_path: Path) -> None:
     looked_at(one.folder / "model_architecture.png")
 
 
-def test_the_page_says_the_headline_numbers_first(tmp_path: Path) -> None:
+def test_the_report_has_the_headline_numbers(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     text = page_of(one).text
     low, high = (f"{100 * bound:.2f}%" for bound in one.test.interval)
@@ -218,13 +218,13 @@ def test_the_page_says_the_headline_numbers_first(tmp_path: Path) -> None:
         assert word in text
 
 
-def test_every_accuracy_has_its_interval_and_disputed_labels_stand_beside(tmp_path: Path) -> None:
+def test_every_accuracy_has_its_interval_also_without_disputed_labels(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     text = page_of(one).text
     low, high = (f"{100 * bound:.2f}%" for bound in one.test.interval)
     # The same numbers stand for test and validation here.
     assert text.count(f"{low} to {high}") == 2
-    assert "whose labels people dispute" not in text
+    assert "disputed labels" not in text
     recall = one.test.classes[4]
     bounds = wilson(round(recall.recall * recall.support), recall.support)
     assert " to ".join(percent(bound, 1) for bound in bounds) in text
@@ -236,10 +236,10 @@ def test_every_accuracy_has_its_interval_and_disputed_labels_stand_beside(tmp_pa
         "interval_undisputed": [0.961, 0.982],
     }
     text = page_of(written_run(tmp_path / "mnist", test=test)).text
-    assert "97.65% (96.10% to 98.20%) without the 15 whose labels people dispute" in text
+    assert "97.65% (96.10% to 98.20%) without the 15 images with disputed labels" in text
 
 
-def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
+def test_the_report_needs_no_network(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     report.write_plots(one)
     page = page_of(one)
@@ -258,19 +258,19 @@ def test_the_page_opens_without_a_network(tmp_path: Path) -> None:
     assert "prefers-color-scheme: dark" in whole
 
 
-def test_every_picture_has_words_for_who_cannot_see_it(tmp_path: Path) -> None:
+def test_every_picture_has_an_alternative_text(tmp_path: Path) -> None:
     page = page_of(written_run(tmp_path / "run"))
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
 
 
-def test_the_page_is_whole_without_pictures_in_the_folder(tmp_path: Path) -> None:
+def test_the_report_is_complete_without_pictures_in_the_folder(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     page = page_of(one)
     assert sum(tag == "img" for tag, _ in page.tags) == len(PLOTS)
     assert not list(one.folder.glob("*.png"))
 
 
-def test_names_cannot_smuggle_markup_into_the_page(tmp_path: Path) -> None:
+def test_names_are_escaped_in_the_report(tmp_path: Path) -> None:
     facts = {
         "name": "<script>alert(1)</script>",
         "sha256": "f",
@@ -285,19 +285,19 @@ def test_names_cannot_smuggle_markup_into_the_page(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_the_page_says_that_nothing_was_held_out(tmp_path: Path) -> None:
+def test_the_report_says_that_nothing_was_held_out(tmp_path: Path) -> None:
     text = page_of(written_run(tmp_path / "run", validation=False)).text
     assert "holds no images out" in text
     assert "the temperature is 1" in text
 
 
-def test_the_page_says_that_a_run_was_interrupted(tmp_path: Path) -> None:
+def test_the_report_says_that_a_run_was_interrupted(tmp_path: Path) -> None:
     text = page_of(written_run(tmp_path / "run", interrupted=True)).text
     assert "This training was interrupted" in text
     assert "--resume" in text
 
 
-def test_an_accuracy_below_one_never_reads_as_perfect(tmp_path: Path) -> None:
+def test_an_accuracy_below_one_is_never_rounded_to_100_percent(tmp_path: Path) -> None:
     one = written_run(tmp_path / "run")
     test = {**one.metrics["test"], "accuracy": 0.99999}
     text = page_of(replace(one, metrics={**one.metrics, "test": test})).text
@@ -305,7 +305,7 @@ def test_an_accuracy_below_one_never_reads_as_perfect(tmp_path: Path) -> None:
     assert "100.00" not in text.split("How it learned")[0]
 
 
-def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
+def test_runs_are_compared_in_one_picture(tmp_path: Path) -> None:
     runs = [written_run(tmp_path / name, sure=sure) for name, sure in (("a", 3), ("b", 4))]
     (path,) = report.write_comparison(runs, tmp_path / "out")
     assert path == tmp_path / "out" / "comparison.png"
@@ -325,5 +325,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     ("value", "text"),
     [(0.837, "0.84 s"), (12.34, "12.3 s"), (245.2, "4 min 05 s"), (7800, "2 h 10 min")],
 )
-def test_times_are_written_for_people(value: float, text: str) -> None:
+def test_times_are_formatted(value: float, text: str) -> None:
     assert report.seconds(value) == text

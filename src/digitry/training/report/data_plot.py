@@ -1,4 +1,4 @@
-"""The pictures of an exploration: histogram, samples, odd ones, duplicates, faults. A leaf."""
+"""The pictures of an exploration: histogram, samples, odd images, duplicates, faults."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,16 +27,16 @@ from digitry.training.report.style import (
 from digitry.training.synthetic import glyphs, photos
 
 
-def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> list[Path]:
-    """Draw the pictures of an exploration as PNG files.
+def write_pictures(dataset: Dataset, exploration: Exploration, folder: Path) -> list[Path]:
+    """Write the pictures of an exploration as PNG files.
 
-    A picture of something that the data set has none of (say, blank images) is not written, and one
-    of an earlier exploration is removed.
+    A picture without content (e.g. no blank images) is not written, and one of an earlier exploration
+    is deleted.
 
     Args:
-        dataset: what was explored.
-        exploration: what was found in it.
-        folder: where to; made if it is not there.
+        dataset: the data set.
+        exploration: the findings on it.
+        folder: folder to write to; created if needed.
 
     Returns:
         The files written.
@@ -76,13 +76,13 @@ def write_gallery(dataset: Dataset, exploration: Exploration, folder: Path) -> l
 
 
 def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 10) -> Path:
-    """Draw a page of synthetic scenes beside the glyphs that the reader makes of them.
+    """Write scenes.png, synthetic scenes beside the glyphs that the reader makes of them.
 
     Args:
-        dataset: whose digits are shown; MNIST, for the scenes that `reader` has learnt from.
-        folder: where to; made if it is not there.
-        seed: of the scenes.
-        rows: of eight scenes each: digits, our own strokes, and what is no digit.
+        dataset: the data set of the digits; MNIST gives the scenes that `reader` was trained on.
+        folder: folder to write to; created if needed.
+        seed: seed of the scenes.
+        rows: number of rows of eight scenes: digits, our own strokes, and things that are not digits.
 
     Returns:
         The file written.
@@ -113,7 +113,7 @@ def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 1
         if glyph is not None:
             seen = Image.fromarray(np.rint(glyph * 255).astype(np.uint8))
             sheet.paste(seen.resize((84, 84), Image.Resampling.NEAREST), (x + cell + 4, y + 14))
-        said = "no digit" if scene.label == photos.NOTHING else str(scene.label)
+        said = "not a digit" if scene.label == photos.NOTHING else str(scene.label)
         pen.text((x + 2, y + 1), said if glyph is not None else f"{said}, not found", fill=255)
     path = folder / "scenes.png"
     with files.replacing(path) as temporary:
@@ -157,7 +157,7 @@ def _histogram(found: Exploration) -> Sheet:
 
 
 def _first_samples(dataset: Dataset) -> Sheet:
-    """2 x 10 of the first training images, as the report of a run has them."""
+    """Return 2 x 10 of the first training images, as in a run's report."""
     count = min(20, len(dataset.train))
     figure = new_sheet(
         2.3, f"The first {count} training images and their labels", _plain(dataset.name)
@@ -168,7 +168,7 @@ def _first_samples(dataset: Dataset) -> Sheet:
 
 
 def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
-    """One row a label, its images spread evenly over the training part, as one sheet of tiles."""
+    """Return one row of tiles per label, with images spread evenly over the training part."""
     tile = 30
     sheet = np.full((10 * tile, columns * tile), 255, np.uint8)
     for label in range(10):
@@ -197,7 +197,7 @@ def _samples_by_label(dataset: Dataset, columns: int = 20) -> Figure:
 
 def _odd_page(dataset: Dataset, found: Exploration) -> Figure:
     return _page(
-        f"{_plain(found.name)}: the odd ones (orange: nearer to another label than to their own)",
+        f"{_plain(found.name)}: odd images (orange: closer to another label than to their own)",
         [_image(dataset, odd.item) for odd in found.odd],
         [f"{_where(odd.item)}\nlabel {odd.item.label}, near {odd.looks_like}" for odd in found.odd],
         columns=10,
@@ -217,7 +217,7 @@ def _fault_page(dataset: Dataset, faults: Sequence[tuple[Item, str]]) -> Figure:
 
 
 def _pairs_to_show(found: Exploration) -> list[Pair]:
-    """Conflicts first, then leaks, then the rest: the order in which they do harm."""
+    """Return conflicts first, then leaks, then other duplicates: the most harmful first."""
     exact = [Pair(group[0], item, 0.0) for group in found.duplicates for item in group[1:]]
     ordered = dict.fromkeys((*found.conflicts, *found.leaks, *exact, *found.near))
     return list(ordered)[:24]
@@ -250,7 +250,7 @@ def _page(
     caption_size: float = 6.5,
     paired: bool = False,
 ) -> Figure:
-    """Lay images out in a grid, dark ink on white, each with its caption below."""
+    """Return a figure with a grid of images, dark ink on white, each with its caption below."""
     rows = -(-len(images) // columns)
     lines = max(caption.count("\n") + 1 for caption in captions)
     cell, below = 1.05, 0.14 * lines * caption_size / 6.5 + 0.08
@@ -289,11 +289,11 @@ def _image(dataset: Dataset, item: Item) -> Bytes:
 
 
 def _where(item: Item) -> str:
-    """Name an image in the room of a caption; of a long path, its end."""
+    """Return the name of an image for a caption; of a long path only its end."""
     text = item.name or f"{item.part} {item.index}"
     return _plain(text if len(text) <= 18 else f"…{text[-17:]}")
 
 
 def _plain(text: str) -> str:
-    """Keep matplotlib from taking dollar signs for the bounds of a formula."""
+    """Return a text in which matplotlib does not take dollar signs as the start of a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The drawing of a network: a box a layer, without any outside program."""
+"""The drawing of a network: one box per layer, without an external program."""
 
 import math
 from itertools import pairwise
@@ -21,7 +21,7 @@ from digitry.training.run_folder import Run
 
 
 def draw_network(run: Run) -> Sheet:
-    """Draw the layers as boxes, from the picture to the answer, and what feeds what."""
+    """Return a figure of the layers as boxes, from input to output, with their connections."""
     layers = run.metrics["layers"]
     box, gap, column_width, per_column = 0.5, 0.24, 4.0, 14
     columns = math.ceil(len(layers) / per_column)
@@ -32,7 +32,7 @@ def draw_network(run: Run) -> Sheet:
     figure = new_sheet(
         height,
         f"{run.recipe.name}: {total:,} parameters",
-        "Layer, shape of what it gives for one image, parameters",
+        "Layer, output shape for one image, parameters",
         width=width,
     )
     axes = figure.add_axes((0, 0, 1, 1))
@@ -40,7 +40,7 @@ def draw_network(run: Run) -> Sheet:
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     room = width - 0.44 - (columns - 1) * 0.5
-    # A shortcut past other layers swings out to the right of them.
+    # A connection that skips layers is drawn as a curve to their right.
     straight = all(layer["inputs"] in ([], [before["name"]]) for before, layer in pairwise(layers))
     wide = room / columns - (0 if straight else 0.5)
     places: dict[str, tuple[float, float, int]] = {}
@@ -113,7 +113,7 @@ def _layer_box(
         color="#1c459f" if learns else MUTED,
         fontweight="bold" if learns else "normal",
     )
-    # A line along the bottom edge shows where the parameters are.
+    # The length of the line at the bottom edge shows the share of the parameters.
     if learns:
         share = layer["parameters"] / max(1, total)
         axes.plot(

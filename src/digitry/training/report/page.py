@@ -1,4 +1,4 @@
-"""A run folder to pictures and one HTML page. A leaf: the command line alone imports it.
+"""Write a run folder's pictures and its HTML report. Only the command line imports this module.
 
 It reads what `run` wrote and nothing else: no stage of training knows that there is a report.
 """
@@ -26,20 +26,20 @@ COMPARISON = "comparison.png"
 _CONTENTS = {
     "model.onnx": "the model file that digitry reads with",
     "model.keras": "the model for Keras 3, on any backend",
-    "model.h5": "the same in the older HDF5 format",
-    "metrics.json": "every number on this page",
+    "model.h5": "the same model in the older HDF5 format",
+    "metrics.json": "every number in this report",
     "history.csv": "loss and accuracy of each epoch",
-    "predictions.npz": "what it said about each test image",
-    "recipe.json": "how to train it again",
+    "predictions.npz": "the predictions for all test images",
+    "recipe.json": "the recipe, to train it again",
     "summary.txt": "the layers, as Keras prints them",
 }
 
 
 def write_plots(run: Run, only: frozenset[str] | None = None) -> list[Path]:
-    """Draw the pictures of a run into its folder.
+    """Write the pictures of a run into its folder.
 
     Args:
-        run: a run, read back from its folder.
+        run: a run loaded from its folder.
         only: file names to draw; None = all of `run_folder.PLOTS`.
 
     Returns:
@@ -57,9 +57,9 @@ def write_plots(run: Run, only: frozenset[str] | None = None) -> list[Path]:
 
 
 def write_html(run: Run) -> Path:
-    """Write a run's report: one page that holds its pictures and opens without a network.
+    """Write a run's report, one HTML file that contains its pictures and needs no network.
 
-    Pictures that lie in the folder are taken as they are; others are drawn into the page alone.
+    Pictures in the folder are used unchanged; missing ones are drawn only into the report.
 
     Raises:
         DataError: predictions.npz is missing or damaged.
@@ -76,14 +76,17 @@ def write_html(run: Run) -> Path:
 
 
 def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Draw runs side by side.
+    """Write comparison.png, which compares runs.
 
     Args:
         runs: at least two.
-        folder: where comparison.png goes.
+        folder: folder to write to.
+
+    Returns:
+        The files written.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there are fewer than two runs.
     """
     if len(runs) < 2:
         raise UsageError("only one run is named", remedy="name two or more run folders")
@@ -93,12 +96,12 @@ def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """Gather what the template shows, as ready text wherever a number needs words."""
+    """Return the values of the template, with numbers already formatted."""
     metrics, test = run.metrics, run.test
     held = metrics["validation"]
     calibrated = test.temperature != 1
     low, high = test.interval
-    # The scale under the headline begins where there is something to see.
+    # Start the scale below the accuracy at a value that keeps the interval visible.
     floor = 0.9 if low >= 0.91 else 0.5 if low >= 0.52 else 0.0
     wrong = test.count - round(test.accuracy * test.count)
     example = metrics["example"]
@@ -190,7 +193,7 @@ def _between(interval: Sequence[float], digits: int = 2) -> str:
 def _embedded(run: Run, name: str) -> dict[str, Any]:
     path = run.folder / name
     content = path.read_bytes() if path.exists() else plots.draw(name, run)
-    # A PNG's size stands at byte 16 (w3.org/TR/png, IHDR); half of it is its size on the page.
+    # A PNG's size is at byte 16 (w3.org/TR/png, IHDR); the page shows pictures at half their size.
     width, height = struct.unpack(">II", content[16:24])
     return {
         "data": base64.b64encode(content).decode(),
@@ -201,14 +204,14 @@ def _embedded(run: Run, name: str) -> dict[str, Any]:
 
 def _learning(run: Run) -> str:
     if not run.history:
-        return "It was interrupted before its first epoch was finished: these are initial weights."
+        return "It was interrupted before the end of its first epoch: these are initial weights."
     last = run.history[-1]
     text = f"At the end it read {percent(last.accuracy, 1)} of its training images right"
     if last.val_accuracy is None:
-        return f"{text}. No images were held out, so only the test says how it does on new ones."
+        return f"{text}. No images were held out, so only the test shows how it reads new images."
     return (
-        f"{text}, and {percent(last.val_accuracy, 1)} of the held-out ones, from which it did not "
-        "learn. The distance between the two is what it knows by heart."
+        f"{text}, and {percent(last.val_accuracy, 1)} of the held-out ones, which it was not trained "
+        "on. A large difference between the two means overfitting."
     )
 
 
@@ -216,14 +219,13 @@ def _calibration(run: Run) -> str:
     test = run.test
     if run.metrics["validation"] is None:
         return (
-            "This recipe holds no images out, so there was nothing to calibrate on: the temperature "
-            f"is 1, and confidences are as the network gives them, {100 * test.ece:.2f}% off on "
-            "average."
+            "This recipe holds no images out, so it was not calibrated: the temperature is 1, and the "
+            f"confidences are the network's own, off by {100 * test.ece:.2f}% on average (ECE)."
         )
     return (
-        f"On the held-out images a temperature of {test.temperature:.2f} makes the confidences most "
-        f"honest. On the test images they are then off by {100 * test.calibrated_ece:.2f}% on "
-        f"average (ECE), where the network's own are off by {100 * test.ece:.2f}%."
+        f"The temperature of {test.temperature:.2f} was fitted on the held-out images. On the test "
+        f"images the calibrated confidences are off by {100 * test.calibrated_ece:.2f}% on average "
+        f"(ECE), the network's own by {100 * test.ece:.2f}%."
     )
 
 
@@ -247,11 +249,11 @@ def _pairs(confusion: Sequence[Sequence[int]], most: int = 10) -> list[dict[str,
 
 
 def _risk(run: Run) -> list[dict[str, str]]:
-    """Pick telling rows of the risk-coverage curve that the model file carries."""
+    """Return a few rows of the risk-coverage curve in the model file."""
     try:
         curve = load_uncalibrated(run.folder).metadata.risk_coverage
     except ModelError:
-        # The report shows a run, also one whose model file was moved away.
+        # The report does not need the model file.
         return []
     rows = []
     for most in (0.0, 0.001, 0.005, 0.01, 0.02):
@@ -274,8 +276,8 @@ def _words(name: str, value: object) -> str:
     if value is None:
         meant = {
             "learning_rate": "0.001, Keras' default",
-            "patience": "never stops early",
-            "pools": "wherever the channels grow",
+            "patience": "no early stopping",
+            "pools": "before each layer with more channels",
         }
         return meant.get(name, "none")
     if isinstance(value, bool):
@@ -292,7 +294,7 @@ def _day(moment: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time for people: `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
+    """Return a time as text: `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
     if value < 10:
         return f"{value:.2f} s"
     if value < 120:
@@ -304,7 +306,7 @@ def seconds(value: float) -> str:
 
 
 def bytes_text(count: int) -> str:
-    """Write a size for people, in decimal units as file managers do."""
+    """Return a size as text in decimal units, as file managers show it."""
     for unit, size in (("MB", 1_000_000), ("kB", 1_000)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

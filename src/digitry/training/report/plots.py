@@ -1,4 +1,4 @@
-"""The pictures of a run, each as PNG bytes. A leaf beside `report`, which alone calls it."""
+"""The pictures of a run, each as PNG bytes. Only `page` imports this module."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -37,11 +37,11 @@ from digitry.training.run_folder import Run, load_pictures, load_predictions
 
 
 def draw(name: str, run: Run) -> bytes:
-    """Draw one picture of a run.
+    """Return one picture of a run.
 
     Args:
         name: its file name, one of `run_folder.PLOTS`.
-        run: a run, read back from its folder.
+        run: a run loaded from its folder.
 
     Returns:
         A PNG.
@@ -51,10 +51,10 @@ def draw(name: str, run: Run) -> bytes:
 
 
 def draw_comparison(runs: Sequence[Run]) -> bytes:
-    """Draw runs side by side: accuracies with their intervals, and the time that each took.
+    """Return a picture that compares runs: accuracies with their intervals, and training times.
 
     Args:
-        runs: at least one, in the order in which they stand, from the top.
+        runs: at least one, drawn from top to bottom.
 
     Returns:
         A PNG.
@@ -94,7 +94,7 @@ def _samples(run: Run) -> Sheet:
     figure = new_sheet(
         2.3,
         f"The first {count} training images and their labels",
-        f"{run.metrics['data']['name']}, as the network sees them: 28 x 28 pixels",
+        f"{run.metrics['data']['name']}, 28 x 28 pixels, as the network gets them",
     )
     labels = [[(str(label), INK, "bold")] for label in pictures.sample_labels]
     add_grid(figure, pictures.samples, labels, columns=10, top=0.85, caption=0.27)
@@ -198,7 +198,7 @@ def _curves(
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, str, str]], height: float) -> None:
-    """Name curves at their right end, moved apart where they would touch: no legend to look up."""
+    """Label curves at their right end, instead of a legend; move labels apart that would overlap."""
     low, high = axes.get_ylim()
     room = 0.19 / (axes.get_position().height * height)  # a line of text, as a share of the axes
     ends = sorted(ends)
@@ -236,11 +236,11 @@ def _confusion(run: Run) -> Sheet:
         what = str(said) if said < 10 else NOT_A_DIGIT
         title = f"Most often {true} is read as {what}: {_times(int(wrong.max()))}"
     else:
-        title = "Nothing is confused"
+        title = "No mistakes"
     figure = new_sheet(
         5.75,
         title,
-        f"{int(wrong.sum()):,} of {int(table.sum()):,} test images lie off the diagonal",
+        f"{int(wrong.sum()):,} of {int(table.sum()):,} test images are read wrong",
     )
     axes = add_axes(figure, left=0.6, right=0.25, bottom=0.55, top=0.85)
     share = np.sqrt(wrong / max(1, wrong.max()))[..., None]
@@ -301,8 +301,8 @@ def _mistakes(run: Run) -> Sheet:
     side = (WIDTH - 2 * 0.22 - (columns - 1) * 0.12) / columns
     figure = new_sheet(
         0.85 + rows * (side + 0.46) + 0.02,
-        f"The {shown} mistakes it was surest of" if shown > 1 else "Its one mistake",
-        f"of {total:,} in {test['count']:,} test images: what it is → what was read, and how confident",
+        f"The {shown} most confident mistakes" if shown > 1 else "The only mistake",
+        f"of {total:,} in {test['count']:,} test images: true label → what was read, and its confidence",
     )
     add_grid(figure, pictures.mistakes[:shown], captions, columns=columns, top=0.85, caption=0.46)
     return figure
@@ -311,14 +311,14 @@ def _mistakes(run: Run) -> Sheet:
 def _answers(
     run: Run,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
-    """Return the best label of each test image, its calibrated confidence, and the truth."""
+    """Return the best label of each test image, its calibrated confidence, and the true label."""
     said = load_predictions(run)
     shares = _calibrated(run, said.probabilities)
     return shares.argmax(axis=1), shares.max(axis=1), said.labels
 
 
 def _calibrated(run: Run, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    # Logits are known up to a constant from the probabilities, and softmax does not see constants.
+    # The log of a probability is the logit up to a constant, which softmax ignores.
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     return softmax(logits, run.metrics["test"]["temperature"])
 
@@ -331,7 +331,7 @@ def _example(run: Run) -> Sheet:
     figure = new_sheet(
         2.75,
         f"Test image {example['index']}: read as {what}, {joint} {actual}",
-        f"Probability of each digit; {percent(example['confidence'])} for its answer",
+        f"Probability of each digit; confidence of the answer: {percent(example['confidence'])}",
     )
     width, height = figure.get_size_inches()
     side = height - 1.05
@@ -372,10 +372,10 @@ def _reliability(run: Run) -> Sheet:
     test = run.test
     fitted = test.temperature != 1
     says = sum(part.count * (part.confidence or 0) for part in test.reliability) / test.count
-    lean = says - test.accuracy
-    title = f"It says {percent(says, 1)} and is right {percent(test.accuracy, 1)} of the time"
+    excess = says - test.accuracy
+    title = f"Mean confidence {percent(says, 1)}, accuracy {percent(test.accuracy, 1)}"
     subtitle = (
-        f"{'Over' if lean >= 0 else 'Under'}-confident by {abs(100 * lean):.1f} points; "
+        f"{'Over' if excess >= 0 else 'Under'}confident by {abs(100 * excess):.1f} points; "
         f"ECE {100 * test.ece:.2f}%"
         + (f", calibrated {100 * test.calibrated_ece:.2f}%" if fitted else "; not calibrated")
     )
@@ -383,11 +383,11 @@ def _reliability(run: Run) -> Sheet:
     figure = new_sheet(height, title, subtitle)
     axes = add_axes(figure, left=0.72, right=0.3, top=0.9, bottom=1.6)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    # The dashed line is named along its slope, as it stands on the paper.
+    # The label of the dashed line is rotated to its slope on paper.
     box = axes.get_position()
     slope = math.degrees(math.atan2(box.height * height, box.width * WIDTH))
     axes.text(
-        0.07, 0.095, "as confident as right", color=MUTED, fontsize=8.5, rotation=slope,
+        0.07, 0.095, "perfectly calibrated", color=MUTED, fontsize=8.5, rotation=slope,
         rotation_mode="anchor",
     )  # fmt: skip
     series = [(test.reliability, ORANGE, "as trained")]
@@ -397,7 +397,7 @@ def _reliability(run: Run) -> Sheet:
         _reliability_curve(axes, bins, colour, name)
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.03)
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("accuracy")
     axes.legend(loc="upper left", frameon=False, handlelength=1.4, labelcolor="linecolor")
 
     counts = add_axes(figure, left=0.72, right=0.3, top=height - 1.38, bottom=0.5)
@@ -426,7 +426,7 @@ def _reliability(run: Run) -> Sheet:
 
 
 FEW = 20
-"""Images below which a bin's accuracy is mostly chance."""
+"""A bin with fewer images has an accuracy that is mostly chance."""
 
 
 def _reliability_curve(axes: Axes, bins: Sequence[Bin], colour: str, name: str) -> None:
@@ -435,7 +435,7 @@ def _reliability_curve(axes: Axes, bins: Sequence[Bin], colour: str, name: str) 
         for part in bins
         if part.accuracy is not None and part.confidence is not None
     ]
-    # A bin of a few images says little: it is a pale dot, and the line leaves it out.
+    # Bins with few images are pale dots that the line skips.
     strong = [row for row in filled if row[2] >= FEW]
     weak = [row for row in filled if row[2] < FEW]
     for confidence, share, count in strong:
@@ -463,7 +463,7 @@ def _comparison(runs: Sequence[Run]) -> Sheet:
     figure = new_sheet(
         1.5 + 0.42 * len(runs),
         f"{top} of the test images are read right at best"
-        + (", by more than one" if even else f", by {names[best]}"),
+        + (", by several runs" if even else f", by {names[best]}"),
         "Test accuracy with its 95% interval, and seconds of training",
         width=9.0,
     )

@@ -1,4 +1,4 @@
-"""The pictures of a model's robustness: errors as a map, and what the model was shown. A leaf."""
+"""The pictures of a model's robustness: a map of its errors, and the corrupted images."""
 
 from pathlib import Path
 
@@ -34,12 +34,15 @@ PALE = "#fdf3ec"
 
 
 def write_robustness(found: Robustness, name: str, folder: Path) -> Path:
-    """Draw the error under each corruption and severity as robustness.png.
+    """Write robustness.png, the error under each corruption and severity.
 
     Args:
-        found: what was measured.
-        name: of the model and the data, for the picture.
-        folder: where to; made if it is not there.
+        found: the measured errors.
+        name: title of the picture: the model and the data.
+        folder: folder to write to; created if needed.
+
+    Returns:
+        The file written.
 
     Raises:
         DigitryError: the folder cannot be written.
@@ -51,19 +54,22 @@ def write_robustness(found: Robustness, name: str, folder: Path) -> Path:
 
 
 def write_corruptions(images: Bytes, folder: Path, *, seed: int = 0) -> Path:
-    """Draw digits under each corruption and severity as corruptions.png.
+    """Write corruptions.png, digits under each corruption and severity.
 
     Args:
-        images: (n, 28, 28) uint8, ink = 255; a corruption takes one, in turn.
-        folder: where to; made if it is not there.
-        seed: of the corruptions.
+        images: (n, 28, 28) uint8, ink = 255; each corruption is shown on another one.
+        folder: folder to write to; created if needed.
+        seed: seed of the corruptions.
+
+    Returns:
+        The file written.
 
     Raises:
         DigitryError: the folder cannot be written.
     """
     path = folder / "corruptions.png"
     with matplotlib.rc_context(STYLE):
-        files.write_bytes(path, png(_contact_sheet(images, seed)))
+        files.write_bytes(path, png(_samples(images, seed)))
     return path
 
 
@@ -74,14 +80,14 @@ def _map(found: Robustness, name: str) -> Sheet:
     refuses = any(share for one in rows for share in one.refused)
     figure = new_sheet(
         height,
-        f"{percent(found.mean_error, 1)} of spoiled digits are not read right, "
-        f"{percent(found.clean_error, 1)} of whole ones",
+        f"{percent(found.mean_error, 1)} of corrupted digits are not read right, "
+        f"{percent(found.clean_error, 1)} of clean ones",
         f"{name}: {found.count:,} digits under {len(rows)} corruptions"
-        + (f"; {percent(found.refused, 1)} are refused as no digit" if refuses else ""),
+        + (f"; {percent(found.refused, 1)} are refused as not a digit" if refuses else ""),
         width=7.2,
     )
     axes = add_axes(figure, left=1.3, right=1.75, top=0.95, bottom=0.62)
-    # By the root, so that the few percent of the mild corner are told apart, too.
+    # Colour by the square root, so that small errors differ visibly, too.
     share = np.sqrt(table)[..., None]
     axes.imshow(rgb(PALE) + (rgb(ORANGE) - rgb(PALE)) * share, aspect="auto")
     axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, 4.5, color="white", linewidth=2)
@@ -123,14 +129,14 @@ def _map(found: Robustness, name: str) -> Sheet:
     return figure
 
 
-def _contact_sheet(images: Bytes, seed: int) -> Sheet:
-    columns = ("whole", *(str(severity) for severity in SEVERITIES))
+def _samples(images: Bytes, seed: int) -> Sheet:
+    columns = ("clean", *(str(severity) for severity in SEVERITIES))
     scale, label, gap, top = 4, 1.25, 0.07, 1.02
     side = 28 * scale / DPI
     width = label + len(columns) * (side + gap) + 0.2
     height = top + len(CORRUPTIONS) * (side + gap) + 0.2
     figure = new_sheet(
-        height, "What a model is shown", "Fifteen corruptions, severity 1 to 5", width=width
+        height, "Corrupted test images", "Fifteen corruptions, severity 1 to 5", width=width
     )
     for row, name in enumerate(CORRUPTIONS):
         y = top + row * (side + gap)

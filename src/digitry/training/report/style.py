@@ -1,8 +1,8 @@
-"""Paper, colours and type for every picture of a run.
+"""Figures, colours and fonts of all pictures.
 
-Figures are built through matplotlib's objects and its Agg canvas: no pyplot, no global state, no window.
-Sizes are inches; at `DPI` a figure of 5.6 inches has 1,120 pixels, twice what a page shows, for sharp
-screens. Places are set by hand: a layout pass would draw each figure twice.
+Figures use matplotlib's objects and its Agg canvas: no pyplot, no global state, no window. Sizes are in
+inches; at `DPI` a figure of 5.6 inches has 1,120 pixels, twice its size in the report, for sharp screens.
+Positions are explicit, because an automatic layout would draw each figure twice.
 """
 
 import io
@@ -48,7 +48,7 @@ STYLE: dict[str, Any] = {
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """Write a share in [0, 1] as a percentage that never rounds up to a perfect one."""
+    """Return a share in [0, 1] as a percentage; a share below 1 is never rounded up to 100%."""
     text = f"{100 * share:.{digits}f}"
     if share < 1 and float(text) == 100:
         text = f"{100 - 10**-digits:.{digits}f}"
@@ -56,7 +56,7 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 class Sheet(Figure):
-    """A figure, with pictures of digits to paste on it: (left, top, (h, w, 3) uint8), in pixels."""
+    """A figure with images of digits to paste on it: (left, top, (h, w, 3) uint8), in pixels."""
 
     def __init__(self, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -64,7 +64,7 @@ class Sheet(Figure):
 
 
 def png(figure: Sheet) -> bytes:
-    """Draw a figure and give it as a PNG."""
+    """Return a figure as PNG bytes."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -73,13 +73,13 @@ def png(figure: Sheet) -> bytes:
         pixels[down : down + height, across : across + width] = square
     picture = Image.fromarray(pixels)
     stream = io.BytesIO()
-    # Level 1: a quarter larger than the best, in an eighth of the time.
+    # Level 1: a quarter larger than the best level, in an eighth of the time.
     picture.save(stream, "PNG", compress_level=1, dpi=(DPI, DPI))
     return stream.getvalue()
 
 
 def new_sheet(height: float, title: str, subtitle: str = "", width: float = WIDTH) -> Sheet:
-    """Begin a figure, in inches, with a title that says what one sees, and a line below it."""
+    """Return a new figure, sizes in inches, with a title and a subtitle."""
     figure = Sheet(width, height)
     left, top = 0.22 / width, 1 - 0.2 / height
     figure.text(left, top, title, fontsize=12, fontweight="bold", va="top")
@@ -96,7 +96,7 @@ def add_axes(
     top: float = 0.85,
     bottom: float = 0.5,
 ) -> Axes:
-    """Add axes with margins in inches."""
+    """Return new axes of a figure, with margins in inches."""
     width, height = figure.get_size_inches()
     return figure.add_axes(
         (
@@ -109,19 +109,19 @@ def add_axes(
 
 
 def bare(axes: Axes) -> None:
-    """Take ticks, labels and frame away."""
+    """Remove ticks, labels and frame."""
     axes.set_axis_off()
 
 
 def shades(ink: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Colour pictures of digits as ink on pale paper: (h, w) uint8, ink = 255, to (h, w, 3)."""
+    """Return images of digits as dark ink on light grey: (h, w) uint8, ink = 255, to (h, w, 3)."""
     dark, light = rgb(INK), rgb(GROUND)
     colours = 255 * (light + (dark - light) * (ink[..., None] / 255))
     return np.asarray(colours.round(), np.uint8)
 
 
 def rgb(colour: str) -> npt.NDArray[np.float64]:
-    """Turn `#rrggbb` into three numbers in [0, 1]."""
+    """Return the colour `#rrggbb` as three numbers in [0, 1]."""
     return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
 
 
@@ -134,21 +134,21 @@ def add_grid(
     top: float,
     caption: float,
 ) -> None:
-    """Lay pictures out in a grid, on one single axes, with lines of text below each.
+    """Draw images in a grid, with lines of text below each.
 
     Args:
-        figure: to draw on.
+        figure: the figure to draw on.
         images: (n, 28, 28) uint8, ink = 255.
-        labels: for each picture its lines: (text, colour, weight).
-        columns: pictures a row.
-        top: room above, in inches.
-        caption: room below each picture, in inches.
+        labels: for each image its lines: (text, colour, weight).
+        columns: images per row.
+        top: space above, in inches.
+        caption: space below each image, in inches.
     """
     margin, space = 0.22, 0.12
     width, height = figure.get_size_inches()
     side = (width - 2 * margin - (columns - 1) * space) / columns
-    # Each pixel of a digit is a square of whole pixels, pasted as it is: sharper than resampling, and
-    # an axes or an image apiece would take ten times as long.
+    # Each pixel of a digit becomes a square of whole pixels: sharper than resampling, and ten times as
+    # fast as one axes per image.
     scale = max(1, round(side * DPI / 28))
     size = 28 * scale
     for number, (image, lines) in enumerate(zip(images, labels, strict=True)):
