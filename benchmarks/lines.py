@@ -16,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from digitry.training.parsers import Split
 
 from digitry.training.writing import sources as where
 from digitry.training.writing.hands import Hands, Ink
@@ -206,7 +205,7 @@ def sheet(lines: Sequence[Line], found: Score, path: Path, most: int = 120) -> N
 def main() -> None:
     import onnxruntime
 
-    from digitry.training.datasets import load_dataset
+    from digitry.training import load_dataset
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -216,7 +215,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--mistakes", type=Path, help="a folder for pictures of the mistakes")
     arguments = parser.parse_args()
-    split: Split = load_dataset("mnist", data_dir=arguments.data_dir).train
+    split = load_dataset("mnist", data_dir=arguments.data_dir).train
     handwriting_dir = arguments.data_dir
     held = where.load(split.images, split.labels, handwriting_dir, held=True)
     options = onnxruntime.SessionOptions()
