@@ -122,7 +122,7 @@ def test_corrections_go_from_the_service_to_a_folder_and_back(
     other = ["--db", str(tmp_path / "other.db")]
     done = digitry("corrections", "import", str(tmp_path / "out"), *other)
     assert done.stdout == "1 added, 0 already there\n"
-    assert digitry("corrections", "delete", kept["id"], *db).stdout == "1 removed\n"
+    assert digitry("corrections", "delete", kept["id"], *db).stdout == "1 deleted\n"
     assert digitry("corrections", "delete", kept["id"], *db).returncode == 3
     assert "0 corrections, 0 undone" in digitry("corrections", "stats", *db).stdout
 

@@ -175,7 +175,7 @@ def test_without_its_extra_each_verb_names_what_is_missing_and_the_remedy(
     words = verb.replace("RUN", str(trained)).split()
     for module in needed.split():
         monkeypatch.setattr(options, "find_spec", lambda name, gone=module: name != gone or None)
-        one_line(say(*words), 4, f"not here: {module}", "pip install 'digitry[train]'")
+        one_line(say(*words), 4, f"not installed: {module}", "pip install 'digitry[train]'")
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_a_parent_is_used_and_recorded(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-128", "--from", "none.onnx"), 3, "none.onnx", "no such model")
     one_line(
         say("train", "dense-512", *quick, "--from", f"{trained}/model.onnx"),
-        3, "hidden is [128] in it, and [512] here", "take its own recipe",
+        3, "hidden is [128] in the model, but [512] in the recipe", "take its own recipe",
     )  # fmt: skip
     one_line(say("train", "--resume", "further", "--from", trained), 2, "--resume", "--from")
 
