@@ -33,7 +33,7 @@ def strings(drawings: Images | Strokes, text: str) -> Strings:
     one = np.array([text])
     return Strings(
         pack="drawn", drawings=drawings, hands=np.array(["a"]), texts=one, digits=one,
-        digits_only=np.array([True]), pages=np.array([""]),
+        digits_only=np.array([True]), pages=np.array([""]), complete=np.array([True]),
     )  # fmt: skip
 
 
