@@ -74,7 +74,7 @@ lock: $(TOOLS)/.installed ## write the locks anew from pyproject.toml; the newes
 	$(TOOLS)/bin/python requirements/refresh.py $(ARGS)
 
 audit: $(TOOLS)/.installed ## hold the locked versions against known weaknesses; needs the network
-	@$(TOOLS)/bin/python requirements/audit.py
+	@$(TOOLS)/bin/python requirements/audit.py $(ARGS)
 
 sbom: setup $(TOOLS)/.installed ## write build/sbom.json, all that is installed (CycloneDX)
 	@$(TOOLS)/bin/python requirements/sbom.py $(BIN)/python build/sbom.json
