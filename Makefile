@@ -73,8 +73,8 @@ docs: setup ## write docs/cli.md, docs/measured.md and the tables of README.md
 lock: $(TOOLS)/.installed ## write the locks from pyproject.toml; newest versions: make lock ARGS=--upgrade
 	$(TOOLS)/bin/python requirements/refresh.py $(ARGS)
 
-audit: $(TOOLS)/.installed ## look up known vulnerabilities of the locked versions (network)
-	@$(TOOLS)/bin/python requirements/audit.py
+audit: $(TOOLS)/.installed ## look up known vulnerabilities of the locked versions; offline: ARGS="--database FILE"
+	@$(TOOLS)/bin/python requirements/audit.py $(ARGS)
 
 sbom: setup $(TOOLS)/.installed ## write build/sbom.json, the installed packages (CycloneDX)
 	@$(TOOLS)/bin/python requirements/sbom.py $(BIN)/python build/sbom.json
