@@ -390,7 +390,7 @@ def test_a_parent_is_gone_on_from_and_remembered(trained: Path, say: Say) -> Non
     one_line(say("train", "dense-128", "--from", "none.onnx"), 3, "none.onnx", "no such model")
     one_line(
         say("train", "dense-512", *quick, "--from", f"{trained}/model.onnx"),
-        3, "hidden is [128] in it, and [512] here", "take its own recipe",
+        3, "hidden is [128] in the model, but [512] in", "use the model's own recipe",
     )  # fmt: skip
     one_line(say("train", "--resume", "further", "--from", trained), 2, "--resume", "--from")
 
