@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as the real command leaves it, in a process of its own."""
+    """A run folder that the real command wrote, in a separate process."""
     place = tmp_path_factory.mktemp("trained")
     command = [sys.executable, "-m", "digitry", "train", "dense-128", "--data", "uci"]
     done = subprocess.run(
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def one_line(answer: Answer, code: int, *words: str) -> None:
-    """The answer is one clear line on stderr, and nothing else."""
+    """Check that the answer is one line on stderr, and nothing else."""
     assert answer.code == code, answer.err
     assert answer.out == ""
     lines = answer.err.strip().splitlines()
@@ -61,12 +61,12 @@ def test_training_prints_what_the_classic_programs_print(trained: Path) -> None:
     assert re.search(r"predicted \d, actual \d", printed)
     assert f"{metrics['fit_seconds']:.2f} s for 1 epoch" in printed
     assert "first/report.html" in printed
-    # Progress, an epoch a line, does not stand in the way of a pipe.
+    # Progress, one line per epoch, goes to stderr.
     assert "epoch 1/1" in (trained.parent / "progress.txt").read_text()
     assert "epoch 1/1" not in printed
 
 
-def test_quiet_prints_the_folder_alone(say: Say) -> None:
+def test_quiet_prints_only_the_folder(say: Say) -> None:
     answer = say(
         "train", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=8",
         "--seed", 7, "--only", "loss,report", "--quiet",
@@ -81,18 +81,18 @@ def test_quiet_prints_the_folder_alone(say: Say) -> None:
     assert recipe["data"] == "uci"
 
 
-def test_a_finished_run_resumes_to_itself(trained: Path, say: Say) -> None:
+def test_resuming_a_finished_run_changes_nothing(trained: Path, say: Say) -> None:
     before = (trained / "model.onnx").read_bytes()
     (trained / "report.html").unlink()
     answer = say("train", "--resume", trained)
-    assert answer.err.endswith("is finished; nothing is left to train\n")
+    assert answer.err.endswith("is finished; nothing to train\n")
     assert answer.code == 0
     assert "test accuracy" in answer.out
     assert (trained / "model.onnx").read_bytes() == before
     assert (trained / "report.html").exists()
 
 
-def test_a_training_is_logged_where_it_is_asked_for(say: Say, tmp_path: Path) -> None:
+def test_a_training_is_logged_to_tensorboard(say: Say, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     words = ("train", "dense-128", "--data", "uci", "--epochs", 1, "--set", "hidden=8", "--quiet")
     answer = say(*words, "--only", "summary", "--out", "run", "--log", "tensorboard")
@@ -101,7 +101,7 @@ def test_a_training_is_logged_where_it_is_asked_for(say: Say, tmp_path: Path) ->
     assert parts == {"train", "validation", "test"}
 
 
-def test_a_tracker_that_is_not_here_is_said_before_anything_is_made(
+def test_a_missing_tracker_is_an_error_before_anything_is_written(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from digitry.training.loop import trackers
@@ -113,7 +113,7 @@ def test_a_tracker_that_is_not_here_is_said_before_anything_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> None:
+def test_a_wrong_call_is_one_line_and_code_2(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-129"), 2, "dense-129", "dense-128")
     one_line(say("train"), 2, "no recipe is named")
     one_line(say("train", "dense-128", "--set", "depth=3"), 2, "depth")
@@ -124,15 +124,15 @@ def test_what_makes_no_sense_is_one_line_and_code_2(trained: Path, say: Say) -> 
     one_line(say("train", "dense-128", "--only", "nothing"), 2, "nothing", "report.html")
     one_line(say("train", "dense-128", "--out", trained), 2, "is not empty", "--resume")
     one_line(say("train", "--resume", trained, "--epochs", 5), 2, "--resume")
-    one_line(say("train", "--resume", trained, "--device", "xyz"), 2, "'xyz' is no device")
-    one_line(say("train", "--resume", trained, "--log", "mlflow"), 2, "is finished", "leave --log")
+    one_line(say("train", "--resume", trained, "--device", "xyz"), 2, "'xyz' is not a device")
+    one_line(say("train", "--resume", trained, "--log", "mlflow"), 2, "is finished", "remove --log")
     one_line(say("train", "dense-512", "--resume", trained), 2, "dense-128, not of dense-512")
     one_line(say("evaluate", trained, "--format", "xml"), 2, "xml")
     one_line(say("compare", trained), 2, "two or more")
     one_line(say("export", trained, "--to", "pmml"), 2, "pmml")
 
 
-def test_what_is_missing_or_damaged_is_one_line_and_code_3(say: Say, tmp_path: Path) -> None:
+def test_missing_or_damaged_input_is_one_line_and_code_3(say: Say, tmp_path: Path) -> None:
     one_line(say("train", "dense-128", "--data", tmp_path / "absent"), 3, "absent")
     one_line(say("train", "--resume", tmp_path), 3, "run.json")
     one_line(say("evaluate", tmp_path / "absent"), 3, "no such model")
@@ -141,7 +141,7 @@ def test_what_is_missing_or_damaged_is_one_line_and_code_3(say: Say, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_that_is_not_here_is_said_before_any_data_are_loaded(
+def test_a_missing_device_is_an_error_before_any_data_are_loaded(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -167,7 +167,7 @@ def test_a_device_that_is_not_here_is_said_before_any_data_are_loaded(
         ("compare RUN RUN", "scipy matplotlib"),
     ],
 )
-def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
+def test_without_its_extra_each_verb_names_what_is_missing_and_the_remedy(
     trained: Path, say: Say, monkeypatch: pytest.MonkeyPatch, verb: str, needed: str
 ) -> None:
     from digitry.cli import options
@@ -175,7 +175,7 @@ def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
     words = verb.replace("RUN", str(trained)).split()
     for module in needed.split():
         monkeypatch.setattr(options, "find_spec", lambda name, gone=module: name != gone or None)
-        one_line(say(*words), 4, f"not here: {module}", "pip install 'digitry[train]'")
+        one_line(say(*words), 4, f"not installed: {module}", "pip install 'digitry[train]'")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_without_the_extra_each_verb_says_what_it_misses_and_how_to_get_it(
         ("recipes", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
     ],
 )
-def test_no_verb_wants_more_than_it_uses(
+def test_no_verb_requires_more_than_it_uses(
     trained: Path, tmp_path: Path, verb: str, absent: str
 ) -> None:
     shutil.copytree(trained, tmp_path / "twin")
@@ -224,7 +224,7 @@ def test_evaluate_gives_the_numbers_of_the_run(trained: Path, say: Say) -> None:
     assert found["data"]["sha256"] == metrics["data"]["sha256"]
     text = say("evaluate", trained).out
     assert f"{100 * metrics['test']['accuracy']:.2f}%" in text
-    assert text.count("\n") > 13  # the ten digits have a line each
+    assert text.count("\n") > 13  # one line per digit
 
 
 def test_evaluate_knows_the_run_that_a_file_lies_in(
@@ -239,7 +239,7 @@ def test_evaluate_knows_the_run_that_a_file_lies_in(
     for model in (folder, folder / "model.onnx", folder / "model.keras"):
         assert _data_of(str(model), None, None, {}) == ("mine", Path("/there"))
         assert _data_of(str(model), "uci", None, {}) == ("uci", None)
-    # A shipped model's name is no file, whatever lies about.
+    # A shipped model's name is never taken as a path.
     shutil.copy(folder / "run.json", "run.json")
     assert _data_of("reader", None, None, {"data": "pages"}) == ("pages", None)
     answer = say("evaluate", trained / "model.onnx", "--format", "json")
@@ -270,7 +270,7 @@ def test_every_verb_asks_for_trust_in_a_keras_file_from_elsewhere(
     del verbs[2]  # The reader has other labels; that its file is loaded is seen elsewhere.
     for verb in verbs:
         assert say(*verb, "--trust").code == 0
-    # Resuming loads the parent once more, so it asks once more.
+    # Resuming loads the parent again, so it needs --trust again.
     (tmp_path / "further" / "metrics.json").unlink()
     one_line(say("train", "--resume", "further"), 3, "mine.keras: is not trusted", "--trust")
     assert say("train", "--resume", "further", "--trust").code == 0
@@ -286,7 +286,7 @@ def test_recipes_are_listed(say: Say) -> None:
     assert "20%" in text
 
 
-def test_a_model_card_says_what_one_must_know(trained: Path, say: Say) -> None:
+def test_a_model_card_has_all_its_parts(trained: Path, say: Say) -> None:
     card = say("models", "--card", trained).out
     for heading in ("Data", "Scores", "Calibration", "Limits", "Recipe", "Licence"):
         assert f"## {heading}" in card
@@ -304,7 +304,7 @@ def test_the_shipped_models_card_names_mnist_and_its_licence(say: Say) -> None:
     assert re.search(r"sha256 [0-9a-f]{64}", data)
 
 
-def test_authors_are_spelt_as_in_the_notice() -> None:
+def test_authors_are_spelled_as_in_the_notice() -> None:
     from digitry.training.data.dataset import LICENCES
 
     notice = (Path(__file__).parents[2] / "NOTICE").read_text()
@@ -323,16 +323,14 @@ def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path)
     one_line(say("export", trained / "model.onnx", *other), 2, "cannot be converted back")
 
 
-def test_a_training_that_never_began_leaves_its_folders_name_free(say: Say, tmp_path: Path) -> None:
+def test_a_training_that_fails_before_it_starts_creates_no_folder(say: Say, tmp_path: Path) -> None:
     words = ["train", "dense-128", "--data", "uci", "--epochs", 1, "--out", "mine"]
     one_line(say(*words, "--quiet", "--set", "hidden=4096,4096"), 2, "recipe field hidden: gives")
     assert list(tmp_path.iterdir()) == []
     assert say(*words, "--quiet").code == 0
 
 
-def test_export_never_puts_a_lesser_file_in_the_place_of_a_runs_own(
-    trained: Path, say: Say
-) -> None:
+def test_export_never_overwrites_the_files_of_a_run(trained: Path, say: Say) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     one_line(
         say("export", trained / "model.keras", "--to", "onnx"), 2,
@@ -346,9 +344,7 @@ def test_export_never_puts_a_lesser_file_in_the_place_of_a_runs_own(
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
 
 
-def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
-    trained: Path, say: Say
-) -> None:
+def test_export_joins_several_models_in_one_file(trained: Path, say: Say) -> None:
     quick = ["--data", "uci", "--epochs", 1, "--seed", 1, "--only", "summary", "--quiet"]
     assert say("train", "dense-128", *quick, "--out", "second").code == 0
     answer = say("export", trained, "second", "--to", "both.onnx")
@@ -356,7 +352,7 @@ def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
     facts = json.loads(say("models", "--card", "both.onnx", "--format", "json").out)
     assert facts["risk_coverage"]
     card = say("models", "--card", "both.onnx").out
-    assert "- temperature 1.000: the mean of its members, each calibrated for itself" in card
+    assert "- temperature 1.000: the mean of its members, each calibrated separately" in card
     assert "- member 2: dense-128, sha256 " in card
     assert "uci/test/accuracy" in facts["scores"]
     assert say("evaluate", "both.onnx", "--data", "uci").code == 0
@@ -367,26 +363,26 @@ def test_export_joins_several_models_in_one_file_that_reads_like_any_other(
     one_line(say("export", trained, trained, "--to", "both.onnx"), 2, "the same model")
 
 
-def test_a_teacher_is_named_learned_from_and_remembered(trained: Path, say: Say) -> None:
+def test_a_teacher_is_used_and_recorded(trained: Path, say: Say) -> None:
     quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet"]
     answer = say("train", "dense-128", *quick, "--teacher", trained, "--out", "taught")
     assert answer.out == "taught\n", answer.err
     assert json.loads(Path("taught/recipe.json").read_text())["distil"] == 0.5
     sha256 = json.loads(Path("taught/run.json").read_text())["teacher_sha256"]
     card = say("models", "--card", "taught").out
-    assert f"a model whose probabilities were learned, too\n  sha256 {sha256}" in card
+    assert f"a model whose probabilities it also learned from\n  sha256 {sha256}" in card
     one_line(say("train", "dense-128", "--teacher", "none.onnx"), 3, "none.onnx", "no such model")
     one_line(say("train", "dense-128", "--set", "distil=0.3"), 2, "distil is 0.3", "--teacher")
     one_line(say("train", "--resume", "taught", "--teacher", trained), 2, "--resume", "--teacher")
 
 
-def test_a_parent_is_gone_on_from_and_remembered(trained: Path, say: Say) -> None:
+def test_a_parent_is_used_and_recorded(trained: Path, say: Say) -> None:
     quick = ["--data", "uci", "--epochs", 1, "--only", "summary", "--quiet"]
     answer = say("train", "dense-128", *quick, "--from", trained, "--out", "further")
     assert answer.out == "further\n", answer.err
     sha256 = json.loads(Path("further/run.json").read_text())["parent_sha256"]
     card = say("models", "--card", "further").out
-    assert f"a model whose weights it went on from\n  sha256 {sha256}" in card
+    assert f"the model whose weights its training started from\n  sha256 {sha256}" in card
     one_line(say("train", "dense-128", "--from", "none.onnx"), 3, "none.onnx", "no such model")
     one_line(
         say("train", "dense-512", *quick, "--from", f"{trained}/model.onnx"),
@@ -401,7 +397,7 @@ def test_the_learning_rate_has_a_short_name(say: Say) -> None:
     assert json.loads(Path("short/recipe.json").read_text())["learning_rate"] == 0.002
 
 
-def test_report_draws_again_from_the_folder_alone(trained: Path, say: Say, tmp_path: Path) -> None:
+def test_report_needs_only_the_run_folder(trained: Path, say: Say, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(trained, moved)
     for picture in moved.glob("*.png"):
@@ -446,11 +442,11 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--resume" in done.stdout
-    # Markdown would eat what stands in angle brackets.
+    # Markdown would drop text in angle brackets.
     assert "runs/<recipe>-<time>" in done.stdout
 
 
-def test_the_public_names_of_training_load_nothing_until_they_are_used() -> None:
+def test_the_public_names_of_training_import_nothing_until_they_are_used() -> None:
     code = (
         "import sys, digitry.training\n"
         "assert not {'torch', 'keras', 'numpy'} & set(sys.modules)\n"
