@@ -21,7 +21,7 @@ USER 10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
 STOPSIGNAL SIGTERM
 # Without DIGITRY_TOKEN it refuses to start: the address is open to others.
 ENTRYPOINT ["digitry", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,4 +1,4 @@
-# Everything that one does with a checkout. A bare machine needs python3 (3.11 or newer) and make.
+# Tasks for a checkout. They need make and python3 (3.11 or newer).
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,10 +11,10 @@ TOOLS := $(VENV)/tools
 LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps -r
 .PHONY: help setup locked hooks demo serve test check bench samples docs lock audit sbom dist clean
 
-help: ## say what can be made
+help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-setup: $(STAMP) ## make .venv, with digitry and all that its development needs
+setup: $(STAMP) ## create .venv with digitry and all its development packages
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -23,11 +23,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet -e '.[dev]'
 	@touch $@
 
-locked: ## make .venv anew from the locks: these versions alone, each file held against its sha256
+locked: ## create .venv from the locks: exactly these versions, each file checked by its sha256
 	$(PYTHON) -m venv --clear $(VENV)
 	$(LOCKED) requirements/dev.txt
 	@$(LOCKED) requirements/cpu.txt 2>/dev/null || { \
-		echo "torch: the package index's build, for want of one for processors that the lock knows"; \
+		echo "torch: pip finds no locked CPU build; installing the package index's build"; \
 		$(LOCKED) requirements/torch.txt; }
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/pip check
@@ -41,42 +41,42 @@ demo: setup ## read the sample pages, train a model, show its report
 	@rm -rf demo/run
 	@data=mnist; $(BIN)/digitry data fetch mnist || { \
 		[ $$? = 4 ] || exit 1; \
-		echo "MNIST cannot be had here, so the small set that comes along is used: uci"; data=uci; }; \
+		echo "MNIST cannot be downloaded; using the built-in data set uci"; data=uci; }; \
 	set -x; \
 	$(BIN)/digitry train dense-128 --data $$data --out demo/run \
 		&& $(BIN)/digitry evaluate demo/run/model.onnx --data $$data
 	@echo "The report: demo/run/report.html"
 
-serve: setup ## start the page and the API on http://127.0.0.1:8000/
+serve: setup ## start the web page and the API on http://127.0.0.1:8000/
 	$(BIN)/digitry serve $(ARGS)
 
-test: setup ## run the tests; DIGITRY_TEST_DATA names a folder of real images for those that need it
+test: setup ## run the tests; some need DIGITRY_TEST_DATA, a folder of real images
 	$(BIN)/python -m pytest
 
-check: setup ## formatting, lint, types, layers, and documents that follow the code
+check: setup ## check format, lint, types, layers and generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
-bench: setup ## run the benchmarks; one of them: make bench BENCH=reading ARGS=--help
+bench: setup ## run all benchmarks, or one: make bench BENCH=reading ARGS=--help
 	@for name in $(or $(BENCH),$(BENCHMARKS)); do \
 		echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
-samples: setup ## draw the sample pictures anew
+samples: setup ## draw the sample pictures again
 	$(BIN)/python samples/draw.py
 
-docs: setup ## write docs/cli.md and README's tables anew
+docs: setup ## write docs/cli.md, docs/measured.md and the tables of README.md
 	$(BIN)/python docs/generate.py
 
-lock: $(TOOLS)/.installed ## write the locks anew from pyproject.toml; the newest of all: make lock ARGS=--upgrade
+lock: $(TOOLS)/.installed ## write the locks from pyproject.toml; newest versions: make lock ARGS=--upgrade
 	$(TOOLS)/bin/python requirements/refresh.py $(ARGS)
 
-audit: $(TOOLS)/.installed ## hold the locked versions against known weaknesses; needs the network
-	@$(TOOLS)/bin/python requirements/audit.py
+audit: $(TOOLS)/.installed ## look up known vulnerabilities of the locked versions; offline: ARGS="--database FILE"
+	@$(TOOLS)/bin/python requirements/audit.py $(ARGS)
 
-sbom: setup $(TOOLS)/.installed ## write build/sbom.json, all that is installed (CycloneDX)
+sbom: setup $(TOOLS)/.installed ## write build/sbom.json, the installed packages (CycloneDX)
 	@$(TOOLS)/bin/python requirements/sbom.py $(BIN)/python build/sbom.json
 
 dist: $(TOOLS)/.installed ## build the source distribution and the wheel into dist/, and check them
@@ -89,6 +89,6 @@ $(TOOLS)/.installed: requirements/tools.txt
 	$(TOOLS)/bin/pip install --quiet --require-hashes --no-deps -r requirements/tools.txt
 	@touch $@
 
-clean: ## remove what can be made again, but for .venv and your runs
+clean: ## remove generated files; .venv and your runs stay
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks docs samples -name __pycache__ -prune -exec rm -rf {} +

@@ -1,11 +1,11 @@
 # ruff: noqa: E402
-"""The published 'MNIST to 99% in 0.76 s' network and schedule, in plain PyTorch, to race against.
+"""The published "MNIST to 99% in 0.76 s" network and schedule in plain PyTorch, for comparison.
 
-Source of the figures: github tuomaso/train_mnist_fast (one epoch, batch 256, Adam lr 0.01 betas
-(0.7, 0.9), one-cycle schedule; conv 24@5x5, pool, conv 32@3x3, pool, dense 256; 99.04 +- 0.07 % over 30
-runs; 0.762 s on a GTX 1660 Ti, loading not counted). Written here from that description.
+Source: github.com/tuomaso/train_mnist_fast (one epoch, batch 256, Adam lr 0.01 betas (0.7, 0.9),
+one-cycle schedule; conv 24@5x5, pool, conv 32@3x3, pool, dense 256; 99.04 +- 0.07% over 30 runs;
+0.762 s on a GTX 1660 Ti, without loading). Written here from that description.
 
-Usage: python benchmarks/_fast_99.py MNIST_DIR [RUNS]     needs torch and numpy
+Usage: python benchmarks/_fast_99.py MNIST_DIR [RUNS]     (needs torch and numpy)
 Prints one JSON line a run: {"accuracy", "train_s", "total_s"}; total_s counts from the start of the
 process.
 """

@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing (atheris) of what parses strangers' bytes; any error but ours ends it.
+"""Fuzz the functions that parse untrusted bytes (coverage-guided, by atheris).
 
     pip install atheris
     python benchmarks/_fuzz.py image|artifact|archive|data [--seconds 600] [--corpus DIR]
 
-Each target (benchmarks/_targets.py) starts from files that are sound. A finding is written as
-`crash-...` in the working folder; mend it, and keep it as a test.
-`--merge DIR` adds to DIR what of the corpus reaches code that nothing in DIR reaches.
+Each target (benchmarks/_targets.py) starts from valid files. Any error that is not a `DigitryError`
+ends the run, and its input is written as `crash-...` in the working folder: fix the error, and keep
+the input as a test. `--merge DIR` adds the inputs to DIR that reach code which nothing in DIR reaches.
 """
 
 import argparse
@@ -31,11 +31,11 @@ with atheris.instrument_imports(include=["digitry", "PIL"]):
     from digitry.training.data import formats  # noqa: F401
 
 LONGEST = 20_000
-"""Bytes of an input."""
+"""Bytes of the longest input."""
 
 
-def sums_mended(content: bytes) -> bytes:
-    """Give a PNG the checksums that it should have: without them nothing behind them is reached."""
+def with_checksums(content: bytes) -> bytes:
+    """Return a PNG with correct checksums: a wrong one stops the parser at once."""
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         return content
     found, position = [content[:8]], 8
@@ -49,13 +49,13 @@ def sums_mended(content: bytes) -> bytes:
 
 
 def mutated(content: bytes, longest: int, seed: int) -> bytes:
-    """Change an input as libFuzzer would, and keep a PNG's checksums right in nine of ten."""
+    """Return an input as libFuzzer changes it; nine of ten PNG files get correct checksums."""
     changed = atheris.Mutate(content, longest)
-    return sums_mended(changed)[:longest] if seed % 10 else changed
+    return with_checksums(changed)[:longest] if seed % 10 else changed
 
 
 def main() -> None:
-    """Fuzz one target for so many seconds."""
+    """Fuzz one target for the given time."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Writes one measured result as a record; docs/generate.py says what a record is."""
+"""Write one measured result as a record; docs/generate.py says what a record is."""
 
 import datetime
 import importlib.metadata
@@ -29,9 +29,12 @@ def write(
     extra: Mapping[str, object] | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Save records/<name>.json; the command is the one that is running.
+    """Write records/<name>.json; its command is the running one.
 
-    What a GPU measured has a record of its own, <name>-<that GPU>.
+    A measurement on a GPU is written to records/<name>-<GPU>.json.
+
+    Returns:
+        The path of the record.
     """
     machine = hardware()
     if device != "cpu":
@@ -40,7 +43,7 @@ def write(
     root = RECORDS.parent
     script = Path(sys.argv[0]).resolve().relative_to(root)
     commit = _git("rev-parse", "--short", "HEAD")
-    # Records themselves do not count: each one that is written changes the tree for the next.
+    # Records do not count: each one that is written changes the tree for the next.
     if _git("status", "--porcelain", "--", "src", "benchmarks", "pyproject.toml", "requirements"):
         commit += "-dirty"
     path = RECORDS / f"{name}.json"
@@ -52,7 +55,7 @@ def write(
             "what": what,
             "metric": metric,
             "unit": unit,
-            # Folders of data are the measurer's own business; their names tell nobody anything.
+            # `_shown` leaves out the folders of this machine.
             "command": " ".join(["python", str(script), *map(_shown, sys.argv[1:])]),
             "commit": commit,
             "date": datetime.date.today().isoformat(),
@@ -73,7 +76,7 @@ def write(
 
 
 def hardware() -> str:
-    """Name the processor and how many cores of it are there."""
+    """Return the processor's name and its number of cores."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -83,7 +86,7 @@ def hardware() -> str:
 
 
 def gpu_name() -> str:
-    """Name the GPU that PyTorch computes on."""
+    """Return the name of the GPU that PyTorch uses."""
     import torch
 
     return torch.cuda.get_device_name()

@@ -1,6 +1,7 @@
-"""Pictures with no writing in them, drawn by code: blank paper, textures, things, noise, stains.
+"""Draw pictures without writing: blank paper, textures, things, noise, stains, forms.
 
-Each function takes a random generator and gives (h, w, 3) uint8. Nothing of it is used in training.
+Each public function that takes only a random generator returns a picture, (h, w, 3) uint8; `paper`
+returns float32. Training uses none of this.
 """
 
 import cv2
@@ -11,19 +12,19 @@ Random = np.random.Generator
 
 
 def side(rng: Random) -> tuple[int, int]:
-    """Choose the height and width of a picture: from a thumbnail to a small photograph."""
+    """Return a random height and width, from a thumbnail to a small photo."""
     height = float(np.exp(rng.uniform(np.log(40), np.log(480))))
     return max(28, round(height)), max(28, round(height * rng.uniform(0.7, 1.45)))
 
 
 def colour(rng: Random, low: int = 0, high: int = 255) -> np.ndarray:
-    """Choose a colour, never too strong."""
+    """Return a random colour near grey, (3,) float32 in [0, 255]."""
     grey = rng.uniform(low, high)
     return np.clip(grey + rng.normal(0, 22, 3), 0, 255).astype(np.float32)
 
 
 def clouds(shape: tuple[int, int], rng: Random, roughness: float = 1.0) -> np.ndarray:
-    """Give smooth noise of many scales in [0, 1]: shadows, stains, marble."""
+    """Return smooth noise of many scales in [0, 1], for shadows, stains and marble."""
     total = np.zeros(shape, np.float32)
     weight, knots = 1.0, 2
     while knots < max(shape):
@@ -35,11 +36,11 @@ def clouds(shape: tuple[int, int], rng: Random, roughness: float = 1.0) -> np.nd
 
 
 def paper(rng: Random, shape: tuple[int, int] | None = None) -> Picture:
-    """Give paper of some colour in some light, (h, w, 3) float32."""
+    """Return paper of a random colour in random light, (h, w, 3) float32."""
     shape = shape or side(rng)
     sheet = np.empty((*shape, 3), np.float32)
     sheet[:] = colour(rng, 150, 250)
-    # A lamp at one point, and the shadow of whoever holds the camera.
+    # A lamp at one point, and a soft shadow.
     y, x = np.mgrid[0 : 1 : shape[0] * 1j, 0 : 1 : shape[1] * 1j].astype(np.float32)
     lamp = rng.uniform(-0.3, 1.3, 2)
     fall = np.hypot(y - lamp[0], x - lamp[1])
@@ -53,7 +54,7 @@ def paper(rng: Random, shape: tuple[int, int] | None = None) -> Picture:
 
 
 def photograph(picture: Picture, rng: Random) -> Picture:
-    """Take a picture as a telephone does: a little aslant, unsharp, noisy, packed as JPEG."""
+    """Return the picture as a phone's photo: a little tilted, blurred, noisy, compressed as JPEG."""
     height, width = picture.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     moved = corners + rng.uniform(-0.03, 0.03, (4, 2)).astype(np.float32) * (width, height)
@@ -75,7 +76,7 @@ def photograph(picture: Picture, rng: Random) -> Picture:
 
 
 def written(ink: np.ndarray, rng: Random) -> Picture:
-    """Lay ink on paper and photograph it."""
+    """Draw ink on paper and photograph it."""
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     reach = max(ink.shape)
@@ -99,7 +100,7 @@ def _rule(sheet: Picture, rng: Random, step: int, squared: bool) -> None:
 
 
 def blank(rng: Random) -> Picture:
-    """Paper with nothing on it: plain, shaded, ruled, squared, dotted, folded, with a margin."""
+    """Draw empty paper: plain, ruled, squared, dotted, folded, or with a margin."""
     sheet = paper(rng)
     height, width = sheet.shape[:2]
     step = max(8, round(min(height, width) * rng.uniform(0.08, 0.3)))
@@ -121,7 +122,7 @@ def blank(rng: Random) -> Picture:
 
 
 def noise(rng: Random) -> Picture:
-    """Noise of one sort: white, coarse, salt and pepper, clouds, a bad transmission, a dark sensor."""
+    """Draw noise: white, coarse, salt and pepper, clouds, broken blocks, or a dark sensor."""
     shape = side(rng)
     kind = int(rng.integers(6))
     if kind == 0:
@@ -148,7 +149,7 @@ def noise(rng: Random) -> Picture:
 
 
 def texture(rng: Random) -> Picture:
-    """A pattern that fills the picture: houndstooth, checks, bricks, weave, wood, grass, tiles, ..."""
+    """Draw a pattern that fills the picture: houndstooth, checks, bricks, weave, wood, grass, ..."""
     height, width = side(rng)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     step = max(5.0, min(height, width) * rng.uniform(0.06, 0.4))
@@ -197,7 +198,7 @@ def texture(rng: Random) -> Picture:
 
 
 def stain(rng: Random) -> Picture:
-    """Dirt on paper: blots, splashes, scratches, smears, a finger's print, crumpling."""
+    """Draw dirt on paper: blots, splashes, smears, a fingerprint, scratches, or creases."""
     sheet = paper(rng)
     height, width = sheet.shape[:2]
     reach = min(height, width)
@@ -243,7 +244,7 @@ def stain(rng: Random) -> Picture:
 
 
 def thing(rng: Random) -> Picture:
-    """A photograph of something else: a clock, a leaf, a chair, a table, a window, shelves, a lamp, ..."""
+    """Draw a photo of a thing: a clock, a leaf, a chair, a table, a window, shelves, a lamp, ..."""
     height, width = side(rng)
     canvas = np.empty((height, width, 3), np.float32)
     canvas[:] = colour(rng, 120, 245)
@@ -254,7 +255,7 @@ def thing(rng: Random) -> Picture:
 
 
 class _Draw:
-    """A canvas in units of its shorter side, the origin in the middle."""
+    """A canvas with the origin in the middle; its unit is about the shorter side."""
 
     def __init__(self, canvas: Picture, rng: Random) -> None:
         self.canvas = canvas
@@ -450,7 +451,7 @@ _THINGS = (
 
 
 def form(rng: Random) -> Picture:
-    """Empty forms: boxes, tables, lines to write on, boxes crossed or ticked."""
+    """Draw an empty form: a row of boxes, a table, lines to write on, or a crossed box."""
     sheet = paper(rng)
     height, width = sheet.shape[:2]
     ink = colour(rng, 20, 120).tolist()

@@ -1,11 +1,11 @@
-"""Writing that is no digit, drawn by our own code in forms that no training has seen.
+"""Draw signs that are not digits, in shapes that training does not contain.
 
-A sign is text: strokes apart by `/`, points in percent; a stroke that begins with `~` is a curve through
-its points, any other one is straight from point to point. Everything that turns it into a picture is
-this file's own, too: another pen, other paper and other light than in `digitry.training.synthetic.glyphs`.
+A sign is text: strokes separated by `/`, points in percent. A stroke that begins with `~` is a curve
+through its points, any other one is straight from point to point. The pens are this file's own, too, and
+not those of `digitry.training.synthetic`.
 
-Left out, since in some hand they are a digit, and no reader could know:
-    Latin     B D G I J O Q S U Y Z a b g i j l o q r s t y z, as in training; they are, or pass for,
+These signs are left out, because in some handwriting they are a digit and no reader could tell:
+    Latin     B D G I J O Q S U Y Z a b g i j l o q r s t y z, as in training; they look like
               8 0 6 1 5 0 0 5 0 4 2 9 6 9 1 1 1 0 9 7 5 7 4 2
     Greek     beta, delta, zeta, theta, phi, sigma, omicron, gamma, tau, iota (8 6 3 0 0 6 0 8 7 1)
     Cyrillic  Be, Ze, O, Che, Tse, Ef, E oborotnoye, Yeru (6 3 0 4 4 0 3 61)
@@ -15,7 +15,7 @@ Left out, since in some hand they are a digit, and no reader could know:
               strokes side by side as in a tally (111); an arc (1)
 """
 
-# A sign is one line, however long: that is how it is read and changed.
+# One line for each group of signs, however long.
 # ruff: noqa: E501
 
 import cv2
@@ -112,7 +112,7 @@ Ink = np.ndarray
 
 
 def star(rng: np.random.Generator) -> list[np.ndarray]:
-    """Give a star of five to nine points, as one closed stroke."""
+    """Return a star of five to nine points, as one closed stroke."""
     points = int(rng.integers(5, 10))
     angles = np.linspace(0, 2 * np.pi, 2 * points + 1) - np.pi / 2
     radius = np.where(np.arange(2 * points + 1) % 2 == 0, 0.5, rng.uniform(0.15, 0.32))
@@ -120,7 +120,7 @@ def star(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def spiral(rng: np.random.Generator) -> list[np.ndarray]:
-    """Give a spiral of two to five turns, round or square."""
+    """Return a spiral of two to five turns, round or square."""
     turns = rng.uniform(2, 5)
     angle = np.linspace(0, turns * 2 * np.pi, 40 if rng.random() < 0.6 else int(turns * 4) + 1)
     radius = 0.5 * angle / angle[-1]
@@ -128,7 +128,7 @@ def spiral(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def strokes_of(text: str) -> list[np.ndarray]:
-    """Parse a sign: strokes of (k, 2) points, x and y in heights of the sign."""
+    """Return the strokes of a sign: (k, 2) points each, x and y in heights of the sign."""
     strokes = []
     for part in text.split(" / "):
         curved, words = part.startswith("~"), part.lstrip("~").split()
@@ -138,7 +138,7 @@ def strokes_of(text: str) -> list[np.ndarray]:
 
 
 def _smooth(points: np.ndarray, steps: int = 12) -> np.ndarray:
-    """Give a cardinal spline of tension a half through the points."""
+    """Return a cardinal spline of tension a half through the points."""
     padded = np.concatenate([points[:1], points, points[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     parts = []
@@ -155,7 +155,7 @@ def ink_of(strokes: list[np.ndarray], height: float, rng: np.random.Generator) -
     stretch = rng.uniform(0.75, 1.3)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = matrix @ np.array([[stretch, shear], [0, 1]])
-    # A hand that is not sure of its points: each is off by a little, in every stroke anew.
+    # An unsteady hand: each stroke and each point is off by a little.
     lines = [
         (stroke + rng.uniform(-0.018, 0.018, stroke[:1].shape) + rng.normal(0, 0.006, stroke.shape))
         @ matrix.T
@@ -176,7 +176,7 @@ def ink_of(strokes: list[np.ndarray], height: float, rng: np.random.Generator) -
         if pen == "filled" and len(points) > 3:
             cv2.fillPoly(sheet, [points], 255)
         if pen == "brush":
-            # A flat brush: wide in one direction, thin across it.
+            # A flat brush: wide in one direction, thin in the other.
             nib = rng.uniform(0, np.pi)
             for shift in np.linspace(-0.6, 0.6, 9) * thick:
                 offset = np.rint([shift * np.cos(nib), shift * np.sin(nib)]).astype(np.int32)
@@ -192,7 +192,7 @@ def ink_of(strokes: list[np.ndarray], height: float, rng: np.random.Generator) -
 
 
 def word(text: str, rng: np.random.Generator) -> Ink:
-    """Write a word, the letters apart or joined, in one height."""
+    """Draw a word with letters of one height, separate or joined."""
     height = float(np.exp(rng.uniform(np.log(20), np.log(70))))
     inks = [ink_of(strokes_of(LATIN[letter]), height, rng) for letter in text]
     gap = round(height * rng.uniform(-0.15, 0.2))
@@ -207,7 +207,7 @@ def word(text: str, rng: np.random.Generator) -> Ink:
 
 
 def doodle(rng: np.random.Generator) -> list[np.ndarray]:
-    """Give a thing that a pen does by itself: a signature, a coil, crossing out, a grid."""
+    """Return the strokes of a doodle: a signature, a coil, a zigzag, or a grid."""
     kind = int(rng.integers(4))
     along = np.linspace(0, 1, 90)[:, None]
     if kind == 0:

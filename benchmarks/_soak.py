@@ -1,10 +1,10 @@
-"""Hours of mixed reading in one process: memory, open files and threads must not grow.
+"""Read mixed images for an hour in one process: memory, open files and threads must not grow.
 
     python benchmarks/_soak.py [--minutes 60] [--record]
 
-Sample pages, small digits and, one in a hundred, broken files are read in turn. Memory is what the
-process holds after each minute; the slope is fitted after a tenth of the time, as warm-up. Bar: under
-1 MB an hour, and no file and no thread more at the end than after the warm-up.
+It reads sample pages, small digits and, one in a hundred, broken files in turn. It notes the resident
+memory each minute and fits a line; the first tenth of the time is warm-up and is left out. Goal: less
+than 1 MB an hour, and no more open files and threads at the end than after the warm-up.
 """
 
 import argparse
@@ -28,18 +28,18 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def resident_mb() -> float:
-    """Memory of this process."""
+    """Return the resident memory of this process, in MB."""
     text = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if "VmRSS" in line) / 1000
 
 
 def open_files() -> int:
-    """Count what is open."""
+    """Return the number of open files."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def contents() -> list[bytes]:
-    """Give a hundred images: one broken, a tenth whole pages, the rest single small digits."""
+    """Return a hundred images: one broken, ten whole pages, the rest single small digits."""
     rng = np.random.default_rng(0)
     pages = [path.read_bytes() for path in sorted(SAMPLES.glob("*.jpg"))]
     made: list[bytes] = []
@@ -58,7 +58,7 @@ def contents() -> list[bytes]:
 
 
 def main() -> None:
-    """Read for so many minutes and print one JSON object."""
+    """Read for the given time and print one JSON object."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--minutes", type=float, default=60)
     options.add_argument("--record", action="store_true", help="save a record")
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def record(result: dict[str, object]) -> None:
-    """Save what was measured."""
+    """Write the record."""
     _record.write(
         "soak",
         table="Bulk",

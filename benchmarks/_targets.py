@@ -1,7 +1,7 @@
-"""What parses strangers' bytes, one function each: for the fuzzer.
+"""The functions that the fuzzer calls: each parses untrusted bytes.
 
-A target takes bytes and gives nothing. It may raise a `DigitryError` of one line; any other error, and
-any result that contradicts itself, is a finding.
+A target may raise a `DigitryError` of one line. Any other error, and any result that contradicts
+itself, is a finding.
 """
 
 import io
@@ -19,18 +19,18 @@ from digitry.model import artifact
 from digitry.reading import image
 
 MAX_PIXELS = 1_000_000
-"""So that the fuzzer spends its time on parsing, not on filling memory."""
+"""Small, so that the fuzzer spends its time on parsing."""
 
 
 def read_image(content: bytes) -> None:
-    """Prepare a page."""
+    """Load an image as a page."""
     page = image.load(content, max_pixels=MAX_PIXELS)
     if page.gray.dtype != np.uint8 or page.gray.ndim != 2 or page.width * page.height > MAX_PIXELS:
-        raise AssertionError("no page")
+        raise AssertionError("not a grey page within the limit")
 
 
 def read_artifact(content: bytes) -> None:
-    """Check a model file of ours."""
+    """Check a model file."""
     artifact.parse(content, source="fuzz")
 
 
@@ -38,14 +38,14 @@ def read_archive(content: bytes) -> None:
     """Walk a tar and a zip."""
     for member in archives.tar_members(io.BytesIO(content)):
         if (member.content is None) != (member.error is not None):
-            raise AssertionError("neither a member nor a reason")
+            raise AssertionError("a member needs either content or an error")
     start, refused = archives.zip_start(io.BytesIO(content))
     if refused is None:
         list(archives.zip_members(io.BytesIO(content), start))
 
 
 def read_data(content: bytes) -> None:
-    """Read a data set: IDX, .npz or CSV, by its beginning."""
+    """Read a data set: IDX, .npz or CSV, by its first bytes."""
     from digitry.training.data import formats
 
     if content.startswith(b"\0\0"):
@@ -64,11 +64,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
-# --- sound files to start from -----------------------------------------------------------------------
+# --- valid files to start from -----------------------------------------------------------------------
 
 
 def seeds(target: str) -> list[bytes]:
-    """Give small sound files of a target's kind."""
+    """Return small valid files for a target."""
     made: dict[str, Callable[[], list[bytes]]] = {
         "image": _pictures,
         "artifact": _artifacts,
@@ -110,11 +110,11 @@ def _pictures() -> list[bytes]:
 def _artifacts() -> list[bytes]:
     from onnx import TensorProto, helper, numpy_helper
 
-    weights = np.zeros((4, 10), np.float32)
+    weights = np.zeros((28, 10), np.float32)
     graph = helper.make_graph(
         [
-            helper.make_node("Flatten", ["glyphs"], ["flat"], axis=1),
-            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
+            helper.make_node("ReduceMean", ["glyphs"], ["rows"], axes=[2], keepdims=0),
+            helper.make_node("Gemm", ["rows", "weights"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["probabilities"]),
         ],
         "tiny",

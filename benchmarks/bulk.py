@@ -1,11 +1,12 @@
-"""How fast and how lean bulk reading is: many small packed images against `read_many` in one process.
+"""Measure the speed and memory of bulk reading: many small images, against `read_many` in one process.
 
     python benchmarks/bulk.py [--images 100000] [--workers N] [--memory 1000000] [--ray] [--record]
 
-The images are drawn by our own strokes, 28x28, PNG, packed in one tar. Bars: local with N workers at
-least 0.9 x N of the rate of `Reader.read_many`; a worker below 400 MB, and no larger at the end than
-near the beginning; Ray with N workers at least 0.8 of local. Of the images of the run for memory one in
-a hundred is cut, and five claim 3,600 million pixels: the list of failed inputs must be exactly these.
+The images are digits drawn by our own code: PNG files of 28x28 pixels in one tar. Goals: N local
+workers reach at least 0.9 x N of the rate of `Reader.read_many`; a worker takes less than 400 MB, and
+no more at the end than near the beginning; N workers on Ray reach at least 0.8 of the local rate. In
+the run for memory, one image in a hundred is cut and five claim 3,600 million pixels: the list of
+failed inputs must be exactly these.
 """
 
 import argparse
@@ -38,7 +39,7 @@ DIFFERENT = 2000
 
 
 def pictures() -> list[bytes]:
-    """Draw digits, no two the same."""
+    """Return PNG files of digits, all different."""
     rng = np.random.default_rng(0)
     made = []
     for index in range(DIFFERENT):
@@ -54,7 +55,7 @@ def pictures() -> list[bytes]:
 
 
 def bomb() -> bytes:
-    """Give a PNG file of some hundred bytes that claims 60,000 x 60,000 pixels."""
+    """Return a PNG file of some hundred bytes that claims 60,000 x 60,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
@@ -68,7 +69,7 @@ def bomb() -> bytes:
 
 
 def planted(count: int) -> tuple[set[int], set[int]]:
-    """Say which images of a long run are cut, and which are bombs."""
+    """Return which images of a long run are cut, and which claim too many pixels."""
     return set(range(50, count, 100)), {int(count * share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)}
 
 
@@ -77,7 +78,7 @@ def name_of(index: int) -> str:
 
 
 def packed(path: Path, images: list[bytes], count: int, broken: bool = False) -> Path:
-    """Pack images over and over; with `broken`, those that are `planted` among them."""
+    """Write `count` images to a tar, repeating them; with `broken`, those of `planted` are broken."""
     cut, bombs = planted(count) if broken else (set(), set())
     with tarfile.open(path, "w") as archive:
         for index, content in enumerate(itertools.islice(itertools.cycle(images), count)):
@@ -92,15 +93,15 @@ def packed(path: Path, images: list[bytes], count: int, broken: bool = False) ->
 
 
 def children() -> Iterator[int]:
-    """Give the process ids of the workers."""
+    """Yield the process ids of the workers."""
     for task in Path("/proc/self/task").iterdir():
-        # A thread may end while one looks.
+        # A thread may end during this loop.
         with suppress(OSError):
             yield from map(int, (task / "children").read_text().split())
 
 
 def resident(pid: int | str, what: str = "VmRSS") -> float:
-    """Memory of a process, in MB."""
+    """Return the memory of a process, in MB; 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -109,32 +110,32 @@ def resident(pid: int | str, what: str = "VmRSS") -> float:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and of the workers that have ended."""
+    """Return the CPU time of this process and of the workers that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 class Memory:
-    """Follows the memory of the workers and of this process, at each shard."""
+    """Notes the memory of the workers and of this process at each shard."""
 
     def __init__(self) -> None:
         self.points: list[tuple[int, float, float]] = []
 
     def __call__(self, progress: Progress) -> None:
-        """Note where it stands."""
+        """Note the memory at this shard."""
         worker = max((resident(pid) for pid in children()), default=0.0)
         self.points.append((progress.images, worker, resident("self")))
 
 
 def main() -> None:
-    """Run the protocol and print one JSON object."""
+    """Run the measurements and print one JSON object."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--images", type=int, default=100_000)
     options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options.add_argument(
-        "--memory", type=int, default=0, help="images of the run for memory; 0 = none"
+        "--memory", type=int, default=0, help="images in the run for memory; 0 = no such run"
     )
-    options.add_argument("--ray", action="store_true", help="Ray on this machine, too")
+    options.add_argument("--ray", action="store_true", help="measure Ray on this machine, too")
     options.add_argument("--model", default="reader")
     options.add_argument("--record", action="store_true", help="save records")
     given = options.parse_args()
@@ -149,7 +150,7 @@ def main() -> None:
 
 
 def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
-    """Measure what was asked for."""
+    """Return the results of the measurements that were asked for."""
     images = pictures()
     archive = packed(folder / "in.tar", images, given.images)
     started = time.perf_counter()
@@ -186,8 +187,8 @@ def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
     memory = Memory()
     before = processor_seconds()
     local = run(job("local"), progress=memory)
-    # Of the processor time that bulk reading takes, the share that one process would take for the
-    # same: what is left is the price of processes and tables. Unlike the rates it bears company.
+    # The CPU time of one process as a share of that of bulk reading: the rest is the cost of
+    # processes and tables. Unlike the rates, it hardly changes on a busy machine.
     whole = (processor_seconds() - before) / given.images
     result["share_of_processor_time"] = round(single_cpu / whole, 3)
     result["local_per_second"] = local.images_per_second
@@ -225,7 +226,7 @@ def measured(folder: Path, given: argparse.Namespace) -> dict[str, object]:
 
 
 def record(result: dict[str, object], given: argparse.Namespace) -> None:
-    """Save what was measured, one record a claim."""
+    """Write one record for each result."""
     claims = [
         (
             "bulk-local",

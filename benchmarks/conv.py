@@ -1,15 +1,14 @@
 # ruff: noqa: E402
-"""How long it takes to read MNIST at 99.0% and 99.5%: the convolutional recipes, as records.
+"""Measure how long training takes to reach 99.0% and 99.5% on MNIST, with convolutional recipes.
 
     python benchmarks/conv.py [99.0] [99.5] [--data-dir MNIST] [--device cpu]
 
-For each goal the setting below is trained from nothing, with seeds 0, 1, ..., a few to a process; its
-record holds the seconds of training (building, tracing and every step; not loading the images) and,
-beside it, the test accuracy of each seed. A goal counts as reached if the mean accuracy is not below it.
-For 99.0% the fastest published program, spelt out in `_fast_99.py`, trains in turns with ours on the same
-machine; the ratio of the mean seconds is a record of its own. The settings were chosen on the last
-5,000 training images, by nothing of the test set. 99.7% takes several networks as one: the records of
-ensembles that `recipes.py` writes say how long those take.
+For each goal, the setting below is trained from nothing with seeds 0, 1, ..., several in a process. The
+record holds the seconds of training (building, tracing and every step, without loading the images) and
+the test accuracy of each seed. A goal is reached if the mean accuracy is not below it. For 99.0%, the
+fastest published program (`_fast_99.py`) trains in turns with ours on the same machine; the ratio of
+the mean seconds is another record. The settings were chosen on the last 5,000 training images, not on
+the test set. 99.7% needs several networks as one: `recipes.py` records the time of ensembles.
 """
 
 import argparse
@@ -33,7 +32,7 @@ VERSIONS = ("digitry", "torch", "keras", "numpy")
 
 @dataclass(frozen=True)
 class Goal:
-    """What is trained to reach an accuracy, and how often."""
+    """A recipe with settings to reach an accuracy, and the number of seeds."""
 
     recipe: str
     seeds: int
@@ -66,13 +65,13 @@ def main() -> None:
     )
     parser.add_argument("goals", nargs="*", default=list(GOALS), metavar="GOAL")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU has records of its own")
-    parser.add_argument("--seeds", type=int, help="in place of each goal's own number")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU gets other records")
+    parser.add_argument("--seeds", type=int, help="seeds of each goal; default: the goal's own")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--work", nargs=2, type=int, metavar=("FROM", "TO"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if unknown := set(arguments.goals) - set(GOALS):
-        parser.error(f"no goal {', '.join(unknown)}; there are {', '.join(GOALS)}")
+        parser.error(f"unknown goal {', '.join(unknown)}; choose from {', '.join(GOALS)}")
     if arguments.work:
         seeds = range(*arguments.work)
         work(GOALS[arguments.goals[0]].built(), seeds, arguments.data_dir, arguments.device)
@@ -110,7 +109,7 @@ def work(recipe: Recipe, seeds: range, data_dir: Path | None, device: str) -> No
 def measure(goal: str, arguments: argparse.Namespace) -> None:
     chosen = GOALS[goal]
     seeds = arguments.seeds or chosen.seeds
-    # Half of the seeds, the rival, the other half, the rival: a machine that slows down slows both.
+    # Half of the seeds, the rival, the other half, the rival: if the machine slows down, it slows both.
     rows: list[dict[str, Any]] = []
     rivals: list[dict[str, Any]] = []
     halves = ((0, (seeds + 1) // 2), ((seeds + 1) // 2, seeds))
@@ -147,7 +146,7 @@ def measure(goal: str, arguments: argparse.Namespace) -> None:
         theirs = [row["train_s"] for row in rivals]
         ratio = statistics.fmean(seconds) / statistics.fmean(theirs)
         extra["rival"] = {"train_s": theirs, "accuracy": [row["accuracy"] for row in rivals]}
-        # Its first total holds start-up, loading, one training and its test.
+        # The first total includes start-up, loading, one training and its test.
         extra["rival"]["first total_s"] = rivals[0]["total_s"]
         print(
             f"the rival: {100 * statistics.fmean(row['accuracy'] for row in rivals):.2f}% after "

@@ -1,11 +1,11 @@
-"""How much memory the largest picture of each kind takes: the peak of one `digitry read`, one process each.
+"""Measure the peak memory of `digitry read` on the largest image of each kind, one process each.
 
     python benchmarks/memory.py [--only png,tiff] [--pixels 50] [--record]
 
-Each kind is drawn at the largest size that is accepted: it is made at so many million pixels, and where
-that is refused, at what the refusal names. Half of the kinds is noise, which packs badly and gives the
-reader most to do. Peak = VmHWM of a process that reads one file, import of everything included.
-Bar: under 300 MB.
+Each kind is made at the largest size that is accepted: first at the given number of pixels, and if that
+is refused, at the size that the refusal allows. Some kinds are noise, which compresses badly and gives
+the reader the most work. The peak is VmHWM of a process that reads one file, with all its imports.
+Goal: less than 300 MB.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from digitry.model.load import load_model
 
 BAR_MB = 300
 MAX_BYTES = 128 << 20
+TOO_MUCH_MEMORY = re.compile(r"needs (\d+) MB .*?(\d+) MB")
+"""The refusal of a decoder: the memory that it needs, and the limit."""
 READ = (
     "import sys\nfrom digitry.cli.main import main\n"
     "try:\n    main()\n"
@@ -39,14 +41,14 @@ Kind = Callable[[int, int], bytes]
 
 
 def flat(width: int, height: int, bands: int = 1) -> Bytes:
-    """Paper with one stroke."""
+    """Return paper with one stroke, (height, width, bands)."""
     page = np.full((height, width, bands), 225, np.uint8)
     page[height // 3 : height // 2, width // 2 : width // 2 + width // 40] = 40
     return page
 
 
 def noise(width: int, height: int, bands: int = 1) -> Bytes:
-    """What packs worst."""
+    """Return noise, which compresses worst, (height, width, bands)."""
     return np.random.default_rng(0).integers(0, 256, (height, width, bands), np.uint8)
 
 
@@ -56,7 +58,7 @@ def saved(
     form: str,
     **options: object,
 ) -> Kind:
-    """Let Pillow write it."""
+    """Return a maker of files that Pillow writes."""
 
     def make(width: int, height: int) -> bytes:
         stream = io.BytesIO()
@@ -85,7 +87,7 @@ def _picture(
 
 
 def interlaced(bands: int, pixels: Callable[[int, int, int], Bytes]) -> Kind:
-    """A PNG in seven passes (Adam7), which Pillow does not write."""
+    """Return a maker of PNG files in seven passes (Adam7), which Pillow does not write."""
     passes = [
         (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
         (0, 1, 1, 2),
@@ -107,7 +109,7 @@ def interlaced(bands: int, pixels: Callable[[int, int, int], Bytes]) -> Kind:
 def png(
     width: int, height: int, bands: int, data: bytes, *, depth: int = 8, interlace: int = 0
 ) -> bytes:
-    """Frame the packed rows of a PNG."""
+    """Return a PNG file with the given compressed rows."""
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[bands]
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
     chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
@@ -118,7 +120,7 @@ def png(
 
 
 def deep(bands: int, pixels: Callable[[int, int, int], Bytes]) -> Kind:
-    """A PNG of 16 bits a colour, which Pillow does not write."""
+    """Return a maker of PNG files with 16 bits a colour, which Pillow does not write."""
 
     def make(width: int, height: int) -> bytes:
         page = pixels(width, height, 2 * bands).reshape(height, -1)
@@ -130,7 +132,7 @@ def deep(bands: int, pixels: Callable[[int, int, int], Bytes]) -> Kind:
 
 
 def tiled(bands: int, packed: bool, pixels: Callable[[int, int, int], Bytes]) -> Kind:
-    """A TIFF of tiles of 512 x 512, which Pillow does not write."""
+    """Return a maker of TIFF files with tiles of 512 x 512, which Pillow does not write."""
 
     def make(width: int, height: int) -> bytes:
         page = pixels(width, height, bands)
@@ -165,11 +167,11 @@ def tiled(bands: int, packed: bool, pixels: Callable[[int, int, int], Bytes]) ->
 
 
 def scans(mode: str) -> Kind:
-    """A baseline JPEG whose colours come one after the other: the whole picture is kept meanwhile."""
+    """Return a maker of baseline JPEG files with one scan a colour: the decoder holds the whole image."""
 
     def make(width: int, height: int) -> bytes:
         content = saved(flat, mode, "JPEG", subsampling=0, quality=90)(width, height)
-        # One scan of all colours becomes a scan of the first alone; what is missing stays grey.
+        # The one scan of all colours becomes a scan of the first only; the others stay grey.
         at = content.index(b"\xff\xda")
         scan = b"\xff\xda\0\x08\x01" + content[at + 5 : at + 7] + b"\0\x3f\0"
         return content[:at] + scan + content[at + 14 :]
@@ -178,7 +180,7 @@ def scans(mode: str) -> Kind:
 
 
 def moving(form: str, **options: object) -> Kind:
-    """Two frames, of which the first is read."""
+    """Return a maker of files with two frames, of which the first is read."""
 
     def make(width: int, height: int) -> bytes:
         stream = io.BytesIO()
@@ -245,7 +247,7 @@ KINDS: dict[str, Kind] = {
 
 
 def peak(path: Path, *, piped: bool) -> tuple[float, str]:
-    """Read one file in a process of its own: MB, and what it said."""
+    """Read one file in a process of its own; return its peak in MB and its first line on stderr."""
     given = "-" if piped else str(path)
     command = [sys.executable, "-c", READ, "read", "--quiet", given]
     with path.open("rb") as stream:
@@ -261,7 +263,7 @@ def peak(path: Path, *, piped: bool) -> tuple[float, str]:
 def measured(
     name: str, kind: Kind, pixels: float, folder: Path, *, piped: bool
 ) -> dict[str, object]:
-    """Draw a kind as large as it is accepted, and read it."""
+    """Make a kind at the largest size that is accepted, read it, and return the results."""
     for _ in range(8):
         width = min(int((pixels * 1e6 * 1.28) ** 0.5), 16_000)
         height = int(pixels * 1e6 / width)
@@ -270,7 +272,7 @@ def measured(
         mb, said = peak(path, piped=piped)
         if "is larger than" in said:
             pixels *= 0.99 * MAX_BYTES / path.stat().st_size
-        elif refused := re.search(r"take (\d+) MB .* (\d+) MB are given", said):
+        elif refused := TOO_MUCH_MEMORY.search(said):
             pixels *= 0.998 * float(refused[2]) / float(refused[1])
         else:
             break
@@ -279,18 +281,18 @@ def measured(
         "megapixels": round(width * height / 1e6, 1),
         "file_mb": round(path.stat().st_size / 1e6, 1),
         "peak_mb": round(mb, 1),
-        "accepted": "MB are given" not in said and "is larger than" not in said,
+        "accepted": not TOO_MUCH_MEMORY.search(said) and "is larger than" not in said,
     }
 
 
 def main() -> None:
-    """Measure every kind, print a table, and perhaps save a record."""
+    """Measure every kind and print one JSON object each; with --record, write a record."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--only", default="", help="kinds that contain one of these words")
-    options.add_argument("--pixels", type=float, default=50, help="millions to begin with")
-    options.add_argument("--stdin", action="store_true", help="hand the files over through a pipe")
+    options.add_argument("--pixels", type=float, default=50, help="million pixels to start with")
+    options.add_argument("--stdin", action="store_true", help="send the files through a pipe")
     options.add_argument("--record", action="store_true", help="save a record")
     given = options.parse_args()
     wanted = [word for word in given.only.split(",") if word]
@@ -303,7 +305,7 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     worst = max(float(str(row["peak_mb"])) for row in rows)
-    print(f"worst: {worst} MB; the bar is {BAR_MB} MB")
+    print(f"worst: {worst} MB; the goal is less than {BAR_MB} MB")
     if given.record:
         _record.write(
             "memory-read",

@@ -1,11 +1,11 @@
-"""MNIST's test part through `read` itself: image files in, digits out.
+"""Read MNIST's test part as image files, with the whole reading pipeline.
 
     python benchmarks/mnist.py --data-dir MNIST [--model reader] [--record]
 
-Each of the 10,000 test images is packed as a PNG file and read as a single digit. Printed are the share
-whose text is right, where a refusal is not right; the share whose best guess is right; how many were
-refused; the expected calibration error of the confidences; and the share whose text is right where the
-reader is not told that there is one digit (layout `auto`). No choice is made by these figures.
+Each of the 10,000 test images is written as a PNG file and read as a single digit. It prints the share
+whose text is right (a refusal is not right), the share whose best guess is right, the number of
+refusals, the expected calibration error of the confidences, and the share whose text is right with the
+layout `auto`. Nothing is chosen by these numbers.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""How much of what is no digit is refused, by kind and reason; and what that costs in real digits.
+"""Measure how many images without digits are refused, and how many real digits are refused with them.
 
     python benchmarks/negatives.py [--count 1000] [--seed 0] [--model reader] [--sheet FILE] [--record]
 
-The images are drawn by `_signs.py` and `_sights.py`, the same for one seed: letters of four scripts,
-type, words, signs, shapes, doodles, blank paper, textures, things, stains, forms and noise. None of
-their forms, pens, papers or lights is that of training. What is a digit in some hand is left out; the
-list stands in `_signs.py`.
+`_signs.py` and `_sights.py` draw the images, the same ones for one seed: letters of four scripts, print,
+words, signs, shapes, doodles, blank paper, textures, things, stains, forms and noise. They share no
+shape, pen, paper or light with training. Signs that look like a digit in some handwriting are left out;
+`_signs.py` lists them.
 
-Each is read as a single digit and with the layout `auto`. It is refused if nothing was read or any digit
-was refused (`rejected`); `silent` is stricter: no digit at all was accepted. Beside it stands what
-refusing costs: of the real single digits whose best guess is right (manifests as in reading.py, by
-default those in DIGITRY_TEST_DATA), the share that is refused all the same.
+Each image is read as a single digit and with the layout `auto`. It is refused if nothing was read or any
+digit was refused (`rejected`); `silent` is stricter: no digit at all was accepted. The cost of refusing
+is measured, too: of the real single digits whose best guess is right (manifests as in reading.py; default:
+those in DIGITRY_TEST_DATA), the share that is refused.
 """
 
 import argparse
@@ -100,7 +100,7 @@ KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 def negatives(count: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Give `count` images, as many of each kind; each is the same whatever else is drawn."""
+    """Yield `count` images with their kind, each kind equally often; each depends on its index only."""
     for index in range(count):
         kind = index % len(KINDS)
         name = list(KINDS)[kind]
@@ -110,14 +110,14 @@ def negatives(count: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
 
 @dataclass
 class Tally:
-    """What came of the images of one kind, in one layout."""
+    """The results for the images of one kind, in one layout."""
 
     images: int = 0
     refused: int = 0
     silent: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     confidences: list[float] = field(default_factory=list)
-    """The least confidence among the digits of an image that was not refused."""
+    """The lowest confidence among the digits of each image that was not refused."""
 
     def add(self, reading: Reading) -> None:
         self.images += 1
@@ -131,15 +131,15 @@ class Tally:
 
 @dataclass
 class Digits:
-    """What came of real single digits."""
+    """The results for real single digits."""
 
     images: int = 0
     right: int = 0
-    """Their best guess is right, whether it was accepted or not."""
+    """Images whose best guess is right, accepted or not."""
     refused: list[tuple[str, str, float]] = field(default_factory=list)
-    """Of these: file, reason and confidence of the refused ones."""
+    """File, reason and confidence of each of these that was refused."""
     wrong: int = 0
-    """Accepted, and wrong."""
+    """Images that were accepted with a wrong digit."""
     confidences: list[float] = field(default_factory=list)
 
 
@@ -194,9 +194,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="reader")
-    parser.add_argument("--sheet", type=Path, help="save the first images of each kind, and stop")
+    parser.add_argument("--sheet", type=Path, help="only save the first images of each kind")
     parser.add_argument("--accepted", type=Path, help="save what was not refused as one picture")
-    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--record", action="store_true", help="save records")
     arguments = parser.parse_args()
     if arguments.sheet:
         contact_sheet(list(negatives(20 * len(KINDS), arguments.seed)), arguments.sheet, len(KINDS))
@@ -259,15 +259,15 @@ def report_digits(digits: dict[str, Digits]) -> None:
             print(f"    {name}: {reason}, confidence {confidence:.2f}")
     right = sum(tally.right for tally in digits.values())
     lost = sum(len(tally.refused) for tally in digits.values())
-    print(f"refused of the readable: {lost} of {right}, {100 * lost / max(right, 1):.2f}%\n")
+    print(f"refused though right: {lost} of {right}, {100 * lost / max(right, 1):.2f}%\n")
 
 
 def thresholds(tallies: dict[Layout, dict[str, Tally]], digits: dict[str, Digits]) -> None:
-    """Print what another threshold would do; only upwards, from the reader's own."""
+    """Print the shares for other thresholds; only those above the reader's own have an effect."""
     right = sum(tally.right for tally in digits.values())
     lost = sum(len(tally.refused) for tally in digits.values())
     sure = np.array([c for tally in digits.values() for c in tally.confidences])
-    print(f"{'threshold':<12}{'refused, single':>16}{'refused, auto':>15}{'readable lost':>15}")
+    print(f"{'threshold':<12}{'refused, single':>16}{'refused, auto':>15}{'digits lost':>15}")
     for threshold in THRESHOLDS:
         shares = []
         for layout in LAYOUTS:

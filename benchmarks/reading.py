@@ -1,25 +1,25 @@
-"""How many real images are read right, by kind and layout, with the mistakes as a picture.
+"""Measure how many real images are read right, by kind and layout.
 
     python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--authors] [--record]
 
-A manifest is a CSV file with the columns `file` and `label`, and perhaps `kind`, `layout` (single, line,
-grid) and `notes`. Files lie beside it or in `images/` beside it. Lines of a label are joined by `|`; a
-note with `multiset` says that the order of the digits does not count. Images with a note of `28x28` are
-counted apart: a drawing of that size and a photograph are different tasks. A column `repo` (owner/name)
-says who wrote or gathered an image.
+A manifest is a CSV file with the columns `file` and `label`, and optionally `kind`, `layout` (single,
+line, grid), `notes` and `repo`. The images are in the folder of the manifest, or in `images/` there. The
+lines of a label are joined by `|`. The note `multiset` means that the order of the digits does not count.
+Images with the note `28x28` are counted separately: such a drawing and a photo are different tasks.
+`repo` (owner/name) says who wrote or collected an image.
 
-With `--baseline MODEL` (a model trained on plain MNIST, such as the run folder of `dense-128-128`) the
-single digits are read in three ways by turns: resized to 28x28 and divided by 255, as the classic programs
-do; the same with the polarity set right; and by digitry.
+With `--baseline MODEL` (a model trained on plain MNIST, such as the run folder of `dense-128-128`) each
+single digit is read in three ways: resized to 28x28 and divided by 255, as the classic programs do; the
+same with the right polarity; and by digitry.
 
-A single digit is read as such, and once more with the layout `auto`. It is right if its value is; a whole
-page is right if every digit on every line is. The character error rate is the edit distance to the label
-over its length. The expected calibration error (ECE, 15 bins) compares the confidence of a reading with
-whether its best guess is right, refused or not.
+A single digit is read as one, and again with the layout `auto`. It is right if its value is right; a
+page is right if every digit on every line is right. The character error rate is the edit distance to the
+label over its length. The expected calibration error (ECE, 15 bins) compares the confidence of a reading
+with whether its best guess is right, refused or not.
 
-With `--authors` the images are also counted by who made them, since those of one author are alike: the
-mean over authors, the authors that are read worst, and how far the mean moves as each is left out in turn
-(the jackknife, Efron 1982).
+With `--authors` the images are also counted by author, because images of one author are alike: the mean
+over authors, the authors with the lowest share, and how far the mean moves if one author is left out (the
+jackknife, Efron 1982).
 """
 
 import argparse
@@ -81,12 +81,12 @@ def cases(manifest: Path) -> list[Case]:
 
 
 def said(reading: Reading | None) -> str:
-    """What was read, in the form of a label; a refused digit is not right."""
+    """Return what was read, in the form of a label; a refused digit is not right."""
     return "" if reading is None else reading.text.replace("\n", "|")
 
 
 def guessed(reading: Reading | None) -> str:
-    """What would have been read if nothing had been refused."""
+    """Return what would have been read without refusals, in the form of a label."""
     if reading is None:
         return ""
     lines = [[] for _ in reading.lines]
@@ -116,7 +116,7 @@ WAYS = ("resized to 28x28, divided by 255", "the same, polarity set right", "dig
 
 
 def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> None:
-    """Print how many single digits the classic way gets right, beside digitry's."""
+    """Print how many single digits the classic way and digitry read right."""
     trained = load_model(model)
     classifier = Classifier(trained)
     total, right = 0, [0] * len(WAYS)
@@ -158,10 +158,10 @@ def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> 
 
 
 def by_author(hits: list[tuple[str, bool]], *, data: dict[str, str] | None) -> None:
-    """Print how the share of images that are read right depends on who made them.
+    """Print the share of images that are read right, by author.
 
     Args:
-        hits: (author, read right, whole) of each image.
+        hits: (author, whether the whole image is read right) of each image.
         data: name -> sha256, for a record; None = no record.
     """
     authors: dict[str, list[bool]] = defaultdict(list)
@@ -200,7 +200,7 @@ def by_author(hits: list[tuple[str, bool]], *, data: dict[str, str] | None) -> N
                 "jackknife_standard_error": error,
                 "least_without_one_author": float(means.min()),
                 "most_without_one_author": float(means.max()),
-                # Nobody needs to be named here.
+                # Without the authors' names.
                 "right_of_images_by_author": sorted(
                     [sum(found), len(found)] for found in authors.values()
                 ),
@@ -209,7 +209,7 @@ def by_author(hits: list[tuple[str, bool]], *, data: dict[str, str] | None) -> N
 
 
 def right_untold(reader: Reader, case: Case) -> bool:
-    """Tell whether a single digit is read right where the reader is not told that it is one."""
+    """Return whether a single digit is read right with the layout `auto`."""
     try:
         return said(reader.read(case.path, layout="auto")) == case.label
     except ImageError:
@@ -243,13 +243,11 @@ def main() -> None:
         "manifests", nargs="*", type=Path, help="default: those in DIGITRY_TEST_DATA"
     )
     parser.add_argument("--model", default="reader")
-    parser.add_argument("--layout", default=None, help="for all images; else by the manifest")
+    parser.add_argument("--layout", help="layout of all images; default: as the manifest says")
     parser.add_argument("--mistakes", type=Path, help="save the mistakes as one picture")
     parser.add_argument("--record", action="store_true", help="save a record for each group")
-    parser.add_argument(
-        "--baseline", metavar="MODEL", help="compare with the classic way, and stop"
-    )
-    parser.add_argument("--list", action="store_true", help="name every mistake")
+    parser.add_argument("--baseline", metavar="MODEL", help="only compare with the classic way")
+    parser.add_argument("--list", action="store_true", help="list every mistake")
     parser.add_argument("--authors", action="store_true", help="count by author, too")
     arguments = parser.parse_args()
 
@@ -260,7 +258,7 @@ def main() -> None:
             Path(folder, "scans/labels.csv"),
         ]
     if not arguments.manifests:
-        sys.exit("reading.py: name a manifest, or a folder of data by DIGITRY_TEST_DATA")
+        sys.exit("reading.py: give a manifest, or set DIGITRY_TEST_DATA to a folder of test data")
     reader = Reader(arguments.model)
     if arguments.baseline:
         every = [case for path in arguments.manifests for case in cases(path)]

@@ -1,11 +1,11 @@
-"""How long reading takes, stage by stage, and how far that is from the limit.
+"""Measure the time of each stage of reading, and compare the whole with its lower limit.
 
     python benchmarks/reading_speed.py [--record]
 
-Pictures are drawn by our own code: a 28x28 digit as PNG, a 640x480 photo of a line of five digits as JPEG,
-and a 12-megapixel JPEG page of 300 digits. One core: the network and OpenCV run on one thread. Each figure
-is the median over repeats. The limit beside it is what nobody can avoid: decoding the file, and the network
-on as many glyphs as there are digits. `read_many` is fed 2,000 files of 28x28 pixels from memory.
+Our own code draws the images: a 28x28 digit as PNG, a 640x480 photo of a line of five digits as JPEG,
+and a 12-megapixel JPEG page of 300 digits. The network and OpenCV run on one thread. Each number is the
+median of several runs. The limit is what no reader can avoid: to decode the file, and to run the network
+on as many glyphs as there are digits. `read_many` gets 2,000 files of 28x28 pixels from memory.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from digitry.training.synthetic import pen
 
 
 def page(height: int, width: int, rows: int, columns: int, size: int) -> np.ndarray:
-    """Draw digits in rows on lit paper."""
+    """Return a page with rows of digits, (height, width) uint8, lit from the left."""
     rng = np.random.default_rng(0)
     light = np.linspace(235, 190, width)[None].repeat(height, axis=0)
     paper = light + rng.normal(0, 2, (height, width))
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--record", action="store_true", help="save a record of each")
+    parser.add_argument("--record", action="store_true", help="save a record of each measurement")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     reader = Reader()

@@ -1,14 +1,14 @@
-"""Test accuracy and training time of recipes over several seeds, as records.
+"""Measure the test accuracy and the training time of recipes over several seeds.
 
     python benchmarks/recipes.py [RECIPE...] [--seeds 10] [--set FIELD=VALUE...] [--processes 1]
         [--data-dir MNIST] [--device cpu]
 
-Each recipe is trained from nothing with seeds 0, 1, ... on its own data set, for its own epochs; the
-record holds the test accuracy of each seed and, as `extra`, the seconds to fit, the accuracy without the
-disputed labels, and that of the mean of all seeds' probabilities. With more than one process, several
-seeds train at a time, each on its share of the processors. Nothing is chosen by these numbers: the last
-epoch counts. What --keep names holds each seed's model and what it said; a seed that it holds already,
-trained by the same recipe, is not trained again.
+Each recipe is trained from nothing with seeds 0, 1, ... on its own data set, for its own epochs. The
+record holds the test accuracy of each seed and, in `extra`, the seconds to fit and the accuracy without
+the disputed labels. The mean of all seeds' probabilities is measured, too. With more than one process,
+several seeds train at the same time, each on its share of the processors. Nothing is chosen by these
+numbers: the last epoch counts. The folder --keep holds each seed's model and its probabilities; a seed
+that it already holds, trained by the same recipe, is not trained again.
 """
 
 import argparse
@@ -57,17 +57,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("recipes", nargs="*", default=ANCESTORS, metavar="RECIPE")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--processes", type=int, default=1, help="seeds at one time")
+    parser.add_argument("--processes", type=int, default=1, help="seeds trained at the same time")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU has records of its own")
-    parser.add_argument("--keep", type=Path, help="folder for the models and what they said")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; a GPU gets other records")
+    parser.add_argument("--keep", type=Path, help="folder for the models and their probabilities")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def work(recipe: Recipe, dataset: Dataset, keep: Path, device: str) -> None:
-    """Train one seed in this process; leave what it says of the test images in a file."""
+    """Train one seed in this process; write the model and its probabilities of the test images."""
     trained = train(recipe, dataset.train, device=device)
     glyphs = dataset.test.images.astype(np.float32) / 255
     said = np.asarray(trained.model.predict(glyphs, batch_size=1000, verbose=0))
@@ -78,7 +78,7 @@ def work(recipe: Recipe, dataset: Dataset, keep: Path, device: str) -> None:
         "parameters": trained.model.count_params(),
         "recipe": recipe.to_dict(),
     }
-    # Last of the three: what has it is whole.
+    # Written last: a seed that has this file is complete.
     (keep / f"{recipe.name}-{recipe.seed}.json").write_text(json.dumps(facts))
 
 
@@ -144,7 +144,7 @@ def measure(
         "without the disputed labels": undisputed,
         "recipe": recipe.to_dict(),
     }
-    # What all of them took on the clock, with several at a time.
+    # The wall-clock time of all of them, with several at the same time.
     spent = sum(run["fit_s"] for run in runs) / arguments.processes
     metric = f"MNIST test accuracy; {plain(spent / len(runs))} to fit"
     _record.write(
@@ -162,12 +162,12 @@ def measure(
 
 
 def plain(seconds: float) -> str:
-    """Say a time as people do."""
+    """Return a time in seconds or minutes, as text."""
     return f"{seconds:.3g} s" if seconds < 180 else f"{seconds / 60:.3g} minutes"
 
 
 def right(said: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[np.bool_]:
-    """Tell which test images are read right."""
+    """Return which test images are classified right, (n,) bool."""
     found: npt.NDArray[np.bool_] = said.argmax(-1) == dataset.test.labels
     return found
 

@@ -1,13 +1,13 @@
-"""How far spoiled digits are read, by `reader` and by a classic network, as records.
+"""Measure how well `reader` and a classic network read corrupted digits.
 
     python benchmarks/robustness.py [--data-dir MNIST] [--seeds 5] [--pages 1000]
 
-MNIST's 10,000 test digits under fifteen corruptions in five severities each, in the manner of MNIST-C
-(`training.evaluation.corruptions`). An error is a digit that is not read right; what `reader` refuses as
-no digit counts as one. The error of its likeliest digit, had it to name one, is in `extra`, as are the
-errors of each corruption. `dense-128-128` is trained from nothing with seeds 0, 1, ...; `reader` is
-the model that is shipped. Both see the 28x28 glyphs as they are. Then the same pictures, of every
-10,000 / PAGES-th digit, go through reading, as images of a single digit. Nothing is chosen by this.
+MNIST's 10,000 test digits get fifteen corruptions in five severities each, as in MNIST-C
+(`training.evaluation.corruptions`). An error is a digit that is not read right; a refusal of `reader`
+counts as an error. `extra` holds the error of its likeliest digit, and the errors of each corruption.
+`dense-128-128` is trained from nothing with seeds 0, 1, ...; `reader` is the shipped model. Both get the
+28x28 glyphs as they are. Then one in 10,000 / PAGES of the same pictures is read with the whole pipeline,
+as an image of a single digit. Nothing is chosen by these numbers.
 """
 
 import argparse
@@ -35,7 +35,7 @@ REFUSED = 10
 
 
 def classic(split: Split, test: Split, seed: int) -> Robustness:
-    """Train the classic recipe, and measure it."""
+    """Train the classic recipe and return its robustness."""
     recipe = dataclasses.replace(RECIPES[CLASSIC], seed=seed)
     trained = train(recipe, split)
     labels = tuple(str(digit) for digit in range(10))
@@ -45,7 +45,7 @@ def classic(split: Split, test: Split, seed: int) -> Robustness:
 
 
 def through_reading(test: Split, console: Console) -> Robustness:
-    """Hand the pictures to the reader, as anybody's images of one digit."""
+    """Return the robustness of the whole pipeline, with each picture as an image of one digit."""
     reader = Reader("reader@shipped", layout="single")
 
     def answer(
@@ -94,7 +94,7 @@ def shown(name: str, run: Robustness) -> str:
     return (
         f"{name}: {100 * run.mean_error:.2f}% not read right, {100 * run.refused:.2f}% refused, "
         f"{100 * run.forced_error:.2f}% of the likeliest digits wrong; "
-        f"{100 * run.clean_error:.2f}% unspoiled"
+        f"{100 * run.clean_error:.2f}% wrong without corruption"
     )
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seeds", type=int, default=5, help=f"trainings of {CLASSIC}")
-    parser.add_argument("--pages", type=int, default=1000, help="digits that go through reading")
+    parser.add_argument("--pages", type=int, default=1000, help="digits read by the whole pipeline")
     parser.add_argument("--no-record", action="store_true", help="print only")
     arguments = parser.parse_args()
     dataset = load_dataset("mnist", data_dir=arguments.data_dir)
@@ -120,11 +120,11 @@ def main() -> None:
     print(shown("reader", new), flush=True)
     step = max(1, len(test) // arguments.pages)
     read = through_reading(test.take(np.arange(0, len(test), step)), console)
-    print(shown("reader, through reading", read), flush=True)
+    print(shown("reader, whole pipeline", read), flush=True)
     mean = float(np.mean([run.mean_error for run in old]))
     print(
-        f"reader's error is {new.mean_error / mean:.2f} of {CLASSIC}'s; {read.mean_error / mean:.2f} "
-        "through reading; the wish is 0.33"
+        f"reader's error is {new.mean_error / mean:.2f} of {CLASSIC}'s, {read.mean_error / mean:.2f} "
+        "with the whole pipeline; the goal is 0.33"
     )
     if not arguments.no_record:
         save("dense-128-128", f"`{CLASSIC}`, glyphs as they are", old, data, ["torch", "keras"])

@@ -1,15 +1,15 @@
-"""How much the service bears: capacity, latency, overload; beside it a plain FastAPI + Keras service.
+"""Measure the service: capacity, latency and overload; --plain adds a plain FastAPI + Keras service.
 
     python benchmarks/service.py [--seconds 5] [--workers 1,2] [--overload 5] [--plain] [--record]
 
-Capacity is measured in a closed loop: four connections a worker, each asking again when it has its
-answer. Overload is an open model: requests arrive at random (Poisson) moments at so many times the
-capacity, whatever became of those before, because people do not wait for each other; a closed loop
-would hide every stall. Reported are goodput (answers 200), how quickly the rest was told to come
-again, the memory of the service before and after, and how soon after the end it answers at once.
+Capacity is measured in a closed loop: four connections a worker, each of which sends the next request
+when it has its answer. Overload is an open loop: requests arrive at random (Poisson) times at a multiple
+of the capacity, whether earlier ones are answered or not, as from independent users; a closed loop would
+hide stalls. It prints the goodput (answers with 200), the latency of the refusals (503), the memory of
+the service before and after, and the time until it answers with 200 again.
 
-The client runs on the same machine and takes its share of it, so the figures are low, not high. The
-plain service is what a tutorial makes: one process, `Image.open`, resize to 28x28, `model.predict`.
+The client runs on the same machine, so the numbers are lower than with a client elsewhere. The plain
+service is like one from a tutorial: one process, `Image.open`, resize to 28x28, `model.predict`.
 """
 
 import argparse
@@ -56,7 +56,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 
 
 class Service:
-    """A service of its own process."""
+    """A service in its own process; `workers` None starts the plain one."""
 
     def __init__(self, workers: int | None) -> None:
         self.folder = tempfile.TemporaryDirectory()
@@ -72,7 +72,7 @@ class Service:
                 break
 
     def seconds(self) -> dict[str, float]:
-        """Give the processor time of the service and of its workers until now."""
+        """Return the CPU time of the service and of its workers so far."""
         pids = subprocess.run(
             ["ps", "-o", "pid=", "-p", str(self.process.pid), "--ppid", str(self.process.pid)],
             capture_output=True, text=True, check=True,
@@ -85,7 +85,7 @@ class Service:
         return found
 
     def megabytes(self) -> float:
-        """Give the resident memory of the service and its workers."""
+        """Return the resident memory of the service and its workers."""
         found = subprocess.run(
             ["ps", "-o", "rss=", "-p", str(self.process.pid), "--ppid", str(self.process.pid)],
             capture_output=True, text=True, check=True,
@@ -99,7 +99,7 @@ class Service:
 
 
 class Line(asyncio.Protocol):
-    """One connection: a request goes out whole, an answer comes in, nothing more is looked at."""
+    """One connection of a minimal HTTP client: it sends whole requests and reads only the status."""
 
     def __init__(self) -> None:
         self.transport: asyncio.WriteTransport | None = None
@@ -133,7 +133,7 @@ class Line(asyncio.Protocol):
 
 
 class Client:
-    """Asks over connections that are kept and used again."""
+    """Sends one request again and again, over connections that are kept open."""
 
     def __init__(self, port: int, content: bytes) -> None:
         body = (
@@ -148,7 +148,7 @@ class Client:
         self.idle: list[Line] = []
 
     async def ask(self) -> tuple[int, float]:
-        """Give the status (0: no answer) and the seconds."""
+        """Send the request; return the status (0: no answer) and the seconds."""
         started = time.perf_counter()
         try:
             line = self.idle.pop() if self.idle else await self._connect()
@@ -169,7 +169,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 async def closed(client: Client, connections: int, seconds: float) -> tuple[float, list[float]]:
-    """Give answers a second, and the seconds that each took."""
+    """Send requests in a closed loop; return answers a second and the seconds of each."""
     end = time.perf_counter() + seconds
     times: list[float] = []
 
@@ -185,7 +185,7 @@ async def closed(client: Client, connections: int, seconds: float) -> tuple[floa
 
 
 async def open_loop(client: Client, rate: float, seconds: float) -> list[tuple[int, float]]:
-    """Ask at random moments, `rate` times a second, and give every answer."""
+    """Send requests at random times, `rate` a second; return the status and seconds of each."""
     rng = random.Random(1)
     tasks: list[asyncio.Task[tuple[int, float]]] = []
     due = started = time.perf_counter()
@@ -199,7 +199,7 @@ async def open_loop(client: Client, rate: float, seconds: float) -> list[tuple[i
 
 
 def pictures() -> dict[str, bytes]:
-    """Draw what is sent: one digit of 28x28, and a line of digits on 640x480."""
+    """Return the images that are sent: one digit on 28x28, and a line of digits on 640x480."""
     rng = np.random.default_rng(7)
     drawings = {"28x28": ((28, 28), "5", 20, 2.2), "640x480": ((480, 640), "40715", 90, 7.0)}
     found = {}
@@ -223,7 +223,7 @@ def measured(
 ) -> None:
     service = Service(workers)
     try:
-        # The leanest client that Python has: what it takes of the machine, the service lacks.
+        # The client takes CPU time from the service, so it uses the fastest event loop.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(service))
     finally:
@@ -234,9 +234,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--workers", default="1,2", help="numbers of workers, by comma")
-    parser.add_argument("--overload", type=float, default=5, help="times capacity; 0: none")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each measurement")
+    parser.add_argument("--workers", default="1,2", help="numbers of workers, separated by commas")
+    parser.add_argument(
+        "--overload", type=float, default=5, help="multiple of the capacity; 0 = none"
+    )
     parser.add_argument("--plain", action="store_true", help="measure the plain service, too")
     parser.add_argument("--record", action="store_true", help="save a record")
     arguments = parser.parse_args()
@@ -292,7 +294,7 @@ def main() -> None:
                 "goodput": f"{100 * goodput:.0f}% of capacity",
                 "accepted": f"p50 {percentile(good, 0.5):.0f} ms, p99 {percentile(good, 0.99):.0f} ms"
                 f" (at half capacity {percentile([s for _, s in calm], 0.99):.0f} ms)",
-                "told to come again": f"{len(busy)}, p50 {percentile(busy, 0.5):.0f} ms, "
+                "refused (503)": f"{len(busy)}, p50 {percentile(busy, 0.5):.0f} ms, "
                 f"p99 {percentile(busy, 0.99):.0f} ms",
                 "other": str(other),
                 "memory": f"{before:.0f} MB before, {after:.0f} MB after",

@@ -1,10 +1,10 @@
-"""How long a person waits for the first digit: a cold `digitry read` beside the bare imports it needs.
+"""Measure the time of a cold `digitry read`, and compare it with the imports that it needs.
 
     python benchmarks/start.py [--runs 15] [--record]
 
-Each round starts, in turn, a process that only imports numpy, Pillow, OpenCV and ONNX Runtime (what
-nobody who reads images with these libraries can avoid), `digitry read` on one of our samples, and
-`digitry --help`. The ratio of the medians is what we promise; seconds depend on the machine.
+Each round starts, in turn, a process that only imports numpy, Pillow, OpenCV and ONNX Runtime (which no
+reader with these libraries can avoid), `digitry read` on one of the samples, `digitry --help`, and a
+Python that does nothing. The record is the ratio of the medians, because seconds depend on the machine.
 """
 
 import argparse
@@ -38,11 +38,11 @@ def main() -> None:
     for _ in range(arguments.runs + 1):
         for name, command in COMMANDS.items():
             started = time.perf_counter()
-            # As digitry itself has it; see digitry.reading.classifier.
+            # As digitry sets it; see digitry.reading.classifier.
             quiet = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
             subprocess.run(command, env=quiet, check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - started)
-    # The first round warms the file cache and is not counted.
+    # The first round fills the file cache and is not counted.
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     for name, median in medians.items():
         print(f"{name:<8} {1000 * median:7.0f} ms   {median / medians['imports']:.2f} x imports")

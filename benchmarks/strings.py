@@ -1,12 +1,12 @@
-"""How many strings of touching and overlapping digits are read whole.
+"""Measure how many strings of touching and overlapping digits are read whole.
 
     python benchmarks/strings.py --data-dir MNIST [--count 1000] [--length 5] [--between ink]
 
-Each string is made of digits of MNIST's test part, 28 pixels high, set beside each other with gaps of -4 to
-8 pixels, drawn evenly. The gap lies between the ink of two digits, each cut to its width: four in ten
-touch or overlap. With `--between images` it lies between MNIST's own images, whose digits have margins of
-4 pixels or more: few touch. Ink that overlaps is joined by the stronger of the two. The picture is black
-on white with a margin of 12 pixels. A string is right if the reading, as one line, is the string.
+Each string is a row of digits from MNIST's test part, 28 pixels high, with random gaps of -4 to 8 pixels.
+The gap is between the ink of two digits: four in ten touch or overlap. With `--between images` the gap is
+between MNIST's images, whose digits have margins of 4 pixels or more: few touch. Where ink overlaps, the
+darker pixel counts. The picture is black on white with a margin of 12 pixels. A string is right if the
+picture, read as one line, gives exactly this string.
 """
 
 import argparse
@@ -29,7 +29,7 @@ MARGIN = 12
 def string(
     split: Split, length: int, between: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, str, list[int]]:
-    """Give a picture, its text, and the gaps between its digits in pixels."""
+    """Return a picture, its text, and the gaps between its digits in pixels."""
     page = np.zeros((28 + 2 * MARGIN, 28 * length + 9 * length + 2 * MARGIN), np.uint8)
     x, text, gaps = MARGIN, "", []
     for index in rng.integers(len(split), size=length):
@@ -76,7 +76,7 @@ def main() -> None:
             wrong.append((picture, text, said, min(gaps)))
     share = right / len(made)
     print(f"{right} of {len(made)} strings read whole: {100 * share:.1f}%")
-    print("digits too many or too few in the others:", dict(sorted(lengths.items())))
+    print("the others have this many digits too many: strings", dict(sorted(lengths.items())))
     if arguments.mistakes:
         rows = wrong[:60]
         sheet = Image.new("RGB", (900, 66 * -(-len(rows) // 4)), "#444")

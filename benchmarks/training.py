@@ -1,9 +1,9 @@
-"""A race: the classic dense recipes, and one convolution, by digitry and by what else could train them.
+"""Compare the training of the dense recipes, and of one convolution, by digitry and by other programs.
 
     python benchmarks/training.py [RECIPE...] [--data-dir MNIST] [--rounds 3] [--epochs 10] [--only NAME...]
         [--tensorflow PYTHON] [--jax PYTHON] [--record]
 
-Contestants, each a process of its own:
+The programs, each in a process of its own:
 
     digitry      `digitry train RECIPE`: the whole run folder with models, evaluation, plots and report
     tensorflow   the classic program in plain Keras on TensorFlow (peers/plain_keras.py), with its
@@ -11,13 +11,13 @@ Contestants, each a process of its own:
     keras-torch, keras-jax, keras-jax-steps
                  Keras' own `fit` with evaluation; the last with 100 steps an execution
     torch        a plain PyTorch loop with the fused Adam, all images in memory, with evaluation
-    sklearn      MLPClassifier, for the recipes that it can express
-    limit        no contestant: the matrix products of the fit alone (peers/products.py)
+    sklearn      MLPClassifier, for the recipes that it supports
+    limit        only the matrix products of the fit (peers/products.py): a lower limit
 
-TensorFlow and JAX live in environments of their own, whose interpreters are named; what has none is
-left out, and said so. In each round all run one after the other, every second round in reverse order; what
-counts is the median. Of each: seconds to fit and of the whole process, its peak memory, test accuracy.
-The recipe `convolution` stands for peers/convolution.py, where an epoch is what counts.
+TensorFlow and JAX need their own environments: name their interpreters, or they are left out. In each
+round all programs run one after the other, every second round in reverse order; the median counts. For
+each it prints the seconds to fit and of the whole process, its peak memory and its test accuracy. The
+recipe `convolution` is peers/convolution.py, where the time of an epoch counts.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from digitry.training.recipes import RECIPES, Recipe
 PEERS = Path(__file__).parent / "peers"
 ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")
 CONVOLUTION = "convolution"
-CONTESTANTS = (
+PROGRAMS = (
     "digitry", "tensorflow", "keras-torch", "keras-jax", "keras-jax-steps", "torch", "sklearn", "limit",
 )  # fmt: skip
 
@@ -54,28 +54,28 @@ SPOKEN = {
     "torch": "plain torch",
     "sklearn": "scikit-learn",
 }
-"""The others, as the records' tables have them."""
+"""Program -> its name in records."""
 
 Run = dict[str, float]
-"""What one run gave: fit_s, whole_s, peak_mb, test_accuracy; of the limit limit_s, rate, flop."""
+"""The results of a run: fit_s, whole_s, peak_mb, test_accuracy; of the limit: limit_s, rate, flop."""
 
 
 def main() -> None:
     arguments = parsed()
-    names = [name for name in CONTESTANTS if name in (arguments.only or CONTESTANTS)]
+    names = [name for name in PROGRAMS if name in (arguments.only or PROGRAMS)]
     for name, wanted in left_out(arguments).items():
         if name in names:
-            print(f"{name} is left out: {wanted}")
+            print(f"{name} is left out: it needs {wanted}")
             names.remove(name)
     dataset = load_dataset("mnist", data_dir=arguments.data_dir)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.data_dir is None:
             arguments.data_dir = Path(folder)
             write_mnist(dataset, arguments.data_dir)
-        race(names, dataset, arguments)
+        compare(names, dataset, arguments)
 
 
-def race(names: list[str], dataset: Dataset, arguments: argparse.Namespace) -> None:
+def compare(names: list[str], dataset: Dataset, arguments: argparse.Namespace) -> None:
     medians: dict[str, dict[str, Run]] = {}
     for label in arguments.recipes or [*ANCESTORS, CONVOLUTION]:
         runs: dict[str, list[Run]] = {}
@@ -103,20 +103,20 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("recipes", nargs="*", metavar="RECIPE")
     parser.add_argument("--data-dir", type=Path, help="folder of MNIST's four files, gzipped")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="instead of 10 (of the convolution: 3)")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
+    parser.add_argument("--epochs", type=int, help="default: 10, for the convolution 3")
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS, metavar="NAME")
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter that has TensorFlow")
     parser.add_argument("--jax", metavar="PYTHON", help="interpreter that has Keras and JAX")
     parser.add_argument("--record", action="store_true", help="save records")
     arguments = parser.parse_args()
     unknown = {*arguments.recipes} - {*ANCESTORS, CONVOLUTION}
     if unknown:
-        parser.error(f"no such race: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown recipe: {', '.join(sorted(unknown))}")
     return arguments
 
 
 def write_mnist(dataset: Dataset, folder: Path) -> None:
-    """Write MNIST's four files, wherever they came from, for programs that want a folder."""
+    """Write MNIST's four files to a folder, for the programs that need one."""
     for stem, split in (("train", dataset.train), ("t10k", dataset.test)):
         for kind, array in (("images-idx3", split.images), ("labels-idx1", split.labels)):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
@@ -125,19 +125,19 @@ def write_mnist(dataset: Dataset, folder: Path) -> None:
 
 
 def left_out(arguments: argparse.Namespace) -> dict[str, str]:
-    """Say which contestants cannot run, and what they want."""
+    """Return the programs that cannot run, and the option that each needs."""
     wanted = {}
     if arguments.tensorflow is None:
-        wanted["tensorflow"] = "it wants --tensorflow PYTHON"
+        wanted["tensorflow"] = "--tensorflow PYTHON"
     if arguments.jax is None:
-        wanted |= dict.fromkeys(("keras-jax", "keras-jax-steps"), "it wants --jax PYTHON")
+        wanted |= dict.fromkeys(("keras-jax", "keras-jax-steps"), "--jax PYTHON")
     return wanted
 
 
 def entry(
     name: str, label: str, dataset: Dataset, arguments: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]] | None:
-    """Give a contestant's command and settings; None where it cannot express the recipe."""
+    """Return a program's command and environment; None if it does not support the recipe."""
     folder = str(arguments.data_dir.resolve())
     if label == CONVOLUTION:
         words = ["convolution.py", name, folder, str(arguments.epochs or 3)]
@@ -170,12 +170,12 @@ def entry(
 
 
 def own(words: list[str], **settings: str) -> tuple[list[str], dict[str, str]]:
-    """Give the command of a program in peers/, run by this interpreter."""
+    """Return the command of a program in peers/, run by this interpreter."""
     return [sys.executable, str(PEERS / words[0]), *words[1:]], settings
 
 
 def counts(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
-    """Give how many images are trained on, and how many held out."""
+    """Return how many images are trained on, and how many are held out."""
     if not recipe.validation:
         return len(dataset.train), 0
     training, held = hold_out(dataset.train, recipe.validation)
@@ -183,7 +183,7 @@ def counts(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
 
 
 def measure(words: list[str], settings: Mapping[str, str]) -> Run:
-    """Run a contestant to its end; give what its last line, or its run folder, says."""
+    """Run a program to its end; return the results in its last line or its run folder."""
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -210,7 +210,7 @@ def measure(words: list[str], settings: Mapping[str, str]) -> Run:
 
 
 def show(label: str, medians: Mapping[str, Run]) -> None:
-    """Print the medians of a race, the fastest fit first."""
+    """Print the medians for one recipe, the fastest fit first."""
     fact = "epoch_s" if label == CONVOLUTION else "fit_s"
     first = medians.get("digitry", {}).get(fact)
     print(f"\n{label}")
@@ -235,7 +235,7 @@ def record(
     dataset: Dataset,
     arguments: argparse.Namespace,
 ) -> None:
-    """Save the race of one recipe: digitry's seconds, and everybody's medians."""
+    """Write the record of one recipe: digitry's seconds, and the medians of all programs."""
     fact = "epoch_s" if label == CONVOLUTION else "fit_s"
     others = {name: run[fact] for name, run in medians.items() if name not in ("digitry", "limit")}
     parts = [told(others)] if others else []
@@ -257,7 +257,7 @@ def record(
 
 
 def told(seconds: Mapping[str, float]) -> str:
-    """Say what the others take, the fastest first."""
+    """Return the seconds of the other programs as text, the fastest first."""
     fastest = sorted(seconds, key=lambda name: seconds[name])
     return ", ".join(f"{SPOKEN[name]} {seconds[name]:.3g} s" for name in fastest)
 
@@ -265,10 +265,10 @@ def told(seconds: Mapping[str, float]) -> str:
 def together(
     medians: Mapping[str, Mapping[str, Run]], dataset: Dataset, arguments: argparse.Namespace
 ) -> None:
-    """Print, and save, what all five recipes take as whole processes."""
+    """Print the time of all five recipes as whole processes, and write its record."""
     wholes = {
         name: sum(medians[label][name]["whole_s"] for label in ANCESTORS)
-        for name in CONTESTANTS
+        for name in PROGRAMS
         if name != "limit" and all(name in medians.get(label, {}) for label in ANCESTORS)
     }
     for name, seconds in sorted(wholes.items(), key=lambda item: item[1]):
@@ -294,7 +294,7 @@ def together(
 
 
 def peer_versions(arguments: argparse.Namespace) -> dict[str, str]:
-    """Ask the other interpreters for the versions of what races in them."""
+    """Return the versions of the packages in the other interpreters."""
     code = (
         "import importlib.metadata as m, sys\n"
         "for n in sys.argv[1:]:\n"

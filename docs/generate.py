@@ -1,27 +1,27 @@
-"""Writes what the documents say about the code from the code: docs/cli.md, and every number.
+"""Write docs/cli.md from the program, and docs/measured.md and README's numbers from the records.
 
     python docs/generate.py            # write
-    python docs/generate.py --check    # write nothing; fail with one line if something has changed
+    python docs/generate.py --check    # write nothing; fail with one line if a file is out of date
 
-A number that we claim is a record, one file each in records/:
+Every number that we publish is a record, one JSON file in records/:
 
-    name      that of the file, without `.json`
-    table     the table that it stands in, e.g. "Reading"; tables and rows are sorted by `name`
-    what      what was measured, in the words of a table's cell
-    metric    e.g. "test accuracy"; after a semicolon what stands beside it, such as rivals' numbers
+    name      the name of the file, without `.json`
+    table     the table of the record, e.g. "Reading"; tables and rows are sorted by `name`
+    what      what was measured, as text for a table cell
+    metric    e.g. "test accuracy"; text after a semicolon goes to the column `beside it`
     unit      "%" (the values are then shares), "s", "MB", "x", ""
-    command   the line that measures it again
-    commit    of the code that was measured; `date`: ISO 8601
-    hardware  in words
+    command   the command that measures it again
+    commit    the commit that was measured; `date`: ISO 8601
+    hardware  the machine, as text
     versions  {"python": ..., "torch": ..., ...}
     data      {name: sha256} of what was read or trained on
-    n         the number of runs; `values`: what each gave; `mean` and `std` (of a sample; 0 for one)
-    extra     anything else, by name
+    n         the number of runs; `values`: one for each; `mean` and `std` (of a sample; 0 for one)
+    extra     any other facts, by name
 
-Every field is needed; `extra` may be {}. What the records say of themselves is checked.
+Every field is required; `extra` may be {}. `name`, `n`, `mean` and `std` are checked.
 
-docs/measured.md holds all of them, README the recipes and HEADLINES. A single number within README's
-prose stands between `<!-- NAME -->` and `<!-- / -->`, with NAME that of the record.
+docs/measured.md shows all records, README the recipes and HEADLINES. A single number in README's text
+is written between `<!-- NAME -->` and `<!-- / -->`, where NAME is the name of the record.
 """
 
 import json
@@ -41,7 +41,7 @@ from digitry.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 PLACES = ("recipes", "headlines")
-"""Of README: what is written between `<!-- recipes:start -->` and `<!-- recipes:end -->`, and so on."""
+"""Parts of README that are generated: between `<!-- recipes:start -->` and `<!-- recipes:end -->`, ..."""
 
 HEADLINES = (
     "baseline-0",
@@ -63,13 +63,13 @@ HEADLINES = (
     "service-capacity-640x480",
     "bulk-memory",
 )
-"""The records that README shows; what is missing among them is left out."""
+"""The records that README shows; missing ones are left out."""
 
 ELSEWHERE = {"reader": "reading-mnist-text"}
-"""Recipes whose accuracy is that of reading whole images, in another record than recipe-NAME."""
+"""Recipe -> the record of its accuracy, where that is not recipe-NAME."""
 
 CURRENT = {f"model {name}": load_model(name).sha256 for name in SHIPPED}
-"""How records name what is shipped now."""
+"""The shipped models, as records name them in `data`, and their sha256."""
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "name": str, "table": str, "what": str, "metric": str, "unit": str, "command": str,
@@ -79,23 +79,23 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 INTRODUCTION = """\
 # The command line
 
-Written by `make docs` from the program itself. `digitry VERB --help` says the same.
+Written by `make docs` from the program. `digitry VERB --help` shows the same text.
 
-Results go to standard output; progress and complaints go to standard error. Exit codes:
-0 done, 1 some inputs failed or whoever reads the output has gone (a broken pipe), 2 usage, 3 bad data
-or model, 4 nothing to do it with (a missing extra, no network), 130 interrupted by Ctrl-C.
+Results go to standard output, progress and errors to standard error. Exit codes:
+0 done, 1 some inputs failed or the output was closed (a broken pipe), 2 usage, 3 bad data or model,
+4 something is missing (an extra, the network), 130 interrupted by Ctrl-C.
 """
 
 MEASURED = """\
 # Measured
 
-Written by `make docs` from [`records/`](../records/), where the command, the commit, the versions and
-all single values of each stand. Of several runs the mean is shown, the spread is one standard
-deviation, and the number of runs stands in brackets."""
+Written by `make docs` from [`records/`](../records/). Each record has the command, the commit, the
+versions and every single value. For several runs the table shows the mean, ± one standard deviation,
+and the number of runs in brackets."""
 
 
 def cli_page() -> str:
-    """Give docs/cli.md: every verb with its arguments and options, in the order of `--help`."""
+    """Return docs/cli.md: every verb with its arguments and options, in the order of `--help`."""
     parts = [INTRODUCTION]
     for words, command in verbs("digitry", typer.main.get_command(app)):
         parts.append(f"## {words}\n\n{prose((command.help or '').split(chr(12))[0].strip())}\n")
@@ -107,7 +107,7 @@ def cli_page() -> str:
         parts.append(f"```\n{' '.join(usage)}\n```\n")
         names = [*map(placeholder, arguments), *map(spelling, options)]
         rows = [
-            # The words are the program's own, with the default and the range, as `--help` has them.
+            # The text of `--help`, with the default and the range.
             f"- `{name}`: {prose(' '.join((param.get_help_record(context) or ('', ''))[1].split()))}"
             for name, param in zip(names, [*arguments, *options], strict=True)
         ]
@@ -117,7 +117,7 @@ def cli_page() -> str:
 
 
 def verbs(words: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Walk to the commands that do something: `data` is none, `data fetch` is one, `models` is one, too."""
+    """Yield the commands that can be run: `data fetch` and `models`, but not `data`."""
     nested = getattr(command, "commands", None)
     if nested is None:
         yield words, command
@@ -130,69 +130,69 @@ def verbs(words: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def placeholder(argument: Any) -> str:
-    """Show an argument as in a usage line."""
+    """Return an argument as a usage line shows it."""
     name = argument.metavar or argument.name.removesuffix("_").upper()
     name = f"{name.removesuffix('...')}..." if argument.nargs == -1 else name
     return name if argument.required or name.startswith("[") else f"[{name}]"
 
 
 def spelling(option: Any) -> str:
-    """Show an option with its other names, and what its value may be or is called."""
+    """Return an option with all its names, and its choices or the name of its value."""
     names = ", ".join(sorted(option.opts, key=len, reverse=True))
     if option.secondary_opts:
         names += " / " + ", ".join(option.secondary_opts)
     if option.is_flag:
         return names
     choices = "|".join(map(str, getattr(option.type, "choices", ())))
-    # The underscore keeps a name in the code from hiding one of Python's own: `format_`.
+    # In the code, an underscore keeps `format_` from hiding Python's `format`.
     return f"{names} {option.metavar or choices or option.name.removesuffix('_').upper()}"
 
 
 def prose(text: str) -> str:
-    """Keep `<recipe>` from being taken for HTML; what stands in backticks is safe already."""
+    """Escape angle brackets outside of backticks, so that `<recipe>` is not read as HTML."""
     parts = text.split("`")
     parts[::2] = [re.sub(r"[<>]", r"\\\g<0>", part) for part in parts[::2]]
     return "`".join(parts)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read one record, and check what it says of itself.
+    """Read one record and check it.
 
     Raises:
-        ValueError: a field is missing, unknown or of a wrong type, or the summary is not that of
-            the values.
+        ValueError: a field is missing, unknown or of a wrong type, or `name`, `n`, `mean` or `std`
+            do not fit the file and its values.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path.name}: is not JSON ({error})") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{path.name}: is no JSON object")
+        raise ValueError(f"{path.name}: is not a JSON object")
     if set(record) != set(FIELDS):
         raise ValueError(
             f"{path.name}: wrong or missing fields {sorted(set(record) ^ set(FIELDS))}"
         )
     for field, kind in FIELDS.items():
         if not isinstance(record[field], kind):
-            raise ValueError(f"{path.name}: `{field}` is of a wrong type")
+            raise ValueError(f"{path.name}: `{field}` has the wrong type")
     values = record["values"]
     if not all(isinstance(value, (int, float)) for value in values):
-        raise ValueError(f"{path.name}: `values` holds something that is no number")
+        raise ValueError(f"{path.name}: `values` holds something that is not a number")
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     claims = (record["name"], record["n"])
     close = abs(record["mean"] - statistics.fmean(values or [0])) <= 1e-6 * (
         1 + abs(record["mean"])
     )
     if claims != (path.stem, len(values)) or not values or not close:
-        raise ValueError(f"{path.name}: name, n or mean are not those of the file and its values")
-    # `not <=` and not `>`: NaN is refused too.
+        raise ValueError(f"{path.name}: name, n or mean do not fit the file and its values")
+    # `not <=`, unlike `>`, also refuses NaN.
     if not abs(record["std"] - spread) <= 1e-6 * (1 + spread):
-        raise ValueError(f"{path.name}: `std` is not that of the values")
+        raise ValueError(f"{path.name}: `std` does not fit the values")
     return record
 
 
 def measured_page(records: list[dict[str, Any]]) -> str:
-    """Give docs/measured.md: all records, a table for each `table`."""
+    """Return docs/measured.md: all records, one section for each `table`."""
     parts = [MEASURED]
     for name in dict.fromkeys(record["table"] for record in records):
         chosen = [record for record in records if record["table"] == name]
@@ -202,7 +202,7 @@ def measured_page(records: list[dict[str, Any]]) -> str:
 
 
 def table(records: list[dict[str, Any]], folder: str, *, grouped: bool = False) -> str:
-    """Give the rows of a table with their heading; where grouped, each `table` begins with its name."""
+    """Return a table of records in Markdown; if grouped, a row with its name begins each `table`."""
     rows = [
         "| what | measure | value | beside it | date |",
         "| --- | --- | ---: | --- | --- |",
@@ -219,12 +219,12 @@ def table(records: list[dict[str, Any]], folder: str, *, grouped: bool = False) 
 
 
 def earlier(record: dict[str, Any]) -> bool:
-    """Tell whether a record is of a shipped model that is shipped no more."""
+    """Return whether a record was measured with a model that is no longer shipped."""
     return any(CURRENT.get(name, digest) != digest for name, digest in record["data"].items())
 
 
 def recipe_table(records: dict[str, dict[str, Any]]) -> str:
-    """Give README's table of recipes, each with its measured accuracy."""
+    """Return README's table of recipes with their measured accuracy."""
     rows = ["| recipe | what it is | MNIST test accuracy |", "| --- | --- | --- |"]
     for name, recipe in RECIPES.items():
         found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
@@ -239,11 +239,11 @@ def recipe_table(records: dict[str, dict[str, Any]]) -> str:
 
 
 def amount(record: dict[str, Any]) -> str:
-    """Show a record's number: two decimals of a percentage, three figures of anything else."""
+    """Return a record's number as text: percentages with two decimals, others with three figures."""
     mean, std, unit = record["mean"], record["std"], record["unit"]
     if unit == "%":
         if not -1 <= mean <= 1:
-            raise ValueError(f"{record['name']}: {mean} is no share")
+            raise ValueError(f"{record['name']}: {mean} is not a share")
         text = f"{100 * mean:.2f}" + (f" ± {100 * std:.2f}" if record["n"] > 1 else "")
     else:
         text = plain(mean) + (f" ± {plain(std)}" if record["n"] > 1 else "")
@@ -252,17 +252,17 @@ def amount(record: dict[str, Any]) -> str:
 
 
 def plain(number: float) -> str:
-    """Give three figures, without an exponent."""
+    """Return a number with three figures and without an exponent."""
     if number == 0 or abs(number) >= 100:
         return f"{number:,.0f}"
     return f"{float(f'{number:.3g}'):.10g}"
 
 
 def pages() -> dict[Path, str]:
-    """Give what every generated file ought to hold.
+    """Return the content that every generated file should have.
 
     Raises:
-        ValueError: a record is wrong, or README.md has no place for what is written there.
+        ValueError: a record is not valid, or README.md lacks the marks of a generated part.
     """
     records = [read_record(path) for path in sorted((ROOT / "records").glob("*.json"))]
     named = {record["name"]: record for record in records}
@@ -272,7 +272,7 @@ def pages() -> dict[Path, str]:
     for place, content in zip(PLACES, (recipe_table(named), headlines), strict=True):
         start, end = f"<!-- {place}:start -->", f"<!-- {place}:end -->"
         if not (text.count(start) == 1 == text.count(end) and text.index(start) < text.index(end)):
-            raise ValueError(f"README.md: has no single {start} before a single {end}")
+            raise ValueError(f"README.md: needs one {start} before one {end}")
         before, after = text.split(start)[0], text.split(end)[1]
         text = f"{before}{start}\n{content}\n{end}{after}"
     marks = len(re.findall(r"<!-- [\w.-]+ -->", text)), text.count("<!-- / -->")
@@ -286,18 +286,18 @@ def pages() -> dict[Path, str]:
 
 
 def inline(mark: re.Match[str], named: dict[str, dict[str, Any]]) -> str:
-    """Put a record's number between its marks.
+    """Return the marks with the record's number between them.
 
     Raises:
         ValueError: there is no such record.
     """
     if mark[2] not in named:
-        raise ValueError(f"README.md: {mark[2]} is no record")
+        raise ValueError(f"README.md: there is no record {mark[2]}")
     return f"{mark[1]}{amount(named[mark[2]])}{mark[3]}"
 
 
 def main() -> None:
-    """Write the pages, or check that they need no writing."""
+    """Write the files, or check that they are up to date."""
     try:
         wanted = pages()
     except ValueError as error:

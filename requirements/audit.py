@@ -2,12 +2,21 @@
 
 Prints a line for each weakness. Exit code 1 if there is one, 4 if the service that knows them cannot be
 asked; 0 only if every locked package was looked up and nothing is known against it.
+
+Where the service cannot be reached, `make audit ARGS="--database all.zip"` looks into a database that was
+downloaded before: a zip of advisories in OSV's format, one JSON file each.
 """
 
+import argparse
 import json
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
 
 HERE = Path(__file__).resolve().parent
 LOCKS = ("dev.txt", "torch.txt", "tools.txt")
@@ -19,6 +28,15 @@ COMMAND = [
 
 def main() -> int:
     """Look up every lock."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument(
+        "--database", type=Path, metavar="ZIP", help="advisories, downloaded before"
+    )
+    given = options.parse_args()
+    if given.database is not None:
+        return offline(given.database)
     known = looked_up = 0
     for name in LOCKS:
         done = subprocess.run([*COMMAND, str(HERE / name)], capture_output=True, text=True)
@@ -45,6 +63,65 @@ def main() -> int:
                 )
     print(f"{looked_up} packages looked up, {known} findings")
     return 1 if known else 0
+
+
+def offline(database: Path) -> int:
+    """Look up every lock in a downloaded database."""
+    held: dict[str, set[tuple[str, str]]] = {}
+    for lock in LOCKS:
+        text = (HERE / lock).read_text()
+        for name, version in re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)", text, re.M):
+            held.setdefault(name, set()).add((lock, version))
+    findings, advisories = set(), 0
+    try:
+        with zipfile.ZipFile(database) as packed:
+            for member in packed.namelist():
+                if not member.endswith(".json"):
+                    continue
+                advisory = json.loads(packed.read(member))
+                advisories += 1
+                if advisory.get("withdrawn"):
+                    continue
+                for affected in advisory.get("affected", []):
+                    package = affected.get("package", {})
+                    name = re.sub(r"[-_.]+", "-", package.get("name", "")).lower()
+                    if package.get("ecosystem") != "PyPI" or name not in held:
+                        continue
+                    findings |= {
+                        (lock, name, version, advisory["id"])
+                        for lock, version in held[name]
+                        if is_affected(version, affected)
+                    }
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        return unknown(database.name, str(error))
+    if not advisories:
+        return unknown(database.name, "it holds no advisory")
+    for lock, name, version, weakness in sorted(findings):
+        print(f"{lock}: {name} {version}: {weakness}")
+    packages = sum(map(len, held.values()))
+    print(f"{packages} packages held against {advisories} advisories, {len(findings)} findings")
+    return 1 if findings else 0
+
+
+def is_affected(version: str, affected: dict[str, list[Any]]) -> bool:
+    """Return whether a version is listed, or lies in a range of versions."""
+    if version in affected.get("versions", []):
+        return True
+    number = Version(version)
+    for known in affected.get("ranges", []):
+        if known.get("type") != "ECOSYSTEM":
+            continue
+        inside = False
+        for event in known.get("events", []):
+            if "introduced" in event:
+                inside = inside or number >= Version(event["introduced"])
+            elif "fixed" in event:
+                inside = inside and number < Version(event["fixed"])
+            elif "last_affected" in event:
+                inside = inside and number <= Version(event["last_affected"])
+        if inside:
+            return True
+    return False
 
 
 def unknown(name: str, words: str) -> int:

@@ -1,7 +1,7 @@
-"""Draws the sample pictures and `truth.csv` beside this file: our own strokes, on our own paper.
+"""Draw the sample pictures and write `truth.csv`, in the folder of this file.
 
-Each picture is a page of reflectances, (h, w, 3) float32 in [0, 1], that is written on and then
-seen by a camera or a scanner. Run it by `make samples`; it always draws the same.
+Each picture starts as a page of reflectances, (h, w, 3) float32 in [0, 1]. Digits are written on it, and
+a simulated camera or scanner turns it into an image. `make samples` runs this; it always draws the same.
 """
 
 import csv
@@ -20,18 +20,18 @@ from digitry.training.synthetic.pen import strokes_of, trace, wobble
 Page = NDArray[np.float32]
 Colour = tuple[float, float, float]
 Line = tuple[str, float, float]
-"""A text, and where its first digit stands: left edge and base line, in pixels."""
+"""A text, and the left edge and base line of its first digit, in pixels."""
 
 BLUE_PEN, BLACK_PEN, PENCIL = (0.10, 0.16, 0.48), (0.09, 0.09, 0.10), (0.33, 0.33, 0.35)
 RED_PEN, GREEN_PEN, CHALK = (0.74, 0.10, 0.13), (0.05, 0.42, 0.25), (0.93, 0.93, 0.90)
 
-# A writer forms a digit in one way; these are two writers' hands for the digits 0 to 9.
+# Each writer draws a digit in one way: the ways of two writers, for the digits 0 to 9.
 PLAIN = (0, 1, 0, 0, 0, 0, 0, 0, 0, 0)
 CONTINENTAL = (3, 4, 3, 3, 3, 1, 2, 4, 1, 1)
 
 
 def paper(shape: tuple[int, int], colour: Colour, rng: np.random.Generator, rough: float) -> Page:
-    """Give an empty page: fibres, flecks and clouds on one colour; `rough` 1 = writing paper."""
+    """Return an empty page of one colour with fibres, flecks and clouds; `rough` 1 = writing paper."""
     texture = np.zeros(shape, np.float32)
     for sigma, depth in ((0.8, 0.010), (2.5, 0.009), (9.0, 0.006), (60.0, 0.012)):
         noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), sigma)
@@ -40,7 +40,7 @@ def paper(shape: tuple[int, int], colour: Colour, rng: np.random.Generator, roug
 
 
 def ruled(page: Page, spacing: float, first: float, colour: Colour, squares: bool = False) -> Page:
-    """Print ruling lines, or squares, `spacing` pixels apart from `first` on."""
+    """Return the page with ruling lines, or squares, `spacing` pixels apart, from `first` on."""
     height, width = page.shape[:2]
     lines = [np.array([[-9.0, y], [width + 9.0, y]]) for y in np.arange(first, height, spacing)]
     if squares:
@@ -52,7 +52,7 @@ def ruled(page: Page, spacing: float, first: float, colour: Colour, squares: boo
 
 
 def inked(page: Page, ink: NDArray[np.float32], colour: Colour, strength: float = 0.96) -> Page:
-    """Lay ink, (h, w) in [0, 1], on a page; chalk covers, as ink does."""
+    """Return the page with ink on it; `ink` is (h, w) in [0, 1]. Chalk covers as ink does."""
     cover = (strength * ink)[..., None]
     return page * (1 - cover) + np.array(colour, np.float32) * cover
 
@@ -70,16 +70,18 @@ def writing(
     grain: float = 0.12,
     gap: float = 0.22,
 ) -> NDArray[np.float32]:
-    """Write lines of digits by one hand: (h, w) float32 in [0, 1], ink = 1.
+    """Return lines of digits in one handwriting: (h, w) float32 in [0, 1], ink = 1.
 
     Args:
-        lines: what is written where; a space is a wide gap.
+        lines: the texts and their places; a space is a wide gap.
         shape: rows and columns of the page, in pixels.
-        height, pen: of a digit and of the pen, in pixels.
-        hands: of each digit, 0 to 9.
-        amount: how unsteady the hand is, as for `strokes.wobble`.
+        height: height of a digit, in pixels.
+        pen: width of the pen, in pixels.
+        rng: source of all randomness.
+        hands: the way in which each digit is drawn, 0 to 9.
+        amount: how unsteady the hand is, as for `pen.wobble`.
         slant: how far digits lean to the right, in heights.
-        grain: as for `strokes.trace`.
+        grain: as for `pen.trace`.
         gap: between digits, in heights.
     """
     strokes = []
@@ -102,14 +104,14 @@ def writing(
 
 
 def shadow(shape: tuple[int, int], angle: float, at: float, depth: float, soft: float) -> Page:
-    """Give light that a straight edge cuts off: 1 in the light, 1 - depth in the shadow.
+    """Return light with a shadow behind a straight edge: 1 in the light, 1 - depth in the shadow.
 
     Args:
         shape: rows and columns.
         angle: direction in which it gets darker, in degrees from the right, downwards.
-        at: where the edge lies, as a share of the way across.
+        at: position of the edge, as a share of the way across.
         depth: share of the light that is lost.
-        soft: width of the half-shadow, as a share of the way across.
+        soft: width of the soft edge, as a share of the way across.
     """
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     turn = np.deg2rad(angle)
@@ -129,20 +131,20 @@ def photographed(
     noise: float = 0.012,
     warmth: float = 0.02,
 ) -> NDArray[np.uint8]:
-    """See a page through a phone's camera: tilted, unevenly lit, a little soft, noisy.
+    """Return a phone's photo of a page: tilted, unevenly lit, a little blurred, noisy.
 
     Args:
-        page: what is seen.
+        page: the page, (h, w, 3).
         rng: source of all randomness.
-        light: (h, w, 1), as `shadow` gives it.
+        light: (h, w, 1), as `shadow` returns it.
         tilt: how far the corners move, as a share of the picture's size.
-        turn: in degrees, clockwise.
-        blur: of the lens, in pixels.
-        noise: of the sensor at full light, as a share of it.
+        turn: rotation in degrees, clockwise.
+        blur: sigma of the blur, in pixels.
+        noise: noise of the sensor at full light, as a share of it.
         warmth: how much more red than blue the lamp gives.
     """
     height, width = page.shape[:2]
-    # The frame keeps off the page's edge by as much as the corners move.
+    # The frame stays within the page even if the corners move.
     inset = tilt + 0.012 * abs(turn) + 0.005
     frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     seen = np.clip(frame, inset, 1 - inset) + rng.uniform(-tilt, tilt, (4, 2))
@@ -160,7 +162,7 @@ def photographed(
     vignette = (1 - 0.10 * (rows**2 + columns**2))[..., None]
     lamp = np.array([1 + warmth, 1.0, 1 - 1.6 * warmth])
     view = cv2.GaussianBlur((view * light * vignette * lamp).astype(np.float32), (0, 0), blur)
-    # Shot noise grows with the root of the light; a phone's filter then leaves it blotchy.
+    # Shot noise grows with the root of the light; a phone's filter smooths it into blotches.
     grains = rng.standard_normal(view.shape, dtype=np.float32)
     grains = 0.6 * grains + 1.6 * cv2.GaussianBlur(grains, (0, 0), 1.2)
     view += noise * np.sqrt(np.clip(view, 0.02, 1)) * grains
@@ -168,7 +170,7 @@ def photographed(
 
 
 def scanned(page: Page, rng: np.random.Generator, turn: float = 0.0) -> NDArray[np.uint8]:
-    """See a page through a flat-bed scanner: grey, even, white paper clipped to white."""
+    """Return a flat-bed scan of a page: grey, even, with white paper clipped to white."""
     height, width = page.shape[:2]
     spin = cv2.getRotationMatrix2D((width / 2, height / 2), turn, 1.0)
     grey = cv2.cvtColor(page, cv2.COLOR_RGB2GRAY)
@@ -179,12 +181,12 @@ def scanned(page: Page, rng: np.random.Generator, turn: float = 0.0) -> NDArray[
 
 
 def as_bytes(levels: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Round grey levels, 0 to 255, and cut off what lies beyond."""
+    """Return grey levels as uint8, rounded and clipped to 0 to 255."""
     return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
 
 
 def digit_0() -> NDArray[np.uint8]:
-    """Green marker on a whiteboard, with a lamp's reflection."""
+    """Draw green marker on a whiteboard, with a lamp's reflection."""
     rng, shape = np.random.default_rng(100), (420, 360)
     board = paper(shape, (0.86, 0.87, 0.88), rng, 0.4)
     ink = writing([("0", 105, 325)], shape, 220, 19, rng, grain=0.25)
@@ -195,7 +197,7 @@ def digit_0() -> NDArray[np.uint8]:
 
 
 def digit_1() -> NDArray[np.uint8]:
-    """A bare pencil stroke on a yellow note."""
+    """Draw a single pencil stroke on a yellow note."""
     rng, shape = np.random.default_rng(101), (360, 320)
     ink = writing([("1", 150, 265)], shape, 165, 6.5, rng, hands=(0,) * 10, grain=0.35)
     page = inked(paper(shape, (0.95, 0.87, 0.50), rng, 1.2), ink, PENCIL, 0.85)
@@ -203,7 +205,7 @@ def digit_1() -> NDArray[np.uint8]:
 
 
 def digit_2() -> NDArray[np.uint8]:
-    """Drawn with a finger on a tablet: black on nothing (alpha)."""
+    """Draw black finger strokes on a transparent background."""
     rng, shape = np.random.default_rng(102), (320, 320)
     ink = writing([("2", 90, 258)], shape, 190, 20, rng, hands=(1,) * 10, grain=0)
     alpha = as_bytes(ink * 255)
@@ -211,7 +213,7 @@ def digit_2() -> NDArray[np.uint8]:
 
 
 def digit_3() -> NDArray[np.uint8]:
-    """Blue ballpoint, from a flat-bed scanner."""
+    """Draw blue ballpoint, from a flat-bed scanner."""
     rng, shape = np.random.default_rng(103), (260, 220)
     ink = writing([("3", 62, 195)], shape, 130, 6, rng, grain=0.3)
     page = inked(paper(shape, (0.93, 0.93, 0.92), rng, 0.8), ink, BLUE_PEN, 0.92)
@@ -219,7 +221,7 @@ def digit_3() -> NDArray[np.uint8]:
 
 
 def digit_4() -> NDArray[np.uint8]:
-    """Black marker in the shadow of the phone that takes the picture."""
+    """Draw black marker in the shadow of the phone that takes the photo."""
     rng, shape = np.random.default_rng(104), (560, 480)
     ink = writing([("4", 140, 400)], shape, 240, 20, rng, grain=0.05)
     page = inked(paper(shape, (0.90, 0.89, 0.86), rng, 1.5), ink, BLACK_PEN)
@@ -228,14 +230,14 @@ def digit_4() -> NDArray[np.uint8]:
 
 
 def digit_5() -> NDArray[np.uint8]:
-    """White on black, 28 by 28, as a drawing program saves it."""
+    """Draw white on black, 28x28, as a drawing program saves it."""
     rng = np.random.default_rng(105)
     ink = writing([("5", 8, 24)], (28, 28), 19, 2.4, rng, hands=(1,) * 10, grain=0, amount=0.4)
     return as_bytes(ink * 255)
 
 
 def digit_6() -> NDArray[np.uint8]:
-    """Fountain pen on rough brown paper."""
+    """Draw a fountain pen on rough brown paper."""
     rng, shape = np.random.default_rng(106), (380, 340)
     ink = writing([("6", 118, 275)], shape, 170, 9, rng, hands=(2,) * 10, grain=0.12)
     page = inked(paper(shape, (0.70, 0.57, 0.42), rng, 3.0), ink, BLACK_PEN, 0.92)
@@ -243,7 +245,7 @@ def digit_6() -> NDArray[np.uint8]:
 
 
 def digit_7() -> NDArray[np.uint8]:
-    """Chalk on a blackboard, badly wiped."""
+    """Draw chalk on a badly wiped blackboard."""
     rng, shape = np.random.default_rng(107), (440, 400)
     board = paper(shape, (0.13, 0.16, 0.15), rng, 5.0)
     smear = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 40, sigmaY=6)
@@ -253,7 +255,7 @@ def digit_7() -> NDArray[np.uint8]:
 
 
 def digit_8() -> NDArray[np.uint8]:
-    """Red felt pen on squared paper."""
+    """Draw a red felt pen on squared paper."""
     rng, shape = np.random.default_rng(108), (400, 400)
     page = ruled(paper(shape, (0.93, 0.93, 0.91), rng, 1), 46, 19, (0.66, 0.76, 0.86), squares=True)
     ink = writing([("8", 140, 300)], shape, 190, 14, rng, grain=0.05)
@@ -261,7 +263,7 @@ def digit_8() -> NDArray[np.uint8]:
 
 
 def digit_9() -> NDArray[np.uint8]:
-    """Blue ballpoint, small in a large dim picture."""
+    """Draw blue ballpoint, small in a large dim photo."""
     rng, shape = np.random.default_rng(109), (480, 560)
     ink = writing([("9", 250, 300)], shape, 96, 5, rng, hands=CONTINENTAL, grain=0.25)
     page = inked(paper(shape, (0.90, 0.90, 0.88), rng, 1), ink, BLUE_PEN)
@@ -270,7 +272,7 @@ def digit_9() -> NDArray[np.uint8]:
 
 
 def phone_number() -> NDArray[np.uint8]:
-    """A telephone number in blue ballpoint on a yellow note, curled at its foot."""
+    """Draw a phone number in blue ballpoint on a yellow note with a curled lower edge."""
     rng, shape = np.random.default_rng(110), (460, 900)
     page = paper(shape, (0.96, 0.89, 0.52), rng, 1.0)
     ink = writing(
@@ -282,7 +284,7 @@ def phone_number() -> NDArray[np.uint8]:
 
 
 def sheet() -> NDArray[np.uint8]:
-    """A page of an exercise book: blue lines, six rows of numbers, a soft shadow across."""
+    """Draw a page of an exercise book: blue lines, six rows of numbers, a soft shadow."""
     rng, shape = np.random.default_rng(111), (900, 1200)
     first, spacing = 96.0, 66.0
     page = ruled(paper(shape, (0.94, 0.94, 0.92), rng, 1), spacing, first, (0.56, 0.68, 0.86))
@@ -302,7 +304,7 @@ FORM = ("47110815", "20260317", "6053942")
 
 
 def form() -> NDArray[np.uint8]:
-    """Three rows of printed boxes, one digit in each, from a scanner."""
+    """Draw a scanned form: three rows of printed boxes with one digit in each."""
     rng, shape = np.random.default_rng(112), (420, 820)
     cell, high = 84, 94
     boxes, ink = [], np.zeros(shape, np.float32)
@@ -338,11 +340,11 @@ SAMPLES: dict[str, tuple[Callable[[], NDArray[np.uint8]], str, str]] = {
     "sheet.jpg": (sheet, "19843720|7|2716044|5318|1|40671925", "page"),
     "form.png": (form, "|".join(FORM), "page"),
 }
-"""File name -> what draws it, what stands in it (lines joined by `|`), and its layout."""
+"""File name -> the function that draws it, its text (lines joined by `|`), and its layout."""
 
 
 def main() -> None:
-    """Draw every sample into this folder, and write `truth.csv`."""
+    """Write every sample and `truth.csv` to this folder."""
     folder = Path(__file__).parent
     for name, (picture, _, _) in SAMPLES.items():
         content = io.BytesIO()

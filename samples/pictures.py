@@ -1,10 +1,10 @@
-"""Draws README's pictures: docs/reading.png, a page as read; docs/before-after.png, two ways to read.
+"""Draw README's pictures: docs/reading.png, an annotated page, and docs/before-after.png.
 
     python samples/pictures.py MODEL
 
-The second shows the ten sample digits, read the classic way and by digitry. MODEL is a run folder or
-.onnx file trained on plain MNIST, such as that of `dense-128-128`. The classic way is what the first
-programs do with a photo: make it grey, resize it to 28x28, divide by 255.
+The second picture shows the ten sample digits, read the classic way and by digitry. MODEL is a run folder
+or .onnx file trained on plain MNIST, such as that of `dense-128-128`. The classic way is what beginners'
+programs do with a photo: convert it to grey, resize it to 28x28, divide by 255.
 """
 
 import csv
@@ -27,7 +27,7 @@ RIGHT, WRONG = (18, 124, 66), (190, 36, 36)
 
 
 def main() -> None:
-    """Read the samples, and draw what came of it."""
+    """Read the samples and save both pictures."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     reader = Reader()
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def both_ways(classic: Classifier, reader: Reader) -> Image.Image:
-    """Show the sample digits, what either way makes of them, and as what it reads them."""
+    """Return a picture of the sample digits, the glyphs of both ways, and their readings."""
     with (HERE / "truth.csv").open(encoding="utf-8") as lines:
         cases = [row for row in csv.DictReader(lines) if row["layout"] == "single"]
     rows = (
@@ -61,7 +61,7 @@ def both_ways(classic: Classifier, reader: Reader) -> Image.Image:
         small = np.asarray(picture.convert("L").resize((28, 28)), np.float32) / 255
         guess = int(classic.probabilities(small[None])[0, :10].argmax())
         reading, glyphs = reader.examine(HERE / case["file"], layout="single")
-        # As a viewer shows it: what is transparent is white.
+        # As a viewer shows it: transparent parts are white.
         shown = picture.convert("RGBA")
         paper = Image.new("RGBA", shown.size, GROUND)
         photo = ImageOps.contain(Image.alpha_composite(paper, shown), (CELL, CELL)).convert("RGB")
@@ -78,7 +78,7 @@ def both_ways(classic: Classifier, reader: Reader) -> Image.Image:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Save a picture among the documents."""
+    """Save a picture in docs/."""
     with files.replacing(HERE.parent / "docs" / name) as temporary:
         picture.save(temporary, "PNG", optimize=True)
 

@@ -1,5 +1,6 @@
 """The shape of the tree: who may know whom, what an import costs, and how long a module gets."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,3 +105,11 @@ def test_no_module_is_longer_than_600_lines() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     assert not [path for path in MODULES if not path.read_text(encoding="utf-8").startswith('"""')]
+
+
+def test_the_tree_in_the_documents_is_the_tree_as_it_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = text.split("```")[1]
+    known = {path.stem for path in MODULES if "migrations" not in path.parts} - {"__init__"}
+    assert not {stem for stem in known if not re.search(rf"\b{stem}\b", tree)}
+    assert not set(re.findall(r"(\w+)\.py\b", tree)) - known - {"__init__"}

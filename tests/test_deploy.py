@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
+from digitry.serving.guard import Limits
+
 ROOT = Path(__file__).parents[1]
 yaml = pytest.importorskip("yaml")
 
@@ -52,7 +56,7 @@ def test_it_runs_as_a_user_without_rights_and_says_how_it_fares() -> None:
     (made,) = [rest for word, rest in last_stage() if word == "RUN" and "useradd" in rest]
     assert f"--uid {user}" in made
     assert "CMD" in stage["HEALTHCHECK"]
-    assert "/healthz" in stage["HEALTHCHECK"]
+    assert "/readyz" in stage["HEALTHCHECK"]
     # Signals reach the process: no shell stands between.
     assert stage["ENTRYPOINT"].startswith('["digitry"')
 
@@ -90,7 +94,7 @@ def test_the_composition_is_whole_and_keeps_to_itself() -> None:
     assert set(composed) <= {"services", "volumes", "networks", "name"}
     known = {
         "build", "image", "command", "environment", "ports", "read_only", "tmpfs", "cap_drop",
-        "security_opt", "stop_grace_period", "depends_on", "restart", "volumes", "healthcheck",
+        "cap_add", "security_opt", "stop_grace_period", "depends_on", "restart", "volumes", "healthcheck",
     }  # fmt: skip
     for name, service in services.items():
         assert set(service) <= known, name
@@ -98,15 +102,38 @@ def test_the_composition_is_whole_and_keeps_to_itself() -> None:
         for other, needed in service.get("depends_on", {}).items():
             assert other in services
             if needed["condition"] == "service_healthy":
-                assert "test" in services[other]["healthcheck"]
+                checked = "test" in services[other].get("healthcheck", {})
+                # What is built here has the check of its Dockerfile.
+                assert checked or (
+                    services[other]["build"] == "." and dict(last_stage())["HEALTHCHECK"]
+                )
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source.startswith(("/", ".")) or source in composed["volumes"]
         for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:"), "open to the world"
+            address = port.removeprefix("${DIGITRY_ADDRESS:-").partition("}")[0].partition(":")[0]
+            assert address == "127.0.0.1", "open to the world"
     ours = services["digitry"]
     assert ours["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in ours["security_opt"]
+
+
+def test_the_service_is_reached_through_its_proxy_alone_and_believes_no_other() -> None:
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    services = composed["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
+    command = services["digitry"]["command"]
+    (network,) = composed["networks"]["default"]["ipam"]["config"]
+    assert command[command.index("--proxy") + 1] == network["subnet"]
+    assert "./deploy/Caddyfile:/etc/caddy/Caddyfile:ro" in services["proxy"]["volumes"]
+    caddy = (ROOT / "deploy" / "Caddyfile").read_text()
+    assert "reverse_proxy digitry:8000" in caddy
+    assert "trusted_proxies" not in caddy, "who stands before the proxy is not believed"
+    limits = Limits()
+    assert f"max_header_size {limits.head_bytes >> 10}KB" in caddy
+    assert f"read_header {limits.head_seconds:.0f}s" in caddy
+    assert f"read_body {limits.body_seconds:.0f}s" in caddy
+    assert f"max_size {limits.body_bytes >> 20}MiB" in caddy
 
 
 def test_no_secret_of_the_composition_has_a_default() -> None:
@@ -120,7 +147,7 @@ def test_no_secret_of_the_composition_has_a_default() -> None:
 def test_the_command_lines_given_are_ours() -> None:
     from typer.main import get_command
 
-    from digitry.cli.app import app
+    from digitry.cli.main import app
 
     serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {option for parameter in serve.params for option in parameter.opts}

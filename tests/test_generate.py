@@ -1,4 +1,4 @@
-"""What the documents say of the code: records that prove themselves, and pages that follow."""
+"""docs/generate.py: records are checked, and the generated documents follow code and records."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
 
 @pytest.fixture
 def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script, at work in a checkout of its own: one record, a README with room for numbers."""
+    """The script in a checkout of its own, with one record and a README that has the marks."""
     spec = importlib.util.spec_from_file_location("generate", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -50,7 +50,7 @@ def write(root: Path, text: str | None = None, **changes: Any) -> None:
 
 
 def run(generate: Any, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    """Run the script; give what it leaves with: one line, or nothing if all is well."""
+    """Run the script and return its exit message: one line, or nothing on success."""
     monkeypatch.setattr(sys, "argv", ["generate.py", *words])
     try:
         generate.main()
@@ -59,7 +59,7 @@ def run(generate: Any, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     return ""
 
 
-def test_what_is_written_is_up_to_date_until_something_changes(
+def test_generated_files_are_up_to_date_until_something_changes(
     generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert (
@@ -102,9 +102,9 @@ def test_what_is_written_is_up_to_date_until_something_changes(
         ({"std": float("nan")}, "`std`"),
         ({"values": ["a", 1]}, "`values`"),
         ({"unknown": 1}, "['unknown']"),
-        ({"command": None}, "`command` is of a wrong type"),
+        ({"command": None}, "`command` has the wrong type"),
         ({"text": "{"}, "is not JSON"),
-        ({"text": "[{}]"}, "is no JSON object"),
+        ({"text": "[{}]"}, "is not a JSON object"),
         ({"text": "{}"}, "missing fields"),
     ],
 )
@@ -127,20 +127,20 @@ def test_a_wrong_record_is_refused_in_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "has no single <!-- recipes:start --> before a single <!-- recipes:end -->"),
-        (README.replace("headlines:end", "headlines"), "has no single <!-- headlines:start --> "),
-        (README.replace("-- one --", "-- two --"), "two is no record"),
+        ("", "needs one <!-- recipes:start --> before one <!-- recipes:end -->"),
+        (README.replace("headlines:end", "headlines"), "needs one <!-- headlines:start --> "),
+        (README.replace("-- one --", "-- two --"), "there is no record two"),
         (README.replace("<!-- / -->", ""), "has 1 `<!-- NAME -->` and 0 `<!-- / -->`"),
     ],
 )
-def test_a_readme_without_the_places_of_numbers_is_refused(
+def test_a_readme_without_its_marks_is_refused(
     generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str
 ) -> None:
     (tmp_path / "README.md").write_text(text)
     assert run(generate, monkeypatch).startswith(f"docs: README.md: {told}")
 
 
-def test_a_record_of_an_earlier_model_is_shown_as_one(
+def test_a_record_of_an_earlier_model_is_marked(
     generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write(tmp_path, data={"model reader": generate.CURRENT["model reader"], "model other": "1"})

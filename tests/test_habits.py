@@ -1,4 +1,4 @@
-"""What is kept for contributors: workflows, forms, hooks and the citation agree with the project."""
+"""Workflows, forms, hooks, the citation and the documents agree with the project."""
 
 import re
 import tomllib
@@ -16,6 +16,12 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted(
     path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"
 )
+DOCUMENTS = [
+    path
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    # The log names files of its day.
+    if path.name not in ("log.md", "CHANGELOG.md")
+]
 FILES = [
     *sorted((ROOT / ".github").rglob("*.yml")),
     ROOT / ".pre-commit-config.yaml",
@@ -134,8 +140,11 @@ def test_every_address_of_the_repository_is_the_same() -> None:
     assert f"git clone {home} " in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def test_every_link_of_the_guide_leads_somewhere() -> None:
-    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", guide):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_every_link_and_every_path_in_a_document_exists(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    targets = [path.parent / target for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)]
+    targets = [target for target in targets if "http" not in target.as_posix()]
+    folders = "tests|benchmarks|records|requirements|samples|docs|deploy"
+    targets += [ROOT / word for word in re.findall(rf"`(?:python )?((?:{folders})/[\w./-]*)", text)]
+    assert [target for target in targets if not target.exists()] == []

@@ -1,6 +1,6 @@
-"""What the peers share: the recipe from the command line, MNIST, and the line that they end with.
+"""Shared code of the peers: the recipe from the command line, MNIST, and the last line of output.
 
-The peers run in environments of their own, without digitry: usage is always
+Peers run in environments without digitry. Their usage is
 
     PYTHON PEER.py MNIST_DIR RECIPE_JSON
 
@@ -18,12 +18,12 @@ STEMS = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx
 
 
 def recipe():
-    """Give the recipe as a dictionary with the fields of digitry's Recipe."""
+    """Return the recipe as a dictionary with the fields of digitry's Recipe."""
     return json.loads(sys.argv[2])
 
 
 def mnist():
-    """Give training images and labels, test images and labels: (n, 784) float32 in [0, 1], (n,) uint8."""
+    """Return training images and labels, test images and labels: (n, 784) float32 in [0, 1], (n,) uint8."""
     parts = []
     for stem in STEMS:
         plain, packed = Path(sys.argv[1], f"{stem}-ubyte"), Path(sys.argv[1], f"{stem}-ubyte.gz")

@@ -1,4 +1,4 @@
-"""A dense recipe by Keras' own `fit`, on the backend that KERAS_BACKEND names.
+"""Train a dense recipe by Keras' own `fit`, on the backend that KERAS_BACKEND names.
 
 KERAS_BACKEND=jax python keras_fit.py MNIST_DIR RECIPE_JSON [STEPS_PER_EXECUTION]
 """

@@ -1,11 +1,11 @@
 # ruff: noqa: E402
-"""The five classic first programs as their authors would run them: plain Keras on TensorFlow.
+"""Train one of the five classic recipes as their authors would: in plain Keras on TensorFlow.
 
 Usage: KERAS_BACKEND=tensorflow python plain_keras.py RECIPE MNIST_DIR OUT_DIR [EPOCHS]
 
-One process does the whole job of the recipe named: load MNIST, train, evaluate, plot and save. The last
-line printed is JSON: {"recipe", "test_accuracy", "fit_s", "total_s"}. It needs `tensorflow-cpu` and
-`matplotlib`, best in an environment of their own.
+One process loads MNIST, trains, evaluates, plots and saves. The last line printed is JSON: {"recipe",
+"test_accuracy", "fit_s", "total_s"}. It needs `tensorflow-cpu` and `matplotlib`, in an environment of
+its own.
 """
 
 import time

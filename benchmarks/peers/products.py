@@ -1,11 +1,11 @@
-"""The arithmetic limit of a dense recipe: its matrix products alone, at the rate that they reach alone.
+"""Measure the lower limit of a dense recipe's training time: its matrix products alone.
 
     python products.py RECIPE_JSON TRAINING_IMAGES HELD_OUT_IMAGES
 
-Each product of a step (forward, gradient of the weights, gradient of the inputs but for the first layer)
-is timed by itself on data that stay in the cache, in each of the ways that PyTorch has for it, and the
-fastest counts. Prints JSON: {"flop", "rate", "limit_s"}: operations of the whole fit, operations a
-second at those times, seconds.
+Each product of a step (forward, gradient of the weights, gradient of the inputs except in the first
+layer) is timed separately on data that stay in the cache, in each way that PyTorch has; the fastest
+counts. Prints JSON: {"flop", "rate", "limit_s"}: operations of the whole fit, operations a second,
+seconds.
 """
 
 import json
@@ -40,7 +40,7 @@ def seconds(a, b, way):
 
 
 def fastest(rows, inner, columns):
-    """Give seconds of (rows, inner) @ (inner, columns), over ways and orders of memory."""
+    """Return the fewest seconds of (rows, inner) @ (inner, columns) over ways and memory orders."""
     firsts = torch.randn(rows, inner), torch.randn(inner, rows).t()
     others = torch.randn(inner, columns), torch.randn(columns, inner).t()
     return min(seconds(a, b, way) for way in WAYS for a in firsts for b in others)
@@ -58,7 +58,7 @@ with torch.inference_mode():
         shapes = [(n, a, b), (a, n, b)] + ([(n, b, a)] if layer else [])
         for place, shape in enumerate(shapes):
             operations = 2 * shape[0] * shape[1] * shape[2]
-            # The forward product is made for the held-out images, too.
+            # The forward product is also computed for the held-out images.
             times = recipe["epochs"] * (trained + (held if place == 0 else 0)) / n
             flop += times * operations
             taken += times * fastest(*shape)

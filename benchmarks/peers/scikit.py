@@ -1,4 +1,4 @@
-"""A dense recipe by scikit-learn's MLPClassifier; it knows Adam alone, and measures nothing held out.
+"""Train a dense recipe by scikit-learn's MLPClassifier, with Adam and without held-out images.
 
 python scikit.py MNIST_DIR RECIPE_JSON
 """
@@ -18,7 +18,7 @@ model = MLPClassifier(
     epsilon=1e-7, max_iter=recipe["epochs"], n_iter_no_change=recipe["epochs"] + 1,
     random_state=recipe["seed"],
 )  # fmt: skip
-# It has been told how many epochs to make, and warns that it has made them.
+# It warns after the given number of epochs.
 warnings.simplefilter("ignore", ConvergenceWarning)
 began = time.perf_counter()
 model.fit(x, y)

@@ -1,4 +1,4 @@
-"""A dense recipe as a plain PyTorch loop: tensors in memory, no DataLoader, the fused Adam.
+"""Train a dense recipe by a plain PyTorch loop: tensors in memory, no DataLoader, the fused Adam.
 
 python torch_loop.py MNIST_DIR RECIPE_JSON
 """

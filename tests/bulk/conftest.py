@@ -1,4 +1,4 @@
-"""A small model in place of the shipped one: what surrounds the network is tested here."""
+"""A small model instead of the shipped one: the tests here are not about the network."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the tests of Ray start in a process of its own: python ray_runs.py nodes|one IN OUT MODEL."""
+"""A program that the Ray tests run as a process: python ray_runs.py nodes|one IN OUT MODEL."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ job = BulkJob(
 )
 if how == "one":
     print("\nRESULT", run(job).images, flush=True)
-    # A cluster of our own wants a token that nobody else has.
+    # A private cluster needs a private token.
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     sys.exit()

@@ -1,4 +1,4 @@
-"""A real Ray gives the same files as one process does, also when it loses a node on the way."""
+"""A real Ray cluster gives the same files as one process, even if it loses a node."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, digits: list[bytes]) -> str
 
 @pytest.fixture(scope="module")
 def local(packed: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of it."""
+    """The output of one process."""
     out = tmp_path_factory.mktemp("local") / "out"
     run(
         BulkJob(
@@ -65,14 +65,14 @@ def started(*arguments: object, **settings: str) -> list[int]:
     return [int(word) for word in result.split()[1:]]
 
 
-def test_one_node_gives_what_one_process_gives(
+def test_a_ray_node_gives_the_same_files_as_one_process(
     packed: str, tmp_path: Path, model: Path, local: dict[str, bytes]
 ) -> None:
     assert started("one", packed, tmp_path, model) == [2000]
     assert files(tmp_path) == local
 
 
-def test_losing_a_node_loses_no_row(
+def test_a_lost_node_loses_no_row(
     packed: str, tmp_path: Path, model: Path, local: dict[str, bytes]
 ) -> None:
     images, before, after = started("nodes", packed, tmp_path, model, RAY_AUTH_MODE="disabled")

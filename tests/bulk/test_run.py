@@ -1,4 +1,4 @@
-"""The same input gives the same rows, whatever the workers and the interruptions."""
+"""The same input gives the same rows, for any number of workers and after any interruption."""
 
 import io
 import json
@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -25,16 +26,17 @@ from digitry.bulk import inputs
 from digitry.bulk.job import BulkJob, BulkReport
 from digitry.bulk.output import Output
 from digitry.bulk.run import run
-from digitry.cli.app import app
-from digitry.errors import UsageError
+from digitry.cli.main import app
+from digitry.errors import UnavailableError, UsageError
 from digitry.reading.reader import Reader
+from digitry.workers.pool import WorkerPool
 
 BAD = 5
 
 
 @pytest.fixture(scope="module")
 def images(digits: list[bytes]) -> list[tuple[str, bytes]]:
-    """Forty images; number 5 is cut."""
+    """Forty images; number 5 is truncated."""
     return [
         (f"d/{index:02d}.png", content[:60] if index == BAD else content)
         for index, content in enumerate(digits)
@@ -125,7 +127,7 @@ def failures(out: Path) -> list[dict[str, object]]:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Everything that must be the same; the summary holds times, too."""
+    """Return everything that must be equal; the summary also has times."""
     found = {path.name: path.read_bytes() for path in (out / "rows").iterdir()}
     found["failed"] = (out / "failed.jsonl").read_bytes()
     found["sha256"] = json.loads((out / "summary.json").read_text())["rows_sha256"].encode()
@@ -133,7 +135,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_every_form_of_input_gives_the_readings_of_its_images(
+def test_every_kind_of_input_gives_the_readings_of_its_images(
     form: Callable[[Path, list[tuple[str, bytes]]], str],
     tmp_path: Path,
     images: list[tuple[str, bytes]],
@@ -165,7 +167,7 @@ def test_the_offset_finds_the_member_again(
     assert {row["source"]: row["offset"] for row in rows(tmp_path / "out")} == expected
 
 
-def test_parquet_and_json_lines_say_the_same(
+def test_parquet_and_json_lines_have_the_same_rows(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
     pytest.importorskip("pyarrow")
@@ -187,16 +189,51 @@ def test_workers_do_not_change_the_rows(
     assert files(tmp_path / "out") == files(tmp_path / "three")
 
 
-def test_a_run_is_not_begun_over_another(
+def test_workers_killed_while_they_start_do_not_change_the_rows(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = as_zip(tmp_path, images)
+    run(job(tmp_path, given, model))
+    started: list[WorkerPool] = []
+
+    class Watched(WorkerPool):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            # Three times before anything is read: first ready workers, then starting ones.
+            for _ in range(3):
+                for pid in self.pids():
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.15)
+            started.append(self)
+
+    monkeypatch.setattr("digitry.bulk.on_machine.WorkerPool", Watched)
+    run(job(tmp_path, given, model, out=tmp_path / "killed", workers=2))
+    assert files(tmp_path / "out") == files(tmp_path / "killed")
+    assert sum(started[0].health().losses.values()) >= 4
+
+
+def test_a_run_without_workers_ends_with_an_error(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: object) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("digitry.workers.supervisor._process", none)
+    monkeypatch.setattr("digitry.workers.supervisor.GIVE_UP", 3)
+    with pytest.raises(UnavailableError, match="could not be started"):
+        run(job(tmp_path, as_zip(tmp_path, images), model, workers=2))
+
+
+def test_a_new_run_does_not_overwrite_another(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
     given = as_zip(tmp_path, images)
     run(job(tmp_path, given, model))
     with pytest.raises(UsageError, match="--resume"):
         run(job(tmp_path, given, model))
-    with pytest.raises(UsageError, match="not the same: layout"):
+    with pytest.raises(UsageError, match="different: layout"):
         run(job(tmp_path, given, model, resume=True, layout="single"))
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="is not empty"):
         run(job(tmp_path, given, model, out=tmp_path))
 
 
@@ -239,13 +276,13 @@ run(job, progress=lambda progress: print(progress.images, flush=True))
 
 
 def kill_often(given: str, out: Path, model: Path, kills: int, seed: int) -> None:
-    """Start, kill without warning at random moments, and at last let it end."""
+    """Start and kill the run at random moments, then let it finish."""
     chance = random.Random(seed)
     command = [sys.executable, "-c", SCRIPT, given, str(out), str(model)]
     for _ in range(kills):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            # Two shards, so that every life achieves something; then a moment at random.
+            # Wait for two shards, so that every run makes progress, then a random time.
             for _ in range(2):
                 process.stdout.readline()
             time.sleep(chance.uniform(0, 0.05))
@@ -253,11 +290,11 @@ def kill_often(given: str, out: Path, model: Path, kills: int, seed: int) -> Non
     done = len(list((out / "_run").glob("0*.json")))
     end = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     again = int((end.stdout.split() or ["0"])[-1])
-    # All that was marked as whole is kept: each of two workers does at most one shard again.
+    # Finished shards are kept: each of two workers repeats at most one shard.
     assert again <= 40 * 3 - 4 * done
 
 
-def test_a_killed_run_ends_as_an_unbroken_one(
+def test_a_killed_and_resumed_run_gives_the_same_files(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
     given = as_tar(tmp_path, images * 3)
@@ -285,8 +322,8 @@ def test_a_broken_archive_among_many_is_reported(
     assert report.images > 40
 
 
-def test_what_is_not_there_is_told_before_anything_is_read(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(UsageError, match="is not there"):
+def test_a_missing_input_is_reported_before_reading(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
         run(job(tmp_path, str(tmp_path / "none"), model))
     with pytest.raises(UsageError, match="no file matches"):
         run(job(tmp_path, str(tmp_path / "*.png"), model))
@@ -300,7 +337,7 @@ def test_what_is_not_there_is_told_before_anything_is_read(tmp_path: Path, model
         BulkJob(inputs=["a"], out=tmp_path, workers=0)
 
 
-def test_lists_may_name_what_is_missing_or_no_file(
+def test_lists_may_name_missing_files_and_folders(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
     folder = as_folder(tmp_path, images[:2])
@@ -310,17 +347,17 @@ def test_lists_may_name_what_is_missing_or_no_file(
     )
     report = run(job(tmp_path, str(tmp_path / "list.txt"), model))
     assert (report.images, report.failed) == (5, 3)
-    assert report.failed_by_reason == {"cannot be opened": 1, "is no regular file": 2}
+    assert report.failed_by_reason == {"cannot be opened": 1, "is not a regular file": 2}
 
 
-def test_a_plan_holds_little(tmp_path: Path, images: list[tuple[str, bytes]]) -> None:
+def test_planning_needs_little_memory(tmp_path: Path, images: list[tuple[str, bytes]]) -> None:
     shards = list(inputs.plan([as_tar(tmp_path, images)], 8))
     assert [shard.count for shard in shards] == [8] * 5
     assert all(not shard.names and not shard.entries for shard in shards)
     assert shards[-1].done is not None
 
 
-def test_the_command_reports_and_tells_by_its_exit_code(
+def test_the_command_reports_failures_by_its_exit_code(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
     given = as_zip(tmp_path, images)
@@ -380,7 +417,7 @@ def test_an_object_store_is_read_like_a_folder(
         run(job(tmp_path, "s3://images/none", model, out=tmp_path / "none"))
 
 
-def test_a_report_is_plain(tmp_path: Path, images: list[tuple[str, bytes]], model: Path) -> None:
+def test_a_report_is_json(tmp_path: Path, images: list[tuple[str, bytes]], model: Path) -> None:
     report = run(job(tmp_path, as_zip(tmp_path, images), model))
     assert isinstance(report, BulkReport)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -418,7 +455,7 @@ def flood(width: int, height: int) -> bytes:
     )
 
 
-def test_exactly_the_broken_ones_and_the_bombs_are_listed(
+def test_exactly_the_broken_images_and_bombs_fail(
     tmp_path: Path, digits: list[bytes], model: Path
 ) -> None:
     bad = {

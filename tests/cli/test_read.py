@@ -175,7 +175,7 @@ def test_the_largest_accepted_image_takes_less_than_300_megabytes(
         )
     # Not ru_maxrss: a child inherits its parent's value at the fork.
     code = (
-        "import sys\nfrom digitry.cli.app import app\n"
+        "import sys\nfrom digitry.cli.main import app\n"
         "try:\n    app(['read', sys.argv[1]])\n"
         "finally:\n    print(open('/proc/self/status').read(), file=sys.stderr)"
     )

@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -84,14 +88,14 @@ def correct(service: Service, label: str) -> dict[str, Any]:
     return kept
 
 
-def test_it_says_where_it_listens_what_reads_and_where_corrections_lie(service: Service) -> None:
+def test_it_prints_its_url_its_model_and_its_store(service: Service) -> None:
     assert service.url.startswith("http://127.0.0.1:")
-    assert "reads with reader, 1 worker;" in service.greeting
+    assert "model reader, 1 worker;" in service.greeting
     assert str(service.db) in service.greeting
     assert service.get("/readyz") == {"status": "ready"}
 
 
-def test_it_answers_what_the_command_line_answers(service: Service) -> None:
+def test_service_and_command_line_give_the_same_reading(service: Service) -> None:
     path = SAMPLES / "form.png"
     (answer,) = service.get("/v1/read", path.read_bytes(), **{"Content-Type": "image/png"})[
         "readings"
@@ -136,26 +140,45 @@ def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
-def test_an_address_that_others_reach_needs_a_token(host: str) -> None:
+def test_an_address_beyond_loopback_needs_a_token(host: str) -> None:
     done = digitry("serve", "--host", host)
     assert done.returncode == 2
     assert "--token" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_named(service: Service) -> None:
+def test_a_port_in_use_is_reported(service: Service) -> None:
     port = service.url.rpartition(":")[2]
     done = digitry("serve", "--port", port)
     assert done.returncode == 4
     assert f"port {port}" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> None:
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    if not children.exists():
+def test_an_endless_head_is_refused(service: Service) -> None:
+    port = int(service.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                line.sendall(b"x" * 65536)
+    assert service.get("/healthz") == {"status": "ok"}
+
+
+def test_a_proxy_must_be_an_address(tmp_path: Path) -> None:
+    done = digitry("serve", "--port", "0", "--proxy", "everybody", "--db", str(tmp_path / "c.db"))
+    assert done.returncode == 2
+    assert "--proxy" in done.stderr and done.stderr.count("\n") == 1
+
+
+def children(service: Service) -> list[int]:
+    tasks = Path(f"/proc/{service.process.pid}/task")
+    if not (tasks / str(service.process.pid) / "children").exists():
         pytest.skip("this system does not list children")
-    for task in Path(f"/proc/{service.process.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+
+def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> None:
+    for child in children(service):
+        os.kill(child, signal.SIGKILL)
     content = (SAMPLES / "digit-3.png").read_bytes()
     seen = []
     for _ in range(4):
@@ -169,7 +192,78 @@ def test_a_killed_worker_costs_one_answer_and_is_replaced(service: Service) -> N
     assert seen[1:] == ["3"] * 3
 
 
-def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_it_recovers_from_a_minute_of_random_kills_under_load(tmp_path: Path) -> None:
+    service = Service(tmp_path, "--workers", "2")
+    content = (SAMPLES / "digit-3.png").read_bytes()
+    rng, statuses = random.Random(1), Counter[int]()
+    stopped = threading.Event()
+
+    def ask() -> int:
+        try:
+            service.get("/v1/read", content, **PNG)
+        except error.HTTPError as refused:
+            refused.close()
+            return refused.code
+        return 200
+
+    def keep_asking() -> None:
+        while not stopped.is_set():
+            statuses[ask()] += 1
+
+    def workers() -> dict[str, int]:
+        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        return {
+            state: int(float(count))
+            for state, count in re.findall(r'digitry_workers\{state="(\w+)"\} (\S+)', text)
+        }
+
+    def recovered(since: float) -> float:
+        while True:
+            states = workers()
+            if states["ready"] + states["busy"] == 2 and ask() == 200:
+                return time.monotonic() - since
+            assert time.monotonic() < since + 60, states
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    took: list[float] = []
+    kills = 0
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            # One to four times, so that starting and dying workers are killed, too.
+            for _ in range(rng.randint(1, 4)):
+                for pid in rng.sample(pids := children(service), rng.randint(0, len(pids))):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+                time.sleep(rng.uniform(0, 0.4))
+            took.append(recovered(time.monotonic()))
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+            losses = sorted(
+                re.findall(r"digitry_worker_losses_total\S+ \S+", answer.read().decode())
+            )
+        service.process.send_signal(signal.SIGTERM)
+        logged = service.process.communicate(timeout=20)[1]
+    print(
+        f"\n{kills} kills, {len(took)} recoveries, the longest {max(took):.2f} s; {dict(statuses)}"
+    )
+    print(*losses, sep="\n")
+    assert logged.count("a worker was lost while") >= kills / 2
+    assert set(statuses) <= {200, 422, 503}
+    assert statuses[422] <= kills
+    assert max(took) <= 5, took
+
+
+def test_it_answers_pending_requests_and_exits_with_0(tmp_path: Path) -> None:
     service = Service(tmp_path)
     content = (SAMPLES / "sheet.jpg").read_bytes()
     answers: list[str] = []
@@ -184,7 +278,7 @@ def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:
                 answers.append(str(refused.code))
                 refused.close()
             except (ConnectionRefusedError, error.URLError) as gone:
-                # Not accepted any more, so not lost either.
+                # Not accepted, so not lost.
                 refused_us = isinstance(getattr(gone, "reason", gone), ConnectionRefusedError)
                 answers.append("refused" if refused_us else f"lost {gone}")
                 return
@@ -208,7 +302,7 @@ def test_it_ends_what_it_began_and_leaves_with_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stops", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_stop_under_load_loses_no_request_that_was_taken(stops: int, tmp_path: Path) -> None:
+def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path) -> None:
     content = (SAMPLES / "digit-3.png").read_bytes()
     answered = 0
     for stop in range(stops):
@@ -222,7 +316,7 @@ def test_a_stop_under_load_loses_no_request_that_was_taken(stops: int, tmp_path:
                     try:
                         connection.request("POST", "/v1/read", content, PNG)
                     except OSError:
-                        return  # It listens no more.
+                        return  # The service has stopped listening.
                     at = time.monotonic()
                     try:
                         answer = connection.getresponse()
@@ -235,14 +329,14 @@ def test_a_stop_under_load_loses_no_request_that_was_taken(stops: int, tmp_path:
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
-        # Stopped at another moment of a request each time.
+        # A different moment of a request each time.
         time.sleep(0.5 + 0.013 * stop)
         stopped = time.monotonic()
         code, seconds = service.stop()
         for thread in threads:
             thread.join()
         assert (code, seconds < 10) == (0, True)
-        # On the way for a moment, a request is not yet one that was taken.
+        # A request that is still on its way is not yet accepted.
         before = [status for at, status in sent if at < stopped - 0.05]
         assert set(before) <= {200, 503}, before
         answered += len(before)

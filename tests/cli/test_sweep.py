@@ -23,7 +23,7 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
 ) -> None:
     answer = say(*SMALL, "--set", "lr=1e-5,1e-2", "--seeds", 2, "--seed", 3, "--out", "found")
     assert answer.code == 0, answer.err
-    assert "4 of 4 settings tried, judged on 300 held-out training images" in answer.out
+    assert "4 of 4 settings tried; accuracy on 300 held-out training images" in answer.out
     table = [line.split() for line in answer.out.splitlines() if "1e-" in line and "%" in line]
     means = [float(row[2].rstrip("%")) for row in table]
     assert len(means) == 4
@@ -33,36 +33,37 @@ def test_a_sweep_prints_its_settings_best_first_and_how_to_train_the_best(
         f"digitry train dense-128 --set hidden={table[0][0]} --set learning_rate=1e-2 "
         "--epochs 1 --seed 3 --data uci"
     )
-    assert f"the best, for the test images: {line}\n" in answer.out
-    # Progress, a setting a line.
+    assert f"to train the best setting: {line}\n" in answer.out
+    # Progress: one line for each setting.
     assert answer.err.count("learning_rate=") == 4
     names = {path.name for path in (tmp_path / "found").iterdir() if path.name[0] != "."}
     assert names == {"trials.journal", "sweep.png"}
 
 
-def test_resumed_or_started_again_it_prints_the_same_and_refuses_another(say: Say) -> None:
+def test_resuming_prints_the_same_and_a_second_sweep_is_refused(say: Say) -> None:
     first = say(*SMALL, "--out", "found", "--format", "json", "--quiet")
     assert (first.code, first.err) == (0, "")
-    for words in ((*SMALL, "--out", "found"), ("sweep", "--resume", "found")):
-        again = say(*words, "--format", "json", "--quiet")
-        assert json.loads(first.out) == json.loads(again.out)
+    again = say("sweep", "--resume", "found", "--format", "json", "--quiet")
     found = json.loads(first.out)
+    assert found == json.loads(again.out)
     assert (found["trials"], found["finished"], found["held_out"]) == (2, 2, 300)
     assert found["ranking"][0]["mean"] >= found["ranking"][1]["mean"]
     assert found["train"].startswith("digitry train dense-128 --set hidden=")
-    other = say(*SMALL, "--seeds", 2, "--out", "found")
+    other = say(*SMALL, "--out", "found")
     assert other.code == 2
-    assert "another sweep: its seeds differ" in other.err
+    assert "digitry sweep --resume found" in other.err
 
 
-def test_a_search_goes_on_to_more_trials(say: Say) -> None:
+def test_a_search_can_be_continued_with_more_trials(say: Say) -> None:
     words = ("--data", "uci", "--epochs", 1, "--set", "dropout=0..0.5", "--out", "found")
     assert say("sweep", "dense-128", *words, "--trials", 1, "--quiet").code == 0
     more = say("sweep", "--resume", "found", "--trials", 2, "--quiet")
     assert "2 of 2 settings tried" in more.out
 
 
-def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_says_how_to_continue(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from digitry.training.loop import train
 
     real = train.train
@@ -73,18 +74,18 @@ def test_interrupted_it_says_how_to_go_on(say: Say, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(train, "train", stopped)
     answer = say(*SMALL, "--out", "found", "--quiet")
     assert answer.code == 130
-    assert answer.err == "digitry: interrupted; go on with: digitry sweep --resume found\n"
+    assert answer.err == "digitry: interrupted; continue: digitry sweep --resume found\n"
     monkeypatch.setattr(train, "train", real)
     assert "2 of 2 settings" in say("sweep", "--resume", "found", "--quiet").out
 
 
-def test_without_a_folder_it_makes_one_among_the_runs(say: Say, tmp_path: Path) -> None:
+def test_the_default_folder_is_among_the_runs(say: Say, tmp_path: Path) -> None:
     assert say(*SMALL, "--trials", 1, "--quiet").code == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("sweep-dense-128-")
 
 
-def test_without_the_extra_it_is_one_line_with_its_remedy(
+def test_a_missing_extra_is_one_line_with_its_remedy(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = util.find_spec
@@ -103,20 +104,21 @@ def test_without_the_extra_it_is_one_line_with_its_remedy(
     [
         ([], 2, "no recipe"),
         (["dense-129", "--set", "lr=1"], 2, "dense-129"),
-        (["dense-128"], 2, "nothing to vary"),
+        (["dense-128"], 2, "no field to vary"),
         (["dense-128", "--set", "depth=1,2"], 2, "no field 'depth'"),
         (["dense-128", "--set", "seed=1,2"], 2, "--seeds"),
         (["dense-128", "--set", "dropout=0..0.5"], 2, "add --trials"),
-        (["dense-128", "--set", "dropout=0", "--search", "best"], 2, "best"),
+        (["dense-128", "--set", "dropout=0,0.1", "--trials", 0], 2, "--trials"),
+        (["dense-128", "--set", "dropout=0", "--seeds", 0], 2, "--seeds"),
         (["dense-128", "--set", "dropout=0", "--device", "tpu"], 2, "tpu"),
         (["dense-128", "--set", "dropout=0", "--format", "xml"], 2, "xml"),
         (["dense-128", "--set", "dropout=0", "--data", "nowhere"], 3, "nowhere"),
         (["--resume", "nowhere"], 2, "holds no sweep"),
-        (["dense-128", "--resume", "nowhere"], 2, "what it began with"),
+        (["dense-128", "--resume", "nowhere"], 2, "keeps its settings"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_before_anything_is_trained(
-    say: Say, tmp_path: Path, words: list[str], code: int, said: str
+def test_invalid_options_are_refused_before_training(
+    say: Say, tmp_path: Path, words: list[Any], code: int, said: str
 ) -> None:
     answer = say("sweep", *words)
     assert answer.code == code

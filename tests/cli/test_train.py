@@ -150,7 +150,7 @@ def test_a_missing_device_is_an_error_before_any_data_are_loaded(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("data were loaded"))
-    one_line(say("train", "dense-128", "--device", "cuda"), 4, "there is no device 'cuda'")
+    one_line(say("train", "dense-128", "--device", "cuda"), 4, "device 'cuda' is not available")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -265,14 +265,14 @@ def test_every_verb_asks_for_trust_in_a_keras_file_from_elsewhere(
         ["train", "dense-128", *quick, "--from", "mine.keras", "--out", "further"],
     ]
     for verb in verbs:
-        one_line(say(*verb), 3, "mine.keras: may be from anyone", ".onnx file", "--trust")
+        one_line(say(*verb), 3, "mine.keras: is not trusted", ".onnx file", "--trust")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.keras"]
     del verbs[2]  # The reader has other labels; that its file is loaded is seen elsewhere.
     for verb in verbs:
         assert say(*verb, "--trust").code == 0
     # Resuming loads the parent again, so it needs --trust again.
     (tmp_path / "further" / "metrics.json").unlink()
-    one_line(say("train", "--resume", "further"), 3, "mine.keras: may be from anyone", "--trust")
+    one_line(say("train", "--resume", "further"), 3, "mine.keras: is not trusted", "--trust")
     assert say("train", "--resume", "further", "--trust").code == 0
 
 
@@ -317,15 +317,15 @@ def test_authors_are_spelled_as_in_the_notice() -> None:
 def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:
     answer = say("export", trained, "--to", "keras", "--out", "mine.keras")
     assert (answer.code, answer.out) == (0, "mine.keras\n")
-    one_line(say("evaluate", "mine.keras", "--data", "uci"), 3, "mine.keras: may be from anyone")
+    one_line(say("evaluate", "mine.keras", "--data", "uci"), 3, "mine.keras: is not trusted")
     assert say("evaluate", "mine.keras", "--data", "uci", "--trust").code == 0
     other = ["--to", "h5", "--out", "mine.h5"]
-    one_line(say("export", trained / "model.onnx", *other), 2, "cannot become")
+    one_line(say("export", trained / "model.onnx", *other), 2, "cannot be converted back")
 
 
 def test_a_training_that_fails_before_it_starts_creates_no_folder(say: Say, tmp_path: Path) -> None:
     words = ["train", "dense-128", "--data", "uci", "--epochs", 1, "--out", "mine"]
-    one_line(say(*words, "--quiet", "--set", "hidden=4096,4096"), 2, "recipe field hidden: makes")
+    one_line(say(*words, "--quiet", "--set", "hidden=4096,4096"), 2, "recipe field hidden: gives")
     assert list(tmp_path.iterdir()) == []
     assert say(*words, "--quiet").code == 0
 
@@ -358,7 +358,7 @@ def test_export_joins_several_models_in_one_file(trained: Path, say: Say) -> Non
     assert say("evaluate", "both.onnx", "--data", "uci").code == 0
     answer = say("export", trained, "second/model.onnx", "--to", "onnx", "--out", "other.onnx")
     assert answer.out == "other.onnx\n"
-    assert "no risk-coverage curve: second/model.onnx is no run folder" in answer.err
+    assert "no risk-coverage curve: second/model.onnx is not a run folder" in answer.err
     one_line(say("export", trained, "second", "--to", "onnx"), 2, "--to ensemble.onnx")
     one_line(say("export", trained, trained, "--to", "both.onnx"), 2, "the same model")
 
@@ -386,7 +386,7 @@ def test_a_parent_is_used_and_recorded(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-128", "--from", "none.onnx"), 3, "none.onnx", "no such model")
     one_line(
         say("train", "dense-512", *quick, "--from", f"{trained}/model.onnx"),
-        3, "hidden is [128] in it, and [512] here", "take its own recipe",
+        3, "hidden is [128] in the model, but [512] in", "use the model's own recipe",
     )  # fmt: skip
     one_line(say("train", "--resume", "further", "--from", trained), 2, "--resume", "--from")
 

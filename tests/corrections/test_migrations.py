@@ -1,4 +1,4 @@
-"""The schema of the store: made, brought up from older ones, refused where it is of a later digitry."""
+"""The schema of the store: created, migrated from older ones, refused if made by a later version."""
 
 import multiprocessing
 import sqlite3
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def run(url: str, *lines: str) -> None:
-    """Say something to a database, outside of any store."""
+    """Run SQL on a database directly."""
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for line in lines:
@@ -62,7 +62,7 @@ def revision(url: str) -> list[str]:
 
 
 def make_former(url: str, version: int | None = 1) -> None:
-    """Make the tables as digitry made them before it had Alembic, and say one thing."""
+    """Create the tables of digitry from before Alembic, with one correction."""
     blob = "BLOB" if url.startswith("sqlite") else "BYTEA"
     run(
         url,
@@ -94,13 +94,13 @@ def keep_one(url: str) -> None:
     engine.dispose()
 
 
-def test_a_new_store_is_at_the_last_revision(url: str) -> None:
+def test_a_new_store_is_at_the_newest_revision(url: str) -> None:
     Corrections(url).close()
     assert revision(url) == [migrations.HEAD]
     assert tables(url) == {"digitry_corrections", migrations.TABLE}
 
 
-def test_the_revisions_make_the_tables_that_the_code_works_with(url: str) -> None:
+def test_the_migrations_create_the_tables_of_the_code(url: str) -> None:
     Corrections(url).close()
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:
@@ -118,13 +118,13 @@ def test_the_revisions_make_the_tables_that_the_code_works_with(url: str) -> Non
     assert "undone IS NULL" in str(where)
 
 
-def test_the_last_revision_is_the_one_that_the_code_names() -> None:
+def test_head_is_the_newest_revision() -> None:
     config = Config()
     config.set_main_option("script_location", "digitry.corrections:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [migrations.HEAD]
 
 
-def test_a_store_from_before_the_revisions_is_brought_up_with_all_it_holds(url: str) -> None:
+def test_a_store_from_before_alembic_is_migrated_with_its_corrections(url: str) -> None:
     make_former(url)
     keep_one(url)
     store = Corrections(url)
@@ -136,29 +136,31 @@ def test_a_store_from_before_the_revisions_is_brought_up_with_all_it_holds(url: 
     assert tables(url) == {"digitry_corrections", migrations.TABLE}
 
 
-def test_a_store_of_a_later_digitry_is_refused_in_one_line_and_left_as_it_is(url: str) -> None:
+def test_a_store_of_a_later_version_is_refused_and_not_changed(url: str) -> None:
     Corrections(url).close()
     run(url, f"UPDATE {migrations.TABLE} SET version_num = 'r99'")
-    with pytest.raises(StoreError, match="revision r99; this digitry knows revision") as error:
+    with pytest.raises(
+        StoreError, match="revision r99; this version of digitry knows revision"
+    ) as error:
         Corrections(url)
     assert "\n" not in str(error.value)
     assert revision(url) == ["r99"]
 
 
-def test_so_is_one_of_a_later_version_from_before_the_revisions(url: str) -> None:
+def test_a_later_version_from_before_alembic_is_refused(url: str) -> None:
     make_former(url, 2)
-    with pytest.raises(StoreError, match="version 2; this digitry knows revision"):
+    with pytest.raises(StoreError, match="version 2; this version of digitry knows revision"):
         Corrections(url)
     assert migrations.TABLE not in tables(url)
 
 
-def test_a_store_that_was_being_made_when_its_process_died_is_made(url: str) -> None:
+def test_a_partly_created_store_is_completed(url: str) -> None:
     make_former(url, None)
     Corrections(url).close()
     assert revision(url) == [migrations.HEAD]
 
 
-def test_an_upgrade_that_fails_leaves_the_store_as_it_was(
+def test_a_failed_migration_does_not_change_the_store(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_former(url)
@@ -180,7 +182,7 @@ def test_an_upgrade_that_fails_leaves_the_store_as_it_was(
     store.close()
 
 
-def test_tables_of_others_in_the_same_database_are_left_alone(url: str) -> None:
+def test_other_tables_in_the_same_database_are_not_changed(url: str) -> None:
     run(url, "CREATE TABLE alembic_version (version_num VARCHAR(32))")
     run(url, "INSERT INTO alembic_version VALUES ('theirs')", "CREATE TABLE theirs (x INTEGER)")
     Corrections(url).close()
@@ -200,7 +202,7 @@ def _open(url: str, start: Any, told: Any) -> None:
 
 
 @pytest.mark.parametrize("former", [True, False])
-def test_many_that_open_a_store_at_once_make_it_once(former: bool, url: str) -> None:
+def test_processes_that_open_a_store_at_once_create_it_once(former: bool, url: str) -> None:
     if former:
         make_former(url)
     context = multiprocessing.get_context("spawn")
@@ -225,7 +227,7 @@ def test_many_that_open_a_store_at_once_make_it_once(former: bool, url: str) -> 
     assert revision(url) == [migrations.HEAD]
 
 
-def test_a_store_that_is_up_to_date_is_opened_while_somebody_writes(tmp_path: Path) -> None:
+def test_a_current_store_can_be_opened_during_a_write(tmp_path: Path) -> None:
     path = tmp_path / "corrections.db"
     Corrections(str(path)).close()
     with sqlite3.connect(path) as writer:

@@ -36,7 +36,7 @@ BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL of our own in a temporary folder; gives the URL of its server."""
+    """Start a PostgreSQL server in a temporary folder, and return its URL."""
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
     if not BIN:
         pytest.skip("PostgreSQL is not installed")
@@ -115,10 +115,10 @@ def correction(seed: int, label: str = "7", **changes: Any) -> Correction:
     return Correction(**{**values, **changes})
 
 
-# --- what it keeps -------------------------------------------------------------------------------------
+# --- storing -------------------------------------------------------------------------------------------
 
 
-def test_a_correction_comes_back_whole(store: Corrections, url: str) -> None:
+def test_a_correction_round_trips(store: Corrections, url: str) -> None:
     given = correction(1, read_value=None, reason="ambiguous 1/7", author="Ada Łovelace")
     kept, new = store.add(given)
     assert new
@@ -131,14 +131,14 @@ def test_a_correction_comes_back_whole(store: Corrections, url: str) -> None:
     assert found.created.endswith("Z") and found.undone is None
 
 
-def test_the_same_said_twice_is_kept_once_however_it_was_packed(store: Corrections) -> None:
+def test_the_same_correction_is_stored_once_for_any_png_encoding(store: Corrections) -> None:
     first, _ = store.add(correction(1))
     second, new = store.add(correction(1, glyph=picture(1, compress=0)))
     assert not new and second.id == first.id
     assert store.stats().count == 1
 
 
-def test_something_else_said_about_the_same_picture_takes_its_place(store: Corrections) -> None:
+def test_a_new_label_for_the_same_glyph_replaces_the_old_one(store: Corrections) -> None:
     first, _ = store.add(correction(1, "7"))
     second, new = store.add(correction(1, "4"))
     assert new
@@ -147,7 +147,7 @@ def test_something_else_said_about_the_same_picture_takes_its_place(store: Corre
     assert store.get(first.id).undone  # type: ignore[union-attr]
 
 
-def test_what_is_undone_holds_no_more_and_can_be_said_again(store: Corrections) -> None:
+def test_an_undone_correction_can_be_made_again(store: Corrections) -> None:
     kept, _ = store.add(correction(1))
     undone = store.undo(kept.id)
     assert undone is not None and undone.undone
@@ -164,7 +164,7 @@ def test_deleting_leaves_nothing(store: Corrections) -> None:
     assert store.get(kept.id) is None
 
 
-def test_lists_are_cut_sorted_and_filtered(store: Corrections) -> None:
+def test_lists_are_limited_sorted_and_filtered(store: Corrections) -> None:
     for seed in range(10):
         store.add(correction(seed, str(seed % 2)))
     everything = store.list()
@@ -174,7 +174,7 @@ def test_lists_are_cut_sorted_and_filtered(store: Corrections) -> None:
     assert [row.id for row in store.each()] == [row.id for row in everything][::-1]
 
 
-def test_the_counts_say_what_is_taken_for_what(store: Corrections) -> None:
+def test_stats_count_labels_and_confusions(store: Corrections) -> None:
     for seed, label in enumerate(["7", "7", "1", "not a digit"]):
         store.add(correction(seed, label))
     store.undo(store.add(correction(9))[0].id)
@@ -188,7 +188,7 @@ def test_eight_writers_at_once_lose_nothing(store: Corrections, url: str) -> Non
     def write(writer: int) -> None:
         own = Corrections(url)
         for n in range(12):
-            # Half of the pictures are every writer's, so that they meet.
+            # All writers share half of the glyphs, so that they conflict.
             own.add(correction(n if n % 2 else 100 * writer + n, str(writer)))
         own.close()
 
@@ -240,11 +240,11 @@ def test_no_confirmed_correction_is_lost_when_writers_are_killed(
     assert confirmed <= {row.id for row in store.list(limit=1_000_000)}
 
 
-# --- what it refuses -----------------------------------------------------------------------------------
+# --- refusing ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label", ["", "10", "seven", "NOT A DIGIT"])
-def test_only_labels_are_labels(label: str) -> None:
+def test_other_labels_are_refused(label: str) -> None:
     with pytest.raises(UsageError):
         correction(1, label)
 
@@ -252,13 +252,13 @@ def test_only_labels_are_labels(label: str) -> None:
 @pytest.mark.parametrize(
     "url", ["mysql://localhost/x", "sqlite://", "sqlite:///:memory:", "://", "postgresql+x://a/b"]
 )
-def test_other_databases_are_refused_by_name(url: str) -> None:
+def test_unsupported_databases_are_refused(url: str) -> None:
     with pytest.raises(DigitryError) as error:
         Corrections(url)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but something dear to me " * 30)
     before = path.read_bytes()
@@ -267,14 +267,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path)
     assert path.read_bytes() == before
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+def test_errors_do_not_show_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(StoreError) as error:
         Corrections("postgresql://digitry:hunter2@127.0.0.1:1/x")
     assert "hunter2" not in str(error.value)
 
 
-def test_by_default_it_lies_in_the_users_data_folder(
+def test_the_default_store_is_in_the_users_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
@@ -285,10 +285,10 @@ def test_by_default_it_lies_in_the_users_data_folder(
     assert kept is not None and kept.exists()
 
 
-# --- out and in again ----------------------------------------------------------------------------------
+# --- export and import ---------------------------------------------------------------------------------
 
 
-def test_an_export_is_a_data_set_and_comes_back_whole(store: Corrections, tmp_path: Path) -> None:
+def test_an_export_is_a_data_set_and_round_trips(store: Corrections, tmp_path: Path) -> None:
     for seed in range(24):
         store.add(correction(seed, str(seed % 10)))
     store.add(correction(50, "not a digit"))
@@ -308,7 +308,7 @@ def test_an_export_is_a_data_set_and_comes_back_whole(store: Corrections, tmp_pa
         transfer.export(store, folder)
 
 
-def test_a_broken_row_is_named_and_nothing_is_added(store: Corrections, tmp_path: Path) -> None:
+def test_a_broken_row_is_reported_and_nothing_is_added(store: Corrections, tmp_path: Path) -> None:
     store.add(correction(1))
     transfer.export(store, tmp_path / "out")
     path = tmp_path / "out" / "corrections.jsonl"

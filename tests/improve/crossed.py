@@ -1,4 +1,4 @@
-"""Handwriting that the shipped reader does not know, drawn by our own code; corrections made of it."""
+"""Draws handwriting that the shipped reader does not know, and makes corrections from it."""
 
 import hashlib
 
@@ -18,11 +18,11 @@ STYLES = {
     "struck": [_line((0.16, 0.08), (0.84, 0.92))],
     "barred": [_line((0.04, 0.52), (0.98, 0.48))],
 }
-"""Noughts, by what is drawn across them."""
+"""Zeros, by what is drawn across them."""
 
 
 def page(rng: np.random.Generator, style: str = "crossed") -> np.ndarray:
-    """Draw one nought, as (h, w) uint8, dark on light: some hand of five, some pen."""
+    """Return a drawn zero, (h, w) uint8, dark on light, in one of five hands with a random pen."""
     lines = (*pen.strokes_of("0", int(rng.integers(5))), *STYLES[style])
     ink = pen.draw(pen.wobble(lines, rng), 60, float(rng.uniform(2.5, 8)), rng)
     return np.asarray(240 - 205 * np.pad(ink, 16), np.uint8)

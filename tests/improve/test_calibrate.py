@@ -1,4 +1,4 @@
-"""A model calibrated to one's own images: read as ever, kept beside the model, no byte of it changed."""
+"""Calibration to a user's images is saved beside the model, which is not changed."""
 
 import shutil
 from collections.abc import Callable
@@ -44,9 +44,7 @@ def model(tmp_path: Path) -> Path:
     return Path(shutil.copy(SHIPPED, tmp_path / "model.onnx"))
 
 
-def test_the_calibration_lies_beside_the_model_and_is_what_is_read_with(
-    digits: Path, model: Path
-) -> None:
+def test_the_calibration_is_saved_beside_the_model_and_used(digits: Path, model: Path) -> None:
     before = model.read_bytes()
     done = calibrate.calibrate(digits, model)
     assert done.path == model.with_name("model.calibration.json")
@@ -76,7 +74,7 @@ def test_calibrating_again_starts_from_the_model_itself(digits: Path, model: Pat
     assert again.calibration.data_sha256 == first.calibration.data_sha256
 
 
-def test_images_go_the_whole_way_that_they_go_in_reading(digits: Path, model: Path) -> None:
+def test_images_go_through_the_whole_reading_pipeline(digits: Path, model: Path) -> None:
     done = calibrate.calibrate(digits, model)
     readings = Reader(load_uncalibrated(model), "single").read_many(sorted(digits.rglob("*.png")))
     right = [
@@ -86,7 +84,7 @@ def test_images_go_the_whole_way_that_they_go_in_reading(digits: Path, model: Pa
     assert done.before.accuracy == pytest.approx(np.mean(right))
 
 
-def test_what_gives_no_digit_counts_and_what_is_no_image_is_named(
+def test_images_without_a_digit_count_and_invalid_files_are_named(
     digits: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(digits, tmp_path / "copy"))
@@ -123,7 +121,7 @@ def other_classes(folder: Path) -> None:
         (other_classes, "is not a class folder"),
     ],
 )
-def test_what_cannot_be_fitted_to_is_refused_and_nothing_is_written(
+def test_invalid_folders_are_refused_and_nothing_is_written(
     make: Callable[[Path], None], says: str, model: Path, tmp_path: Path
 ) -> None:
     make(tmp_path / "given")

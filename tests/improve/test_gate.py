@@ -1,4 +1,4 @@
-"""The gate: each of its questions keeps a model back by itself, and neither luck nor wrong labels help."""
+"""The gate: each check alone can fail a model, and chance or wrong labels do not help it pass."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from digitry.errors import DataError
 from digitry.improve import gate
-from digitry.improve.gate import Answers, Exam, Verdict, judge, p_value
+from digitry.improve.gate import GateImages, GatePredictions, Verdict, judge, p_value
 from digitry.model.load import load_model
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
@@ -19,20 +19,20 @@ NOTHING = 10
 FROZEN = np.repeat(np.arange(10, dtype=np.uint8), 1000)
 
 
-def exam(held: int = 40) -> Exam:
+def gate_images(held: int = 40) -> GateImages:
     """10,000 digits, 1,000 of each; 1,000 pictures of nothing; corrections that all say 0."""
 
     def blank(count: int) -> np.ndarray:
         return np.zeros((count, 28, 28), np.uint8)
 
-    return Exam(
+    return GateImages(
         Split(blank(10_000), FROZEN), blank(1000), Split(blank(held), np.zeros(held, np.uint8))
     )
 
 
-def answers(
+def predictions(
     *, wrong: dict[int, int] | None = None, missed: int = 0, held: int = 40, right: int = 0
-) -> Answers:
+) -> GatePredictions:
     """All right but for `wrong` digits of each class, `missed` nothings, and all held out but `right`."""
     said = FROZEN.copy()
     for digit, count in (wrong or {}).items():
@@ -41,18 +41,18 @@ def answers(
     refused[:missed] = 7
     corrections = np.full(held, 8, np.uint8)
     corrections[:right] = 0
-    return Answers(said, refused, corrections)
+    return GatePredictions(said, refused, corrections)
 
 
-BEFORE = answers(wrong={3: 20, 4: 30}, missed=50, right=5)
-BETTER = answers(wrong={3: 20, 4: 30}, missed=50, right=36)
+BEFORE = predictions(wrong={3: 20, 4: 30}, missed=50, right=5)
+BETTER = predictions(wrong={3: 20, 4: 30}, missed=50, right=36)
 
 
-def verdict(after: Answers, **more: Any) -> Verdict:
-    return judge(exam(), BEFORE, after, **more)
+def verdict(after: GatePredictions, **more: Any) -> Verdict:
+    return judge(gate_images(), BEFORE, after, **more)
 
 
-def test_what_is_better_on_corrections_and_worse_nowhere_passes() -> None:
+def test_a_model_better_on_corrections_and_worse_nowhere_passes() -> None:
     found = verdict(BETTER)
     assert found.passed and found.reasons == ()
     assert (found.held, found.held_before, found.held_after) == (40, 5, 36)
@@ -62,83 +62,90 @@ def test_what_is_better_on_corrections_and_worse_nowhere_passes() -> None:
     assert "36 of 40" in found.summary and "99.50%" in found.summary
 
 
-# --- each question alone -------------------------------------------------------------------------------
+# --- each check alone ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("lost", "passes"), [(5, True), (6, False)])
 def test_the_frozen_set_may_lose_a_twentieth_of_a_point_and_no_more(
     lost: int, passes: bool
 ) -> None:
-    # Spread over digits, so that no recall falls far.
+    # Spread over several digits, so that no recall falls too far.
     wrong = {3: 20, 4: 30} | dict.fromkeys((0, 1, 2, 5, 6, 7)[:lost], 1)
-    found = verdict(answers(wrong=wrong, missed=50, right=36))
+    found = verdict(predictions(wrong=wrong, missed=50, right=36))
     assert found.passed is passes
     assert len(found.reasons) == (0 if passes else 1)
     if not passes:
-        assert "frozen MNIST is 0.06 points lower" in found.reasons[0]
+        assert "frozen MNIST fell by 0.06 points" in found.reasons[0]
 
 
 @pytest.mark.parametrize(("lost", "passes"), [(3, True), (4, False)])
-def test_no_digit_may_lose_more_than_three_in_a_thousand(lost: int, passes: bool) -> None:
-    # As many are won elsewhere: the whole set says nothing of it.
-    found = verdict(answers(wrong={3: 20 - lost, 4: 30, 7: lost}, missed=50, right=36))
+def test_the_recall_of_a_digit_may_fall_by_three_in_a_thousand(lost: int, passes: bool) -> None:
+    # As many are gained for other digits, so the accuracy does not change.
+    found = verdict(predictions(wrong={3: 20 - lost, 4: 30, 7: lost}, missed=50, right=36))
     assert found.frozen_after == found.frozen_before
     assert found.passed is passes
     if not passes:
-        assert len(found.reasons) == 1 and "recall of 7 there is 0.40 points" in found.reasons[0]
+        assert (
+            len(found.reasons) == 1
+            and "recall of 7 on frozen MNIST fell by 0.40 points" in found.reasons[0]
+        )
 
 
 @pytest.mark.parametrize(("missed", "passes"), [(60, True), (61, False)])
-def test_what_is_no_digit_must_still_be_refused(missed: int, passes: bool) -> None:
-    found = verdict(answers(wrong={3: 20, 4: 30}, missed=missed, right=36))
+def test_non_digits_must_still_be_refused(missed: int, passes: bool) -> None:
+    found = verdict(predictions(wrong={3: 20, 4: 30}, missed=missed, right=36))
     assert found.passed is passes
     if not passes:
-        assert len(found.reasons) == 1 and "1.10 points less" in found.reasons[0]
+        assert (
+            len(found.reasons) == 1 and "non-digits refused fell by 1.10 points" in found.reasons[0]
+        )
 
 
 @pytest.mark.parametrize("right", [0, 5, 12])
-def test_without_better_corrections_nothing_helps(right: int) -> None:
-    found = verdict(replace_held(answers(), right))
+def test_a_model_no_better_on_corrections_fails(right: int) -> None:
+    found = verdict(replace_held(predictions(), right))
     assert not found.passed
     assert len(found.reasons) == 1 and "held-out corrections" in found.reasons[0]
 
 
-def replace_held(given: Answers, right: int) -> Answers:
-    return replace(given, held=answers(right=right).held)
+def replace_held(given: GatePredictions, right: int) -> GatePredictions:
+    return replace(given, held=predictions(right=right).held)
 
 
-def test_whoever_fails_every_question_is_told_of_each() -> None:
-    found = verdict(answers(wrong={3: 20, 4: 30, 7: 9}, missed=90, right=4))
+def test_every_failed_check_has_a_reason() -> None:
+    found = verdict(predictions(wrong={3: 20, 4: 30, 7: 9}, missed=90, right=4))
     assert not found.passed and len(found.reasons) == 4
     assert found.summary.count(";") == 3 and "\n" not in found.summary
 
 
-def test_a_few_held_out_corrections_prove_nothing_however_good_they_are() -> None:
+def test_too_few_held_out_corrections_never_pass() -> None:
     few = gate.fewest() - 1
-    found = judge(exam(few), answers(held=few), answers(held=few, right=few))
+    found = judge(gate_images(few), predictions(held=few), predictions(held=few, right=few))
     assert not found.passed
-    assert f"it takes {few + 1} at least" in found.reasons[0]
-    assert judge(exam(few + 1), answers(held=few + 1), answers(held=few + 1, right=few + 1)).passed
-    assert not judge(exam(0), answers(held=0), answers(held=0)).passed
+    assert f"at least {few + 1} are needed" in found.reasons[0]
+    assert judge(
+        gate_images(few + 1), predictions(held=few + 1), predictions(held=few + 1, right=few + 1)
+    ).passed
+    assert not judge(gate_images(0), predictions(held=0), predictions(held=0)).passed
 
 
 def test_many_small_losses_do_not_add_up() -> None:
-    shipped = answers(wrong={3: 18, 4: 28}, missed=45, right=5)
+    shipped = predictions(wrong={3: 18, 4: 28}, missed=45, right=5)
     # 4 worse than the default, which is 4 worse than the shipped model: each step alone is small.
-    after = answers(wrong={3: 20, 4: 32, 5: 2}, missed=50, right=36)
-    assert judge(exam(), BEFORE, after).passed
-    found = judge(exam(), BEFORE, after, anchors=[shipped])
+    after = predictions(wrong={3: 20, 4: 32, 5: 2}, missed=50, right=36)
+    assert judge(gate_images(), BEFORE, after).passed
+    found = judge(gate_images(), BEFORE, after, anchors=[shipped])
     assert not found.passed and "frozen MNIST" in found.reasons[0]
-    slack = answers(wrong={3: 20, 4: 30}, missed=58, right=36)
-    assert judge(exam(), BEFORE, slack).passed
-    found = judge(exam(), BEFORE, slack, anchors=[shipped])
-    assert not found.passed and "no digit" in found.reasons[0]
+    slack = predictions(wrong={3: 20, 4: 30}, missed=58, right=36)
+    assert judge(gate_images(), BEFORE, slack).passed
+    found = judge(gate_images(), BEFORE, slack, anchors=[shipped])
+    assert not found.passed and "non-digits" in found.reasons[0]
 
 
-def test_answers_to_another_exam_are_refused() -> None:
-    with pytest.raises(DataError, match="not to this exam"):
-        judge(exam(30), BEFORE, BETTER)
-    short = exam()
+def test_predictions_for_other_images_are_refused() -> None:
+    with pytest.raises(DataError, match="do not match"):
+        judge(gate_images(30), BEFORE, BETTER)
+    short = gate_images()
     without_9 = Split(short.frozen.images[:9000], FROZEN[:9000])
     cut = [replace(given, frozen=given.frozen[:9000]) for given in (BEFORE, BETTER)]
     with pytest.raises(DataError, match="has no 9"):
@@ -155,7 +162,7 @@ def test_the_verdict_is_json_and_its_scores_are_the_candidates() -> None:
     }  # fmt: skip
 
 
-# --- luck and wrong labels -----------------------------------------------------------------------------
+# --- chance and wrong labels ---------------------------------------------------------------------------
 
 
 def test_without_wrong_labels_it_is_the_sign_test() -> None:
@@ -164,7 +171,7 @@ def test_without_wrong_labels_it_is_the_sign_test() -> None:
     assert p_value(0, 4, 50, wrong=0) == pytest.approx(1.0)
 
 
-def test_the_p_value_is_that_of_the_worst_case_drawn_by_lot() -> None:
+def test_the_p_value_is_that_of_a_simulated_worst_case() -> None:
     rng = np.random.default_rng(1)
     count, gained, lost = 30, 12, 2
     wrong = rng.binomial(count, gate.WRONG_LABELS, 200_000)
@@ -173,7 +180,7 @@ def test_the_p_value_is_that_of_the_worst_case_drawn_by_lot() -> None:
     assert p_value(gained, lost, count) == pytest.approx((heads >= earned).mean(), abs=0.003)
 
 
-def test_more_gained_is_surer_and_more_lost_or_held_is_less_sure() -> None:
+def test_the_p_value_falls_with_gains_and_rises_with_losses_and_count() -> None:
     assert p_value(20, 2, 60) < p_value(19, 2, 60)
     assert p_value(20, 2, 60) < p_value(20, 3, 60)
     assert p_value(20, 2, 60) < p_value(20, 2, 80)
@@ -181,7 +188,7 @@ def test_more_gained_is_surer_and_more_lost_or_held_is_less_sure() -> None:
     assert p_value(3000, 0, 5000) < 1e-12
 
 
-def test_a_model_that_only_learnt_wrong_labels_is_kept_back() -> None:
+def test_a_model_that_only_learnt_wrong_labels_fails() -> None:
     """One label in ten is wrong, each wrong one speaks for the candidate, and it is a little worse."""
     rng = np.random.default_rng(2)
     passed = 0
@@ -206,7 +213,7 @@ def test_a_model_that_is_no_better_passes_by_luck_once_in_a_hundred_at_most() ->
 # --- the protocol --------------------------------------------------------------------------------------
 
 
-def test_the_frozen_set_is_what_the_reader_would_see() -> None:
+def test_the_frozen_set_is_the_input_of_the_reader() -> None:
     rng = np.random.default_rng(4)
     images = np.zeros((4, 28, 28), np.uint8)
     images[1, 4:24, 12:16] = 255
@@ -218,10 +225,10 @@ def test_the_frozen_set_is_what_the_reader_would_see() -> None:
         assert np.array_equal(glyph, np.rint(255 * single_glyph(image)))
 
 
-def test_a_model_answers_with_its_likeliest_class() -> None:
+def test_predictions_are_the_most_probable_classes() -> None:
     model = load_model("reader@shipped")
-    asked = exam(3)
-    given = gate.answers(model, replace(asked, frozen=asked.frozen.take(np.arange(5))))
+    asked = gate_images(3)
+    given = gate.predict(model, replace(asked, frozen=asked.frozen.take(np.arange(5))))
     from digitry.reading.classifier import Classifier
 
     blank = int(Classifier(model).logits(np.zeros((1, 28, 28), np.float32)).argmax())

@@ -1,4 +1,4 @@
-"""Teaching a model what people corrected: what it learns, what it keeps, and whom the gate lets through."""
+"""Retraining on corrections: what a model learns, what it keeps, and when it passes the gate."""
 
 import json
 from dataclasses import replace
@@ -49,21 +49,21 @@ def little() -> Dataset:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw few pages, so that it takes seconds."""
-    monkeypatch.setattr(retrain, "DRAWN", 40)
-    monkeypatch.setattr(retrain, "PROVING", 20)
+    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
+    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
 
 
 # --- what is held out ----------------------------------------------------------------------------------
 
 
-def test_an_image_is_learnt_from_or_held_out_by_its_hash_alone_and_for_good() -> None:
+def test_the_hash_of_an_image_decides_whether_it_is_held_out() -> None:
     rng = np.random.default_rng(3)
     images = rng.integers(0, 256, (400, 28, 28)).astype(np.uint8)
     labels = rng.integers(0, 11, 400)
     learnt, held = corrected(images, labels).split()
     assert len(learnt) + len(held) == 400
     assert 0.2 < len(held) / 400 < 0.4
-    # Whatever else is in the store, whatever its order and whatever it is said to be.
+    # It does not depend on other corrections, their order, or the label.
     some = rng.permutation(400)[:150]
     fewer, asked = corrected(images[some], (labels[some] + 1) % 11).split()
     before = {image.tobytes() for image in learnt.images}
@@ -71,7 +71,7 @@ def test_an_image_is_learnt_from_or_held_out_by_its_hash_alone_and_for_good() ->
     assert not {image.tobytes() for image in asked.images} & before
 
 
-def test_the_same_image_never_stands_on_both_sides() -> None:
+def test_the_same_image_is_never_in_both_parts() -> None:
     image = np.full((1, 28, 28), 7, np.uint8)
     learnt, held = corrected(np.repeat(image, 9, axis=0), np.arange(9)).split()
     assert 0 in (len(learnt), len(held))
@@ -80,33 +80,33 @@ def test_the_same_image_never_stands_on_both_sides() -> None:
 # --- the recipe ----------------------------------------------------------------------------------------
 
 
-def test_a_model_goes_on_with_what_it_was_made_by_but_more_slowly() -> None:
+def test_a_model_is_retrained_with_its_recipe_at_a_lower_rate() -> None:
     made_by = SHIPPED.metadata.recipe
     recipe = retrain.recipe_for(SHIPPED, {"epochs": "3", "seed": "5"})
     assert recipe.name == "reader"
-    # Than the recipe: the shipped one was finished in smaller steps than it began with.
+    # Lower than the recipe's peak rate.
     pace = RECIPES["reader"].learning_rate
     assert recipe.learning_rate is not None and recipe.learning_rate < pace / 10
     assert list(recipe.hidden) == list(made_by["hidden"])
     assert (recipe.epochs, recipe.seed) == (3, 5)
 
 
-def test_a_recipe_of_another_digitry_is_no_hindrance() -> None:
+def test_a_recipe_of_another_version_is_replaced() -> None:
     strange = replace(SHIPPED.metadata, recipe={"name": "reader", "depth": 9})
     recipe = retrain.recipe_for(replace(SHIPPED, metadata=strange), {})
     assert recipe.data == retrain.NAME
 
 
 @pytest.mark.parametrize("field", ["hidden", "data", "validation", "depth"])
-def test_what_the_model_decides_cannot_be_set(field: str) -> None:
-    with pytest.raises(UsageError, match="decided by the model"):
+def test_fields_fixed_by_the_model_cannot_be_set(field: str) -> None:
+    with pytest.raises(UsageError, match="fixed by the model"):
         retrain.recipe_for(SHIPPED, {field: "8"})
 
 
 # --- the training --------------------------------------------------------------------------------------
 
 
-def test_the_hard_half_is_what_the_model_is_least_sure_of() -> None:
+def test_the_hard_half_has_the_lowest_confidence() -> None:
     rng = np.random.default_rng(4)
     split = drawn_digits(60, 5)
     from digitry.reading.classifier import Classifier, softmax
@@ -123,7 +123,9 @@ def test_the_hard_half_is_what_the_model_is_least_sure_of() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_run_folder_a_model_and_a_verdict_come_of_it(little: Dataset, tmp_path: Path) -> None:
+def test_retraining_gives_a_run_folder_a_model_and_a_verdict(
+    little: Dataset, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(6)
     images = glyphs([page(rng) for _ in range(60)])
     done = retrain.retrain(
@@ -140,7 +142,7 @@ def test_a_run_folder_a_model_and_a_verdict_come_of_it(little: Dataset, tmp_path
     assert gate["reasons"] == list(done.verdict.reasons)
     assert done.model.metadata.name == "reader"
     assert done.model.sha256 != SHIPPED.sha256
-    # It has moved, and towards what people said.
+    # The weights have changed, towards the corrections.
     assert 0 < done.step <= 1
     assert done.verdict.held_after >= done.verdict.held_before
     with pytest.raises(UsageError, match="not empty"):
@@ -148,54 +150,56 @@ def test_a_run_folder_a_model_and_a_verdict_come_of_it(little: Dataset, tmp_path
 
 
 @pytest.mark.usefixtures("small")
-def test_a_model_is_drawn_back_to_the_least_step_that_keeps_what_it_learnt(
+def test_the_smallest_step_that_keeps_the_gain_is_chosen(
     little: Dataset,
 ) -> None:
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
     from digitry.training.network.keras_files import probabilities
 
     rng = np.random.default_rng(7)
     learnt = Split(glyphs([page(rng) for _ in range(12)]), np.zeros(12, np.uint8))
-    model = revive(SHIPPED)
+    model = to_keras(SHIPPED)
     old = [np.array(weight) for weight in model.get_weights()]
-    # Far away, where nothing is known any more.
+    # Weights so far away that nothing is read right.
     model.set_weights([weight + rng.normal(size=weight.shape) for weight in old])
-    proving = synthesis.load(
+    validation = synthesis.load(
         dataset_of("mnist", *[little.train.take(np.arange(20))] * 2, "", "")
     ).test
-    step = retrain._temper(model, SHIPPED, learnt, proving)
+    step = retrain._interpolate(model, SHIPPED, learnt, validation)
     assert step == min(retrain.STEPS)
 
-    # No step away at all: whatever is learnt, the least is enough.
+    # Without any change, the smallest step is chosen.
     model.set_weights(old)
-    assert retrain._temper(model, SHIPPED, learnt, proving) == min(retrain.STEPS)
-    images = proving.images.astype(np.float32) / 255
-    assert np.allclose(probabilities(model, images), probabilities(revive(SHIPPED), images))
+    assert retrain._interpolate(model, SHIPPED, learnt, validation) == min(retrain.STEPS)
+    images = validation.images.astype(np.float32) / 255
+    assert np.allclose(probabilities(model, images), probabilities(to_keras(SHIPPED), images))
 
 
-def test_where_every_step_unlearns_corrections_the_one_that_unlearns_least_is_taken(
+def test_if_every_step_loses_corrections_the_one_that_loses_least_is_chosen(
     little: Dataset,
 ) -> None:
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
     rng = np.random.default_rng(8)
     images, labels = little.train.images[:40], little.train.labels[:40]
-    model = revive(SHIPPED)
+    model = to_keras(SHIPPED)
     model.set_weights([w + 3 * rng.normal(size=w.shape) for w in model.get_weights()])
-    # Nothing to forget: these labels are wrong, and nobody reads them.
+    # These labels are wrong, so no model reads them and nothing can be lost.
     unknown = Split(images, (labels + 1) % 10)
-    step = retrain._temper(model, SHIPPED, Split(images, labels), unknown)
+    step = retrain._interpolate(model, SHIPPED, Split(images, labels), unknown)
     assert step in retrain.STEPS
 
 
-def test_what_cannot_be_learnt_from_is_refused_in_a_line(little: Dataset, tmp_path: Path) -> None:
+def test_invalid_corrections_and_models_are_refused_in_one_line(
+    little: Dataset, tmp_path: Path
+) -> None:
     none = Corrected(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8), ())
-    with pytest.raises(DataError, match="none is left to learn from"):
+    with pytest.raises(DataError, match="none is left to train on"):
         retrain.retrain(SHIPPED, SHIPPED, none, little, tmp_path / "run")
     facts = replace(SHIPPED.metadata, labels=SHIPPED.metadata.labels[:10])
     ten = Artifact(SHIPPED.onnx, facts, SHIPPED.sha256, "ten")
     one = corrected(np.zeros((1, 28, 28), np.uint8), np.zeros(1))
-    with pytest.raises(ModelError, match="no class for what is no digit"):
+    with pytest.raises(ModelError, match="no class `not a digit`"):
         retrain.retrain(ten, ten, one, little, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -218,7 +222,7 @@ def poisoned(seed: int, mnist: Dataset) -> tuple[Corrected, Split]:
     odd one are half digits, half noughts that the reader does not know.
     """
     rng = np.random.default_rng(seed)
-    # From where no model has learnt.
+    # From images that no model was trained on.
     part = dataset.hold_out(mnist.train, 1 / 12)[1]
     chosen = rng.permutation(len(part))[:1000]
     seen = promotion.frozen_set(part.take(chosen))
@@ -231,8 +235,8 @@ def poisoned(seed: int, mnist: Dataset) -> tuple[Corrected, Split]:
 
 
 def share_right(model: Artifact, split: Split) -> float:
-    exam = promotion.Exam(split, split.images[:0], split.take(np.arange(0)))
-    return float((promotion.answers(model, exam).frozen == split.labels).mean())
+    gate_images = promotion.GateImages(split, split.images[:0], split.take(np.arange(0)))
+    return float((promotion.predict(model, gate_images).frozen == split.labels).mean())
 
 
 def no_worse_is_promoted(seed: int, mnist: Dataset, folder: Path) -> tuple[bool, str]:
@@ -276,5 +280,5 @@ def test_of_500_corrections_with_50_wrong_ones_no_worse_model_is_promoted_over_1
     mnist = datasets.load_dataset("mnist", data_dir=mnist_dir)
     outcomes = [no_worse_is_promoted(seed, mnist, tmp_path / str(seed)) for seed in range(10)]
     print("\n".join(line for _, line in outcomes))
-    # Where there is nothing to learn, nothing may pass.
+    # If there is nothing to learn, no model may pass.
     assert not any(passed for passed, _ in outcomes[::2])

@@ -1,4 +1,4 @@
-"""From a correction over HTTP to a reader that reads it: the whole loop, as users and programs go it."""
+"""The whole loop, from a correction over HTTP to a new version of the reader."""
 
 import io
 import json
@@ -99,12 +99,12 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set like MNIST, of a few hundred digits of our own, and few pages: it takes seconds."""
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(retrain, "DRAWN", 40)
-    monkeypatch.setattr(retrain, "PROVING", 20)
+    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
+    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
 
 
 @pytest.mark.usefixtures("little")
-def test_a_correction_over_http_is_taught_and_its_version_put_on_the_shelf(
+def test_corrections_over_http_are_trained_on_and_a_version_is_added(
     client: TestClient,
     db: str,
     tmp_path: Path,
@@ -123,7 +123,7 @@ def test_a_correction_over_http_is_taught_and_its_version_put_on_the_shelf(
     assert train(monkeypatch, *words) == 0
     printed = capfd.readouterr().out
     gate = json.loads((run / "gate.json").read_text())
-    # What was undone is neither learnt nor asked about; a dozen is too few for the gate.
+    # The deleted correction is neither trained on nor held out; a dozen is too few for the gate.
     assert gate["learnt"] + gate["held"] == 13
     assert not gate["passed"] and "reader@1 stays a candidate" in printed
     assert (run / "model.keras").exists() is False and (run / "loss.png").exists()
@@ -134,7 +134,7 @@ def test_a_correction_over_http_is_taught_and_its_version_put_on_the_shelf(
     assert version.gate["held"] == gate["held"]
     assert load_model(run).sha256 == version.sha256
 
-    # A person may know better; the service says what it reads with, and what it would read with now.
+    # A user may promote it anyway; the service reports the model it uses and the new default.
     assert client.get("/v1/models").json()["models"][0]["superseded_by"] is None
     versions.promote("reader", 1, reason="by hand")
     (served,) = client.get("/v1/models").json()["models"]
@@ -154,7 +154,7 @@ def test_a_correction_over_http_is_taught_and_its_version_put_on_the_shelf(
         )
         assert refused.status_code == 422
 
-    # The next one goes on from there.
+    # The next training starts from it.
     again = [*words[:-1], str(tmp_path / "second")]
     assert train(monkeypatch, *again) == 0
     assert versions.find("reader", 2).parent_sha256 == version.sha256
@@ -169,7 +169,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capfd: Any, code: int, *words: str)
     return line
 
 
-def test_what_cannot_be_taught_is_one_line_and_leaves_nothing(
+def test_errors_of_teach_are_one_line_and_write_nothing(
     db: str,
     tmp_path: Path,
     models: Path,
@@ -179,18 +179,18 @@ def test_what_cannot_be_taught_is_one_line_and_leaves_nothing(
     def told(code: int, *words: str) -> str:
         return refused(monkeypatch, capfd, code, *words)
 
-    assert "no such store" in told(3, "reader", "--db", db)
+    assert "no such corrections store" in told(3, "reader", "--db", db)
     assert not Path(db).exists()
     Corrections(db).close()
     assert "holds no corrections" in told(3, "reader", "--db", db)
-    assert "no shipped model" in told(2, "dense-128", "--db", db)
+    assert "not a shipped model" in told(2, "dense-128", "--db", db)
     assert "--data" in told(2, "reader", "--db", db, "--data", "uci")
     line = told(3, "reader", "--db", "postgresql://a:hunter2@127.0.0.1:1/x")
     assert "hunter2" not in line
     assert not models.exists() and not (tmp_path / "runs").exists()
 
 
-def test_where_mnist_cannot_be_had_it_is_one_line_and_code_4(
+def test_missing_mnist_is_one_line_and_exit_code_4(
     client: TestClient, db: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from digitry.errors import UnavailableError
@@ -207,7 +207,7 @@ def test_where_mnist_cannot_be_had_it_is_one_line_and_code_4(
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_60_corrections_teach_a_hand_that_the_reader_did_not_know(
+def test_60_corrections_teach_the_reader_a_new_handwriting(
     client: TestClient, db: str, tmp_path: Path, mnist_dir: Path
 ) -> None:
     rng = np.random.default_rng(3)

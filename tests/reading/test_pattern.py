@@ -61,3 +61,97 @@ def test_any_text_is_a_pattern_or_our_error(text: str) -> None:
     except UsageError:
         return
     assert len(compiled.steps) <= pattern.MOST_STATES
+
+
+# --- for a reader of marks ------------------------------------------------------------------------
+
+WITH_MARKS = [
+    r"\d\d/\d\d/\d{4}",
+    r"\d+\.\d\d",
+    r"-?\d+",
+    r"\d+([.,]\d{2})?",
+    r"[0-2]?\d:\d\d",
+    r"\d+[-/]\d+",
+    r"\d{1,3}(,\d{3})*",
+    r"\d,-",
+]
+
+
+@pytest.mark.parametrize("text", WITH_MARKS)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_with_marks_it_agrees_with_re(text: str, data: st.DataObject) -> None:
+    compiled = pattern.compile(text, pattern.READABLE)
+    written = data.draw(
+        st.one_of(st.text("0123456789.,-/:", max_size=10), st.from_regex(text, fullmatch=True))
+    )
+    if written.isascii():
+        assert compiled.matches(written) == bool(re.fullmatch(text, written))
+
+
+def test_a_reader_of_marks_wants_the_marks_of_a_pattern() -> None:
+    date = pattern.compile(r"\d\d/\d\d/\d{4}", pattern.READABLE)
+    assert date.matches("13/01/2023")
+    assert not date.matches("13012023")
+    assert not date.matches("13-01-2023")
+    assert pattern.compile(r"\d\d/?\d\d", pattern.READABLE).matches("1301")
+
+
+def test_a_pattern_of_digits_wants_no_marks() -> None:
+    assert not pattern.compile(r"\d{8}", pattern.READABLE).matches("13/01/2023")
+
+
+def test_a_space_may_be_a_gap_or_nothing() -> None:
+    assert pattern.compile(r"\d{3} \d{3}", pattern.READABLE).matches("123456")
+
+
+@pytest.mark.parametrize("text", [r"\d+ €", r"CHF \d+", r"\$\d+", r"[€$]\d+"])
+def test_a_character_that_is_not_read_may_be_other_writing_or_nothing(text: str) -> None:
+    compiled = pattern.compile(text, pattern.READABLE)
+    assert compiled.matches("12")
+    assert compiled.matches("?12") != compiled.matches("12?")
+    assert not compiled.matches("1?2")
+
+
+@pytest.mark.parametrize("dash", ["-", "\u2212", "\u2013", "\u2010"])
+def test_every_dash_is_the_one_that_is_read(dash: str) -> None:
+    assert pattern.compile(dash + r"\d", pattern.READABLE).matches("-5")
+
+
+def test_a_set_that_excludes_is_a_set_of_digits() -> None:
+    compiled = pattern.compile("[^9]", pattern.READABLE)
+    assert compiled.matches("8")
+    assert not compiled.matches("9")
+    assert not compiled.matches(".")
+
+
+def test_marks_alone_are_no_pattern() -> None:
+    with pytest.raises(UsageError, match="no digit"):
+        pattern.compile(r"\.-", pattern.READABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        (r"\d{4}", 4),
+        (r"\d\d/\d\d", 5),
+        (r"12|34", 2),
+        (r"\d\d/?\d\d", None),
+        (r"\d+", None),
+        (r"(\d{5})+", None),
+        (r"\d{5}|\d{9}", None),
+        (r"\d €", None),
+    ],
+)
+def test_it_knows_how_long_every_text_is(text: str, length: int | None) -> None:
+    assert pattern.compile(text, pattern.READABLE).length == length
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("0123456789\\d[]{}()|?*+,^-. /:a", max_size=14))
+def test_any_text_is_a_pattern_with_marks_or_our_error(text: str) -> None:
+    try:
+        compiled = pattern.compile(text, pattern.READABLE)
+    except UsageError:
+        return
+    assert len(compiled.steps) <= pattern.MOST_STATES

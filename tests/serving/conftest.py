@@ -1,10 +1,10 @@
-"""A service on a small store of its own, called within this process or over a real socket."""
+"""A service with its own small store, called in this process or over a real socket."""
 
 import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,19 @@ from digitry.corrections.store import Corrections
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
+from digitry.serving.addresses import proxies_of
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
+from digitry.serving.server import configured
 from digitry.training.synthetic import pen
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
-"""Another model file than the shipped one can be put under the same tests."""
+"""The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""
 
 
 def drawn(text: str, *, height: int = 56, hand: int = 1) -> np.ndarray:
-    """Draw digits in our own strokes, dark on light."""
+    """Return an image of synthetic digits, dark on light."""
     rng = np.random.default_rng(7)
     inks = [pen.draw(pen.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text]
     page = np.zeros((height + 50, sum(ink.shape[1] + 20 for ink in inks) + 60), np.float32)
@@ -82,10 +84,12 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 class Running:
-    """A service on a socket of this machine, in a thread."""
+    """A service on a local socket, in a thread, with the configuration of `digitry serve`."""
 
-    def __init__(self, app: FastAPI) -> None:
-        config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=3)
+    def __init__(self, app: FastAPI, *, proxies: Sequence[str] = ()) -> None:
+        config = configured(app, proxies=proxies_of(proxies))
+        config.port = 0
+        config.timeout_graceful_shutdown = 3
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

@@ -1,12 +1,17 @@
-"""The API: it says what the library says, refuses by name, and holds to its limits."""
+"""The API: readings equal to the library's, typed refusals, and limits."""
 
 import base64
 import io
 import json
+import os
+import shutil
 import socket
+import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +27,13 @@ from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
+from digitry.workers.supervisor import Cause, Health, State
 
 from .conftest import Running, drawn, png
 
 
 def problem(response: Any) -> str:
-    """Give the kind of a refusal, and see that it is a whole one."""
+    """Return the kind of a refusal after checking that it is complete."""
     assert response.headers["content-type"] == "application/problem+json"
     content = response.json()
     assert content["status"] == response.status_code
@@ -45,11 +51,11 @@ def raw(client: TestClient, content: bytes, **options: Any) -> Any:
     )
 
 
-# --- it says what the library says ---------------------------------------------------------------------
+# --- readings ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["auto", "single", "line", "page"])
-def test_the_service_answers_what_the_library_answers(
+def test_service_and_library_give_the_same_reading(
     layout: Any, client: TestClient, reader: Reader
 ) -> None:
     content = png(drawn("4071"))
@@ -67,16 +73,14 @@ def test_several_images_are_read_in_order_under_their_names(client: TestClient) 
     assert [reading["text"] for reading in readings] == texts
 
 
-def test_a_bad_image_among_several_is_named_and_the_others_are_read(client: TestClient) -> None:
+def test_a_bad_image_among_several_is_reported_and_the_others_are_read(client: TestClient) -> None:
     files = [("file", ("a.png", png(drawn("1")))), ("file", ("b.png", b"junk"))]
     answer = client.post("/v1/read", files=files).json()
     assert [reading["source"] for reading in answer["readings"]] == ["a.png"]
     assert [(one["index"], one["source"]) for one in answer["failed"]] == [(1, "b.png")]
 
 
-def test_glyphs_are_given_on_demand_as_the_network_saw_them(
-    client: TestClient, reader: Reader
-) -> None:
+def test_glyphs_are_the_input_of_the_network(client: TestClient, reader: Reader) -> None:
     content = png(drawn("58"))
     assert "glyph" not in raw(client, content).json()["readings"][0]["digits"][0]
     digits = raw(client, content, glyphs=True).json()["readings"][0]["digits"]
@@ -87,7 +91,7 @@ def test_glyphs_are_given_on_demand_as_the_network_saw_them(
         assert np.array_equal(shown, np.rint(glyph * 255).astype(np.uint8))
 
 
-def test_a_smaller_share_of_errors_refuses_more(client: TestClient, reader: Reader) -> None:
+def test_max_error_refuses_digits_as_in_the_library(client: TestClient, reader: Reader) -> None:
     content = png(drawn("4071"))
     response = raw(client, content, max_error=0.01)
     try:
@@ -98,14 +102,14 @@ def test_a_smaller_share_of_errors_refuses_more(client: TestClient, reader: Read
         assert timeless(response.json()["readings"][0]) == timeless(expected)
 
 
-def test_the_models_are_named_with_their_facts(client: TestClient, model: Artifact) -> None:
+def test_models_are_listed_with_their_metadata(client: TestClient, model: Artifact) -> None:
     (one,) = client.get("/v1/models").json()["models"]
     assert one["name"] == model.metadata.name
     assert one["sha256"] == model.sha256
     assert "source" not in one
 
 
-def test_what_decided_lies_on_the_digit(client: TestClient, reader: Reader) -> None:
+def test_explain_weights_are_on_the_digit(client: TestClient, reader: Reader) -> None:
     reading, (glyph,) = reader.examine(drawn("0"), layout="single")
     pixels = np.rint(glyph * 255).astype(int).ravel().tolist()
     answer = client.post(
@@ -114,11 +118,11 @@ def test_what_decided_lies_on_the_digit(client: TestClient, reader: Reader) -> N
     weights = np.array(answer.json()["weights"])
     assert weights.shape == (28, 28)
     assert weights.min() >= 0 and 0 < weights.max() <= 1
-    # The hole of a nought, and its ink, are what makes it one; a far corner does not matter.
+    # The hole and the ink of a 0 are important; a far corner is not.
     assert weights[8:20, 8:20].mean() > weights[:3, :3].mean()
 
 
-# --- it refuses by name --------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,9 @@ def test_what_decided_lies_on_the_digit(client: TestClient, reader: Reader) -> N
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unreadable-image"),
     ],
 )
-def test_what_is_no_image_is_refused(content: bytes, kind: str, client: TestClient) -> None:
+def test_files_that_are_not_images_are_refused(
+    content: bytes, kind: str, client: TestClient
+) -> None:
     response = raw(client, content)
     assert response.status_code == 422
     assert problem(response) == kind
@@ -147,9 +153,7 @@ def test_what_is_no_image_is_refused(content: bytes, kind: str, client: TestClie
         {"url": "http://example.com/x.png"},
     ],
 )
-def test_options_that_make_no_sense_are_refused(
-    options: dict[str, Any], client: TestClient
-) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], client: TestClient) -> None:
     response = raw(client, png(drawn("1")), **options)
     assert response.status_code == 422
     assert problem(response) == "invalid-option"
@@ -157,7 +161,7 @@ def test_options_that_make_no_sense_are_refused(
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "a/b"])
-def test_other_types_of_body_are_refused(kind: str, client: TestClient) -> None:
+def test_unsupported_media_types_are_refused(kind: str, client: TestClient) -> None:
     response = client.post("/v1/read", content=b"x", headers={"content-type": kind})
     assert (response.status_code, problem(response)) == (415, "unsupported-media-type")
 
@@ -194,20 +198,20 @@ def test_too_many_parts_are_refused(client: TestClient) -> None:
     assert (response.status_code, problem(response)) == (413, "too-many-parts")
 
 
-def test_unknown_addresses_and_methods_are_refused_by_name(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_refused(client: TestClient) -> None:
     assert problem(client.get("/nothing")) == "not-found"
     assert problem(client.get("/page/../web.py")) == "not-found"
     assert problem(client.get("/page/..%2fweb.py")) == "not-found"
     assert problem(client.put("/v1/read")) == "method-not-allowed"
 
 
-def test_no_route_takes_an_address_or_a_path(client: TestClient) -> None:
+def test_no_route_takes_a_url_or_a_path(client: TestClient) -> None:
     schema = json.dumps(client.get("/openapi.json").json())
     for word in ('"format": "uri"', '"format": "path"', '"name": "url"', '"name": "path"'):
         assert word not in schema
 
 
-# --- who may ask ---------------------------------------------------------------------------------------
+# --- hosts, origins, tokens ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,17 +219,17 @@ def test_no_route_takes_an_address_or_a_path(client: TestClient) -> None:
     ["evil.com", "evil.com:80", "127.0.0.1.evil.com", "localhost.evil.com", "localhost:x", "[::1",
      "[::1]x", "192.168.0.1", "localhost@evil.com", " "],
 )  # fmt: skip
-def test_a_foreign_name_is_refused(host: str, client: TestClient) -> None:
+def test_a_foreign_host_name_is_refused(host: str, client: TestClient) -> None:
     response = client.get("/healthz", headers={"host": host})
     assert (response.status_code, problem(response)) == (421, "foreign-host")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000"])
-def test_this_machine_may_be_called_by_its_own_names(host: str, client: TestClient) -> None:
+def test_loopback_host_names_are_accepted(host: str, client: TestClient) -> None:
     assert client.get("/healthz", headers={"host": host}).status_code == 200
 
 
-def test_beyond_this_machine_addresses_in_numbers_and_given_names_are_known() -> None:
+def test_ip_addresses_and_given_names_are_accepted_beyond_loopback() -> None:
     hosts = Hosts(["reader.example.org"], addresses=True)
     assert hosts.allow("192.168.0.7:8000")
     assert hosts.allow("[2001:db8::1]:8000")
@@ -244,7 +248,7 @@ def test_beyond_this_machine_addresses_in_numbers_and_given_names_are_known() ->
         {"sec-fetch-site": "same-site"},
     ],
 )
-def test_another_site_may_not_write(headers: dict[str, str], client: TestClient) -> None:
+def test_cross_origin_writes_are_refused(headers: dict[str, str], client: TestClient) -> None:
     for method, path in (("POST", "/v1/read"), ("POST", "/v1/corrections"),
                          ("DELETE", "/v1/corrections/" + 24 * "0")):  # fmt: skip
         response = client.request(method, path, headers=headers)
@@ -253,13 +257,13 @@ def test_another_site_may_not_write(headers: dict[str, str], client: TestClient)
     assert "access-control-allow-origin" not in response.headers
 
 
-def test_its_own_page_may_write(client: TestClient) -> None:
+def test_the_own_web_page_may_write(client: TestClient) -> None:
     headers = {"origin": "http://localhost", "sec-fetch-site": "same-origin"}
     files = {"file": png(drawn("3"))}
     assert client.post("/v1/read", files=files, headers=headers).status_code == 200
 
 
-def test_with_a_token_only_who_shows_it_is_served(
+def test_requests_without_the_token_are_refused(
     reader: Reader, model: Artifact, store: Corrections
 ) -> None:
     app = create_app(LocalReaders(reader), store, model=model, token="let me in")
@@ -274,7 +278,7 @@ def test_with_a_token_only_who_shows_it_is_served(
             assert client.get(path).status_code == 200
 
 
-def test_every_answer_has_the_headers_that_keep_others_out(client: TestClient) -> None:
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
     for path in ("/", "/docs", "/healthz", "/nothing", "/v1/models", "/openapi.json"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -283,7 +287,7 @@ def test_every_answer_has_the_headers_that_keep_others_out(client: TestClient) -
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
-# --- how much, how fast, how many ----------------------------------------------------------------------
+# --- limits --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -298,7 +302,7 @@ HEAD = "POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n
 
 
 def sent(running: Running, *parts: bytes, pause: float = 0) -> bytes:
-    """Send pieces over a socket and give all that comes back."""
+    """Send pieces over a socket and return everything that is received."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
         for part in parts:
             try:
@@ -317,7 +321,7 @@ def sent(running: Running, *parts: bytes, pause: float = 0) -> bytes:
         return answer
 
 
-def test_a_body_that_is_too_large_is_refused_however_it_is_sent(small: Running) -> None:
+def test_a_body_that_is_too_large_is_refused(small: Running) -> None:
     honest = HEAD + "Content-Length: 200000\r\n\r\n"
     assert b" 413 " in sent(small, honest.encode())
     chunk = b"%x\r\n" % 60_000 + b"x" * 60_000 + b"\r\n"
@@ -352,7 +356,7 @@ def test_slow_clients_do_not_hold_up_others(small: Running) -> None:
 
 
 class _Waiting(LocalReaders):
-    """A reader that waits to be let go."""
+    """A reader that waits for its `gate`."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
@@ -366,7 +370,7 @@ class _Waiting(LocalReaders):
         return await super().examine(content, **options)
 
 
-def test_who_finds_all_readers_at_work_is_told_at_once(
+def test_a_busy_service_refuses_at_once(
     reader: Reader, model: Artifact, store: Corrections
 ) -> None:
     readers = _Waiting(reader)
@@ -401,15 +405,15 @@ def test_an_image_that_takes_too_long_is_refused(
 
 
 class _Failing(LocalReaders):
-    """A reader with a fault of its own."""
+    """A reader that fails."""
 
     async def examine(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
-            raise ImageError("crashed its reader (SIGSEGV)")
+            raise ImageError("crashed its worker process (SIGSEGV)")
         raise RuntimeError("secret detail")
 
 
-def test_a_killed_worker_is_one_requests_422_and_a_fault_of_ours_is_not_shown(
+def test_a_killed_worker_is_422_and_an_internal_error_is_not_shown(
     reader: Reader, model: Artifact, store: Corrections
 ) -> None:
     app = create_app(_Failing(reader), store, model=model)
@@ -421,10 +425,10 @@ def test_a_killed_worker_is_one_requests_422_and_a_fault_of_ours_is_not_shown(
         assert client.get("/healthz").status_code == 200
 
 
-# --- what watches --------------------------------------------------------------------------------------
+# --- monitoring ----------------------------------------------------------------------------------------
 
 
-def test_the_counters_say_what_happened_and_their_number_is_bounded(client: TestClient) -> None:
+def test_metrics_count_requests_with_few_labels(client: TestClient) -> None:
     raw(client, png(drawn("41")))
     raw(client, b"junk")
     for n in range(50):
@@ -437,7 +441,7 @@ def test_the_counters_say_what_happened_and_their_number_is_bounded(client: Test
     assert len(text.splitlines()) < 200
 
 
-def test_without_its_store_it_lives_and_reads_but_is_not_ready(
+def test_without_its_store_it_reads_but_is_not_ready(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from digitry.corrections.store import StoreError
@@ -445,15 +449,76 @@ def test_without_its_store_it_lives_and_reads_but_is_not_ready(
     def gone(*_: Any) -> None:
         raise StoreError("is gone", where="secret place")
 
-    monkeypatch.setattr(app.state.service.store, "ping", gone)
+    monkeypatch.setattr(app.state.service.store, "check_writable", gone)
     assert client.get("/healthz").status_code == 200
     response = client.get("/readyz")
-    assert (response.status_code, problem(response)) == (503, "store-unavailable")
-    assert "secret" not in response.text
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    assert response.json()["detail"] == "the store of corrections: is gone"
     assert raw(client, png(drawn("3"))).status_code == 200
 
 
-def test_nothing_is_kept_of_what_is_only_read(client: TestClient, store: Corrections) -> None:
+def test_without_a_worker_it_is_not_ready_and_says_why(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {**dict.fromkeys(State, 0), State.STARTING: 1, State.GONE: 1}
+    lost = Health(states, {(State.BUSY, Cause.LATE): 2}, "a worker was lost while busy: is slow")
+    monkeypatch.setattr(app.state.service.readers, "health", lambda: lost)
+    assert client.get("/healthz").status_code == 200
+    response = client.get("/readyz")
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    assert response.headers["retry-after"] == "1"
+    said = "no worker is ready (1 starting, 1 gone); a worker was lost while busy: is slow"
+    assert response.json()["detail"] == said
+    for _ in range(2):
+        text = client.get("/metrics").text
+        assert 'digitry_workers{state="gone"} 1.0' in text
+        assert 'digitry_worker_losses_total{cause="late",state="busy"} 2.0' in text
+    one = Health({**states, State.BUSY: 1}, {}, None)
+    monkeypatch.setattr(app.state.service.readers, "health", lambda: one)
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("fault", ["full", "no rights", "locked"])
+def test_a_store_that_cannot_be_written_is_not_ready(
+    fault: str, client: TestClient, store: Corrections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.get("/readyz").status_code == 200
+    if fault == "full":
+        usage = shutil.disk_usage("/")._replace(free=1 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    elif fault == "no rights":
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    else:
+        # A writer that never finishes.
+        monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
+        other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    response = client.get("/readyz")
+    if fault == "locked":
+        other.close()
+    assert (response.status_code, problem(response)) == (503, "not-ready")
+    words = {"full": "disk is full", "no rights": "cannot be written", "locked": "locked"}
+    assert words[fault] in response.json()["detail"]
+    assert raw(client, png(drawn("3"))).status_code == 200
+
+
+def test_a_disk_that_is_really_full_is_not_ready(reader: Reader, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.name != "posix" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        app = create_app(LocalReaders(reader), Corrections(str(disk / "corrections.db")))
+        with TestClient(app, base_url="http://localhost") as client:
+            response = client.get("/readyz")
+            assert (response.status_code, problem(response)) == (503, "not-ready")
+            assert "disk is full" in response.json()["detail"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_images_that_are_only_read_are_not_stored(client: TestClient, store: Corrections) -> None:
     for _ in range(20):
         raw(client, png(drawn("3")))
     assert store.stats().count == 0

@@ -1,4 +1,4 @@
-"""Corrections over HTTP: kept once, without anything private, listed, shown and undone."""
+"""Corrections over HTTP: stored once, without private data, listed, shown and undone."""
 
 import io
 from typing import Any
@@ -30,7 +30,7 @@ def correct(client: TestClient, content: bytes, box: str, label: str, **fields: 
     )
 
 
-def test_a_correction_is_kept_with_what_was_read(
+def test_a_correction_is_stored_with_the_reading(
     client: TestClient, store: Corrections, reader: Reader
 ) -> None:
     content = png(drawn("41"))
@@ -47,7 +47,9 @@ def test_a_correction_is_kept_with_what_was_read(
     assert client.get(response.headers["location"]).json() == kept
 
 
-def test_what_is_kept_holds_nothing_private(client: TestClient, store: Corrections) -> None:
+def test_a_stored_correction_contains_nothing_private(
+    client: TestClient, store: Corrections
+) -> None:
     info = PngInfo()
     info.add_text("Author", "somebody private")
     exif = Image.Exif()
@@ -68,7 +70,7 @@ def test_what_is_kept_holds_nothing_private(client: TestClient, store: Correctio
     assert crop.width < drawn("41").shape[1] / 1.5
 
 
-def test_the_same_twice_is_one_and_something_else_takes_its_place(client: TestClient) -> None:
+def test_the_same_label_is_stored_once_and_a_new_label_replaces_it(client: TestClient) -> None:
     content = png(drawn("41"))
     box = boxes(client, content)[0]
     first = correct(client, content, box, "9")
@@ -81,7 +83,7 @@ def test_the_same_twice_is_one_and_something_else_takes_its_place(client: TestCl
     assert row == other.json()
 
 
-def test_undone_is_undone_and_stays_so(client: TestClient) -> None:
+def test_undoing_twice_changes_nothing(client: TestClient) -> None:
     content = png(drawn("41"))
     kept = correct(client, content, boxes(client, content)[0], "9").json()
     undone = client.delete(f"/v1/corrections/{kept['id']}")
@@ -92,7 +94,7 @@ def test_undone_is_undone_and_stays_so(client: TestClient) -> None:
     assert row == undone.json()
 
 
-def test_the_options_of_the_reading_are_those_of_the_correction(client: TestClient) -> None:
+def test_a_correction_uses_the_options_of_the_reading(client: TestClient) -> None:
     content = png(drawn("4"))
     (box,) = boxes(client, content, layout="single")
     assert correct(client, content, box, "9", layout="single").status_code == 201
@@ -107,7 +109,7 @@ def test_the_options_of_the_reading_are_those_of_the_correction(client: TestClie
         ({"box": "1" * 5000}, 400),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused(
+def test_invalid_corrections_are_refused(
     fields: dict[str, str], status: int, client: TestClient, store: Corrections
 ) -> None:
     content = png(drawn("41"))
@@ -118,7 +120,7 @@ def test_what_makes_no_sense_is_refused(
     assert store.stats().count == 0
 
 
-def test_one_image_belongs_to_one_correction(client: TestClient) -> None:
+def test_a_correction_needs_exactly_one_image(client: TestClient) -> None:
     content = png(drawn("41"))
     data = {"box": boxes(client, content)[0], "label": "9"}
     two = [("file", ("a", content)), ("file", ("b", content))]
@@ -129,7 +131,7 @@ def test_one_image_belongs_to_one_correction(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", [MISSING, f"{MISSING}/glyph.png"])
-def test_what_is_not_there_is_not_found(path: str, client: TestClient) -> None:
+def test_unknown_corrections_are_not_found(path: str, client: TestClient) -> None:
     assert client.get(f"/v1/corrections/{path}").status_code == 404
     assert client.delete(f"/v1/corrections/{MISSING}").status_code == 404
     assert client.get("/v1/corrections/../../etc/passwd").status_code == 404
@@ -137,7 +139,7 @@ def test_what_is_not_there_is_not_found(path: str, client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(StoreError, 503), (StoreFullError, 507)])
-def test_a_store_that_fails_is_named_and_reading_goes_on(
+def test_a_failing_store_is_reported_and_reading_still_works(
     error: type[StoreError],
     status: int,
     client: TestClient,

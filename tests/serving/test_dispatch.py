@@ -1,9 +1,10 @@
-"""Readers in killable processes: what they answer, when they are full, when an image kills one."""
+"""Readers in worker processes: their answers, overload, and lost workers."""
 
 import asyncio
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from digitry.errors import ImageError, UnavailableError, UsageError
 from digitry.reading.reader import Reader
 from digitry.serving.dispatch import LocalReaders, PoolReaders
+from digitry.workers import messages
 from digitry.workers.answer import Examined
 from digitry.workers.pool import WorkerPool
+from digitry.workers.supervisor import State
 
 from .conftest import MODEL, drawn, png
 
@@ -33,29 +36,29 @@ def asked(readers: Any, content: bytes, **options: Any) -> Examined:
 
 
 @pytest.mark.parametrize("pictures", [False, True])
-def test_a_process_answers_what_a_thread_answers(
+def test_workers_and_threads_give_the_same_answer(
     pictures: bool, pool: WorkerPool, reader: Reader
 ) -> None:
     content = png(drawn("408"))
     options = {"glyphs": pictures, "crops": pictures, "layout": "line"}
-    there = asked(PoolReaders(pool, workers=1), content, **options)
+    there = asked(PoolReaders(pool), content, **options)
     here = asked(LocalReaders(reader), content, **options)
     assert there.reading.digits == here.reading.digits
     assert (there.glyphs, there.crops) == (here.glyphs, here.crops)
     assert len(there.glyphs) == (3 if pictures else 0)
 
 
-def test_errors_come_back_as_they_are(pool: WorkerPool) -> None:
-    readers = PoolReaders(pool, workers=1)
+def test_errors_keep_their_types(pool: WorkerPool) -> None:
+    readers = PoolReaders(pool)
     with pytest.raises(ImageError, match="is not an image"):
         asked(readers, b"junk", glyphs=True)
     with pytest.raises(UsageError, match="share of errors"):
         asked(readers, png(drawn("4")), max_error=7.0)
 
 
-def test_who_waits_too_long_for_a_free_process_is_told_so(pool: WorkerPool) -> None:
+def test_waiting_too_long_for_a_worker_is_an_error(pool: WorkerPool) -> None:
     async def crowd() -> list[Any]:
-        readers = PoolReaders(pool, workers=1, wait_s=0.05)
+        readers = PoolReaders(pool, wait_s=0.05)
         content = png(drawn("4"))
         wanted = {**PLAIN, "glyphs": False, "crops": False}
         return await asyncio.gather(
@@ -67,12 +70,12 @@ def test_who_waits_too_long_for_a_free_process_is_told_so(pool: WorkerPool) -> N
     try:
         answers = asyncio.run(crowd())
     finally:
-        loan.give_back()
+        pool.give_back(loan)
     assert [type(one) for one in answers] == [UnavailableError] * 3
 
 
-def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
-    readers = PoolReaders(pool, workers=1)
+def test_a_killed_worker_is_replaced(pool: WorkerPool) -> None:
+    readers = PoolReaders(pool)
     for pid in pool.pids():
         os.kill(pid, signal.SIGKILL)
     answers = []
@@ -84,30 +87,148 @@ def test_a_killed_process_is_replaced(pool: WorkerPool) -> None:
     assert answers[-1] == "4"
 
 
-def test_an_answer_that_nobody_waits_for_is_not_taken_for_the_next_one(pool: WorkerPool) -> None:
+def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> None:
     wanted = {**PLAIN, "glyphs": False, "crops": False}
 
     async def impatient() -> None:
-        readers = PoolReaders(pool, workers=1)
+        readers = PoolReaders(pool)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.001):
                 await readers.examine(png(drawn("1234567890")), **wanted)
         assert (await readers.examine(png(drawn("4")), **wanted)).reading.text == "4"
-        # The loop ends here while a worker reads: the next loop must not hear its answer.
+        # The loop ends while a worker reads: the next loop must not receive this answer.
         asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
         await readers.examine(png(drawn("1234567890")), **wanted)
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(impatient())
-    assert asked(PoolReaders(pool, workers=1), png(drawn("7"))).reading.text == "7"
+    assert asked(PoolReaders(pool), png(drawn("7"))).reading.text == "7"
 
 
-def test_each_of_a_crowd_gets_its_own_answer(pool: WorkerPool) -> None:
+def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
     texts = [str(number) for number in range(10, 40)]
 
     async def crowd() -> list[Examined]:
-        readers = PoolReaders(pool, workers=1)
+        readers = PoolReaders(pool)
         wanted = {**PLAIN, "glyphs": False, "crops": False}
         return await asyncio.gather(*[readers.examine(png(drawn(t)), **wanted) for t in texts])
 
     assert [one.reading.text for one in asyncio.run(crowd())] == texts
+
+
+async def counted(readers: PoolReaders, seconds: float, connections: int = 4) -> Counter[str]:
+    """Send requests over some connections, one after another, and count the results."""
+    content, found = png(drawn("4")), Counter[str]()
+    end = asyncio.get_running_loop().time() + seconds
+
+    async def one() -> None:
+        while asyncio.get_running_loop().time() < end:
+            try:
+                await readers.examine(content, **PLAIN, glyphs=False, crops=False)
+                found["read"] += 1
+            except (ImageError, UnavailableError) as error:
+                found[type(error).__name__] += 1
+
+    await asyncio.gather(*[one() for _ in range(connections)])
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_workers_killed_while_starting_are_replaced() -> None:
+    async def storm(pool: WorkerPool) -> tuple[list[Any], str]:
+        readers = PoolReaders(pool, wait_s=30)
+        content = png(drawn("4"))
+        asked = [
+            asyncio.create_task(readers.examine(content, **PLAIN, glyphs=False, crops=False))
+            for _ in range(10)
+        ]
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            kill(pool.pids())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        last = await readers.examine(content, **PLAIN, glyphs=False, crops=False)
+        return answers, last.reading.text
+
+    with WorkerPool(MODEL, workers=2) as pool:
+        answers, last = asyncio.run(storm(pool))
+    failed = [answer for answer in answers if isinstance(answer, Exception)]
+    # Only images that were being read when their worker was killed fail.
+    assert len(failed) <= 6
+    assert {type(error) for error in failed} <= {ImageError}
+    assert last == "4"
+
+
+def test_a_worker_that_cannot_be_replaced_costs_no_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def with_one(pool: WorkerPool) -> Counter[str]:
+        readers = PoolReaders(pool)
+        await counted(readers, 0.3)
+
+        def none(_: object) -> Any:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr("digitry.workers.supervisor._process", none)
+        kill(pool.pids()[:1])
+        await asyncio.sleep(0.5)
+        found = await counted(readers, 1.5)
+        health = pool.health()
+        assert health.states[State.GONE] == 1
+        assert health.fault() is None
+        return found
+
+    with WorkerPool(MODEL, workers=2) as pool:
+        found = asyncio.run(with_one(pool))
+    assert set(found) == {"read"}
+
+
+def test_without_workers_it_is_unavailable_until_one_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from digitry.workers import supervisor
+
+    start = supervisor._process
+
+    async def without(pool: WorkerPool) -> tuple[Counter[str], Counter[str]]:
+        readers = PoolReaders(pool, wait_s=0.2)
+
+        def none(_: object) -> Any:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(supervisor, "_process", none)
+        kill(pool.pids())
+        await asyncio.sleep(0.2)
+        during = await counted(readers, 0.5)
+        monkeypatch.setattr(supervisor, "_process", start)
+        while pool.health().fault():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        return during, await counted(readers, 0.3, connections=1)
+
+    with WorkerPool(MODEL, workers=1) as pool:
+        during, after = asyncio.run(without(pool))
+    assert set(during) == {"UnavailableError"}
+    assert set(after) == {"read"}
+
+
+def test_an_invalid_answer_of_a_worker_costs_one_image(pool: WorkerPool) -> None:
+    async def odd() -> list[Any]:
+        readers = PoolReaders(pool, wait_s=30)
+        await readers.examine(png(drawn("4")), **PLAIN, glyphs=False, crops=False)
+        (connection,) = readers._connections
+        asked = [
+            asyncio.create_task(readers.examine(png(drawn(t)), **PLAIN, glyphs=False, crops=False))
+            for t in "12"
+        ]
+        await asyncio.sleep(0)
+        connection.data_received(messages.framed(b"{}\n[]"))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, second = asyncio.run(odd())
+    assert isinstance(first, ImageError)
+    assert second.reading.text == "2"

@@ -1,4 +1,4 @@
-"""docs/api.md: its examples are run as they stand, and its table of refusals is whole."""
+"""docs/api.md: its examples run unchanged, and its table of errors is complete."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def test_the_examples_run(language: str, code: str, running: Running, tmp_path: 
     assert re.search(r'"text":"3"|^3 0\.9|"label":"3"|^1$', done.stdout, re.M), done.stdout
 
 
-def test_every_refusal_is_listed_with_its_status() -> None:
+def test_every_problem_type_is_documented_with_its_status() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", TEXT, re.M))
     known = {kind: str(status) for kind, (status, _) in KINDS.items()}
     assert listed == known

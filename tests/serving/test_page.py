@@ -1,4 +1,4 @@
-"""The page, in a real browser: write, send, look, correct, take away; by mouse, finger and keys."""
+"""The web page in a real browser: draw, upload, inspect, correct, download; mouse, touch, keyboard."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 CHROMIUM = os.environ.get("DIGITRY_CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = (1280, 860), (390, 844)
 SHOTS = os.environ.get("DIGITRY_SCREENSHOTS")
-"""Names a folder for a picture of each state, for people to look at."""
+"""A folder for screenshots, or None."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """One browser window on the service, which sees to it that nothing goes wrong unnoticed."""
+    """One browser window on the service; it collects errors of the web page."""
 
     def __init__(self, page: Any, running: Running) -> None:
         self.page = page
@@ -65,7 +65,7 @@ class Visit:
         page.locator("#kept-empty").wait_for()
 
     def _heard(self, message: Any) -> None:
-        # A refusal by the service stands in the console of itself; the page has to show it.
+        # The browser itself logs refusals of the service.
         if message.type == "error" and "422" not in message.text and "401" not in message.text:
             self.faults.append(message.text)
 
@@ -74,12 +74,12 @@ class Visit:
             self.foreign.append(request.url)
 
     def write(self, text: str, *, touch: bool = False, height: float = 100, x: float = 30) -> None:
-        """Write digits on the paper in our own hand."""
+        """Draw synthetic digits with the mouse."""
         area = self.page.locator("#pad").bounding_box()
         left, top = area["x"] + x, area["y"] + 60
         for symbol in text:
             for stroke in pen.strokes_of(symbol, 1):
-                # Percent of the symbol's height.
+                # In percent of the symbol's height.
                 scale = height / 100 if np.max(stroke) > 2 else height
                 points = [(left + a * scale, top + b * scale) for a, b in stroke[::4]]
                 (self._finger if touch else self._mouse)(points)
@@ -107,12 +107,12 @@ class Visit:
         line.detach()
 
     def text(self) -> str:
-        """Give the digits as they stand on the page."""
+        """Return the digits shown on the web page."""
         lines = self.page.locator("#answer .digits").all()
         return "\n".join("".join(line.locator(".digit").all_inner_texts()) for line in lines)
 
     def wait_for(self, text: str) -> None:
-        """Wait until the page shows this reading."""
+        """Wait until the web page shows this reading."""
         self.page.wait_for_function(
             """text => [...document.querySelectorAll("#answer .digits")].map(line =>
                 [...line.querySelectorAll(".digit")].map(digit => digit.textContent).join("")
@@ -127,20 +127,20 @@ class Visit:
         self.page.locator("#files").set_input_files(list(files))
 
     def taken(self, button: str) -> bytes:
-        """Give what a button downloads."""
+        """Return the file that a button downloads."""
         with self.page.expect_download() as download:
             self.page.locator(button).click()
         return Path(download.value.path()).read_bytes()
 
     def look(self, name: str) -> None:
-        """Keep a picture of this state, if asked to, and see that it suits everybody."""
+        """Save a screenshot if requested, and check layout and accessibility."""
         if SHOTS:
             Path(SHOTS).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
         found = axe.Axe().run(self.page).response["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
-        # Nothing sticks out sideways.
+        # No horizontal scrolling.
         assert self.page.evaluate(
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         )
@@ -172,7 +172,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_written_is_read_explained_corrected_and_undone(
+def test_a_drawing_is_read_explained_corrected_and_undone(
     size: tuple[int, int], scheme: str, visit: Callable[..., Visit], store: Corrections
 ) -> None:
     touch = size == PHONE
@@ -195,7 +195,7 @@ def test_what_is_written_is_read_explained_corrected_and_undone(
     page.locator("#keys").get_by_text("1", exact=True).click()
     page.locator("#kept li").wait_for()
     assert window.text() == "214"
-    assert "Kept: this is a 1" in page.locator("#toast").inner_text()
+    assert "Correction saved: 1" in page.locator("#toast").inner_text()
     window.look(f"{name}-4-corrected")
     (kept,) = store.list()
     assert (kept.label, kept.read_value, kept.model) == ("1", 7, kept.model)
@@ -206,7 +206,7 @@ def test_what_is_written_is_read_explained_corrected_and_undone(
     assert store.list() == []
 
 
-def test_undo_and_clear_take_the_ink_away_and_the_reading_follows(
+def test_undo_and_clear_remove_ink_and_update_the_reading(
     visit: Callable[..., Visit],
 ) -> None:
     window = visit()
@@ -224,11 +224,11 @@ def test_undo_and_clear_take_the_ink_away_and_the_reading_follows(
     assert window.page.locator("#pad-hint").is_visible()
 
 
-def test_the_answer_comes_while_one_writes(visit: Callable[..., Visit]) -> None:
+def test_the_reading_appears_while_writing(visit: Callable[..., Visit]) -> None:
     window = visit()
     window.write("3")
     window.wait_for("3")
-    # From the end of a stroke to the answer on the page, as the page itself sees it.
+    # Time from the end of a stroke to the reading, measured by the web page itself.
     window.page.evaluate("""() => {
         window.times = [];
         let end = 0;
@@ -242,11 +242,11 @@ def test_the_answer_comes_while_one_writes(visit: Callable[..., Visit]) -> None:
     times = sorted(window.page.evaluate("times"))
     assert len(times) == 4
     print(f"stroke end to answer: {[round(t) for t in times]} ms")
-    # A busy machine must not fail the test; on an idle one it is well under 100 ms.
+    # Generous for busy machines; on an idle one it is well under 100 ms.
     assert times[0] < 500
 
 
-def test_by_keys_alone_one_can_write_look_and_correct(
+def test_everything_works_with_the_keyboard_alone(
     visit: Callable[..., Visit], store: Corrections
 ) -> None:
     window = visit()
@@ -280,7 +280,7 @@ def test_by_keys_alone_one_can_write_look_and_correct(
 # --- images --------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_shown_with_what_was_read_and_can_be_taken_away(
+def test_an_image_is_shown_with_its_reading_and_can_be_downloaded(
     visit: Callable[..., Visit], reader: Reader
 ) -> None:
     window = visit()
@@ -387,7 +387,7 @@ def test_a_refused_digit_says_why(visit: Callable[..., Visit], reader: Reader) -
     window.look("390-dark-8-refused")
 
 
-def test_a_name_is_text_and_never_part_of_the_page(visit: Callable[..., Visit]) -> None:
+def test_a_file_name_is_never_html(visit: Callable[..., Visit]) -> None:
     window = visit()
     name = "<img src=x onerror=alert(1)>.png"
     content = png(drawn("3"))
@@ -403,17 +403,17 @@ def test_a_name_is_text_and_never_part_of_the_page(visit: Callable[..., Visit]) 
     assert rows[2][0] == "'=cmd().png"
 
 
-# --- around it -----------------------------------------------------------------------------------------
+# --- reference, theme, token ---------------------------------------------------------------------------
 
 
-def test_the_reference_of_the_api_works_without_the_network(visit: Callable[..., Visit]) -> None:
+def test_the_api_reference_works_without_the_network(visit: Callable[..., Visit]) -> None:
     window = visit()
     window.page.goto(f"{window.url}/docs")
     window.page.get_by_text("/v1/read", exact=True).wait_for()
     window.look("1280-light-9-docs")
 
 
-def test_the_theme_can_be_chosen_and_is_kept(visit: Callable[..., Visit]) -> None:
+def test_the_theme_is_remembered(visit: Callable[..., Visit]) -> None:
     window = visit()
     ground = "getComputedStyle(document.body).backgroundColor"
     light = window.page.evaluate(ground)

@@ -25,8 +25,8 @@ FULL = Recipe(
     name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,
     augment="light", averaging=0.9, schedule="one-cycle", validation=0.25,
 )  # fmt: skip
-# Without patience the last state decides, so that whatever is not restored is seen in the weights;
-# with it the weights are those of the best epoch, and the end is where the waiting is over.
+# Without patience the weights are those of the last step, so anything not restored changes them; with
+# patience they are those of the best epoch, and early stopping ends the run.
 PATIENT = dataclasses.replace(FULL, name="patient", epochs=8, patience=2)
 DENSE = Recipe(name="dense", hidden=(16,), batch_size=16, epochs=4, optimizer="rmsprop")
 
@@ -126,7 +126,7 @@ def main(folder: Path) -> None:
         "died", child(run, PATIENT, path, Kill(2, 1)), len(checkpoint.load(path).facts["history"])
     )
     child(show, "patient-step", PATIENT, path, True)
-    # A constant learning rate does not care how many epochs were planned at first.
+    # A constant learning rate does not depend on the number of epochs.
     path = folder / "longer" / "checkpoint.npz"
     child(run, dataclasses.replace(DENSE, epochs=2), path)
     child(show, "dense-longer", DENSE, path, True)

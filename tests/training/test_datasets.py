@@ -1,4 +1,4 @@
-"""Named sets and one's own: brought to one form, and held out from in the same way everywhere."""
+"""Named data sets and users' own have the same form and the same rule for held-out images."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_uci_is_always_there_and_its_test_part_never_changes() -> None:
     assert counts.max() <= 30
 
 
-def test_uci_is_drawn_as_mnist_is() -> None:
+def test_uci_images_have_the_form_of_mnist() -> None:
     images = load_dataset("uci").train.images.astype(float)
     rows, columns = images.max(axis=2) > 60, images.max(axis=1) > 60
     assert max(rows.sum(axis=1).max(), columns.sum(axis=1).max()) <= 22
@@ -35,7 +35,7 @@ def test_uci_is_drawn_as_mnist_is() -> None:
     assert 0.15 < (images > 0).mean() < 0.25
 
 
-# --- one's own ------------------------------------------------------------------------------------
+# --- users' own -----------------------------------------------------------------------------------
 
 
 def own(path: Path, images: np.ndarray, labels: np.ndarray) -> str:
@@ -57,7 +57,7 @@ def test_a_sixth_of_each_class_is_held_out_and_it_is_the_same_sixth_in_any_order
         image.tobytes() for image in second.test.images
     }
     assert "a sixth of each class held out" in first.source
-    # A set that is mixed already keeps its order.
+    # A set that is not grouped keeps its order.
     assert first.train.names[0] == "images[0]"
     assert list(first.train.names) == sorted(first.train.names, key=lambda name: int(name[7:-1]))
 
@@ -76,5 +76,5 @@ def test_a_set_grouped_by_class_is_mixed_so_that_its_end_has_all_classes(tmp_pat
 
 def test_a_set_too_small_to_hold_out_from_is_refused(tmp_path: Path) -> None:
     images = np.zeros((2, 28, 28), np.uint8)
-    with pytest.raises(DataError, match="one image a class"):
+    with pytest.raises(DataError, match="one image per class"):
         load_dataset(own(tmp_path, images, np.array([0, 1])))

@@ -1,4 +1,4 @@
-"""`DigitClassifier` as scikit-learn sees it: its own checks, our rule for pictures, searches."""
+"""`DigitClassifier` passes scikit-learn's checks, checks its images, and works in searches."""
 
 import pickle
 import signal
@@ -53,7 +53,7 @@ BARS = Bars(hidden=(32,), epochs=8, batch_size=20, learning_rate=5e-3, validatio
 @parametrize_with_checks([BARS])
 def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:
     with warnings.catch_warnings():
-        # Some of them warn by intent, and look at the warnings themselves.
+        # Some checks warn on purpose and check the warnings themselves.
         warnings.simplefilter("ignore")
         check(estimator)
 
@@ -102,7 +102,9 @@ def test_every_form_of_the_same_pictures_gives_the_same_answer(
     np.testing.assert_array_equal(fitted.predict_proba(ink), fitted.predict_proba(ink * 255))
 
 
-def test_a_picture_alone_is_read_as_among_others(fitted: DigitClassifier, digits: Dataset) -> None:
+def test_one_image_gives_the_same_result_as_in_a_batch(
+    fitted: DigitClassifier, digits: Dataset
+) -> None:
     together = fitted.predict_proba(digits.test.images[:37])
     alone = [fitted.predict_proba(digits.test.images[n : n + 1])[0] for n in range(37)]
     np.testing.assert_allclose(together, alone, atol=1e-6)
@@ -116,14 +118,14 @@ def test_a_picture_alone_is_read_as_among_others(fitted: DigitClassifier, digits
         (np.full((3, 784), 255.0), "divide by 255"),
         (np.full((3, 784), 1.01, np.float32), "divide by 255"),
         (np.full((3, 784), 256), "0 to 255"),
-        (np.full((3, 784), -1), "ink is 0 or more"),
-        (np.full((3, 784), -0.1), "ink is 0 or more"),
+        (np.full((3, 784), -1), "give values of 0 or more"),
+        (np.full((3, 784), -0.1), "give values of 0 or more"),
         (np.full((3, 784), np.nan), "NaN"),
         (np.full((3, 784), "a"), "Convert"),
         (np.zeros((3, 784), "datetime64[s]"), "holds datetime64"),
     ],
 )
-def test_what_is_no_picture_is_a_value_error_in_words(rows: np.ndarray, words: str) -> None:
+def test_invalid_images_are_a_value_error_with_a_reason(rows: np.ndarray, words: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         DigitClassifier(epochs=1).fit(rows, [1, 2, 3])
     assert words in str(caught.value)
@@ -155,9 +157,7 @@ def test_a_parameter_out_of_range_is_named(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("hidden", [32, "32", (32.7,), [16, "8"]])
-def test_layers_that_are_no_whole_numbers_are_refused_not_changed(
-    digits: Dataset, hidden: Any
-) -> None:
+def test_layer_sizes_that_are_not_whole_numbers_are_refused(digits: Dataset, hidden: Any) -> None:
     with pytest.raises(UsageError, match=r"hidden.*whole numbers"):
         DigitClassifier(hidden=hidden).fit(digits.train.images[:20], np.arange(20) % 2)
 
@@ -175,7 +175,7 @@ def test_labels_may_be_words(digits: Dataset) -> None:
     found = DigitClassifier(hidden=(16,), epochs=5).fit(digits.train.images[chosen], names)
     assert found.score(digits.train.images[chosen], names) > 0.95
     assert found.predict_proba(digits.train.images[:3]).shape == (3, 2)
-    with pytest.raises(UsageError, match="only a model of the digits"):
+    with pytest.raises(UsageError, match="fit with the labels 0 to 9"):
         found.save("model.onnx")
 
 
@@ -232,7 +232,7 @@ def test_an_interrupted_fit_raises_and_fits_nothing(
         classifier.predict(digits.train.images[:1])
 
 
-def test_a_recipe_of_ones_own_is_taken(digits: Dataset) -> None:
+def test_a_custom_recipe_is_accepted(digits: Dataset) -> None:
     own = RECIPES["dense-512"].override({"hidden": "8", "epochs": "1"})
     found = DigitClassifier(own, batch_size=50).fit(
         digits.train.images[:100], digits.train.labels[:100]
@@ -241,7 +241,7 @@ def test_a_recipe_of_ones_own_is_taken(digits: Dataset) -> None:
     assert found.artifact_.metadata.recipe["batch_size"] == 50
 
 
-def test_nothing_of_it_is_loaded_before_it_is_asked_for() -> None:
+def test_it_is_imported_only_on_first_use() -> None:
     code = (
         "import sys, digitry.training\n"
         "assert 'DigitClassifier' in dir(digitry.training)\n"

@@ -84,7 +84,7 @@ def test_a_bad_setting_is_refused_by_name(field: str, text: str) -> None:
 
 
 def test_unknown_fields_and_recipes_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no field 'epoch'; it has: name, summary"):
+    with pytest.raises(UsageError, match="no field 'epoch'; choose from: name, summary"):
         find("dense-128").override({"epoch": "3"})
     with pytest.raises(UsageError, match="no field 'units'"):
         Recipe.from_dict({"name": "x", "units": 3})
@@ -94,7 +94,7 @@ def test_unknown_fields_and_recipes_are_refused_with_the_known_ones() -> None:
         find("dense")
 
 
-def test_the_windows_of_a_convolution_are_read_from_text() -> None:
+def test_the_kernels_of_a_convolution_are_read_from_text() -> None:
     conv = Recipe(name="conv", architecture="conv", hidden=(8, 8, 16))
     changed = conv.override({"kernels": "4,3", "stride": "2", "padding": "valid", "pools": "1,3"})
     assert (changed.kernels, changed.stride, changed.pools) == ((4, 3), 2, (1, 3))
@@ -111,7 +111,7 @@ def test_wrong_types_are_refused(values: dict[str, Any]) -> None:
         Recipe(**{"name": "x", **values})
 
 
-def test_patience_needs_something_to_watch() -> None:
+def test_patience_needs_validation() -> None:
     with pytest.raises(UsageError, match="together with a validation share"):
         Recipe(name="x", patience=2)
 

@@ -1,4 +1,4 @@
-"""A killed run, resumed, ends with the bytes of an unbroken one; a wrong checkpoint is refused."""
+"""A killed and resumed run ends with the same bytes as an uninterrupted one; a bad one is refused."""
 
 import dataclasses
 import os
@@ -56,7 +56,7 @@ def test_wherever_a_run_is_killed_it_ends_with_the_same_bytes(tmp_path: Path) ->
         points += ["longer"] if name == "dense" else []
         for point in points:
             assert results.pop(f"{name}-{point}") == unbroken, f"{name}-{point}"
-    # It gave up before its eighth epoch, in the same one.
+    # Early stopping ended it before its eighth epoch, as in the uninterrupted run.
     assert int(results["patient-unbroken"][0]) < 8
     assert results.pop("patient-step") == results.pop("patient-unbroken")
     assert not results
@@ -70,7 +70,7 @@ def test_the_checkpoint_is_plain_arrays_and_json(saved: Path) -> None:
     assert [epoch["number"] for epoch in found.facts["history"]] == [1, 2]
 
 
-def test_no_checkpoint_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no checkpoint to resume from"):
         train(TINY, noise(), device="cpu", checkpoint=tmp_path / "none.npz", resume=True)
 
@@ -81,14 +81,14 @@ def test_another_recipe_is_refused_by_field(saved: Path) -> None:
         train(other, noise(), device="cpu", checkpoint=saved, resume=True)
 
 
-def test_more_epochs_are_welcome(saved: Path) -> None:
+def test_more_epochs_are_accepted(saved: Path) -> None:
     longer = dataclasses.replace(TINY, epochs=3)
     trained = train(longer, noise(), device="cpu", checkpoint=saved, resume=True)
     assert [epoch.number for epoch in trained.history] == [1, 2, 3]
 
 
 def test_other_data_are_refused(saved: Path) -> None:
-    with pytest.raises(DataError, match="not those of the run"):
+    with pytest.raises(DataError, match="differs from that of the interrupted run"):
         train(TINY, noise(1), device="cpu", checkpoint=saved, resume=True)
 
 
@@ -96,7 +96,7 @@ def test_other_data_are_refused(saved: Path) -> None:
 def test_a_cut_checkpoint_is_refused(saved: Path, part: float) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[: int(part * len(content)) if part < 1 else int(part)])
-    with pytest.raises(ModelError, match="cut, damaged or no checkpoint"):
+    with pytest.raises(ModelError, match="damaged or not a checkpoint"):
         train(TINY, noise(), device="cpu", checkpoint=saved, resume=True)
 
 
@@ -113,7 +113,7 @@ def test_a_flipped_bit_is_refused(saved: Path) -> None:
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     np.savez(path, facts=np.array({"format": 1}, dtype=object))
-    with pytest.raises(ModelError, match="no checkpoint"):
+    with pytest.raises(ModelError, match="not a checkpoint"):
         checkpoint.load(path)
 
 
@@ -133,7 +133,7 @@ def test_a_later_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
     checkpoint.save(saved, found)
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="format 3; this digitry reads 2"):
+    with pytest.raises(ModelError, match="format 3; this digitry reads format 2"):
         checkpoint.load(saved)
 
 

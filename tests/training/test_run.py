@@ -1,4 +1,4 @@
-"""A run folder from the first file to the last: trained, saved, measured, resumed, read back."""
+"""The files of a run folder: training, saving, scoring, resuming, reading."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_every_file_is_there_and_the_checkpoint_is_gone(trained: Run) -> None:
     assert found == {*RECORDS, *OUTPUTS} - {*PLOTS, "report.html"}
 
 
-def test_metrics_begin_as_promised(trained: Run) -> None:
+def test_metrics_have_their_documented_fields(trained: Run) -> None:
     metrics = json.loads((trained.folder / "metrics.json").read_text())
     assert list(metrics)[:5] == ["recipe", "test", "validation", "fit_seconds", "total_seconds"]
     assert {"loss", "accuracy", "ece"} <= set(metrics["test"])
@@ -168,12 +168,12 @@ def test_only_narrows_what_is_written(dataset: Dataset, tmp_path: Path) -> None:
 def test_outputs_are_chosen_by_name_or_stem() -> None:
     assert run_folder.select(["model"]) == {"model.keras", "model.h5", "model.onnx"}
     assert run_folder.select(["report", "confusion.png"]) == {"report.html", "confusion.png"}
-    assert run_folder.select(["metrics.json"]) == frozenset()  # kept in any case
+    assert run_folder.select(["metrics.json"]) == frozenset()  # always written
     with pytest.raises(UsageError, match="no output is called 'lossy'"):
         run_folder.select(["lossy"])
 
 
-def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_saved_and_can_be_resumed(dataset: Dataset, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=3)
     folder = tmp_path / "run"
     first = run.train_run(recipe, dataset, folder, callbacks=[CtrlC(1)])
@@ -194,7 +194,7 @@ def test_an_interrupted_run_is_whole_and_can_go_on(dataset: Dataset, tmp_path: P
     assert second.test == unbroken.test
 
 
-def test_a_run_that_was_killed_at_once_begins_again(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_checkpoint_starts_again(dataset: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "run"
 
     class Killed(keras.callbacks.Callback):
@@ -204,7 +204,7 @@ def test_a_run_that_was_killed_at_once_begins_again(dataset: Dataset, tmp_path: 
     recipe = replace(RECIPE, epochs=1)
     with pytest.raises(RuntimeError, match="killed"):
         run.train_run(recipe, dataset, folder, callbacks=[Killed()], data_dir=tmp_path)
-    with pytest.raises(DataError, match=r"never finished; digitry train --resume"):
+    with pytest.raises(DataError, match=r"unfinished run; finish it with: digitry train --resume"):
         run_folder.load_run(folder)
     begun = run_folder.load_start(folder)
     assert (begun.data, begun.data_dir) == ("squares", str(tmp_path))
@@ -223,7 +223,7 @@ def test_a_run_goes_on_with_its_own_recipe_and_data(
         run.train_run(RECIPE, dataset, tmp_path, resume=True)
 
 
-def test_a_folder_that_holds_something_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all I have")
     with pytest.raises(UsageError, match="is not empty"):
         run.train_run(RECIPE, dataset, tmp_path)
@@ -249,7 +249,7 @@ def test_damaged_metrics_are_named(trained: Run, tmp_path: Path, content: str) -
         run_folder.load_run(tmp_path)
 
 
-def test_no_run_is_said(tmp_path: Path) -> None:
+def test_a_missing_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         run_folder.load_run(tmp_path / "absent")
 
@@ -294,9 +294,9 @@ def test_formats_are_converted_with_the_same_answers(
 
 def test_what_cannot_be_converted_is_refused(trained: Run, tmp_path: Path) -> None:
     model = str(trained.folder / "model.onnx")
-    with pytest.raises(UsageError, match="cannot become a Keras model"):
+    with pytest.raises(UsageError, match="cannot be converted back to Keras"):
         convert.convert(model, "keras", tmp_path / "model.keras")
-    with pytest.raises(UsageError, match="no format"):
+    with pytest.raises(UsageError, match="not a format"):
         convert.convert(model, "pmml")
     with pytest.raises(UsageError, match=r"does not end in \.h5"):
         convert.convert(str(trained.folder), "h5", tmp_path / "model.keras")
@@ -304,5 +304,5 @@ def test_what_cannot_be_converted_is_refused(trained: Run, tmp_path: Path) -> No
         convert.convert(str(tmp_path / "absent.keras"), "h5")
     other = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
     other.save(tmp_path / "other.keras")
-    with pytest.raises(ModelError, match=r"takes \(None, 4\)"):
+    with pytest.raises(ModelError, match=r"has the input \(None, 4\)"):
         convert.convert(str(tmp_path / "other.keras"), "onnx", trust=True)

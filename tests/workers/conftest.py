@@ -1,4 +1,4 @@
-"""The small model and pictures of the tests of bulk reading serve here, too."""
+"""The fixtures of the bulk tests: a small model and small images."""
 
 from ..bulk.conftest import digits, model
 

@@ -1,4 +1,4 @@
-"""No image can harm the process that asks: crash, hang, or take memory without bound."""
+"""No image can crash or hang the calling process, or use its memory without limit."""
 
 import io
 import random
@@ -26,7 +26,7 @@ def resident() -> int:
     return pages * 4096
 
 
-# --- seeds: every format that is decoded, in several ways of packing ------------------------------
+# --- seeds: every format that is decoded, with several encodings ----------------------------------
 
 
 def saved(picture: Image.Image, form: str, **options: object) -> bytes:
@@ -74,7 +74,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def interlaced(gray: np.ndarray) -> bytes:
-    """A PNG whose header says that it is interlaced, with the seven passes (Adam7) as it wants them."""
+    """An interlaced PNG with its seven passes (Adam7)."""
     passes = [
         (0, 0, 8, 8),
         (4, 0, 8, 8),
@@ -159,7 +159,7 @@ def attack(pool: WorkerPool, count: int, seed: int) -> dict[str, int]:
         index = number % len(names)
         content = mutated(contents[index], contents, chance)
         what, seconds = answered(pool, content, f"{names[index]} {number}")
-        # Replacing a worker that died comes on top of the limit for the one after it.
+        # Replacing a lost worker takes additional time for the next image.
         assert seconds < LIMIT_S + 1, (names[index], number, what)
         kind = what.split(" (")[0]
         outcomes[kind] = outcomes.get(kind, 0) + 1
@@ -171,7 +171,7 @@ def test_every_seed_is_read(pool: WorkerPool) -> None:
         assert answered(pool, content, name)[0] == "read", name
 
 
-def test_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+def test_mutated_images_give_a_reading_or_a_typed_error(pool: WorkerPool) -> None:
     before = resident()
     outcomes = attack(pool, 400, seed=1)
     assert outcomes.keys() >= {"read", "is damaged"}
@@ -179,7 +179,7 @@ def test_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None
 
 
 @pytest.mark.slow
-def test_ten_thousand_mutated_images_get_a_reading_or_a_named_error(pool: WorkerPool) -> None:
+def test_ten_thousand_mutated_images_give_a_reading_or_a_typed_error(pool: WorkerPool) -> None:
     before = resident()
     outcomes = attack(pool, 10_000, seed=2)
     print(outcomes, f"grown by {(resident() - before) >> 10} KiB")
@@ -213,7 +213,7 @@ def frames(form: str, count: int) -> bytes:
 
 
 def scans_of_progressive(count: int) -> bytes:
-    """A progressive JPEG with one scan repeated, each of which has the decoder go over all pixels."""
+    """A progressive JPEG with one scan repeated; for each the decoder processes all pixels."""
     content = saved(Image.new("L", (6000, 6000), 200), "JPEG", progressive=True)
     scan = content.rindex(b"\xff\xda")
     tables = content.rindex(b"\xff\xc4", 0, scan)
@@ -221,7 +221,7 @@ def scans_of_progressive(count: int) -> bytes:
 
 
 def exif_loop() -> bytes:
-    """EXIF whose sub-directory is itself."""
+    """EXIF data whose sub-directory points to itself."""
     block = tiff([(0x0112, 3, 1, 6), (0x8769, 4, 1, 8), (0x8825, 4, 1, 8)], following=8)
     page = saved(Image.new("L", (64, 64), 200), "JPEG")
     body = b"Exif\0\0" + block
@@ -286,7 +286,7 @@ def test_bombs_are_answered_in_time(pool: WorkerPool, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in BOMBS if "a side" in name and "webp" not in name]
 )
-def test_what_is_too_large_is_refused_by_its_header(pool: WorkerPool, name: str) -> None:
+def test_images_that_are_too_large_are_refused_by_their_header(pool: WorkerPool, name: str) -> None:
     content = BOMBS[name]()
     started = time.monotonic()
     with pytest.raises(ImageError):
@@ -295,11 +295,11 @@ def test_what_is_too_large_is_refused_by_its_header(pool: WorkerPool, name: str)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])
-def test_the_largest_picture_stays_within_a_worker(pool: WorkerPool, mode: str) -> None:
+def test_the_largest_images_do_not_crash_a_worker(pool: WorkerPool, mode: str) -> None:
     form = "TIFF" if mode == "CMYK" else "PNG"
     packing = {"compression": "tiff_lzw"} if mode == "CMYK" else {"compress_level": 1}
     content = saved(Image.new(mode, (8000, 6250)), form, **packing)
     answer = pool.read(content, mode)
-    # Read, or refused for what decoding it would take; a worker never dies of it.
+    # The image is read, or refused because of its memory; the worker never crashes.
     refused = "takes", "needs"
     assert isinstance(answer, Reading) or any(w in answer.what for w in refused), str(answer)

@@ -1,4 +1,4 @@
-"""A worker may die; the pool lives on, and only the image that did it fails."""
+"""If a worker is lost, the pool goes on, and only the image that caused the loss fails."""
 
 import io
 import os
@@ -32,13 +32,13 @@ def without_time(reading: Reading) -> dict[str, object]:
 
 
 def endless() -> bytes:
-    """A picture that takes longer than a tenth of a second to decode: 48 million pixels."""
+    """An image that takes over 0.1 s to decode: 48 million pixels."""
     stream = io.BytesIO()
     Image.linear_gradient("L").resize((8000, 6000)).save(stream, "PNG")
     return stream.getvalue()
 
 
-def test_a_worker_reads_what_a_reader_reads(
+def test_workers_and_reader_give_the_same_reading(
     pool: WorkerPool, model: Path, digits: list[bytes]
 ) -> None:
     reader = Reader(model)
@@ -49,14 +49,14 @@ def test_a_worker_reads_what_a_reader_reads(
         assert without_time(answer) == without_time(expected)
 
 
-def test_rows_do_not_depend_on_company(pool: WorkerPool, digits: list[bytes]) -> None:
+def test_rows_do_not_depend_on_the_batch(pool: WorkerPool, digits: list[bytes]) -> None:
     items = [Item(f"{index}.png", content, index) for index, content in enumerate(digits)]
     together = pool.rows(items)
     alone = [pool.rows([item]).lines[0] for item in items]
     assert list(together.lines) == alone
 
 
-def test_a_bad_image_is_an_answer(pool: WorkerPool, digits: list[bytes]) -> None:
+def test_a_bad_image_gives_an_error_as_its_answer(pool: WorkerPool, digits: list[bytes]) -> None:
     answer = pool.read(b"hello", "bad.png")
     assert isinstance(answer, ImageError)
     assert str(answer).startswith("bad.png: is not an image")
@@ -79,7 +79,7 @@ def test_several_threads_share_the_pool(pool: WorkerPool, digits: list[bytes]) -
     assert all(isinstance(answers[i], Reading) and answers[i].source == str(i) for i in range(16))
 
 
-def test_what_takes_too_long_is_ended_on_the_clock(model: Path, digits: list[bytes]) -> None:
+def test_the_wall_clock_time_is_limited(model: Path, digits: list[bytes]) -> None:
     with WorkerPool(model, workers=1, wall_s=0.1) as pool:
         pool.read(digits[0])
         content = endless()
@@ -91,35 +91,35 @@ def test_what_takes_too_long_is_ended_on_the_clock(model: Path, digits: list[byt
         assert isinstance(pool.read(digits[0]), Reading)
 
 
-def test_what_computes_too_long_is_ended_by_the_system(model: Path) -> None:
+def test_the_processor_time_is_limited(model: Path) -> None:
     with WorkerPool(model, workers=1, wall_s=30, cpu_s=0.1) as pool:
         answer = pool.read(endless(), "slow.png")
         assert isinstance(answer, ImageError)
-        assert "more than 0.1 s of computing" in str(answer)
+        assert "more than 0.1 s of processor time" in str(answer)
 
 
-def test_what_needs_too_much_memory_is_refused(model: Path, digits: list[bytes]) -> None:
-    with WorkerPool(model, workers=1, wall_s=30, cpu_s=30, memory_bytes=64 << 20) as pool:
+def test_the_memory_is_limited(model: Path, digits: list[bytes]) -> None:
+    with WorkerPool(model, workers=1, wall_s=30, cpu_s=30, memory_bytes=40 << 20) as pool:
         answer = pool.read(endless(), "large.png")
         assert isinstance(answer, ImageError)
         assert "memory" in str(answer)
         assert isinstance(pool.read(digits[0]), Reading)
 
 
-def test_a_killed_worker_is_replaced_at_once(model: Path, digits: list[bytes]) -> None:
+def test_a_crashed_worker_is_replaced_at_once(model: Path, digits: list[bytes]) -> None:
     with WorkerPool(model, workers=2) as pool:
         for pid in pool.pids():
             os.kill(pid, signal.SIGSEGV)
         answers = [pool.read(digits[0], "a.png") for _ in range(4)]
         died = [answer for answer in answers if isinstance(answer, ImageError)]
-        assert all("crashed its reader (SIGSEGV)" in str(answer) for answer in died)
+        assert all("crashed its worker process (SIGSEGV)" in str(answer) for answer in died)
         assert isinstance(answers[-1], Reading)
 
 
-def test_only_the_culprit_of_a_group_fails(
+def test_only_the_image_that_crashes_a_batch_fails(
     model: Path, digits: list[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A decoder that crashes on a mark: what a fault in C code looks like from outside.
+    # A decoder that crashes on a marked image, like a fault in C code.
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal\n"
         "import digitry.reading.image as image\n"
@@ -134,11 +134,11 @@ def test_only_the_culprit_of_a_group_fails(
     with WorkerPool(model, workers=1) as pool:
         before = pool.rows(items)
         rows = pool.rows([*items[:7], Item("bad", b"CRASH"), *items[7:]])
-    assert rows.failed == ((7, "crashed its reader (SIGSEGV)"),)
+    assert rows.failed == ((7, "crashed its worker process (SIGSEGV)"),)
     assert (*rows.lines[:7], *rows.lines[8:]) == before.lines
 
 
-def test_a_busy_pool_says_so(model: Path, digits: list[bytes]) -> None:
+def test_a_busy_pool_is_an_error(model: Path, digits: list[bytes]) -> None:
     with WorkerPool(model, workers=1, wall_s=5) as pool:
         thread = threading.Thread(target=pool.read, args=(endless(),))
         thread.start()
@@ -170,20 +170,20 @@ def test_workers_end_with_their_parent(model: Path) -> None:
         time.sleep(0.05)
 
 
-def test_no_file_can_be_written_in_a_worker(pool: WorkerPool) -> None:
+def test_a_worker_cannot_write_files(pool: WorkerPool) -> None:
     limits = Path(f"/proc/{pool.pids()[0]}/limits").read_text()
     sizes = next(line for line in limits.splitlines() if line.startswith("Max file size"))
     assert sizes.split()[3:5] == ["0", "0"]
 
 
-def test_a_model_that_cannot_be_run_is_told_at_once(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_run_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         WorkerPool(tmp_path / "none.onnx")
     with pytest.raises(UsageError):
         WorkerPool(workers=0)
 
 
-def test_groups_are_runs_of_small_images() -> None:
+def test_batches_are_runs_of_small_images() -> None:
     small, large = Item("s", b"x"), Item("l", bytes(100_000))
     found = [len(group) for group in groups([small, small, large, *[small] * (BATCH + 1)])]
     assert found == [2, 1, BATCH, 1]

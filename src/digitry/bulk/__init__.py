@@ -1,1 +1,1 @@
-"""Many images to rows on disk."""
+"""Bulk reading: very many images to tables on disk."""

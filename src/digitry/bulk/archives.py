@@ -1,48 +1,53 @@
-"""Tar and zip archives as streams of members: read in order, never unpacked to a disk.
+"""Tar and zip archives as streams of members, read in order and never unpacked to disk.
 
-Our own readers, because an archive may be a stranger's: nothing in it is followed, obeyed or trusted.
-Links, devices and paths that lead out of it are told as errors of that member; overlaps, bombs and
-absurd counts end the archive with an error. None of the functions here raises for what a file holds.
+Archives are untrusted. `tarfile` and `zipfile` parse the headers and unpack the members, but only one
+member at a time: `TarFile` keeps every header in memory, ends silently at a damaged header, and can be
+made to spend seconds and a gigabyte on a pax header of 64 KiB; `ZipFile` keeps the whole directory in
+memory. No link is followed, and no path from an archive is opened. The functions here raise no error for
+damaged content: they yield it.
 
-Sources: POSIX.1-2017 `pax`, ustar interchange format; GNU tar manual, "Basic Tar Format"; PKWARE
-APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+Sources: POSIX.1-2017 `pax`, ustar interchange format; PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
 """
 
 import bz2
 import gzip
+import io
+import os
 import re
 import struct
+import tarfile
+import zipfile
 import zlib
-from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import PurePosixPath
-from typing import BinaryIO
-
-import numpy as np
+from typing import BinaryIO, cast
 
 from digitry.reading.image import SUFFIXES
 
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 256 << 20
 MAX_RATIO = 100
-"""No picture is packed so tightly; what is, beyond `RATIO_FROM` bytes, is a bomb."""
+"""The highest compression ratio above `RATIO_FROM` bytes. No image compresses that well: it is a bomb."""
 RATIO_FROM = 64 << 20
 
-_BLOCK = 512
-_MAX_NAME = 64 << 10
+_MAX_EXTENSION = 64 << 10
+_ENTRY = b"PK\1\2"
+_PAX_RECORD = re.compile(rb"([0-9]{1,5}) ([^=]*)=")
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive, or what is wrong there.
+    """One member of an archive, or an error at its place.
 
     Attributes:
-        name: its path within the archive; empty where the error is that of the archive itself.
-        offset: where its header begins, in bytes; of a zip, in the central directory.
-        content: its bytes; None where they were not asked for, or there is an error.
-        size: of its content, in bytes.
-        error: why it cannot be had, or None.
+        name: path within the archive; empty if the error is about the archive itself.
+        offset: offset of its header in bytes; in a zip, of its entry in the central directory.
+        content: its bytes; None if they were not requested, or if there is an error.
+        size: size of the content in bytes.
+        error: why it cannot be read, or None.
     """
 
     name: str
@@ -53,364 +58,304 @@ class Member:
 
 
 class _DamagedError(Exception):
-    """The archive cannot be read further; the text says why."""
+    """The rest of the archive cannot be read; the text says why."""
+
+
+_STOPS = (_DamagedError, OSError, EOFError, ValueError, zlib.error)
+_BROKEN_ZIP = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.error, zlib.error)
 
 
 # --- tar -------------------------------------------------------------------------------------------
 
 
-def tar_members(stream: BinaryIO, start: int = 0, *, contents: bool = True) -> Iterator[Member]:
-    """Give the images in a tar archive, in order.
+def tar_members(
+    stream: BinaryIO, start: int = 0, *, packing: str | None = None, contents: bool = True
+) -> Iterator[Member]:
+    """Yield the images in a tar archive, in order; the same members with and without contents.
 
     Args:
-        stream: the archive; it is sought forward only.
-        start: where the header of the first member lies, in bytes.
-        contents: whether their bytes are read, too; else they are skipped.
+        stream: the archive; it is read forward only.
+        start: offset of the first member's header, in bytes of the uncompressed archive.
+        packing: `gz`, `bz2`, or None for an uncompressed tar.
+        contents: whether to read the members' bytes or to skip them.
     """
-    position, count = start, 0
+    position = start
     try:
-        stream.seek(start)
-        while True:
-            offset = position
-            header, position = _tar_header(stream, position)
+        archive = _Forward(stream, packing)
+        archive.skip_to(start)
+        for number in count():
+            position = archive.position
+            header = _tar_header(archive)
             if header is None:
                 return
-            count += 1
-            if count > MAX_MEMBERS:
+            if number == MAX_MEMBERS:
                 raise _DamagedError(f"has more than {MAX_MEMBERS:,} members")
-            data, end = position, position + -(-header.size // _BLOCK) * _BLOCK
-            error = _name_error(header.name) or header.error
-            if header.kind == b"5" and error is None:
-                position = end
-                stream.seek(position)
-                continue
-            if error is None and not _is_image(header.name):
-                position = end
-                stream.seek(position)
-                continue
-            if error is None and header.size > MAX_MEMBER_BYTES:
-                error = f"is larger than {MAX_MEMBER_BYTES >> 20} MiB"
+            # Links, devices and directories have no content, whatever their size says.
+            size = 0 if header.type in (b"1", b"2", b"3", b"4", b"5", b"6") else header.size
+            end = archive.position + size
+            skipped = header.isdir() or (header.isreg() and not _is_image(header.name))
+            error = _name_error(header.name) or (None if skipped else _tar_error(header))
             content = None
-            if error is None and contents:
-                stream.seek(data)
-                content = _exactly(stream, header.size)
-            position = end
-            stream.seek(position)
-            yield Member(header.name, offset, content, header.size, error)
-    except _DamagedError as error:
-        yield Member("", position, error=str(error))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        yield Member("", position, error=f"cannot be read further ({_line(error)})")
+            if contents and not skipped and error is None:
+                content = _exactly(archive, size)
+            archive.skip_to(end)
+            if error is not None or not skipped:
+                yield Member(header.name, position, content, size, error)
+            archive.read(-size % tarfile.BLOCKSIZE)
+    except _STOPS as error:
+        yield Member("", position, error=_reason(error))
 
 
-@dataclass(slots=True)
-class _TarHeader:
-    name: str
-    size: int
-    kind: bytes
-    error: str | None = None
+class _Forward:
+    """A stream read forward, decompressed if necessary; it stops at too high a compression ratio."""
 
+    def __init__(self, raw: BinaryIO, packing: str | None) -> None:
+        self.position = 0
+        self._raw = raw
+        self._packed = packing is not None
+        self._length = 0 if self._packed else raw.seek(0, os.SEEK_END)
+        raw.seek(0)
+        self._stream = raw
+        if packing is not None:
+            opened = gzip.GzipFile(fileobj=raw) if packing == "gz" else bz2.BZ2File(raw)
+            self._stream = cast(BinaryIO, opened)
 
-def _tar_header(stream: BinaryIO, position: int) -> tuple[_TarHeader | None, int]:
-    """Read one header with those that extend it; None at the end. Gives where its content begins."""
-    long_name: str | None = None
-    long_size: int | None = None
-    for _ in range(16):
-        block = stream.read(_BLOCK)
-        if not block or block == bytes(_BLOCK):
-            return None, position
-        if len(block) < _BLOCK:
-            raise _DamagedError("is cut")
-        position += _BLOCK
-        _check_sum(block)
-        size, kind = _number(block[124:136]), block[156:157]
-        if kind in b"LKxgX" and kind:
-            if size > _MAX_NAME:
-                raise _DamagedError("has an absurd header")
-            extra = _exactly(stream, -(-size // _BLOCK) * _BLOCK)[:size]
-            position += -(-size // _BLOCK) * _BLOCK
-            if kind == b"L":
-                long_name = _text(extra.split(b"\0")[0])
-            elif kind in b"xX":
-                facts = _pax(extra)
-                if "path" in facts:
-                    long_name = _text(facts["path"])
-                if "size" in facts:
-                    long_size = _decimal(facts["size"])
-            continue
-        name = _text(block[:100].split(b"\0")[0])
-        if block[257:263] == b"ustar\0" and (prefix := block[345:500].split(b"\0")[0]):
-            name = f"{_text(prefix)}/{name}"
-        header = _TarHeader(
-            long_name if long_name is not None else name,
-            size if long_size is None else long_size,
-            kind,
-        )
-        if kind in (b"1", b"2"):
-            header.error, header.size = "is a link, which is not followed", 0
-        elif kind in (b"3", b"4", b"6"):
-            header.error, header.size = "is a device or a pipe", 0
-        elif kind not in (b"0", b"\0", b"5", b"7"):
-            header.error = "is of a kind that is not read"
-        return header, position
-    raise _DamagedError("has an absurd header")
-
-
-def _check_sum(block: bytes) -> None:
-    # The sum of all bytes, its own field taken as spaces.
-    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise _DamagedError("is damaged: a header does not match its sum")
-
-
-def _number(field: bytes) -> int:
-    if field[0] in (0x80, 0xFF):
-        value = int.from_bytes(field[1:], "big")
-        if field[0] == 0xFF or value >= 1 << 62:
-            raise _DamagedError("is damaged: a size is absurd")
-        return value
-    text = field.split(b"\0")[0].strip()
-    if not re.fullmatch(rb"[0-7]*", text):
-        raise _DamagedError("is damaged: a number is none")
-    return int(text or b"0", 8)
-
-
-def _decimal(text: bytes) -> int:
-    if not re.fullmatch(rb"[0-9]{1,18}", text):
-        raise _DamagedError("is damaged: a number is none")
-    return int(text)
-
-
-def _pax(content: bytes) -> dict[str, bytes]:
-    facts = {}
-    while content:
-        length, _, _ = content.partition(b" ")
-        if not re.fullmatch(rb"[0-9]{1,5}", length) or not len(length) < int(length) <= len(
-            content
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, or fewer at the end."""
+        content = self._stream.read(size)
+        self.position += len(content)
+        if (
+            self._packed
+            and self.position > RATIO_FROM
+            and self.position > MAX_RATIO * self._raw.tell()
         ):
-            raise _DamagedError("is damaged: an extended header is none")
-        key, _, value = content[len(length) + 1 : int(length) - 1].partition(b"=")
-        facts[_text(key)] = value
-        content = content[int(length) :]
+            raise _DamagedError(f"decompresses to more than {MAX_RATIO} times its size")
+        return content
+
+    def skip_to(self, position: int) -> None:
+        """Skip forward to `position`, in bytes of the uncompressed stream."""
+        if self._packed:
+            while self.position < position:
+                _exactly(self, min(position - self.position, 1 << 20))
+        elif position > self._length:
+            raise _DamagedError("is truncated")
+        elif position != self.position:
+            self.position = self._raw.seek(position)
+
+
+def _tar_header(archive: _Forward) -> tarfile.TarInfo | None:
+    """Return the next member's header, extended headers applied; None at the end."""
+    name: str | None = None
+    size: int | None = None
+    kind: bytes | None = None
+    for _ in range(16):
+        block = archive.read(tarfile.BLOCKSIZE)
+        if not block.strip(b"\0"):
+            return None
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+        except tarfile.HeaderError as error:
+            cut = len(block) < tarfile.BLOCKSIZE
+            raise _DamagedError("is truncated" if cut else f"is damaged: {error}") from error
+        if header.size < 0:
+            raise _DamagedError("is damaged: a size is negative")
+        if header.type not in (b"L", b"K", b"x", b"X", b"g"):
+            header.name = header.name if name is None else name
+            header.size = header.size if size is None else size
+            header.type = kind or header.type
+            return header
+        if header.size > _MAX_EXTENSION:
+            raise _DamagedError(f"has an extended header of more than {_MAX_EXTENSION >> 10} KiB")
+        extension = _exactly(archive, header.size)
+        archive.read(-header.size % tarfile.BLOCKSIZE)
+        if header.type == tarfile.GNUTYPE_LONGNAME:
+            name = _text(extension.split(b"\0")[0])
+        elif header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+            facts = _pax(extension)
+            name = _text(facts[b"path"]) if b"path" in facts else name
+            size = int(facts[b"size"]) if b"size" in facts else size
+            if any(key.startswith(b"GNU.sparse.") for key in facts):
+                kind = tarfile.GNUTYPE_SPARSE
+    raise _DamagedError("has too many extended headers for one member")
+
+
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    """Return the records of a pax header: `length key=value`, each ended by a newline."""
+    facts: dict[bytes, bytes] = {}
+    place = 0
+    while place < len(content):
+        found = _PAX_RECORD.match(content, place)
+        end = place + int(found[1]) if found else 0
+        if found is None or not found.end() < end <= len(content):
+            raise _DamagedError("is damaged: an extended header has a wrong length")
+        facts[found[2]] = content[found.end() : end - 1]
+        place = end
+    if not re.fullmatch(rb"[0-9]{1,18}", facts.get(b"size", b"0")):
+        raise _DamagedError("is damaged: a size is not a number")
     return facts
 
 
-class Unpacked:
-    """A compressed stream, read forward, that stops a bomb by the ratio of what comes out.
-
-    Args:
-        raw: the compressed file.
-        method: `gz` or `bz2`.
-    """
-
-    def __init__(self, raw: BinaryIO, method: str) -> None:
-        self._raw = raw
-        self._stream: gzip.GzipFile | bz2.BZ2File = (
-            gzip.GzipFile(fileobj=raw) if method == "gz" else bz2.BZ2File(raw)
-        )
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Give up to `size` bytes."""
-        content = self._stream.read(size)
-        self._position += len(content)
-        if self._position > RATIO_FROM and self._position > MAX_RATIO * self._raw.tell():
-            raise _DamagedError(f"unpacks to more than {MAX_RATIO} times its size")
-        return content
-
-    def seek(self, position: int) -> int:
-        """Skip forward to `position`, in bytes of the unpacked stream."""
-        while self._position < position:
-            if not self.read(min(position - self._position, 1 << 20)):
-                raise _DamagedError("is cut")
-        return self._position
-
-    def close(self) -> None:
-        """Close both streams."""
-        self._stream.close()
-        self._raw.close()
+def _tar_error(header: tarfile.TarInfo) -> str | None:
+    if header.issym() or header.islnk():
+        return "is a link; links are not followed"
+    if header.isdev():
+        return "is a device or a pipe"
+    if not header.isreg() or header.type == tarfile.GNUTYPE_SPARSE:
+        return "is a member of an unsupported type"
+    return _size_error(header.size)
 
 
 # --- zip -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    name: str
-    raw_name: bytes
-    flags: int
-    method: int
-    crc: int
-    packed: int
-    size: int
-    header: int
-    mode: int
-
-
 def zip_start(stream: BinaryIO) -> tuple[int, str | None]:
-    """Find the central directory of a zip, and check the whole of it.
+    """Find and check the central directory of a zip.
 
     Returns:
-        Where it begins, and why the archive is refused, or None.
+        Its offset in bytes, and why the archive is refused, or None.
     """
     try:
-        begin, count, end = _zip_directory(stream)
-        if count > MAX_MEMBERS:
+        begin, members, end = _zip_directory(stream)
+        if members > MAX_MEMBERS:
             raise _DamagedError(f"has more than {MAX_MEMBERS:,} members")
-        places, ends = array("Q"), array("Q")
-        position, seen = begin, 0
-        stream.seek(begin)
-        while seen < count:
-            entry, position = _zip_entry(stream, position)
-            if position > end:
-                raise _DamagedError("is damaged: its directory is cut")
-            places.append(entry.header)
-            ends.append(entry.header + 30 + len(entry.raw_name) + entry.packed)
-            seen += 1
+        position, claimed = begin, 0
+        for _ in range(members):
+            entry = _zip_entry(stream, position)
+            with suppress(
+                *_BROKEN_ZIP
+            ):  # `zip_members` reports such an entry and does not read it.
+                claimed += _zip_of_one(entry)[1].compress_size
+            position += len(entry)
         if position != end:
-            raise _DamagedError("is damaged: its directory holds more than it says")
-        first, last = np.array(places), np.array(ends)
-        order = np.argsort(first, kind="stable")
-        if seen and (last[order][:-1] > first[order][1:]).any():
+            raise _DamagedError("is damaged: its directory has a wrong size")
+        # Overlapping members decompress the same bytes many times. If all members together claim no more
+        # bytes than the archive has, reading costs no more than for a normal archive.
+        if claimed > begin:
             raise _DamagedError("is refused: members overlap")
-        if seen and int(last.max()) > begin:
-            raise _DamagedError("is damaged: members lie beyond its end")
-    except _DamagedError as error:
-        return 0, str(error)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        return 0, f"cannot be read ({_line(error)})"
+    except _STOPS as error:
+        return 0, _reason(error)
     return begin, None
 
 
 def zip_members(stream: BinaryIO, start: int, *, contents: bool = True) -> Iterator[Member]:
-    """Give the images in a zip archive, in the order of its directory.
+    """Yield the images in a zip archive, in the order of its directory.
 
     Args:
-        stream: the archive, which `zip_start` found good.
-        start: where the directory's first entry lies, in bytes.
-        contents: whether their bytes are read, too.
+        stream: an archive that `zip_start` has checked.
+        start: offset of the first entry to read, in bytes.
+        contents: whether to read the members' bytes.
     """
     position = start
     try:
-        while True:
-            offset = position
-            stream.seek(position)
-            if stream.read(4) != b"PK\1\2":
-                return
-            stream.seek(position)
-            entry, position = _zip_entry(stream, position)
-            error = _name_error(entry.name)
-            if error is None and (entry.name.endswith("/") or not _is_image(entry.name)):
-                continue
-            error = error or _zip_error(entry)
-            content = None
-            if error is None and contents:
-                content, error = _zip_content(stream, entry)
-            yield Member(entry.name, offset, content, entry.size, error)
-    except _DamagedError as error:
-        yield Member("", position, error=str(error))
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        yield Member("", position, error=f"cannot be read further ({_line(error)})")
+        while entries := _zip_entries(stream, position):
+            for entry in entries:
+                member = _zip_member(stream, position, entry, contents)
+                if member is not None:
+                    yield member
+                position += len(entry)
+    except _STOPS as error:
+        yield Member("", position, error=_reason(error))
 
 
 def _zip_directory(stream: BinaryIO) -> tuple[int, int, int]:
-    """Give where the central directory begins, how many entries it has, and where it ends."""
-    length = stream.seek(0, 2)
-    tail_size = min(length, 22 + 0xFFFF)
-    stream.seek(length - tail_size)
-    tail = _exactly(stream, tail_size)
+    """Return where the central directory begins, how many entries it has, and where it ends."""
+    length = stream.seek(0, os.SEEK_END)
+    tail_start = stream.seek(max(length - 22 - 0xFFFF, 0))
+    tail = _exactly(stream, length - tail_start)
     place = tail.rfind(b"PK\5\6")
-    if place < 0 or place + 22 > len(tail):
-        raise _DamagedError("is cut, or is no zip archive")
-    disk, first_disk, here, count, size, begin = struct.unpack_from("<HHHHII", tail, place + 4)
-    end = length - tail_size + place
-    locator = place - 20
-    if 0xFFFF in (here, count) or 0xFFFFFFFF in (size, begin):
-        if locator < 0 or tail[locator : locator + 4] != b"PK\6\7":
-            raise _DamagedError("is damaged: its directory is nowhere")
-        (where,) = struct.unpack_from("<Q", tail, locator + 8)
-        if where + 56 > end:
-            raise _DamagedError("is damaged: its directory is nowhere")
-        stream.seek(where)
-        record = _exactly(stream, 56)
-        if record[:4] != b"PK\6\6":
-            raise _DamagedError("is damaged: its directory is nowhere")
-        disk, first_disk, here, count, size, begin = struct.unpack_from("<IIQQQQ", record, 16)
+    if not 0 <= place <= len(tail) - 22:
+        raise _DamagedError("is truncated, or is not a zip archive")
+    disk, first_disk, here, members, size, begin = struct.unpack_from("<4H2I", tail, place + 4)
+    end = tail_start + place
+    if 0xFFFF in (here, members) or 0xFFFFFFFF in (size, begin):
+        where = end
+        if place >= 20 and tail[place - 20 : place - 16] == b"PK\6\7":
+            (where,) = struct.unpack_from("<Q", tail, place - 12)
+        stream.seek(min(where, end))
+        record = stream.read(56)
+        if len(record) < 56 or record[:4] != b"PK\6\6":
+            raise _DamagedError("is damaged: its directory was not found")
+        disk, first_disk, here, members, size, begin = struct.unpack_from("<2I4Q", record, 16)
         end = where
-    if disk or first_disk or here != count:
-        raise _DamagedError("is one part of several")
+    if disk or first_disk or here != members:
+        raise _DamagedError("is one part of a split archive")
     if begin + size != end:
-        raise _DamagedError("is damaged: its directory is not where it says")
-    return begin, count, end
+        raise _DamagedError("is damaged: its directory is at a wrong offset")
+    return begin, members, end
 
 
-def _zip_entry(stream: BinaryIO, position: int) -> tuple[_Entry, int]:
+def _zip_entry(stream: BinaryIO, position: int) -> bytes:
+    """Return the bytes of one entry of the central directory."""
+    stream.seek(position)
     fixed = _exactly(stream, 46)
-    if fixed[:4] != b"PK\1\2":
-        raise _DamagedError("is damaged: its directory is none")
-    flags, method = struct.unpack_from("<HH", fixed, 8)
-    crc, packed, size, name_len, extra_len, comment_len = struct.unpack_from("<IIIHHH", fixed, 16)
-    attributes, header = struct.unpack_from("<II", fixed, 38)
-    rest = _exactly(stream, name_len + extra_len + comment_len)
-    raw_name, extra = rest[:name_len], rest[name_len : name_len + extra_len]
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<HH", extra)
-        values = extra[4 : 4 + length]
-        if kind == 1:
-            # ZIP64: only what did not fit its own field stands here, in this order.
-            if size == 0xFFFFFFFF:
-                (size,), values = struct.unpack_from("<Q", values), values[8:]
-            if packed == 0xFFFFFFFF:
-                (packed,), values = struct.unpack_from("<Q", values), values[8:]
-            if header == 0xFFFFFFFF:
-                (header,) = struct.unpack_from("<Q", values)
-        extra = extra[4 + length :]
-    if max(size, packed, header) >= 1 << 62:
-        raise _DamagedError("is damaged: a size is absurd")
-    name = _text(raw_name) if flags & 0x800 else raw_name.decode("cp437")
-    entry = _Entry(name, raw_name, flags, method, crc, packed, size, header, mode=attributes >> 16)
-    return entry, position + 46 + len(rest)
+    if fixed[:4] != _ENTRY:
+        raise _DamagedError("is damaged: entries are missing from its directory")
+    return fixed + _exactly(stream, sum(struct.unpack_from("<3H", fixed, 28)))
 
 
-def _zip_error(entry: _Entry) -> str | None:
-    if entry.mode & 0o170000 == 0o120000:
-        return "is a link, which is not followed"
-    if entry.flags & 0x2041:
+def _zip_entries(stream: BinaryIO, position: int) -> list[bytes]:
+    """Return up to 256 entries at once, so that the stream seeks less often."""
+    entries: list[bytes] = []
+    while len(entries) < 256 and stream.seek(position) == position and stream.read(4) == _ENTRY:
+        entries.append(_zip_entry(stream, position))
+        position += len(entries[-1])
+    return entries
+
+
+def _zip_of_one(entry: bytes, packed: bytes = b"") -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
+    """Return a zip archive in memory with one member: its header and bytes, its entry, an end record."""
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(packed), 0)
+    archive = zipfile.ZipFile(io.BytesIO(b"".join((packed, entry, end))))
+    return archive, archive.infolist()[0]
+
+
+def _zip_member(stream: BinaryIO, position: int, entry: bytes, contents: bool) -> Member | None:
+    name, content = _text(entry[46 : 46 + struct.unpack_from("<H", entry, 28)[0]]), None
+    try:
+        _, info = _zip_of_one(entry)
+        name = info.filename
+        error = _name_error(name)
+        if error is None and (info.is_dir() or not _is_image(name)):
+            return None
+        error = error or _zip_error(info)
+        if error is None and contents:
+            content = _zip_content(stream, info, entry)
+        return Member(name, position, content, info.file_size, error)
+    except _BROKEN_ZIP:
+        reason = "is damaged: its header, name, size or checksum does not match its entry"
+        return Member(name, position, error=reason)
+
+
+def _zip_content(stream: BinaryIO, info: zipfile.ZipInfo, entry: bytes) -> bytes:
+    stream.seek(info.header_offset)
+    header = stream.read(30)
+    if len(header) < 30:
+        raise EOFError
+    packed = header + stream.read(sum(struct.unpack_from("<2H", header, 26)) + info.compress_size)
+    # The member is now at offset 0; bytes 42 to 45 of its entry hold the offset.
+    archive, alone = _zip_of_one(entry[:42] + bytes(4) + entry[46:], packed)
+    with archive.open(alone) as opened:
+        # Not `read()` without a size: that decompresses everything before it checks `file_size`.
+        content = opened.read(alone.file_size)
+    if len(content) != alone.file_size:
+        raise EOFError
+    return content
+
+
+def _zip_error(info: zipfile.ZipInfo) -> str | None:
+    if info.external_attr >> 16 & 0o170000 == 0o120000:
+        return "is a link; links are not followed"
+    if info.flag_bits & 0x2041:
         return "is encrypted"
-    if entry.method not in (0, 8):
-        return "is packed by a method that is not read"
-    if entry.size > MAX_MEMBER_BYTES or entry.packed > MAX_MEMBER_BYTES:
-        return f"is larger than {MAX_MEMBER_BYTES >> 20} MiB"
-    if entry.method == 0 and entry.size != entry.packed:
-        return "is damaged: it has two sizes"
-    if entry.size > RATIO_FROM and entry.size > MAX_RATIO * entry.packed:
-        return f"unpacks to more than {MAX_RATIO} times its size"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is compressed by an unsupported method"  # zipfile decompresses others without limit
+    if error := _size_error(max(info.file_size, info.compress_size)):
+        return error
+    if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+        return "is damaged: its two sizes differ"
+    if info.file_size > RATIO_FROM and info.file_size > MAX_RATIO * info.compress_size:
+        return f"decompresses to more than {MAX_RATIO} times its size"
     return None
-
-
-def _zip_content(stream: BinaryIO, entry: _Entry) -> tuple[bytes | None, str | None]:
-    stream.seek(entry.header)
-    fixed = stream.read(30)
-    if len(fixed) < 30 or fixed[:4] != b"PK\3\4":
-        return None, "is damaged: its header is none"
-    name_len, extra_len = struct.unpack_from("<HH", fixed, 26)
-    raw_name = stream.read(name_len)
-    if raw_name != entry.raw_name:
-        return None, "has two names"
-    stream.seek(entry.header + 30 + name_len + extra_len)
-    packed = stream.read(entry.packed)
-    if len(packed) < entry.packed:
-        return None, "is cut"
-    content = packed
-    if entry.method == 8:
-        unpacker = zlib.decompressobj(-15)
-        try:
-            # One byte more than it says: a member that goes on is told, and costs no memory.
-            content = unpacker.decompress(packed, entry.size + 1)
-        except zlib.error:
-            return None, "is damaged: it cannot be unpacked"
-    if len(content) != entry.size or zlib.crc32(content) != entry.crc:
-        return None, "is damaged: it does not match its sum"
-    return content, None
 
 
 # --- both ------------------------------------------------------------------------------------------
@@ -418,15 +363,17 @@ def _zip_content(stream: BinaryIO, entry: _Entry) -> tuple[bytes | None, str | N
 
 def _name_error(name: str) -> str | None:
     parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name):
+    if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", name):
         return "has a path that leads out of the archive"
-    if "\0" in name:
-        return "has a name that is none"
-    return None
+    return "has a name with a NUL byte" if "\0" in name else None
+
+
+def _size_error(size: int) -> str | None:
+    return f"is larger than {MAX_MEMBER_BYTES >> 20} MiB" if size > MAX_MEMBER_BYTES else None
 
 
 def _is_image(name: str) -> bool:
-    # Files whose names begin with "._" are what macOS keeps beside the real ones.
+    # macOS adds metadata files whose names begin with "._".
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
@@ -435,12 +382,15 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: BinaryIO | _Forward, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
-        raise _DamagedError("is cut")
+        raise _DamagedError("is truncated")
     return content
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__
+def _reason(error: Exception) -> str:
+    if isinstance(error, _DamagedError):
+        return str(error)
+    text = " ".join(str(error).split())[:80] or type(error).__name__
+    return f"the rest cannot be read ({text})"

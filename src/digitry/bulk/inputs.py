@@ -1,9 +1,8 @@
-"""What is to be read, as a stream of shards: files, folders, archives, tables, lists, object stores.
+"""The input as a stream of shards: files, folders, archives, tables, lists, object stores.
 
-A shard is a run of images of one container: where it begins and how many there are, or the names of
-some files. It is small, can be read anywhere, and follows from the input alone: neither the engine nor
-the number of workers has a say in it. Nothing lists or holds the whole input; of a folder, the names of
-one directory at a time.
+A shard is a run of images: a start and a count within one container, or the names of some files. It is
+small, can be read on any machine, and depends only on the input, not on the engine or the number of
+workers. The whole input is never listed in memory; of a folder, one directory at a time is.
 """
 
 import fnmatch
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from digitry import files
 from digitry.bulk import archives
-from digitry.bulk.archives import MAX_MEMBER_BYTES, Member, Unpacked
+from digitry.bulk.archives import MAX_MEMBER_BYTES, Member
 from digitry.errors import UnavailableError, UsageError
 from digitry.reading.image import SUFFIXES
 
@@ -30,19 +29,20 @@ PACKED_TAR = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2"}
 CONTAINERS = (*TAR, *ZIP, *TABLE, *PACKED_TAR)
 
 INLINE_BYTES = 32 << 20
-"""A compressed tar cannot be entered in the middle, so its shards carry their images along."""
+"""Size of a shard of a compressed tar. It holds the images themselves, because reading cannot start in
+the middle of compressed data."""
 FETCHED = 64
-"""Objects of a store that are asked for at once."""
+"""Objects that are fetched from an object store at once."""
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "image_bytes", "data", "png", "jpeg", "jpg")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image to be read, or why it cannot be had.
+    """One image to be read, or an error in its place.
 
     Attributes:
-        name: what its row calls the source: a path, or `archive::member`, or `table::row`.
-        offset: bytes from the archive's beginning to the member's header, or the row; None = a file.
+        name: the source in its row: a path, `archive::member`, or `table::row`.
+        offset: offset of the member's header in the archive, in bytes, or the row; None for a file.
         content: the bytes of an image file, or None.
         error: why there is no content, or None.
     """
@@ -58,15 +58,15 @@ class Shard:
     """A run of images that one worker reads and one file of rows holds.
 
     Attributes:
-        number: its place among all, from 0.
+        number: its index among all shards, from 0.
         kind: `files`, `tar`, `zip`, `table` or `inline`.
-        container: the archive's or table's path or URL; empty for files.
-        start: where the first entry lies: bytes, or the row.
-        count: entries.
-        names: of the files.
-        entries: the images themselves, of `inline`.
-        column: of a table, the one that holds the images.
-        done: share of the input, in [0, 1], that is behind this shard; None where it is not known.
+        container: path or URL of the archive or table; empty for files.
+        start: position of the first entry: offset in bytes, or the row.
+        count: number of entries.
+        names: paths or URLs, for `files`.
+        entries: the images themselves, for `inline`.
+        column: the column with the images, for `table`.
+        done: share of the input up to the end of this shard, in [0, 1]; None if not known.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Shard:
 
     @property
     def digest(self) -> str:
-        """Tell this shard from another: sha256 of what it asks for."""
+        """The sha256 of everything that decides what this shard reads."""
         facts = asdict(self)
         del facts["done"]
         for entry in facts["entries"]:
@@ -90,10 +90,10 @@ class Shard:
 
 
 def check(inputs: Sequence[str]) -> None:
-    """Look whether each input is there and holds anything, as far as its first image.
+    """Check that each input exists and holds at least one image, archive or table.
 
     Raises:
-        UsageError: it is not, or does not.
+        UsageError: an input does not exist or holds none.
         UnavailableError: a package is missing that this kind of input needs.
     """
     for given in inputs:
@@ -101,21 +101,21 @@ def check(inputs: Sequence[str]) -> None:
             raise UsageError(
                 "holds no image, archive or table",
                 where=given,
-                remedy=f"searched: {' '.join(sorted([*SUFFIXES, *CONTAINERS]))}",
+                remedy=f"name one with files of {' '.join(sorted([*SUFFIXES, *CONTAINERS]))}",
             )
 
 
 def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterator[Shard]:
-    """Cut the input into shards, in an order that depends on nothing but the input.
+    """Yield the shards of the input, in an order that depends only on the input.
 
     Args:
         inputs: files, folders, globs, archives (.tar, .tar.gz, .tar.bz2, .zip), tables (.parquet),
             lists of paths (.txt), or URLs of them.
         rows: images in one shard, at most.
-        column: of tables, the one that holds the images; None = found by its name and type.
+        column: column of tables with the images; None = found by its name and type.
 
     Raises:
-        UsageError: an input is not there.
+        UsageError: an input does not exist.
         UnavailableError: a package is missing that this kind of input needs.
     """
     numbers = iter(range(1 << 62))
@@ -148,7 +148,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
 
 
 def entries(shard: Shard) -> Iterator[Entry]:
-    """Give the images of a shard, `shard.count` of them, errors in their places."""
+    """Yield the images of a shard, exactly `shard.count`, with errors in their places."""
     if shard.kind == "inline":
         yield from shard.entries
     elif shard.kind == "files":
@@ -167,14 +167,14 @@ def entries(shard: Shard) -> Iterator[Entry]:
             yield Entry(printable(shard.container), shard.start, error=_line(error))
             found += 1
         for _ in range(found, shard.count):
-            # It was longer when it was planned: whatever happened, the count of rows holds.
+            # The archive is shorter than when it was planned; the number of rows stays the same.
             yield Entry(
                 printable(shard.container), shard.start, error="was changed while it was read"
             )
 
 
 def printable(path: str) -> str:
-    """Give a path as text that any table can hold: names that are not UTF-8 with escapes."""
+    """Return a path as valid Unicode text; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -182,7 +182,7 @@ def printable(path: str) -> str:
 
 
 def _expanded(given: str) -> Iterator[str]:
-    """Give every file, archive and table that one argument stands for."""
+    """Yield every file, archive and table that one argument names."""
     if is_url(given):
         yield from _expanded_url(given)
         return
@@ -198,13 +198,13 @@ def _expanded(given: str) -> Iterator[str]:
     elif given.lower().endswith(LIST) and Path(given).is_file():
         yield from _listed(given)
     elif not Path(given).exists():
-        raise UsageError("is not there", where=given, remedy="check the path")
+        raise UsageError("does not exist", where=given, remedy="check the path")
     else:
         yield given
 
 
 def _walked(folder: str) -> Iterator[str]:
-    """Give the images, archives and tables below a folder; links to folders are not followed."""
+    """Yield the images, archives and tables below a folder; links to folders are not followed."""
     below: list[str] = []
     names: list[str] = []
     with os.scandir(folder) as found:
@@ -219,7 +219,7 @@ def _walked(folder: str) -> Iterator[str]:
 
 
 def _globbed(pattern: str) -> Iterator[str]:
-    # In the order of the walk: `glob` would gather all matches in order to sort them.
+    # A simple pattern lists one directory; `glob` must collect all matches to sort them.
     root = pattern
     while glob.has_magic(root):
         root = str(Path(root).parent)
@@ -258,12 +258,12 @@ def _is_wanted(name: str) -> bool:
 
 
 def is_url(path: str) -> bool:
-    """Tell a URL from a path."""
+    """Return whether a path is a URL."""
     return "://" in path
 
 
 def _store(url: str) -> tuple[Any, str]:
-    """Give the file system of a URL, and the path within it."""
+    """Return the file system of a URL, and the path within it."""
     try:
         import fsspec
     except ImportError as error:
@@ -276,7 +276,9 @@ def _store(url: str) -> tuple[Any, str]:
         return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
     except (ImportError, ValueError) as error:
         raise UnavailableError(
-            f"cannot be reached ({_line(error)})", where=url, remedy="s3:// needs s3fs, gs:// gcsfs"
+            f"cannot be reached ({_line(error)})",
+            where=url,
+            remedy="install s3fs for s3://, gcsfs for gs://",
         ) from error
 
 
@@ -307,13 +309,13 @@ def _expanded_url(given: str) -> Iterator[str]:
             f"cannot be listed ({_line(error)})", where=given, remedy="check the URL"
         ) from error
     if not names:
-        raise UsageError("nothing is there", where=given, remedy="check the URL")
+        raise UsageError("does not exist", where=given, remedy="check the URL")
     yield from (store.unstrip_protocol(name) for name in names)
 
 
 def _opened(path: str) -> BinaryIO:
     if not is_url(path):
-        # A buffer as large as many members: most of a tar is then skipped without a system call.
+        # A large buffer: most members of a tar are then skipped without a system call.
         return Path(path).open("rb", buffering=1 << 18)
     store, inner = _store(path)
     return cast(BinaryIO, store.open(inner, "rb", block_size=4 << 20))
@@ -339,10 +341,10 @@ def _files(names: Sequence[str]) -> Iterator[Entry]:
 def _file(name: str) -> Entry:
     try:
         if not stat.S_ISREG(Path(name).stat().st_mode):
-            return Entry(printable(name), error="is no regular file")
+            return Entry(printable(name), error="is not a regular file")
         return _limited(name, files.read_bytes(Path(name), MAX_MEMBER_BYTES))
     except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else "no path"
+        what = error.strerror if isinstance(error, OSError) else "not a valid path"
         return Entry(printable(name), error=f"cannot be opened ({what})")
 
 
@@ -353,7 +355,7 @@ def _limited(name: str, content: bytes) -> Entry:
 
 
 def _fetched(urls: list[str]) -> dict[str, bytes | str]:
-    """Fetch objects together, since each alone takes long to begin; an error stands as its text."""
+    """Return the contents of objects, fetched together to save latency; errors as text."""
     store, _ = _store(urls[0])
     paths = [store._strip_protocol(url) for url in urls]
     limit = MAX_MEMBER_BYTES + 1
@@ -392,7 +394,6 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
             if refused is not None:
                 yield _refused(path, begin, refused, numbers)
                 return
-        stream.seek(begin)
         found = members(stream, begin, contents=False)
         while group := [member.offset for member in islice(found, rows)]:
             done = (group[-1] - begin) / max(length - begin, 1)
@@ -400,23 +401,18 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
 
 
 def _inline_shards(path: str, method: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
-    raw = _opened(path)
-    length = max(raw.seek(0, os.SEEK_END), 1)
-    raw.seek(0)
-    stream = Unpacked(raw, method)
     group: list[Entry] = []
     size = 0
-    try:
-        for member in archives.tar_members(cast(BinaryIO, stream)):
+    with _opened(path) as raw:
+        length = max(raw.seek(0, os.SEEK_END), 1)
+        for member in archives.tar_members(raw, packing=method):
             group.append(_entry(path, member))
             size += member.size
             if len(group) == rows or size >= INLINE_BYTES:
                 yield _inline(path, group, raw.tell() / length, numbers)
                 group, size = [], 0
-        if group:
-            yield _inline(path, group, 1.0, numbers)
-    finally:
-        stream.close()
+    if group:
+        yield _inline(path, group, 1.0, numbers)
 
 
 def _inline(path: str, group: list[Entry], done: float, numbers: Iterator[int]) -> Shard:
@@ -451,13 +447,13 @@ def _table(path: str) -> Iterator[Any]:
             where=path,
             remedy="pip install 'digitry[cluster]'",
         ) from error
-    # Unbuffered reading of whole columns would hold a row group, which may be the whole file.
+    # Without `buffer_size` whole row groups are read, and one may be the whole file.
     with _opened(path) as stream:
         yield pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
 
 
 def _image_column(schema: Any, wanted: str | None) -> str | None:
-    """Give the column that holds the images: binary, or a struct with `bytes` as Hugging Face has."""
+    """Return the column with the images: binary, or a struct with `bytes` as in Hugging Face data."""
     import pyarrow as pa
 
     def holds(field: Any) -> bool:
@@ -486,11 +482,13 @@ def _table_shards(
     except UnavailableError:
         raise
     except Exception as error:  # noqa: BLE001
-        # Arrow raises its own classes, OSError and what its C++ throws; the file is damaged.
-        yield _refused(path, 0, f"is no table that can be read ({_kind(error)})", numbers)
+        # For a damaged file Arrow raises its own errors, OSError, and others from its C++ code.
+        yield _refused(path, 0, f"is not a readable table ({_kind(error)})", numbers)
         return
     if found is None:
-        yield _refused(path, 0, "has no column of image bytes that is plain to see", numbers)
+        yield _refused(
+            path, 0, "has no clear column of image bytes; name it with --column", numbers
+        )
         return
     first = 0
     for size in sizes:
@@ -511,7 +509,7 @@ def _table_rows(shard: Shard) -> Iterator[Entry]:
         for content in _table_contents(shard):
             where = f"{name}::{row}"
             if content is None:
-                yield Entry(where, row, error="holds no image")
+                yield Entry(where, row, error="has no image in this row")
             elif len(content) > MAX_MEMBER_BYTES:
                 yield Entry(where, row, error=f"is larger than {MAX_MEMBER_BYTES >> 20} MiB")
             else:
@@ -520,8 +518,8 @@ def _table_rows(shard: Shard) -> Iterator[Entry]:
     except UnavailableError:
         raise
     except Exception as raised:  # noqa: BLE001
-        # As above: one kind of error for whatever Arrow raises in a damaged file.
-        error = f"cannot be read further ({_kind(raised)})"
+        # As above: a damaged file.
+        error = f"the rest cannot be read ({_kind(raised)})"
     while row < end:
         yield Entry(f"{name}::{row}", row, error=error)
         row += 1

@@ -1,4 +1,4 @@
-"""What a bulk job is, how it goes on, and what it came to."""
+"""A bulk job, its progress, and its report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 SHARD_ROWS = 2048
 WALL_S, CPU_S = 20.0, 10.0
-"""For one image, or some small ones. Wide, since a busy machine must not change the rows."""
+"""Limits for one image, or a batch of small ones. Generous: a busy machine must not change the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BulkJob:
-    """What is to be read, and how.
+    """The settings of a bulk job; checked when built.
 
     Attributes:
         inputs: files, folders, globs, archives, tables, lists of paths, or URLs of them.
-        out: folder of the rows.
+        out: folder for the output.
         format: `parquet` or `jsonl`.
-        engine: `local`, processes on this machine, or `ray`, a cluster.
-        address: of the cluster: `host:6379`, `ray://host:10001`; None = one on this machine.
-        workers: processes; None = one for each processor.
-        resume: go on with what lies in `out`; where nothing lies, begin.
+        engine: `local` = processes on this machine, `ray` = a Ray cluster.
+        address: address of the cluster: `host:6379`, `ray://host:10001`; None = start one here.
+        workers: number of processes; None = one per processor.
+        resume: whether to continue a run in `out`; if there is none, a new one starts.
         model: the name of a shipped model, a .onnx file, or a run folder.
         layout: `auto`, `single`, `line` or `page`.
-        max_error: as for `Reader`.
-        column: of tables, the one with the images; None = found by its name and type.
-        shard_rows: images in one file of rows, at most; what a killed run has to do again.
-        wall_s, cpu_s: seconds on the clock and of computing that an image may take.
+        max_error: see `Reader`.
+        column: column of tables with the images; None = found by its name and type.
+        shard_rows: images in one output file, at most; a resumed run reads unfinished files again.
+        wall_s: wall-clock seconds that an image may take.
+        cpu_s: seconds of processor time that an image may take.
     """
 
     inputs: Sequence[str]
@@ -55,31 +56,34 @@ class BulkJob:
 
     def __post_init__(self) -> None:
         if not self.inputs:
-            raise UsageError("there is nothing to read", remedy="name files, folders or archives")
+            raise UsageError("no input is given", remedy="name files, folders or archives")
         if self.engine not in ENGINES:
             raise UsageError(
-                f"no engine is called {self.engine!r}", remedy=f"choose: {', '.join(ENGINES)}"
+                f"{self.engine!r} is not an engine", remedy=f"choose from: {', '.join(ENGINES)}"
             )
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"{self.workers} workers read nothing", remedy="give 1 or more")
+            raise UsageError(
+                f"{self.workers} is not a valid number of workers", remedy="use 1 or more"
+            )
         if not 1 <= self.shard_rows <= 1_000_000:
             raise UsageError(
-                f"{self.shard_rows} rows in a shard make no sense", remedy="give 1 to 1,000,000"
+                f"{self.shard_rows} is not a valid number of rows for one file",
+                remedy="use 1 to 1,000,000",
             )
         if self.address is not None and self.engine != "ray":
-            raise UsageError("an address is of a cluster", remedy="add --engine ray")
+            raise UsageError("--address needs --engine ray", remedy="add --engine ray")
         output.require(self.format)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         images: rows that this run has saved.
-        failed: of them, inputs that could not be read.
-        seconds: since it began to read.
-        done: share of the input that is behind it, or None where it is not known.
+        failed: how many of them could not be read.
+        seconds: time since the run began to read.
+        done: share of the input that is finished, in [0, 1]; None if not known.
     """
 
     images: int
@@ -89,21 +93,21 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / max(self.seconds, 1e-6)
 
 
 @dataclass(frozen=True)
 class BulkReport:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        out: the folder of its rows.
-        images, rejected, failed: counts of the whole result, of this run and of those before it.
-        failed_by_reason: how many inputs failed for what.
-        images_now: those that this very run has read.
-        seconds: it took.
-        images_per_second: of this run.
+        out: folder of the output.
+        images, rejected, failed: counts of the whole output, including earlier runs.
+        failed_by_reason: reason -> number of images that failed.
+        images_now: images that this run has read.
+        seconds: duration of this run.
+        images_per_second: rate of this run.
     """
 
     out: Path

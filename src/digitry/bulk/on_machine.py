@@ -1,28 +1,22 @@
-"""Shards read by the worker processes of this machine."""
+"""The local engine: worker processes on this machine read the shards."""
 
 import os
 import queue
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from digitry.bulk.inputs import Shard
-from digitry.bulk.output import Written
-from digitry.workers.pool import WorkerPool
-
-if TYPE_CHECKING:
-    pass
 from digitry.bulk.job import BulkJob
+from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard
-
-# --- on this machine -------------------------------------------------------------------------------
+from digitry.workers.pool import WorkerPool
 
 
 def read_locally(
     job: BulkJob, todo: Iterator[Shard], model: bytes
 ) -> Iterator[tuple[float | None, Written]]:
-    """Give shards as they are read, by one thread and one process for each worker."""
+    """Yield shards as they are read, each with its `done`; one thread and one process per worker."""
     workers = job.workers or os.cpu_count() or 1
     pool = WorkerPool(
         job.model, job.layout, workers, max_error=job.max_error, wall_s=job.wall_s, cpu_s=job.cpu_s
@@ -39,7 +33,7 @@ def read_locally(
                 if shard is None:
                     break
                 ready.put((shard.done, read_shard(shard, pool, job.format)))
-        except BaseException as error:  # noqa: BLE001 (it is raised again in the calling thread)
+        except BaseException as error:  # noqa: BLE001 (raised again in the calling thread)
             ready.put(error)
             return
         ready.put(None)
@@ -58,8 +52,8 @@ def read_locally(
             else:
                 yield result
     finally:
-        # Whatever ended this, no thread and no process stays behind: what waits for a worker or for
-        # room to put its shard is let go.
+        # No thread and no process may stay behind: closing the pool and emptying the queue releases
+        # threads that wait for a worker or for room in the queue.
         stopped.set()
         pool.close()
         while any(thread.is_alive() for thread in threads):

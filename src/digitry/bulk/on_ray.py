@@ -1,4 +1,4 @@
-"""Shards read on a Ray cluster."""
+"""The Ray engine: actors on a cluster read the shards."""
 
 import logging
 import os
@@ -8,35 +8,31 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from digitry.bulk.inputs import Shard
+from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
+from digitry.bulk.shard import read_shard
 from digitry.errors import DigitryError, UnavailableError
 from digitry.workers.pool import WorkerPool
 
-if TYPE_CHECKING:
-    pass
-from digitry.bulk.job import BulkJob
-from digitry.bulk.shard import read_shard
-
 WAVE_SHARDS, WAVE_BYTES = 4096, 64 << 20
-"""Shards that are handed to the cluster at once, and the bytes of their descriptions."""
-
-
-# --- on a cluster ----------------------------------------------------------------------------------
+"""Shards that are given to the cluster at once, at most, and the bytes of their descriptions."""
 
 
 def read_on_ray(
     job: BulkJob, todo: Iterator[Shard], model: bytes
 ) -> Iterator[tuple[float | None, Written]]:
-    """Give shards as the actors of Ray Data read them; rows travel back and are written here.
+    """Yield shards as the actors of Ray Data read them, each with its `done`.
+
+    The rows come back to this machine and are written here.
 
     Sources: docs.ray.io/en/latest/data/performance-tips.html (block and batch sizes), and
     docs.ray.io/en/latest/ray-security/token-auth.html.
     """
     if job.address is None and "ray" not in sys.modules:
-        # Ray reads these once, when it is imported. The token is known to this process tree alone.
+        # Ray reads these once, at import. Only this process tree knows the token.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
@@ -46,7 +42,7 @@ def read_on_ray(
         import ray.data
     except ImportError as error:
         raise UnavailableError(
-            "a cluster needs the extra `cluster`", remedy="pip install 'digitry[cluster]'"
+            "the engine ray needs the extra `cluster`", remedy="pip install 'digitry[cluster]'"
         ) from error
     ours = not ray.is_initialized()
     if ours:
@@ -54,20 +50,20 @@ def read_on_ray(
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        # Its reports of plans and progress are not ours to print.
+        # No reports of plans and progress from Ray.
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         workers = job.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         for wave in _waves(todo):
-            # One shard in a block and in a batch: nothing of what a worker holds grows with the input.
+            # One shard per block and per batch, so that memory does not grow with the input.
             dataset = ray.data.from_items(
                 [{"shard": content} for content in wave], override_num_blocks=len(wave)
             ).map_batches(
                 _ShardReader,
                 batch_size=1,
                 batch_format="numpy",
-                # Actors restart and their tasks are tried again without end, as Ray Data has it: a
-                # shard that was on a lost node is read again on another, and gives the same rows.
+                # Ray Data restarts actors and retries their tasks without limit: a shard of a lost
+                # node is read again on another node, with the same rows.
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(wave))),
                 num_cpus=1,
                 fn_constructor_args=(model, _settings(job)),
@@ -79,8 +75,8 @@ def read_on_ray(
         if isinstance(cause, DigitryError):
             raise cause from error
         raise DigitryError(
-            f"the cluster gave up ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
-            remedy="look at its logs, then run again with --resume",
+            f"the Ray cluster failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+            remedy="check its logs, then run again with --resume",
         ) from error
     finally:
         if ours:
@@ -88,7 +84,7 @@ def read_on_ray(
 
 
 def _connect(ray: Any, job: BulkJob) -> None:
-    """Join the cluster, or start one on this machine that nobody else can use."""
+    """Connect to the cluster, or start a private one on this machine."""
     local: dict[str, Any] = {}
     if job.address is None:
         local = {"num_cpus": job.workers, "include_dashboard": False}
@@ -104,7 +100,7 @@ def _connect(ray: Any, job: BulkJob) -> None:
         raise UnavailableError(
             f"the cluster cannot be reached ({' '.join(str(error).split())[:120]})",
             where=job.address,
-            remedy="check the address, and RAY_AUTH_TOKEN if it wants a token",
+            remedy="check the address, and RAY_AUTH_TOKEN if the cluster needs a token",
         ) from error
 
 
@@ -122,7 +118,7 @@ def _waves(todo: Iterator[Shard]) -> Iterator[list[bytes]]:
     wave: list[bytes] = []
     size = 0
     for shard in todo:
-        # Pickled by us, and opened by our own actors alone.
+        # Pickle is safe here: only our own actors load it.
         wave.append(pickle.dumps(shard))
         size += len(wave[-1])
         if len(wave) == WAVE_SHARDS or size >= WAVE_BYTES:
@@ -133,11 +129,11 @@ def _waves(todo: Iterator[Shard]) -> Iterator[list[bytes]]:
 
 
 class _ShardReader:
-    """An actor: one killable process with the session, and this one, which fetches and packs.
+    """An actor: this process fetches images and writes rows, and one worker process reads.
 
     Args:
-        model: the bytes of the model file, so that no node needs to have it.
-        settings: of the job.
+        model: the bytes of the model file, so that the nodes need no copy.
+        settings: the settings of the job.
     """
 
     def __init__(self, model: bytes, settings: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""Rows to files: one file for each shard, whole or not at all, and what is known of the whole run.
+"""The output folder of a bulk run: one file of rows for each shard, written completely or not at all.
 
 OUT/rows/part-000000.parquet    rows of the first shard, in the order of the input
-OUT/failed.jsonl                source, offset and reason of each input that could not be read
+OUT/failed.jsonl                source, offset and reason of each image that could not be read
 OUT/summary.json                counts, reasons, rate, the model
-OUT/_run/job.json               what was asked for; a run that goes on must ask for the same
-OUT/_run/000000.json            what is known of the first shard; written last, it marks the end
+OUT/_run/job.json               the settings of the job; a resumed run must have the same
+OUT/_run/000000.json            notes on the first shard; written last, so it marks the shard as done
 """
 
 import hashlib
@@ -26,19 +26,20 @@ from digitry.workers.pool import Rows
 
 FORMATS = ("parquet", "jsonl")
 ROW_GROUP_BYTES = 4 << 20
-"""Of JSON, in one row group of Parquet; bounds the memory of a shard of dense pages."""
+"""Bytes of JSON in one Parquet row group; limits the memory for pages with many digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The rows of one shard as they are saved.
+    """The rows of one shard, ready to be saved.
 
     Attributes:
-        number: of the shard.
-        plan: the shard's digest.
-        content: the file.
-        rows, rejected: counts.
-        failures: (source, offset, reason) of each input that could not be read.
+        number: number of the shard.
+        plan: digest of the shard.
+        content: the bytes of the file.
+        rows: number of rows.
+        rejected: number of images that were read, but rejected.
+        failures: (source, offset, reason) of each image that could not be read.
     """
 
     number: int
@@ -50,7 +51,7 @@ class Written:
 
 
 class Table:
-    """The rows of one shard, as they grow.
+    """The file of one shard, built row by row.
 
     Args:
         format: `parquet` or `jsonl`.
@@ -75,7 +76,7 @@ class Table:
                 self._flush()
 
     def finish(self) -> bytes:
-        """Give the file."""
+        """Return the bytes of the file."""
         if self._format == "parquet":
             self._flush()
             if self._writer is not None:
@@ -102,14 +103,14 @@ class Table:
 
 
 def require(format: str) -> None:
-    """Check that a format can be written here.
+    """Check that a format can be written.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: the format is not known.
         UnavailableError: its package is missing.
     """
     if format not in FORMATS:
-        raise UsageError(f"{format!r} is no format", remedy=f"choose: {', '.join(FORMATS)}")
+        raise UsageError(f"{format!r} is not a format", remedy=f"choose from: {', '.join(FORMATS)}")
     if format == "parquet":
         try:
             import pyarrow  # noqa: F401
@@ -155,12 +156,12 @@ def _schema() -> Any:
 
 
 class Output:
-    """The folder of a run.
+    """The output folder of a run.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it does not exist.
         format: `parquet` or `jsonl`.
-        job: what was asked for, as far as it decides the rows.
+        job: the settings that the rows depend on.
     """
 
     def __init__(self, folder: Path, format: str, job: Mapping[str, Any]) -> None:
@@ -172,19 +173,17 @@ class Output:
 
     @contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
-        """Begin or continue; nobody else may write here meanwhile.
+        """Start or resume the run, with the folder locked.
 
         Raises:
-            UsageError: a run lies there already, of another job, or without leave to continue it.
+            UsageError: the folder holds something else, another job, or a run while `resume` is False.
             DigitryError: the folder cannot be written.
         """
         marker = self._notes / "job.json"
         if marker.exists():
             self._check_same(marker, resume)
         elif self.folder.is_dir() and any(self.folder.iterdir()):
-            raise UsageError(
-                "holds something else already", where=self.folder, remedy="choose an empty folder"
-            )
+            raise UsageError("is not empty", where=self.folder, remedy="choose an empty folder")
         else:
             files.write_json(marker, self._job)
         with ExitStack() as stack:
@@ -192,7 +191,7 @@ class Output:
                 stack.enter_context(files.alone(self._notes / "lock", seconds=0))
             except files.InUseError as error:
                 raise UsageError(
-                    "another run is writing here", where=self.folder, remedy="wait for its end"
+                    "another run is writing here", where=self.folder, remedy="wait until it ends"
                 ) from error
             self._clear_temporaries()
             yield
@@ -200,33 +199,33 @@ class Output:
     def _check_same(self, marker: Path, resume: bool) -> None:
         if not resume:
             raise UsageError(
-                "holds a run already",
+                "already holds a run",
                 where=self.folder,
-                remedy="give --resume to go on with it, or another folder",
+                remedy="add --resume to continue it, or choose another folder",
             )
         try:
             before = json.loads(files.read_bytes(marker, 16 << 20))
         except ValueError as error:
-            raise DataError("is damaged", where=marker, remedy="begin anew elsewhere") from error
+            raise DataError("is damaged", where=marker, remedy="choose another folder") from error
         differing = sorted(
             key for key in {*before, *self._job} if before.get(key) != self._job.get(key)
         )
         if differing:
             raise UsageError(
-                f"holds a run of another job (not the same: {', '.join(differing)})",
+                f"holds a run with other settings (different: {', '.join(differing)})",
                 where=self.folder,
-                remedy="ask for the same again, or choose another folder",
+                remedy="use the same settings, or choose another folder",
             )
 
     def _clear_temporaries(self) -> None:
-        # A killed run may leave one half of a file for each worker, under the name that `files` gives.
+        # A killed run may leave temporary files; the pattern is that of their names in `files`.
         for folder in (self.folder, self._rows, self._notes):
             for path in folder.glob(".*-????????????.*"):
                 with suppress(OSError):
                     path.unlink()
 
     def is_done(self, shard: Shard) -> bool:
-        """Tell whether the rows of a shard are saved already."""
+        """Return whether the rows of a shard are already saved."""
         self._total = max(self._total, shard.number + 1)
         notes = self._read_notes(shard.number)
         if notes is None or notes.get("plan") != shard.digest:
@@ -237,7 +236,7 @@ class Output:
             return False
 
     def save(self, written: Written) -> None:
-        """Save the rows of a shard: first the file, then what marks it as whole."""
+        """Save the rows of a shard: first the file, then the notes that mark it as done."""
         files.write_bytes(self._part(written.number), written.content)
         notes = {
             "plan": written.plan,
@@ -250,12 +249,12 @@ class Output:
         files.write_json(self._notes / f"{written.number:06d}.json", notes)
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the list of failures and the summary, from what is saved of each shard.
+        """Write the list of failures and the summary from the notes of all shards; return the summary.
 
         Args:
-            facts: what else the summary is to say.
+            facts: additional members of the summary.
         """
-        self._clear_strangers()
+        self._clear_obsolete()
         counts: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         whole = hashlib.sha256()
@@ -267,7 +266,7 @@ class Output:
                 notes = self._read_notes(number)
                 if notes is None:
                     raise DataError(
-                        "lost a shard while it was written",
+                        "a shard is missing or damaged",
                         where=self._part(number),
                         remedy="run again with --resume",
                     )
@@ -276,7 +275,7 @@ class Output:
                 whole.update(bytes.fromhex(notes["sha256"]))
                 for source, offset, reason in notes["failures"]:
                     counts["failed"] += 1
-                    # What stands in brackets belongs to the one image, not to its kind of failure.
+                    # Text in parentheses is about one image, not about the kind of failure.
                     reasons[re.sub(r" \(.*\)", "", reason)] += 1
                     row = {"source": source, "offset": offset, "reason": reason}
                     text = json.dumps(row, ensure_ascii=False) + "\n"
@@ -295,8 +294,8 @@ class Output:
         files.write_json(self.folder / "summary.json", summary)
         return summary
 
-    def _clear_strangers(self) -> None:
-        # The input was longer when the run began: its last shards are no part of the result now.
+    def _clear_obsolete(self) -> None:
+        # If the input has become shorter since the run began, the last shards are obsolete.
         for path in self._rows.glob(f"part-*.{self._format}"):
             number = path.stem.removeprefix("part-")
             if number.isdigit() and int(number) >= self._total:
@@ -314,12 +313,12 @@ class Output:
 
 
 def written(shard: Shard, format: str, batches: Iterator[tuple[Sequence[str], Rows]]) -> Written:
-    """Gather the rows of a shard.
+    """Return the rows of a shard as a file.
 
     Args:
-        shard: which.
+        shard: the shard.
         format: `parquet` or `jsonl`.
-        batches: names and rows, in order.
+        batches: names and rows of its images, in order.
     """
     table = Table(format)
     count = rejected = 0
@@ -335,7 +334,7 @@ def written(shard: Shard, format: str, batches: Iterator[tuple[Sequence[str], Ro
 
 
 def environment() -> dict[str, str]:
-    """Give what a run was made with, for its summary."""
+    """Return the versions of digitry and Python, for the summary."""
     import digitry
 
     return {"digitry": digitry.__version__, "python": platform.python_version()}

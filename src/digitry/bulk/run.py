@@ -1,8 +1,8 @@
-"""Many images: from folders, archives, tables and object stores to rows, on one machine or a cluster.
+"""A bulk run: from folders, archives, tables and object stores to rows, on one machine or a cluster.
 
-The input is cut into shards (`sources.plan`); a worker reads one shard after another; each becomes one
-file (`shards.Output`). Both engines do just that with the same code, so the same input gives the same
-files, whatever the engine, the number of workers, and the interruptions.
+The input is cut into shards (`inputs.plan`), workers read the shards, and each shard becomes one file
+(`output.Output`). Both engines use the same code, so the same input gives the same files, for any number
+of workers and after any interruption.
 """
 
 import os
@@ -10,30 +10,26 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from digitry.bulk import inputs
 from digitry.bulk import output as shards
-from digitry.bulk.output import Output
-from digitry.errors import UnavailableError
-
-if TYPE_CHECKING:
-    pass
 from digitry.bulk.job import BulkJob, BulkReport, Progress
 from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
+from digitry.bulk.output import Output
+from digitry.errors import UnavailableError
 
 
 def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:
-    """Read many images.
+    """Run a bulk job and return its report.
 
     Args:
-        job: what, and how.
-        progress: is told how far the run is after each shard, from the calling thread.
+        job: the settings.
+        progress: called after each shard, in the calling thread.
 
     Raises:
-        UsageError: an input is not there, or the folder holds another run.
-        ModelError: the model is missing, damaged, or not ours.
+        UsageError: an input does not exist, or the folder holds another run.
+        ModelError: the model is missing, damaged, or not a digitry model.
         UnavailableError: a package is missing that the job needs.
         DigitryError: the folder cannot be written.
     """
@@ -45,7 +41,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         )
     model = load_model(job.model)
     if model.version is not None:
-        # A name, as it stands now: all of a job is read with one version.
+        # With its version, so that the whole job uses one version.
         job = replace(job, model=model.reference)
     inputs.check(job.inputs)
     output = Output(

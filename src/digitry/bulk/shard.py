@@ -1,9 +1,9 @@
-"""One shard: its images to rows, in order."""
+"""One shard to its rows, in order."""
 
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from digitry.bulk import inputs, output
 from digitry.bulk.inputs import Entry, Shard
@@ -11,17 +11,13 @@ from digitry.bulk.output import Written
 from digitry.workers.pool import BATCH, Rows, WorkerPool, failed_line
 from digitry.workers.worker import Item
 
-if TYPE_CHECKING:
-    pass
-
-
 T = TypeVar("T")
 
 REQUEST_BYTES = 1 << 20
 
 
 def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
-    """Read the images of one shard; the same shard gives the same bytes anywhere."""
+    """Return the rows of one shard; the same shard gives the same bytes on any machine."""
     model = pool.artifact.metadata.name
 
     def batches() -> Iterator[tuple[Sequence[str], Rows]]:
@@ -32,7 +28,7 @@ def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
 
 
 def _rows(batch: list[Entry], pool: WorkerPool, model: str) -> Rows:
-    """Read what can be read, and put the errors of the others in their places."""
+    """Return the rows of a batch, with errors in the places of images without content."""
     items = [
         Item(entry.name, entry.content, entry.offset)
         for entry in batch
@@ -73,7 +69,7 @@ def _batches(found: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 
 def _ahead(values: Iterator[T]) -> Iterator[T]:
-    """Take the next value while the last one is being worked on."""
+    """Yield the values, and fetch the next one in a thread while the caller uses the last one."""
     ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(maxsize=1)
     gone = threading.Event()
 
@@ -91,7 +87,7 @@ def _ahead(values: Iterator[T]) -> Iterator[T]:
             for value in values:
                 if not put((value, None, False)):
                     return
-        except BaseException as error:  # noqa: BLE001 (it is raised again where it is waited for)
+        except BaseException as error:  # noqa: BLE001 (raised again in the consuming thread)
             put((None, error, True))
             return
         put((None, None, True))

@@ -8,11 +8,10 @@ import typer
 from digitry.cli.app import app
 from digitry.cli.options import AsFormat, Format
 from digitry.cli.text import console_for, print_json, table_of
-from digitry.corrections.store import open_store
 from digitry.errors import DataError
 
 if TYPE_CHECKING:
-    from digitry.corrections.store import Correction
+    from digitry.corrections.store import Correction, Corrections
 
 group = typer.Typer(
     name="corrections", help="List, export, import and delete corrections.", no_args_is_help=True
@@ -29,6 +28,12 @@ Db = Annotated[
 ]
 
 
+def _store(db: str | None, *, create: bool = False) -> "Corrections":
+    from digitry.corrections.store import open_store
+
+    return open_store(db, create=create)
+
+
 @group.command("list")
 def list_(
     db: Db = None,
@@ -40,7 +45,7 @@ def list_(
     format_: AsFormat = Format.TEXT,
 ) -> None:
     """List corrections, newest first."""
-    with open_store(db) as store:
+    with _store(db) as store:
         rows = store.list(label=label, undone=undone, limit=limit)
     if format_ is Format.JSON:
         print_json([row.to_dict() for row in rows])
@@ -70,7 +75,7 @@ def show(
     """Show one correction as JSON."""
     from digitry import files
 
-    with open_store(db) as store:
+    with _store(db) as store:
         row = store.get(id)
     if row is None:
         raise DataError("no such correction", where=id, remedy="see digitry corrections list")
@@ -88,7 +93,7 @@ def export(
     """Write all corrections as a folder that train --data and evaluate --data accept."""
     from digitry.corrections import transfer
 
-    with open_store(db) as store:
+    with _store(db) as store:
         moved = transfer.export(store, folder)
     print(f"{folder}: {moved.count} corrections")
 
@@ -101,7 +106,7 @@ def import_(
     """Add exported corrections; those already in the store do not change."""
     from digitry.corrections import transfer
 
-    with open_store(db, create=True) as store:
+    with _store(db, create=True) as store:
         moved = transfer.load(store, source)
     print(f"{moved.count} added, {moved.known} already there")
 
@@ -114,7 +119,7 @@ def delete(
     db: Db = None,
 ) -> None:
     """Delete corrections and their pictures; this cannot be undone."""
-    with open_store(db) as store:
+    with _store(db) as store:
         count = store.delete(ids)
     print(f"{count} deleted")
     if missing := len(set(ids)) - count:
@@ -128,7 +133,7 @@ def delete(
 @group.command()
 def stats(db: Db = None, format_: AsFormat = Format.TEXT) -> None:
     """Count corrections by label, and show which digits are misread as which."""
-    with open_store(db) as store:
+    with _store(db) as store:
         found = store.stats()
     if format_ is Format.JSON:
         print_json(found.to_dict())

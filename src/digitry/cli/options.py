@@ -69,6 +69,7 @@ def require_serving() -> None:
     needed = (
         "fastapi",
         "uvicorn",
+        "httptools",
         "sqlalchemy",
         "alembic",
         "prometheus_client",

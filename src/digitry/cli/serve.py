@@ -15,70 +15,83 @@ from digitry.errors import UnavailableError, UsageError
 
 TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
-"""Requests for each worker that may wait for it; more are told to come again."""
+"""Requests that may wait for each worker; more get 503."""
 
 
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than this machine's needs --token.")
+        str, typer.Option(help="Address to listen on; any but loopback needs --token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 = any free port.")] = 8000,
     db: Annotated[
         str | None,
         typer.Option(
-            help="Where corrections are kept: a file, or postgresql+psycopg://user@host/name. "
+            help="Store of corrections: a file, or postgresql+psycopg://user@host/name. "
             "Default: corrections.db in your data folder (Linux: ~/.local/share/digitry)."
         ),
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(help=f"What every client must show. Default: {TOKEN} of the environment."),
+        typer.Option(
+            help=f"Token that every client must send. Default: the environment variable {TOKEN}."
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read. Default: one a processor, at most 8."),
+        typer.Option(
+            min=1, help="Number of worker processes. Default: one per processor, at most 8."
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
     ] = "reader",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name under which the service may be called. Repeatable."),
+        typer.Option(help="Another host name that the service accepts. Repeatable."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")] = False,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a reverse proxy whose X-Forwarded-For is trusted. Repeatable."
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
-    """Give people a page to write on, and programs an API.
+    """Serve a web page and an HTTP API.
 
-    It listens on this machine alone, unless told otherwise. Images are not kept; a digit that
-    somebody corrects is, in the database. SIGTERM or Ctrl-C lets what is under way end first.
+    By default it listens on this machine only. Images are not stored; corrected digits are, in the
+    database. On SIGTERM or Ctrl-C it finishes pending requests, then exits.
     """
     require_serving()
     token = token or os.environ.get(TOKEN) or None
     if not _is_loopback(host) and token is None:
         raise UsageError(
-            f"{host} is open to others",
+            f"other machines can reach {host}, so a token is required",
             where="--host",
-            remedy=f"give a --token, or set {TOKEN}, so that not everybody can use it",
+            remedy=f"give --token, or set {TOKEN}",
         )
     import uvicorn
 
     from digitry.corrections.store import Corrections
+    from digitry.serving.addresses import proxies_of
     from digitry.serving.app import create_app
     from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
+    from digitry.serving.server import configured
     from digitry.workers.pool import WorkerPool
 
+    proxies = proxies_of(proxy or [])
     count = workers or min(os.cpu_count() or 1, 8)
     listening = _listening(host, port)
     store = Corrections(db)
     limits = Limits(at_once=AHEAD * count)
-    # Half of the time for waiting, half for reading: on a busy machine the clock runs ahead of the
-    # work, and the workers' limit on computing holds anyway.
+    # Half of the time is for waiting and half for reading. That is generous for busy machines; the
+    # workers also limit the processor time.
     half = limits.read_seconds / 2
     pool = WorkerPool(model, workers=count, max_pixels=limits.pixels, wall_s=half)
     application = create_app(
-        PoolReaders(pool, workers=count, wait_s=half),
+        PoolReaders(pool, wait_s=half),
         store,
         model=pool.artifact,
         limits=limits,
@@ -89,26 +102,14 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         print(
             f"digitry: http://{name}:{listening.getsockname()[1]}/ "
-            f"reads with {pool.artifact.metadata.name}, {count} worker{'s' if count > 1 else ''}; "
+            f"model {pool.artifact.metadata.name}, {count} worker{'s' if count > 1 else ''}; "
             f"corrections: {store.address}",
             file=sys.stderr,
             flush=True,
         )
-    config = uvicorn.Config(
-        application,
-        log_level="warning",
-        access_log=False,
-        http="auto",
-        ws="none",
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        # Idle connections included; far more than readers could serve, and less than files may be open.
-        limit_concurrency=900,
-        timeout_graceful_shutdown=8,
-    )
-    # uvicorn raises the signal that stopped it once more at the end; a stop that was asked for is
-    # no failure, so by then it has nothing left to do.
+    config = configured(application, proxies=proxies)
+    # uvicorn raises the signal that stopped it again at the end. A requested stop is not a failure, so
+    # the handlers do nothing then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listening])
@@ -124,10 +125,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Take the port before anything is loaded."""
+    """Return a listening socket; called before the model is loaded, so that errors come at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named: asyncio switches Nagle's algorithm off only where it sees that this is
-    # TCP, and with it on, every answer waits 40 ms for the client's delayed acknowledgement.
+    # IPPROTO_TCP must be explicit: asyncio disables Nagle's algorithm only for sockets with it, and
+    # otherwise every answer waits 40 ms for the client's delayed acknowledgement.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
@@ -137,7 +138,7 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UnavailableError(
-            f"port {port} of {host} cannot be had ({error.strerror})",
-            remedy="choose another --port, or 0 for a free one",
+            f"port {port} of {host} cannot be opened ({error.strerror})",
+            remedy="choose another --port, or 0 for any free port",
         ) from error
     return listening

@@ -1,1 +1,1 @@
-"""What people corrected, kept and handed on."""
+"""The store of corrections, its migrations, export and import."""

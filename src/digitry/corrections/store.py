@@ -1,11 +1,13 @@
-"""The store of corrections: what a person said a digit is, with what was read, in SQLite or PostgreSQL.
+"""The store of corrections, in SQLite or PostgreSQL.
 
-A correction that was confirmed is on the disk: SQLite runs with a write-ahead log and synchronous FULL,
-PostgreSQL with its own synchronous commit. A row is never changed but for being undone, and one picture
-has at most one correction that holds: saying something else about it undoes what was said before.
+A confirmed correction is on disk: SQLite runs with a write-ahead log and synchronous FULL, PostgreSQL
+with its own synchronous commit. A row never changes, except that it can be undone. One glyph has at most
+one current correction: a new label for it undoes the old one.
 """
 
+import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,14 +26,16 @@ if TYPE_CHECKING:
 
 
 LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
-"""What a digit can be said to be."""
+"""The labels that a correction can give a digit."""
 
 LONGEST_AUTHOR = 200
 BUSY_SECONDS = 5.0
+LEAST_FREE_BYTES = 8 << 20
+"""With less free disk space a store counts as full: room for some corrections and SQLite's log."""
 
 
 class StoreError(DigitryError):
-    """The store cannot be reached, or is not ours."""
+    """The store cannot be reached, or is not a store of corrections."""
 
 
 class StoreFullError(StoreError):
@@ -40,21 +44,23 @@ class StoreFullError(StoreError):
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What somebody said about one digit.
+    """The label that a person gave one digit, and what the reader had read.
 
     Attributes:
-        label: what it is: "0" to "9", or `NOT_A_DIGIT`.
+        label: the correct label: "0" to "9", or `NOT_A_DIGIT`.
         glyph: PNG of the 28x28 glyph, ink light on dark.
-        crop: PNG of its place on the page.
-        read_value: what was read, 0 to 9; None where it was refused.
+        crop: PNG of the digit's place on the page.
+        read_value: the value that was read, 0 to 9; None if it was refused.
         best_guess: the value with the highest probability, refused or not.
-        confidence: of the best guess, a probability in [0, 1].
-        reason: why it was refused, or None.
+        confidence: probability of the best guess, in [0, 1].
+        reason: why the digit was refused, or None.
         model: name of the model that read it.
-        glyph_version: the normalisation that made the glyph.
+        glyph_version: version of the normalisation that made the glyph.
         author: free text, may be empty.
-        id, created, undone: given by the store; ISO 8601 UTC; `undone` is None while it holds.
-        sha256: of the glyph's pixels; given by the store.
+        id: set by the store.
+        created: time in ISO 8601, UTC; set by the store.
+        undone: time in ISO 8601, UTC; None while the correction is current; set by the store.
+        sha256: hash of the glyph's pixels; set by the store.
     """
 
     label: str
@@ -75,10 +81,10 @@ class Correction:
     def __post_init__(self) -> None:
         if self.label not in LABELS:
             raise UsageError(
-                f"{self.label!r} is no label", remedy=f"give 0 to 9, or {NOT_A_DIGIT!r}"
+                f"{self.label!r} is not a label", remedy=f"use 0 to 9, or {NOT_A_DIGIT!r}"
             )
         if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author has at most {LONGEST_AUTHOR} letters")
+            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the pictures."""
@@ -87,14 +93,14 @@ class Correction:
 
 @dataclass(frozen=True)
 class Stats(Plain):
-    """How many corrections hold, and what they say.
+    """Counts of corrections.
 
     Attributes:
-        count: that hold.
-        undone: that do not any more.
-        labels: label -> how many.
-        confusions: (what was guessed, label) -> how many, most frequent first.
-        agreeing: how many confirm the best guess.
+        count: current corrections.
+        undone: undone corrections.
+        labels: label -> number of current corrections.
+        confusions: (best guess, label, number) where the two differ; the most frequent first.
+        agreeing: current corrections that confirm the best guess.
     """
 
     count: int
@@ -105,16 +111,16 @@ class Stats(Plain):
 
 
 class Corrections:
-    """The store.
+    """A store of corrections.
 
     Args:
-        url: an SQLAlchemy URL, `sqlite:///file` or `postgresql+psycopg://user@host/name`; the plain
-            path of a file is taken for SQLite; None is the file in the user's data folder.
-        create: make the file if it is not there; else its absence is a StoreError.
+        url: an SQLAlchemy URL, `sqlite:///file` or `postgresql+psycopg://user@host/name`, or the path
+            of an SQLite file; None = the file in the user's data folder.
+        create: whether to create a missing file; if not, it is a StoreError.
 
     Raises:
-        StoreError: it cannot be reached or is not ours.
-        UnavailableError: SQLAlchemy or the driver is missing, or this user has no home.
+        StoreError: the store cannot be reached, or is not a store of corrections.
+        UnavailableError: SQLAlchemy or the driver is missing, or this user has no home directory.
     """
 
     def __enter__(self) -> "Corrections":
@@ -136,7 +142,7 @@ class Corrections:
             self._engine = _engine(parsed, create)
         except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
             raise UsageError(
-                "is no address of a database",
+                "is not the URL of a database",
                 where="--db",
                 remedy="give a file, or postgresql+psycopg://user@host/name",
             ) from error
@@ -146,21 +152,22 @@ class Corrections:
         try:
             self._prepare()
         except BaseException:
-            # Nobody gets this store, so nobody else could let go of its connections.
+            # The caller gets no store to close.
             self.close()
             raise
 
     def add(self, correction: Correction) -> tuple[Correction, bool]:
-        """Keep a correction; when this returns, it is on the disk.
+        """Store a correction; when this returns, it is on disk.
 
         Args:
-            correction: without id, times and hash.
+            correction: its id, times and hash are ignored.
 
         Returns:
-            The correction as it is kept, and whether it is new: the same said twice is kept once.
+            The stored correction, and whether it is new: the same label for the same glyph is stored
+            once.
 
         Raises:
-            StoreError: it could not be kept.
+            StoreError: it could not be stored.
         """
         import sqlalchemy
         from sqlalchemy import exc
@@ -177,32 +184,32 @@ class Corrections:
             }
             try:
                 with self._begin() as connection:
-                    held = connection.execute(
+                    current = connection.execute(
                         sqlalchemy.select(table).where(
                             table.c.sha256 == digest, table.c.undone.is_(None)
                         )
                     ).one_or_none()
-                    if held is not None and held.label == correction.label:
-                        return _correction(held), False
-                    if held is not None:
+                    if current is not None and current.label == correction.label:
+                        return _correction(current), False
+                    if current is not None:
                         connection.execute(
                             table.update()
-                            .where(table.c.id == held.id)
+                            .where(table.c.id == current.id)
                             .values(undone=row["created"])
                         )
                     connection.execute(table.insert().values(row))
                 return Correction(**row), True
             except exc.IntegrityError:
-                # Another writer was first with the same picture; look again at what it said.
+                # Another writer has just stored a correction of the same glyph; try again.
                 if attempt == 7:
                     raise
         raise StoreError("is too busy", where=self.address, remedy="try again")
 
     def undo(self, id: str) -> Correction | None:
-        """Undo a correction; undoing twice changes nothing.
+        """Undo a correction; undoing it again changes nothing.
 
         Returns:
-            It, as it is now; None where there is none of this id.
+            The correction as it is now; None if no correction has this id.
         """
         table = self._table
         with self._begin() as connection:
@@ -215,7 +222,7 @@ class Corrections:
         return None if row is None else _correction(row)
 
     def get(self, id: str) -> Correction | None:
-        """Return one correction, undone or not; None where there is none of this id."""
+        """Return one correction, undone or not; None if no correction has this id."""
         with self._begin(write=False) as connection:
             row = connection.execute(
                 self._table.select().where(self._table.c.id == id)
@@ -225,12 +232,13 @@ class Corrections:
     def list(
         self, *, label: str | None = None, undone: bool = False, limit: int = 100, offset: int = 0
     ) -> list[Correction]:
-        """Return corrections, the newest first.
+        """Return corrections, newest first.
 
         Args:
-            label: only those that say this.
-            undone: also those that were undone.
-            limit, offset: rows.
+            label: only corrections with this label; None = all.
+            undone: whether to include undone corrections.
+            limit: number of rows, at most.
+            offset: number of rows to skip.
         """
         table = self._table
         query = table.select().order_by(table.c.created.desc(), table.c.id).limit(limit)
@@ -242,7 +250,7 @@ class Corrections:
             return [_correction(row) for row in connection.execute(query.offset(offset))]
 
     def each(self) -> Iterator[Correction]:
-        """Yield every correction that holds, the oldest first, a page at a time."""
+        """Yield every current correction, oldest first; 200 are read at a time."""
         table, last = self._table, ("", "")
         import sqlalchemy
 
@@ -264,22 +272,22 @@ class Corrections:
             last = (rows[-1].created, rows[-1].id)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove corrections for good, pictures and all; give how many there were."""
+        """Delete corrections with their pictures, and return how many were deleted."""
         with self._begin() as connection:
             result = connection.execute(self._table.delete().where(self._table.c.id.in_(ids)))
             return int(result.rowcount)
 
     def stats(self) -> Stats:
-        """Count."""
+        """Return counts of the corrections."""
         from sqlalchemy import func, select
 
         table = self._table
-        holds = table.c.undone.is_(None)
+        is_current = table.c.undone.is_(None)
         with self._begin(write=False) as connection:
             every = connection.execute(select(func.count()).select_from(table)).scalar_one()
             rows = connection.execute(
                 select(table.c.best_guess, table.c.label, func.count())
-                .where(holds)
+                .where(is_current)
                 .group_by(table.c.best_guess, table.c.label)
             ).all()
         labels = dict.fromkeys(LABELS, 0)
@@ -296,10 +304,10 @@ class Corrections:
         )
 
     def check(self) -> None:
-        """Check that the store answers and is whole.
+        """Check that the store answers and is not damaged.
 
         Raises:
-            StoreError: it does not, or is not.
+            StoreError: it does not answer, or is damaged.
         """
         import sqlalchemy
 
@@ -311,31 +319,49 @@ class Corrections:
             else:
                 connection.execute(sqlalchemy.select(1))
 
-    def ping(self) -> None:
-        """Check that the store answers.
+    def check_writable(self) -> None:
+        """Check that a correction can be stored now, without writing anything.
 
         Raises:
-            StoreError: it does not.
+            StoreFullError: the disk has too little free space.
+            StoreError: the store does not answer, or cannot be written.
         """
-        with self._begin(write=False) as connection:
+        import sqlalchemy
+
+        file = self._engine.url.database if self.is_sqlite else None
+        if file is not None and not os.access(file, os.W_OK):
+            # SQLite itself does not notice when an open file is deleted.
+            raise StoreError(
+                "cannot be written", where=self.address, remedy="check the file's permissions"
+            )
+        # Taking the writer's lock fails if the file or the server is read-only.
+        with self._begin() as connection:
             connection.execute(self._table.select().limit(0))
+            if not self.is_sqlite and connection.execute(
+                sqlalchemy.text("SHOW transaction_read_only")
+            ).scalar_one() != "off":  # fmt: skip
+                raise StoreError(
+                    "is read-only", where=self.address, remedy="use the primary server"
+                )
+        if file is not None and shutil.disk_usage(Path(file).parent).free < LEAST_FREE_BYTES:
+            raise StoreFullError("the disk is full", where=self.address, remedy="free some space")
 
     def close(self) -> None:
         """Release all connections."""
         self._engine.dispose()
 
     def _prepare(self) -> None:
-        """Bring the tables to the form that is wanted; refuse those of a later digitry."""
+        """Create or migrate the tables; refuse tables of a later version of digitry."""
         import sqlalchemy
 
         with self._begin(write=False) as connection:
-            # The rule; and no lock is taken for it, so no writer is waited for.
+            # The usual case. It takes no lock, so it does not wait for writers.
             if migrations.is_current(connection):
                 return
         with self._begin() as connection:
             if not self.is_sqlite:
-                # Two that start at once would both make the tables; any number will do as the lock's
-                # name. SQLite has one writer at a time, and this one is it from its first word.
+                # Otherwise two processes that start at once would both create the tables. The number
+                # is arbitrary. SQLite has one writer at a time, so it needs no such lock.
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(7263482)"))
             try:
                 migrations.upgrade(connection)
@@ -344,7 +370,7 @@ class Corrections:
 
     @contextmanager
     def _begin(self, *, write: bool = True) -> "Iterator[Connection]":
-        """Return a transaction; what goes wrong with the database becomes one of our errors."""
+        """Open a transaction; errors of the database are raised as StoreError."""
         from sqlalchemy import exc
 
         try:
@@ -358,25 +384,29 @@ class Corrections:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())[:160]
             if "is full" in cause or "No space left" in cause:
                 raise StoreFullError(
-                    "the disk is full", where=self.address, remedy="free space; nothing was lost"
+                    "the disk is full",
+                    where=self.address,
+                    remedy="free some space; nothing was lost",
                 ) from error
             raise StoreError(
                 f"cannot be used ({cause})",
                 where=self.address,
-                remedy="check that the database runs and may be written",
+                remedy="check that the database is running and writable",
             ) from error
 
 
 def open_store(db: str | None, *, create: bool = False) -> Corrections:
-    """Return the store that `--db` names; closed at the end of a `with`.
+    """Return the store that `--db` names; a context manager that closes it.
 
-    A mistyped name is an error, not a new and empty store; the user's own store is made when needed.
+    Args:
+        db: a file or URL; None = the user's own store, which is created if it is missing.
+        create: whether to create a missing file; if not, a mistyped name is an error.
     """
     return Corrections(db, create=create or db is None)
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of a store in SQLite, whether it is there or not; None for a server or nonsense."""
+    """Return the SQLite file that a URL names, existing or not; None for any other URL."""
     from sqlalchemy import exc, make_url
 
     try:
@@ -395,7 +425,7 @@ def _full(url: str | None) -> str:
     path = corrections_file() if url is None else Path(url).expanduser()
     if path is None:
         raise UnavailableError(
-            "this user has no home to keep corrections in", remedy="name a file by --db"
+            "this user has no home directory for the corrections", remedy="name a file with --db"
         )
     return f"sqlite:///{path.absolute()}"
 
@@ -433,14 +463,14 @@ def _table() -> "Table":
         Column("crop", LargeBinary, nullable=False),
         UniqueConstraint("sha256", "created", "id"),
     )
-    holds = table.c.undone.is_(None)
-    # One picture, one correction that holds; the database itself sees to it.
+    is_current = table.c.undone.is_(None)
+    # The database enforces that one glyph has at most one current correction.
     Index(
         "digitry_one_that_holds",
         table.c.sha256,
         unique=True,
-        sqlite_where=holds,
-        postgresql_where=holds,
+        sqlite_where=is_current,
+        postgresql_where=is_current,
     )
     Index("digitry_by_time", table.c.created, table.c.id)
     return table
@@ -465,27 +495,29 @@ def _engine(url: Any, create: bool) -> "Engine":
                 remedy="pip install 'digitry[postgresql]'",
             ) from error
     if backend != "sqlite":
-        raise UsageError(f"corrections are not kept in {backend}", remedy="sqlite or postgresql")
+        raise UsageError(
+            f"{backend} is not supported for corrections", remedy="use sqlite or postgresql"
+        )
     if url.database in (None, "", ":memory:"):
-        raise UsageError("corrections in memory would be lost", remedy="name a file")
+        raise UsageError("corrections cannot be stored in memory", remedy="name a file")
     folder = Path(url.database).parent
     if not create and not Path(url.database).exists():
         raise StoreError(
-            "there is no such store of corrections",
+            "there is no store of corrections",
             where=url.database,
-            remedy="check --db; digitry serve and corrections import make one",
+            remedy="check --db; `digitry serve` and `digitry corrections import` create a store",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(
-            f"cannot be made ({error.strerror})", where=folder, remedy="choose another --db"
+            f"cannot be created ({error.strerror})", where=folder, remedy="choose another --db"
         ) from error
     engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _: Any) -> None:
-        # The driver is not to begin transactions on its own: it would begin them as readers.
+        # The driver must not begin transactions itself: it would begin them as readers.
         connection.isolation_level = None
         for line in (
             "journal_mode=WAL",
@@ -499,7 +531,7 @@ def _engine(url: Any, create: bool) -> "Engine":
 
     @event.listens_for(engine, "begin")
     def begin(connection: "Connection") -> None:
-        # A writer takes its lock at once and waits for it; a reader that turns into a writer cannot.
+        # A writer takes its lock at the start and can wait for it; a reader that becomes a writer cannot.
         write = connection.info.get("write", True)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -513,7 +545,7 @@ def _correction(row: "Row[Any]") -> Correction:
 
 
 def _pixels_sha256(picture: bytes) -> str:
-    """Return the hash of what a picture shows, however it was packed."""
+    """Return the hash of a picture's pixels, independent of its encoding."""
     from digitry.fingerprint import sha256_of
     from digitry.reading import image
 

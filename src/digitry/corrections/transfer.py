@@ -1,4 +1,4 @@
-"""Corrections to a folder that training and evaluation accept, and back into a store."""
+"""Export of corrections to a folder that training and evaluation accept, and import from it."""
 
 import base64
 import json
@@ -18,11 +18,11 @@ LONGEST_FILE = 1 << 30
 
 @dataclass(frozen=True)
 class Moved:
-    """What an export or an import came to.
+    """The result of an export or an import.
 
     Attributes:
-        count: corrections that were written.
-        known: corrections that the store had already; 0 for an export.
+        count: number of corrections written.
+        known: number of corrections that the store already had; 0 for an export.
     """
 
     count: int
@@ -30,21 +30,21 @@ class Moved:
 
 
 def export(store: Corrections, folder: Path) -> Moved:
-    """Write every correction that holds: `train/<digit>/*.png`, `not-a-digit/*.png`, all in one JSON Lines.
+    """Write every current correction as `train/<digit>/*.png` or `not-a-digit/*.png`, and as JSON Lines.
 
-    The glyphs lie in class folders, as data sets of one's own do, so the folder can be given to
-    `digitry train --data` and `digitry evaluate --data`.
+    The glyphs are in class folders, so `digitry train --data` and `digitry evaluate --data` accept the
+    folder.
 
     Args:
-        store: where from.
-        folder: new or empty.
+        store: the store to read.
+        folder: a new or empty folder.
 
     Raises:
-        DigitryError: the folder holds something, or cannot be written.
+        DigitryError: the folder is not empty, or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DigitryError(
-            "is not an empty folder", where=folder, remedy="name a new one; nothing was written"
+            "is not an empty folder", where=folder, remedy="name a new folder; nothing was written"
         )
     lines = []
     for correction in store.each():
@@ -57,20 +57,20 @@ def export(store: Corrections, folder: Path) -> Moved:
         row["glyph"] = base64.b64encode(correction.glyph).decode()
         row["crop"] = base64.b64encode(correction.crop).decode()
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    # Last: where this file is, the export is whole.
+    # Written last: if this file exists, the export is complete.
     files.write_text(folder / ROWS, "".join(lines))
     return Moved(len(lines))
 
 
 def load(store: Corrections, source: Path) -> Moved:
-    """Add the corrections of an export to a store; those it has already are left as they are.
+    """Add the corrections of an export to a store; corrections already in it stay unchanged.
 
     Args:
-        store: where to.
+        store: the store to write.
         source: an exported folder, or its corrections.jsonl.
 
     Raises:
-        DataError: a row is not a correction; nothing of the file was added.
+        DataError: a row is not a correction; nothing was added.
     """
     path = source / ROWS if source.is_dir() else source
     rows = list(_rows(path))
@@ -86,7 +86,9 @@ def _rows(path: Path) -> Iterator[Correction]:
             f"cannot be opened ({error.strerror})", where=path, remedy="name an exported folder"
         ) from error
     if len(content) > LONGEST_FILE:
-        raise DataError("is larger than 1 GiB", where=path, remedy="split it by lines")
+        raise DataError(
+            "is larger than 1 GiB", where=path, remedy="split it into files of fewer lines"
+        )
     for number, line in enumerate(content.splitlines(), 1):
         try:
             yield _correction(json.loads(line))
@@ -104,7 +106,7 @@ def _correction(row: dict[str, Any]) -> Correction:
 
     if int(row["glyph_version"]) != GLYPH_VERSION:
         raise DataError(f"its glyph is of version {row['glyph_version']}, not {GLYPH_VERSION}")
-    # Decoded and packed anew: what comes from a file is a stranger's until then.
+    # Decoded and encoded again: the file is untrusted, and the store must hold only our own PNGs.
     glyph = image.load(base64.b64decode(row["glyph"], validate=True), max_pixels=784, name="glyph")
     crop = image.load(base64.b64decode(row["crop"], validate=True), name="crop")
     if glyph.gray.shape != (28, 28):

@@ -1,1 +1,1 @@
-"""Corrections and a user's own images to a better model."""
+"""Improves a model with corrections or with a user's own images."""

@@ -1,7 +1,7 @@
-"""A user's labelled images -> the calibration of a model to that source, kept beside the model.
+"""Calibrates a model to a user's labelled images; the calibration is stored beside the model.
 
-The images go the whole way that they will go later: file, page, ink, glyph, network. So what is
-fitted holds for this camera, these pens and this paper, as far as the images show them.
+The images go through the whole reading pipeline: file, page, ink, glyph, network. So the calibration
+fits this camera, these pens and this paper, as far as the images represent them.
 """
 
 import hashlib
@@ -39,19 +39,19 @@ from digitry.training.evaluation.calibration import (
 )
 
 FEWEST = 50
-"""Digits that a calibration to one's own source takes at least. Below, the temperature would be that of
-chance: with 50 digits, one error more or less changes the share of errors by two in a hundred."""
+"""Least number of digits for a calibration. With fewer, the temperature would be mostly noise: with 50
+digits, one more error changes the share of errors by two in a hundred."""
 
 SPREAD = 0.5
-"""How far a source's temperature is expected from the model's own: one standard deviation of its
-logarithm, a factor of 1.65. A few dozen digits that are all right must not make every confidence 1."""
+"""Prior standard deviation of the logarithm of the temperature around the model's own, a factor of 1.65.
+Without it, a few dozen digits that are all right would make every confidence 1."""
 
 LIMITS = (0.01, 0.001)
-"""Shares of errors for which a fit says what it costs in coverage."""
+"""Error rates for which the coverage is reported."""
 
 FOLDS = 10
 SURE = 0.95
-"""How surely a threshold of one's own source keeps its share of errors."""
+"""Confidence level of the error bound of a threshold."""
 
 
 Curve = tuple[tuple[float, float, float], ...]
@@ -61,13 +61,13 @@ Labels = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a limit on the share of errors leaves.
+    """Coverage and error at a limit on the error rate.
 
     Attributes:
         limit: the share of the accepted digits that may be wrong.
-        coverage: the share of all images that is accepted, in [0, 1]; None where no threshold keeps
+        coverage: the share of all images that is accepted, in [0, 1]; None if no threshold keeps
             the limit.
-        error: the share of these that is wrong, in [0, 1]; None where none is accepted.
+        error: the share of the accepted digits that is wrong, in [0, 1]; None if none is accepted.
     """
 
     limit: float
@@ -82,7 +82,7 @@ class Quality:
     Attributes:
         nll: mean negative log-likelihood of the true digit, in nats.
         ece: expected calibration error, in [0, 1].
-        accuracy: the share of all images whose best guess is right, in [0, 1].
+        accuracy: the share of all images whose most probable digit is right, in [0, 1].
         kept: for each of `LIMITS`.
     """
 
@@ -94,14 +94,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A calibration to one's own source, and what it is worth.
+    """A calibration to a user's images, and its quality.
 
     Attributes:
         temperature: fitted to all digits.
-        risk_coverage: rows (threshold, error, coverage); the error is an upper bound that holds with
-            95% confidence, so that few digits cannot vouch for a small share.
-        before: the model's own temperature and curve on these images.
-        after: temperature and curve fitted to nine tenths of them and measured on the tenth, in turn.
+        risk_coverage: rows (threshold, error, coverage); the error is an upper bound with 95%
+            confidence, so that few digits cannot promise a small error.
+        before: quality of the model's own temperature and curve on these images.
+        after: quality of the new temperature and curve by 10-fold cross-validation.
     """
 
     temperature: float
@@ -112,15 +112,15 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """What a calibration came to.
+    """The result of `calibrate`.
 
     Attributes:
-        calibration: as it was saved.
-        path: where.
-        model: as it was trained, without any calibration.
-        before, after: how well the model's own calibration and the new one hold on these images.
-        unread: images in which nothing was found, or more than one digit.
-        failed: images that could not be read at all.
+        calibration: as saved.
+        path: of its file.
+        model: without the new calibration.
+        before, after: quality of the model's own calibration and of the new one on these images.
+        unread: number of images with no digit or more than one.
+        failed: the errors of images that could not be opened.
     """
 
     calibration: Calibration
@@ -139,19 +139,19 @@ def calibrate(
     layout: Layout = "single",
     console: "Console | None" = None,
 ) -> Calibrated:
-    """Fit a model's temperature and thresholds to one's own images, and keep them beside the model.
+    """Fit a model's temperature and thresholds to a user's images, and save them beside the model.
 
     Args:
-        folder: of class folders 0 to 9, or with a labels.csv; of subfolders `train` and `test` the
-            latter is taken.
+        folder: with class folders 0 to 9, or with a labels.csv; if it has subfolders `train` and
+            `test`, `test` is used.
         model: the name of a shipped model, with or without a version; a .onnx file; or a run folder.
         layout: how the images will be read.
         console: shows progress.
 
     Raises:
-        DataError: the folder has another form, or too few images give a digit.
-        ModelError: the model is missing, damaged, or not ours.
-        UnavailableError: there is no place to keep the calibration in.
+        DataError: the folder has another form, or digits were found in too few images.
+        ModelError: the model is missing, damaged, or not from digitry.
+        UnavailableError: there is no folder to save the calibration in.
     """
     listed = folders.labelled_pictures(Path(folder))
     loaded = load_uncalibrated(model)
@@ -173,7 +173,7 @@ def calibrate(
             if len(glyphs) != 1:
                 unread += 1
                 continue
-            # Logits but for a constant, which no softmax sees.
+            # Logits up to a constant, which does not change the softmax.
             shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
             logits.append(loaded.metadata.temperature * np.log(shares))
             labels.append(label)
@@ -231,14 +231,14 @@ def _printable(name: str) -> str:
 def fit_source(
     logits: Floats, labels: Labels, *, images: int, temperature: float, curve: Curve, seed: int = 0
 ) -> Fit:
-    """Fit temperature and thresholds to the digits of one source.
+    """Return temperature and thresholds fitted to the digits of one source.
 
     Args:
-        logits: (n, k) float, of the images in which a digit was found.
+        logits: (n, k) float, of the images with a digit.
         labels: (n,) integers below 10.
-        images: how many there were, with those in which nothing was found.
+        images: number of all images, including those without a digit.
         temperature: the model's own.
-        curve: the model's own.
+        curve: the model's own risk-coverage curve.
         seed: of the folds.
 
     Raises:
@@ -247,14 +247,14 @@ def fit_source(
     count = len(labels)
     if count < FEWEST:
         raise DataError(
-            f"{count} digits are too few to calibrate to",
-            remedy=f"label {FEWEST} at least; 300 can vouch for 1 error in 100, 3,000 for 1 in 1,000",
+            f"{count} digits are too few to calibrate on",
+            remedy=f"label at least {FEWEST}; 300 can show 1 error in 100, 3,000 can show 1 in 1,000",
         )
     own = softmax(logits, temperature)
     thresholds = {limit: np.full(count, _or_never(curve, limit)) for limit in LIMITS}
     before = _quality(own, labels, images, thresholds)
 
-    # Each digit is judged by what the other folds say, so nothing is measured on what it was fitted to.
+    # Cross-validation: each digit is scored with a calibration fitted to the other folds.
     folds = np.random.default_rng(seed).permutation(count) % FOLDS
     judged = np.empty_like(own)
     thresholds = {limit: np.empty(count) for limit in LIMITS}
@@ -274,10 +274,10 @@ def fit_source(
 
 
 def fit_temperature_near(logits: Floats, labels: Labels, start: float) -> float:
-    """Find the most probable temperature, where one about `start` was expected before.
+    """Return the maximum a posteriori temperature with a prior around `start`.
 
-    The logarithm of the temperature is expected to lie about that of `start` with a standard deviation
-    of `SPREAD`: a maximum a posteriori fit. With many images it is `fit_temperature`.
+    The logarithm of the temperature has a normal prior around that of `start` with the standard
+    deviation `SPREAD`. With many images the result approaches that of `fit_temperature`.
 
     Args:
         logits: (n, k) float, of images that the model was not trained on.
@@ -285,7 +285,7 @@ def fit_temperature_near(logits: Floats, labels: Labels, start: float) -> float:
         start: the temperature expected.
 
     Returns:
-        T, within `COOLEST` to `HOTTEST`.
+        T, from `COOLEST` to `HOTTEST`.
     """
 
     def cost(log: float) -> float:
@@ -296,19 +296,19 @@ def fit_temperature_near(logits: Floats, labels: Labels, start: float) -> float:
 
 
 def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Curve:
-    """Return the risk-coverage curve with upper bounds in place of the shares that were seen.
+    """Return the risk-coverage curve with an upper bound of the error in each row.
 
-    A threshold found on few images must not promise what they cannot show: 100 right answers say that
-    at most 3% are wrong, not that none is. After Geifman and El-Yaniv 2017, "Selective Classification
-    for Deep Neural Networks", arxiv.org/abs/1705.08500, with Clopper and Pearson's bound for each row.
+    Few images cannot prove a small error: 100 right answers show that at most 3% are wrong, not that
+    none is. After Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks",
+    arxiv.org/abs/1705.08500, with Clopper and Pearson's bound for each row.
 
     Args:
         probabilities: (n, k) float, calibrated.
         labels: (n,) integers below k.
-        images: how many there were, with those in which nothing was found.
+        images: number of all images, including those without a digit.
 
     Returns:
-        Rows (threshold, error, coverage) as of `risk_coverage`.
+        Rows (threshold, error, coverage) as in `risk_coverage`.
     """
     rows = []
     for threshold, error, coverage in risk_coverage(probabilities, labels):
@@ -319,15 +319,15 @@ def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Cu
 
 
 def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
-    """Return the share of errors that is not exceeded, for all that so many errors tell.
+    """Return an upper confidence bound of the error rate.
 
-    Clopper and Pearson 1934, one-sided: the share p for which `wrong` errors or fewer in `count` come
-    about with probability 1 - `sure`.
+    Clopper and Pearson 1934, one-sided: the rate p at which `wrong` errors or fewer in `count` readings
+    have the probability 1 - `sure`.
 
     Args:
-        wrong: errors seen, at most `count`.
-        count: readings.
-        sure: how surely, in (0, 1).
+        wrong: number of errors, at most `count`.
+        count: number of readings.
+        sure: confidence level, in (0, 1).
 
     Returns:
         The bound, in [0, 1].
@@ -388,7 +388,7 @@ def _nll(probabilities: Floats, labels: Labels) -> float:
 
 
 def _lowest(cost: Callable[[float], float], low: float, high: float) -> float:
-    """Find where a function with one valley is lowest, by golden sections."""
+    """Return the minimum of a unimodal function, by golden-section search."""
     ratio = (math.sqrt(5) - 1) / 2
     a, b = high - ratio * (high - low), low + ratio * (high - low)
     left, right = cost(a), cost(b)

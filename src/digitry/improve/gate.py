@@ -1,21 +1,20 @@
-"""The gate between a retrained model and the place of the one that is read with.
+"""The gate: the checks that a retrained model must pass before it becomes the default.
 
-Corrections are few, come from whoever cared to make them, and some of them are wrong. So a model that
-learnt from them must pass three questions, each by itself, and whoever fails one stays a candidate:
+Corrections are few, and some of them are wrong. So a model trained on them must pass three checks; if
+it fails one, it stays a candidate:
 
-1. *The frozen set*: MNIST's 10,000 test digits, as the reading pipeline sees them. Each picture, 28x28
-   and light on dark as MNIST has it, goes the way of any picture of one digit: polarity, ink, piece,
-   normalisation, network; the likeliest class is the answer, and `not a digit` is a wrong one. The
-   share that is right may not be lower by more than 0.05 points, and the recall of no digit by more
-   than 0.3.
-2. *No digits where there are none*: on signs, letters and halves, drawn beside digits that no model of
-   ours has learnt from, the share that is refused may not be lower by more than 1 point. MNIST has
-   none of these, and a model that forgets to refuse would look well on it.
-3. *The corrections held out*: it must read more of them right than before, by so much that neither
-   chance nor wrong labels explain it; see `p_value`.
+1. *Frozen set*: MNIST's 10,000 test digits, read like any image of one digit: each 28x28 image, light
+   on dark, goes through polarity, ink, segmentation, normalisation and network; the most probable
+   class counts, and `not a digit` is an error. Accuracy may fall by at most 0.05 points, and the
+   recall of each digit by at most 0.3 points.
+2. *Non-digits*: signs, letters and halves of digits, drawn from digits that no model was trained on.
+   The share that is refused may fall by at most 1 point. MNIST has no non-digits, so a model that no
+   longer refuses them would still score well on it.
+3. *Held-out corrections*: the model must read more of them right than before, by more than chance and
+   wrong labels can explain; see `p_value`.
 
-Both models answer on the same images. The first two are asked against the shipped model, too, lest many
-small losses add up to a large one.
+Both models are run on the same images. The first two checks also compare with the shipped model, so
+that many small losses cannot add up.
 """
 
 from collections.abc import Sequence
@@ -37,31 +36,31 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_LOST = 0.0005
-"""Share of the frozen set that may be lost."""
+"""Largest allowed fall of the accuracy on the frozen set."""
 
 MOST_LOST_OF_A_DIGIT = 0.003
-"""Share of each digit's pictures in the frozen set that may be lost."""
+"""Largest allowed fall of the recall of a digit on the frozen set."""
 
 MOST_LOST_REFUSALS = 0.01
-"""Share of what is no digit that may be lost."""
+"""Largest allowed fall of the share of non-digits that are refused."""
 
 WRONG_LABELS = 0.1
-"""Share of the corrections that may be wrong; see `p_value`."""
+"""Share of the corrections that is assumed to be wrong; see `p_value`."""
 
 SURE = 0.01
-"""The p-value from which corrections count as read better."""
+"""Largest p-value at which the held-out corrections count as improved."""
 
 Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
-    """The images that models are asked about.
+class GateImages:
+    """The images that the gate runs models on.
 
     Attributes:
         frozen: from `frozen_set`, labels 0 to 9.
-        nothing: (k, 28, 28) uint8, ink = 255: glyphs of what is no digit.
-        held: corrections that no model has learnt from, labels 0 to 10; may be empty.
+        nothing: (k, 28, 28) uint8, ink = 255: glyphs of non-digits.
+        held: corrections that no model was trained on, labels 0 to 10; may be empty.
     """
 
     frozen: Split
@@ -70,11 +69,11 @@ class Exam:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model says to an `Exam`: the likeliest class of each image, as uint8.
+class GatePredictions:
+    """A model's most probable class for each image of an `GateImages`, as uint8.
 
     Attributes:
-        frozen, nothing, held: for each image there.
+        frozen, nothing, held: one class per image of the same attribute there.
     """
 
     frozen: Labels
@@ -84,17 +83,18 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Plain):
-    """What the gate found.
+    """The result of the gate; `before` is the default model, `after` the candidate.
 
     Attributes:
-        passed: whether the candidate may take the place of the default.
-        reasons: what it failed, a line each; empty if it passed.
-        frozen_before, frozen_after: share of the frozen set that is read right, in [0, 1].
-        recalls_before, recalls_after: the same for each digit.
-        refused_before, refused_after: share of what is no digit that is seen to be none, in [0, 1].
-        held: corrections that were held out.
-        held_before, held_after: how many of them are read as they say.
-        gained: how many the candidate alone reads so; `lost`: the default alone.
+        passed: whether the candidate may become the default.
+        reasons: the checks that failed, one line each; empty if it passed.
+        frozen_before, frozen_after: accuracy on the frozen set, in [0, 1].
+        recalls_before, recalls_after: recall of each digit on the frozen set, in [0, 1].
+        refused_before, refused_after: share of non-digits that are refused, in [0, 1].
+        held: number of held-out corrections.
+        held_before, held_after: how many of them are read right.
+        gained: how many only the candidate reads right.
+        lost: how many only the default reads right.
         p_value: of `gained` and `lost`, see `p_value`.
     """
 
@@ -115,7 +115,7 @@ class Verdict(Plain):
 
     @property
     def scores(self) -> dict[str, float]:
-        """Return the figures of the candidate by name, as a version on the shelf keeps them."""
+        """Return the scores of the candidate by name, as stored with a version."""
         found = {"frozen MNIST": self.frozen_after, "not a digit": self.refused_after}
         if self.held:
             found["corrections before"] = self.held_before / self.held
@@ -124,24 +124,24 @@ class Verdict(Plain):
 
     @property
     def summary(self) -> str:
-        """Return in one line why it passed or did not."""
+        """Return in one line why it passed or failed."""
         if not self.passed:
             return "; ".join(self.reasons)
         return (
-            f"reads {self.held_after} of {self.held} held-out corrections, {self.held_before} before; "
+            f"{self.held_after} of {self.held} held-out corrections right, {self.held_before} before; "
             f"frozen MNIST {_percent(self.frozen_after)}, {_percent(self.frozen_before)} before"
         )
 
 
 def frozen_set(test: Split, *, console: "Console | None" = None) -> Split:
-    """Return MNIST's test part as the reading pipeline sees it: the protocol stands above.
+    """Return MNIST's test set after the reading pipeline, as described at the top of this module.
 
     Args:
         test: (n, 28, 28) uint8, ink = 255, with its labels.
         console: shows progress.
 
     Returns:
-        The glyphs that the network would be given, as images, and the same labels.
+        The network's input as images, (n, 28, 28) uint8, and the same labels.
     """
     from digitry.progress import Display
 
@@ -154,47 +154,55 @@ def frozen_set(test: Split, *, console: "Console | None" = None) -> Split:
     return Split(glyphs, test.labels)
 
 
-def answers(model: Artifact, exam: Exam, *, threads: int = 2) -> Answers:
-    """Ask a model, by the code that reads."""
+def predict(model: Artifact, gate_images: GateImages, *, threads: int = 2) -> GatePredictions:
+    """Return a model's predictions, computed with ONNX Runtime as in reading."""
     classifier = Classifier(model, threads=threads)
 
     def best(images: npt.NDArray[np.uint8]) -> Labels:
         logits = classifier.logits(images.astype(np.float32) / np.float32(255))
         return np.asarray(logits.argmax(axis=1), np.uint8)
 
-    return Answers(best(exam.frozen.images), best(exam.nothing), best(exam.held.images))
+    return GatePredictions(
+        best(gate_images.frozen.images), best(gate_images.nothing), best(gate_images.held.images)
+    )
 
 
 def judge(
-    exam: Exam, before: Answers, after: Answers, *, anchors: Sequence[Answers] = ()
+    gate_images: GateImages,
+    before: GatePredictions,
+    after: GatePredictions,
+    *,
+    anchors: Sequence[GatePredictions] = (),
 ) -> Verdict:
-    """Decide whether a candidate may take the place of the default.
+    """Decide whether a candidate may become the default.
 
     Args:
-        exam: what was asked.
-        before: what the default said.
-        after: what the candidate said.
-        anchors: what others said beside which the candidate may not be worse on the frozen set and on
-            what is no digit: the shipped model.
+        gate_images: the images.
+        before: predictions of the default.
+        after: predictions of the candidate.
+        anchors: predictions of other models, such as the shipped one; the candidate must not fall
+            behind them on the frozen set and on non-digits either.
 
     Raises:
-        DataError: the frozen set lacks a digit, or the answers are to another exam.
+        DataError: the frozen set lacks a digit, or the predictions are for other images.
     """
-    truth, said = exam.frozen.labels, exam.held.labels
+    truth, labels = gate_images.frozen.labels, gate_images.held.labels
     for given in (before, after, *anchors):
         sizes = (len(given.frozen), len(given.nothing), len(given.held))
-        if sizes != (len(truth), len(exam.nothing), len(said)):
-            raise DataError("the answers are not to this exam", remedy="ask each model anew")
+        if sizes != (len(truth), len(gate_images.nothing), len(labels)):
+            raise DataError(
+                "the predictions do not match the gate's images", remedy="run each model again"
+            )
     support = np.bincount(truth, minlength=DIGITS)[:DIGITS]
     if not support.all():
         raise DataError(
-            f"the frozen set has no {int(support.argmin())}", remedy="give MNIST's whole test part"
+            f"the frozen set has no {int(support.argmin())}", remedy="use MNIST's whole test set"
         )
 
-    def hits(given: Answers) -> npt.NDArray[np.int64]:
+    def hits(given: GatePredictions) -> npt.NDArray[np.int64]:
         return np.bincount(truth[given.frozen == truth], minlength=DIGITS)[:DIGITS]
 
-    def refused(given: Answers) -> int:
+    def refused(given: GatePredictions) -> int:
         return int((given.nothing == DIGITS).sum())
 
     new = hits(after)
@@ -203,29 +211,30 @@ def judge(
     lost = max(int(old.sum()) for old in olds) - int(new.sum())
     if lost > MOST_LOST * len(truth):
         reasons.append(
-            f"frozen MNIST is {_points(lost / len(truth))} lower, at most {_points(MOST_LOST)} may be"
+            f"accuracy on frozen MNIST fell by {_points(lost / len(truth))} "
+            f"(limit {_points(MOST_LOST)})"
         )
     falls = (np.max(olds, axis=0) - new) / support
     worst = int(falls.argmax())
     if falls[worst] > MOST_LOST_OF_A_DIGIT:
         reasons.append(
-            f"recall of {worst} there is {_points(falls[worst])} lower, "
-            f"at most {_points(MOST_LOST_OF_A_DIGIT)} may be"
+            f"recall of {worst} on frozen MNIST fell by {_points(falls[worst])} "
+            f"(limit {_points(MOST_LOST_OF_A_DIGIT)})"
         )
     forgotten = max(refused(given) for given in (before, *anchors)) - refused(after)
-    if forgotten > MOST_LOST_REFUSALS * len(exam.nothing):
+    if forgotten > MOST_LOST_REFUSALS * len(gate_images.nothing):
         reasons.append(
-            f"{_points(forgotten / len(exam.nothing))} less of what is no digit is refused, "
-            f"at most {_points(MOST_LOST_REFUSALS)} may be"
+            f"the share of non-digits refused fell by {_points(forgotten / len(gate_images.nothing))} "
+            f"(limit {_points(MOST_LOST_REFUSALS)})"
         )
-    right_before, right_after = before.held == said, after.held == said
+    right_before, right_after = before.held == labels, after.held == labels
     gained = int((right_after & ~right_before).sum())
     dropped = int((right_before & ~right_after).sum())
-    p = p_value(gained, dropped, len(said))
+    p = p_value(gained, dropped, len(labels))
     if not p <= SURE:
-        reasons.append(_unproven(gained, dropped, len(said), p))
+        reasons.append(_unproven(gained, dropped, len(labels), p))
     shares = [tuple(float(share) for share in old / support) for old in (olds[0], new)]
-    count = max(len(exam.nothing), 1)
+    count = max(len(gate_images.nothing), 1)
     return Verdict(
         passed=not reasons,
         reasons=tuple(reasons),
@@ -235,7 +244,7 @@ def judge(
         recalls_after=shares[1],
         refused_before=refused(before) / count,
         refused_after=refused(after) / count,
-        held=len(said),
+        held=len(labels),
         held_before=int(right_before.sum()),
         held_after=int(right_after.sum()),
         gained=gained,
@@ -245,19 +254,19 @@ def judge(
 
 
 def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) -> float:
-    """Return how likely so good a result is of a model that is no better, if some labels are wrong.
+    """Return the probability that a model that is no better gets such a result, if some labels are wrong.
 
-    Of the images that one model alone reads as their labels say, a model that is no better gets each
-    by the toss of a coin (the sign test, as McNemar has it). But wrong labels are not fair: a model that
-    learnt from wrong labels may agree with others of their kind. So the worst is assumed: each label
-    is wrong with probability `wrong`, and every wrong one speaks for the candidate, and is no gain.
-    With w of them the rest is `gained` - w against `lost`; the p-value is the mean over w.
+    A model that is no better wins each image that only one of the two models reads right with
+    probability 1/2 (McNemar's exact test, a sign test). Wrong labels would bias this test: a model
+    trained on wrong labels may agree with similar wrong labels. So the worst case is assumed: each
+    label is wrong with probability `wrong`, and each wrong label counts as gained without being a
+    gain. With w wrong labels, `gained` - w is compared with `lost`; the p-value is the mean over w.
 
     Args:
-        gained: images that the candidate alone reads as their labels say.
-        lost: images that the other one alone does.
-        count: of all images.
-        wrong: share of the labels that may be wrong, in [0, 1).
+        gained: images that only the candidate reads as labelled.
+        lost: images that only the other model reads as labelled.
+        count: number of all images.
+        wrong: assumed share of wrong labels, in [0, 1).
 
     Returns:
         One-sided, in [0, 1].
@@ -272,7 +281,7 @@ def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) 
 
 
 def fewest() -> int:
-    """Return how many held-out corrections it takes to prove anything, were all of them gained."""
+    """Return the least number of held-out corrections that can pass, if all of them are gained."""
     count = 1
     while p_value(count, 0, count) > SURE:
         count += 1
@@ -281,13 +290,11 @@ def fewest() -> int:
 
 def _unproven(gained: int, lost: int, count: int, p: float) -> str:
     if count < fewest():
-        return f"{count} held-out corrections prove nothing; it takes {fewest()} at least"
+        return f"{count} held-out corrections are too few; at least {fewest()} are needed"
+    changes = f"of {count} held-out corrections {gained} are newly right and {lost} newly wrong"
     if gained <= lost:
-        return f"of {count} held-out corrections it reads {gained} more and {lost} less than before"
-    return (
-        f"of {count} held-out corrections it reads {gained} more and {lost} less than before, which "
-        f"chance and wrong labels may explain (p {p:.2g}, at most {SURE:g} may be)"
-    )
+        return changes
+    return f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {SURE:g})"
 
 
 def _points(difference: float) -> str:

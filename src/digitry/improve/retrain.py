@@ -1,12 +1,12 @@
-"""A model taught what people corrected, without forgetting the rest.
+"""Trains a model further on corrections, without forgetting what it knew.
 
-The model that is read with goes on learning at a low rate from a mix: the corrections, repeated and
-augmented, among many times as many glyphs of the kinds that it learnt before (rehearsal; Robins 1995,
-"Catastrophic forgetting, rehearsal and pseudorehearsal"). Half of these are the ones that it is least sure
-of: they lie where a boundary that moves is felt first. Then the model is drawn back towards what it was,
-as far as it keeps what it learnt (interpolated weights; Wortsman et al. 2022, "Robust fine-tuning of
-zero-shot models", arxiv.org/abs/2109.01903). How far is decided on glyphs that no model of ours has
-learnt from, never on the gate's frozen set.
+The default model is trained at a low learning rate on a mix: the corrections, repeated and augmented,
+among many more glyphs of the kinds that it was trained on before (rehearsal; Robins 1995,
+"Catastrophic forgetting, rehearsal and pseudorehearsal"). Half of these glyphs are those with the lowest
+confidence, because they change class first when a boundary moves. Then the weights are interpolated
+between the old and the new model, as close to the old one as the gain allows (Wortsman et al. 2022,
+"Robust fine-tuning of zero-shot models", arxiv.org/abs/2109.01903). The step is chosen on glyphs that
+no model was trained on, never on the gate's frozen set.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from digitry import files
 from digitry.errors import DataError, ModelError, UsageError
 from digitry.improve import gate
-from digitry.improve.gate import Exam, Verdict
+from digitry.improve.gate import GateImages, Verdict
 from digitry.model.artifact import NOT_A_DIGIT, Artifact
 from digitry.model.load import load_uncalibrated
 from digitry.reading import glyph
@@ -38,36 +38,36 @@ if TYPE_CHECKING:
     from digitry.training.run_folder import Run
 
 NAME = "mnist+corrections"
-"""What the data set of such a run is called."""
+"""Name of the data set of such a run."""
 
 GATE = "gate.json"
 """The file of a run folder that holds the verdict."""
 
 HELD_OUT = 0.3
-"""Share of the corrections that is never learnt from, only asked about."""
+"""Share of the corrections that is held out for the gate."""
 
-DRAWN, PROVING = 2000, 800
-"""MNIST digits that pages are drawn from: to rehearse, and to see what is forgotten."""
+REHEARSAL_DIGITS, VALIDATION_DIGITS = 2000, 800
+"""MNIST digits that pages are drawn from: for rehearsal, and for validation."""
 
-NOTHINGS, PAGES, DIGITS = 5000, 6000, 8000
-"""Glyphs to rehearse: of what is no digit, of digits on pages, of MNIST's own. Fewer if there are fewer."""
+NON_DIGITS, PAGES, DIGITS = 5000, 6000, 8000
+"""Largest numbers of glyphs for rehearsal: non-digits, digits on pages, MNIST's digits."""
 
-SHARE = 0.05
-"""Corrections among the images of an epoch, repeated as often as that takes, but `MOST` times at most."""
+CORRECTION_SHARE = 0.05
+"""Share of corrections in an epoch; they are repeated to reach it, at most `MAX_REPEATS` times."""
 
-MOST = 25
+MAX_REPEATS = 25
 
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Shares of the way from the old weights to the new ones that are tried."""
+"""Steps from the old weights (0) to the new ones (1) that are tried."""
 
-ENOUGH = 0.95
-"""Of the corrections that the best step gains, the share that the chosen one must gain."""
+MIN_GAIN = 0.95
+"""The chosen step must gain this share of the corrections that the best step gains."""
 
-FORGIVEN = {"digits": 0.001, "nothing": 0.006}
-"""Shares of the glyphs to prove a model by, digits and what is none, that a step may lose."""
+MAX_FORGOTTEN = {"digits": 0.001, "nothing": 0.006}
+"""Shares of the validation glyphs, digits and non-digits, that a step may lose."""
 
 CHANGES: Mapping[str, Any] = {
-    "summary": "a shipped model, taught what people corrected",
+    "summary": "a shipped model, trained further on corrections",
     "learning_rate": 3e-4,
     "schedule": "one-cycle",
     "warmup": 0.1,
@@ -78,23 +78,23 @@ CHANGES: Mapping[str, Any] = {
     "distil": 0.0,
     "data": NAME,
 }
-"""What differs from the recipe that the model was made by."""
+"""Fields that differ from the recipe that the model was trained with."""
 
 TUNABLE = (
     "learning_rate", "schedule", "warmup", "epochs", "batch_size", "averaging", "augment", "dropout",
     "label_smoothing", "optimizer", "seed",
 )  # fmt: skip
-"""What a user may set; the rest is decided by the model that goes on learning."""
+"""Fields that a user may set; the model that is retrained fixes the others."""
 
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """What people said about glyphs.
+    """Corrections as arrays.
 
     Attributes:
         images: (n, 28, 28) uint8, ink = 255.
-        labels: (n,) uint8, 0 to 9, or 10 for what is no digit.
-        sha256: of each image, hexadecimal: by it an image is learnt from, or held out, for good.
+        labels: (n,) uint8, 0 to 9, or 10 for `not a digit`.
+        sha256: of each image, hexadecimal; it decides whether an image is held out.
     """
 
     images: npt.NDArray[np.uint8]
@@ -102,7 +102,7 @@ class Corrected:
     sha256: tuple[str, ...]
 
     def split(self) -> tuple[Split, Split]:
-        """Return what is learnt from, and what is held out."""
+        """Return the corrections to train on, and those that are held out."""
         held = np.array([is_held_out(digest) for digest in self.sha256], bool)
         both = Split(self.images, self.labels)
         return both.take(np.flatnonzero(~held)), both.take(np.flatnonzero(held))
@@ -110,14 +110,14 @@ class Corrected:
 
 @dataclass(frozen=True, eq=False)
 class Retrained:
-    """A model that went on learning.
+    """A retrained model.
 
     Attributes:
         run: its run folder.
         model: the model file.
-        verdict: of the gate; None where it was interrupted before there was one.
-        learnt: corrections that it learnt from.
-        step: share of the way to the new weights that it was left at, in (0, 1].
+        verdict: of the gate; None if the training was interrupted.
+        learnt: number of corrections that it was trained on.
+        step: from the old weights (0) to the new ones (1) that was chosen, in (0, 1].
     """
 
     run: "Run"
@@ -128,28 +128,28 @@ class Retrained:
 
 
 def is_held_out(sha256: str) -> bool:
-    """Return whether an image is asked about rather than learnt from: by its hash alone, for ever.
+    """Return whether a correction is held out; this depends on the hash of its image only.
 
-    So no version of a model has learnt from what a later one is judged by.
+    So no version of a model is trained on images that the gate uses for a later one.
     """
     digest = hashlib.sha256(f"held out {sha256}".encode()).digest()
     return int.from_bytes(digest[:8]) < HELD_OUT * 2**64
 
 
 def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
-    """Return the recipe by which a model goes on learning.
+    """Return the recipe with which a model is retrained.
 
     Args:
         parent: the model.
         settings: fields that the user sets, as text.
 
     Raises:
-        UsageError: a field is unknown, or decided by the model; or a value does not do.
+        UsageError: a field is unknown or fixed by the model, or a value is not valid.
     """
     for field in settings:
         if SHORT.get(field, field) not in TUNABLE:
             raise UsageError(
-                f"{field} is decided by the model that goes on learning",
+                f"{field} is fixed by the model that is retrained",
                 where="--set",
                 remedy=f"set one of: {', '.join(TUNABLE)}",
             )
@@ -157,7 +157,7 @@ def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
     try:
         made_by = Recipe.from_dict(parent.metadata.recipe)
     except UsageError:
-        # Of another digitry, with other fields: what matters of it is in the model itself.
+        # The recipe is from another version of digitry, with other fields.
         made_by = recipes.find(name)
     return replace(made_by, name=name, validation=0.0, patience=None, **CHANGES).override(settings)
 
@@ -174,46 +174,48 @@ def retrain(
     only: frozenset[str] | None = None,
     console: "Console | None" = None,
 ) -> Retrained:
-    """Let a model learn from corrections, save it as any other training, and put it before the gate.
+    """Train a model further on corrections, write its run folder, and run the gate.
 
     Args:
-        parent: the model that is read with, uncalibrated.
+        parent: the default model, uncalibrated.
         shipped: the model of the package; may be the same.
-        corrected: what people said.
-        mnist: of its training part, pages are drawn; its test part is the gate's frozen set.
-        folder: the run folder, new or empty; `gate.json` is added to what stands in others.
+        corrected: the corrections.
+        mnist: pages are drawn from its training part; its test part is the gate's frozen set.
+        folder: the run folder, new or empty; it also gets `gate.json`.
         settings: recipe fields that the user sets, as text.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        only: as for `digitry.training.run.train_run`.
-        console: where progress goes.
+        only: as in `digitry.training.run.train_run`.
+        console: shows progress; None = nothing.
 
     Raises:
-        UsageError: a setting does not do, or the folder holds something.
-        DataError: there is no correction to learn from.
-        ModelError: the model cannot be trained on.
+        UsageError: a setting is not valid, or the folder is not empty.
+        DataError: there is no correction to train on.
+        ModelError: the model cannot be trained further.
         DigitryError: the training diverged, or the folder cannot be written.
     """
     from digitry.training import run
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
     recipe = recipe_for(parent, settings or {})
     if NOT_A_DIGIT not in parent.metadata.labels:
         raise ModelError(
-            "has no class for what is no digit", where=parent.source, remedy="train its recipe anew"
+            "has no class `not a digit`",
+            where=parent.source,
+            remedy="train its recipe from scratch",
         )
     learnt, held = corrected.split()
     if len(learnt) == 0:
         raise DataError(
-            f"of {len(corrected.labels)} corrections none is left to learn from",
-            remedy="correct more",
+            f"all {len(corrected.labels)} corrections are held out; none is left to train on",
+            remedy="add corrections",
         )
     pages = _pages(mnist, console)
     frozen = gate.frozen_set(mnist.test, console=console)
     rehearsed = _rehearsed(parent, pages.train, mnist, recipe.seed)
-    # One half to decide by, the other for the gate, which must not have been decided by.
-    proving, unseen = (pages.test.take(np.arange(at, len(pages.test), 2)) for at in (0, 1))
-    dataset, recipe = _mixed(learnt, rehearsed, proving, frozen, mnist, recipe)
-    reached: list[float] = []
+    # One half for validation; the other for the gate, which must be independent of all choices.
+    validation, unseen = (pages.test.take(np.arange(at, len(pages.test), 2)) for at in (0, 1))
+    dataset, recipe = _mixed(learnt, rehearsed, validation, frozen, mnist, recipe)
+    steps: list[float] = []
     finished = run.train_run(
         recipe,
         dataset,
@@ -221,36 +223,35 @@ def retrain(
         device=device,
         only=only,
         console=console,
-        start=lambda: revive(parent, dropout=recipe.dropout),
-        temper=lambda tuned: reached.append(_temper(tuned, parent, learnt, proving)),
+        start=lambda: to_keras(parent, dropout=recipe.dropout),
+        before_save=lambda tuned: steps.append(_interpolate(tuned, parent, learnt, validation)),
     )
     made = load_uncalibrated(folder / "model.onnx")
     verdict = None
     if not finished.metrics["interrupted"]:
-        exam = Exam(frozen, unseen.images[unseen.labels == synthesis.NOTHING], held)
-        answers = [gate.answers(one, exam) for one in (parent, made, shipped)]
-        verdict = gate.judge(exam, answers[0], answers[1], anchors=[answers[2]])
+        gate_images = GateImages(frozen, unseen.images[unseen.labels == synthesis.NOTHING], held)
+        predictions = [gate.predict(one, gate_images) for one in (parent, made, shipped)]
+        verdict = gate.judge(gate_images, predictions[0], predictions[1], anchors=[predictions[2]])
         files.write_json(
             folder / GATE,
-            {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": reached[0]}
+            {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": steps[0]}
             | verdict.to_dict(),
         )
-    return Retrained(finished, made, verdict, len(learnt), reached[0])
+    return Retrained(finished, made, verdict, len(learnt), steps[0])
 
 
 def _parts(mnist: Dataset) -> tuple[Split, Split]:
-    """Return the digits that our models learn from, and those that they are validated on.
+    """Return the digits that our models are trained on, and those that they are validated on.
 
-    The former all but the end of MNIST's training part, which none has learnt from; the test part is
-    left alone.
+    Both are from MNIST's training part; the second are its end, on which no model was trained.
     """
     return hold_out(mnist.train, recipes.find("reader").validation)
 
 
 def _pages(mnist: Dataset, console: "Console | None") -> Dataset:
-    """Draw pages of some digits, always the same ones, so that the cache holds them from then on."""
+    """Return glyphs of pages drawn from a fixed choice of digits, so that they are cached."""
     parts = []
-    for part, count in zip(_parts(mnist), (DRAWN, PROVING), strict=True):
+    for part, count in zip(_parts(mnist), (REHEARSAL_DIGITS, VALIDATION_DIGITS), strict=True):
         chosen = np.random.default_rng(0).permutation(len(part))[:count]
         parts.append(part.take(np.sort(chosen)))
     drawn_from = dataset_of(mnist.name, parts[0], parts[1], mnist.licence, mnist.source)
@@ -258,14 +259,14 @@ def _pages(mnist: Dataset, console: "Console | None") -> Dataset:
 
 
 def _rehearsed(parent: Artifact, pages: Split, mnist: Dataset, seed: int) -> Split:
-    """Choose what the model goes on seeing of what it knows."""
+    """Return the glyphs for rehearsal."""
     digits = _parts(mnist)[0]
     glyphs = glyph.normalise([image / np.float32(255) for image in digits.images])
     own = Split(np.rint(255 * glyphs).astype(np.uint8), digits.labels)
     nothing = pages.labels == synthesis.NOTHING
     rng = np.random.default_rng(seed)
     parts = [
-        _half_hard(parent, pages.take(np.flatnonzero(nothing)), NOTHINGS, rng),
+        _half_hard(parent, pages.take(np.flatnonzero(nothing)), NON_DIGITS, rng),
         _half_hard(parent, pages.take(np.flatnonzero(~nothing)), PAGES, rng),
         _half_hard(parent, own, DIGITS, rng),
     ]
@@ -273,12 +274,12 @@ def _rehearsed(parent: Artifact, pages: Split, mnist: Dataset, seed: int) -> Spl
 
 
 def _half_hard(parent: Artifact, split: Split, count: int, rng: np.random.Generator) -> Split:
-    """Take a number of glyphs: half of them those of which a model is least sure, but right."""
+    """Return `count` glyphs: half at random, half those read right with the lowest confidence."""
     if len(split) <= count:
         return split
     logits = Classifier(parent, threads=2).logits(split.images.astype(np.float32) / np.float32(255))
     sure = softmax(logits)[np.arange(len(split)), split.labels]
-    # Where it is wrong, the label or the drawing often is.
+    # Glyphs that the model reads wrong do not count as hard: often their label or drawing is bad.
     hard = np.argsort(np.where(sure >= 0.5, sure, np.inf), kind="stable")[: count // 2]
     rest = rng.permutation(np.setdiff1d(np.arange(len(split)), hard))[: count - len(hard)]
     return split.take(np.concatenate([hard, rest]))
@@ -292,36 +293,41 @@ def _joined(parts: Sequence[Split]) -> Split:
 
 
 def _mixed(
-    learnt: Split, rehearsed: Split, proving: Split, frozen: Split, mnist: Dataset, recipe: Recipe
+    learnt: Split,
+    rehearsed: Split,
+    validation: Split,
+    frozen: Split,
+    mnist: Dataset,
+    recipe: Recipe,
 ) -> tuple[Dataset, Recipe]:
-    """Put together what is learnt from, and at its end what temperature and curve are fitted on."""
-    times = int(np.clip(round(SHARE * len(rehearsed) / len(learnt)), 1, MOST))
-    train = _joined([*[learnt] * times, rehearsed, proving])
+    """Return the data set, whose end fits temperature and curve, and the recipe that holds it out."""
+    times = int(np.clip(round(CORRECTION_SHARE * len(rehearsed) / len(learnt)), 1, MAX_REPEATS))
+    train = _joined([*[learnt] * times, rehearsed, validation])
     source = (
         f"{len(learnt)} corrections {times} times, among {len(rehearsed)} glyphs made from "
         f"{mnist.name} ({mnist.sha256[:12]}); test: its test part as it is read"
     )
     dataset = dataset_of(NAME, train, frozen, mnist.licence, source)
-    return dataset, replace(recipe, validation=len(proving) / len(train))
+    return dataset, replace(recipe, validation=len(validation) / len(train))
 
 
-def _temper(model: "keras.Model", parent: Artifact, learnt: Split, proving: Split) -> float:
-    """Draw a model back towards its parent, as far as it keeps what it learnt; change it in place.
+def _interpolate(model: "keras.Model", parent: Artifact, learnt: Split, validation: Split) -> float:
+    """Interpolate a model's weights between its parent and itself, in place.
 
-    The least step wins that forgets no more than is forgiven, and gains nearly what the best such step
-    gains; where every step forgets more, the one that forgets least.
+    Of the steps that lose no more than `MAX_FORGOTTEN`, the smallest is chosen that gains nearly as much as
+    the best of them. If every step loses more, only those that lose least are considered.
 
     Returns:
-        The share of the way that it was left at.
+        The chosen step, in (0, 1].
     """
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
     from digitry.training.network.keras_files import probabilities
 
     new = [np.array(weight) for weight in model.get_weights()]
-    old = [np.array(weight) for weight in revive(parent).get_weights()]
+    old = [np.array(weight) for weight in to_keras(parent).get_weights()]
     kinds = {
-        "digits": proving.take(np.flatnonzero(proving.labels != synthesis.NOTHING)),
-        "nothing": proving.take(np.flatnonzero(proving.labels == synthesis.NOTHING)),
+        "digits": validation.take(np.flatnonzero(validation.labels != synthesis.NOTHING)),
+        "nothing": validation.take(np.flatnonzero(validation.labels == synthesis.NOTHING)),
     }
 
     def right(split: Split) -> int:
@@ -329,7 +335,7 @@ def _temper(model: "keras.Model", parent: Artifact, learnt: Split, proving: Spli
         return int((probabilities(model, glyphs).argmax(axis=1) == split.labels).sum())
 
     def at(step: float) -> tuple[int, dict[str, int]]:
-        """Go there; give how many corrections, and how much of each kind, are read right."""
+        """Set the weights; return how many corrections, and glyphs of each kind, are read right."""
         model.set_weights([a + step * (b - a) for a, b in zip(old, new, strict=True)])
         return right(learnt), {kind: right(split) for kind, split in kinds.items()}
 
@@ -339,15 +345,16 @@ def _temper(model: "keras.Model", parent: Artifact, learnt: Split, proving: Spli
     for step in STEPS:
         now, knows = at(step)
         gained[step] = now - start
-        # 0 where a step forgets no more than is forgiven; else by how much of its kind, at the worst.
+        # Largest share of a kind that is lost beyond `MAX_FORGOTTEN`; 0 if none is.
         excess[step] = max(
-            max(known[kind] - knows[kind] - FORGIVEN[kind] * len(split), 0) / max(len(split), 1)
+            max(known[kind] - knows[kind] - MAX_FORGOTTEN[kind] * len(split), 0)
+            / max(len(split), 1)
             for kind, split in kinds.items()
         )
     sound = [step for step in STEPS if excess[step] == min(excess.values())]
     best = max(gained[step] for step in sound)
-    # A best that loses is not to be undercut either.
-    wanted = min(best, ENOUGH * best)
+    # If the best gain is negative, MIN_GAIN * best would be more than any step reaches.
+    wanted = min(best, MIN_GAIN * best)
     chosen = min(step for step in sound if gained[step] >= wanted)
     at(chosen)
     return chosen

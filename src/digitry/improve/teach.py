@@ -1,4 +1,4 @@
-"""A store of corrections to a new version of a shipped model, through the gate."""
+"""Trains a new version of a shipped model on a store of corrections, and puts it through the gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Taught:
-    """What teaching came to.
+    """The result of teaching.
 
     Attributes:
         run: the run folder.
-        text: what became of the model, in lines.
+        text: scores and decision of the gate, in lines; empty if the training was interrupted.
     """
 
     run: "Run"
@@ -38,41 +38,44 @@ def teach(
     only: frozenset[str] | None,
     console: "Console | None",
 ) -> Taught:
-    """Let the default of a shipped model learn from a store, and put it on the shelf.
+    """Train the default version of a shipped model on a store of corrections, and add a new version.
 
     Args:
         name: of the shipped model.
-        db: the store.
+        db: file or address of the store; None = the user's own.
         settings: recipe fields, as text.
-        data_dir: where MNIST lies.
-        device, out, only, console: as for any training.
+        data_dir: folder of MNIST's files.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        out: the run folder; None = a new one under `runs`.
+        only: outputs to write, as in `train_run`.
+        console: shows progress; None = nothing.
 
     Raises:
-        DigitryError: something is missing or damaged; the default stays as it is.
+        DigitryError: something is missing or damaged; the default version is unchanged.
     """
     from digitry.model import versions
     from digitry.model.load import SHIPPED, load_uncalibrated
 
     if name not in SHIPPED:
         raise UsageError(
-            f"{name!r} is no shipped model",
+            f"{name!r} is not a shipped model",
             where="MODEL",
             remedy=f"choose from: {', '.join(SHIPPED)}",
         )
     corrected = _corrected(db, console)
-    # By its number: what stands in for a damaged default is not what would be followed.
+    # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED}")
-    from digitry.improve import retrain as finetune
+    from digitry.improve import retrain
     from digitry.training import datasets, run_folder
     from digitry.training.loop import train
 
     train.find_device(device)
-    recipe = finetune.recipe_for(parent, settings)
+    recipe = retrain.recipe_for(parent, settings)
     if out is not None:
         run_folder.check_new(out)
     mnist = datasets.load_dataset("mnist", data_dir=data_dir, console=console)
-    done = finetune.retrain(
+    done = retrain.retrain(
         parent,
         load_uncalibrated(f"{name}@{versions.SHIPPED}"),
         corrected,
@@ -97,9 +100,9 @@ def teach(
         parent_sha256=parent.sha256,
     )
     lines = [
-        f"  {'corrections':<14} {done.learnt} learnt, {verdict.held} held out: "
-        f"{verdict.held_before} of these read before, {verdict.held_after} now",
-        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% before, "
+        f"  {'corrections':<14} {done.learnt} trained on, {verdict.held} held out: "
+        f"{verdict.held_before} of these right before, {verdict.held_after} now",
+        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% right before, "
         f"{100 * verdict.frozen_after:.2f}% now",
         f"  {'not a digit':<14} {100 * verdict.refused_before:.2f}% refused before, "
         f"{100 * verdict.refused_after:.2f}% now",
@@ -107,16 +110,16 @@ def teach(
     if not verdict.passed:
         lines.append(f"{version.reference} stays a candidate: {verdict.summary}")
     elif versions.succeed(name, version.number, over=over, reason=verdict.summary):
-        lines.append(f"{name} now reads with {version.reference}")
+        lines.append(f"{version.reference} is now the default version of {name}")
     else:
         lines.append(
-            f"{version.reference} stays a candidate: another version has become the default since"
+            f"{version.reference} stays a candidate: the default changed during the training"
         )
     return Taught(done.run, "\n".join(lines))
 
 
 def _corrected(db: str | None, console: "Console | None") -> "Corrected":
-    """Read what a store holds, as arrays."""
+    """Return the corrections of a store as arrays."""
     import numpy as np
 
     from digitry.corrections.store import LABELS, file_of, open_store
@@ -127,24 +130,28 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
 
     path = corrections_file() if db is None else file_of(db)
     if path is not None and not path.is_file():
-        raise DataError("there is no such store", where=path, remedy="name that of serve --db")
-    images, labels, digests, former = [], [], [], 0
+        raise DataError(
+            "no such corrections store", where=path, remedy="name the store of digitry serve --db"
+        )
+    images, labels, digests, skipped = [], [], [], 0
     with open_store(db) as store:
         where = store.address
         for row in store.each():
             if row.glyph_version != GLYPH_VERSION:
-                former += 1
+                skipped += 1
                 continue
             images.append(image.load(row.glyph, name=row.id).gray)
             labels.append(LABELS.index(row.label))
             digests.append(row.sha256)
-    if former and console is not None:
+    if skipped and console is not None:
         console.print(
-            f"{former} corrections were made of glyphs of another version, and are left out",
+            f"{skipped} corrections are skipped: another version of digitry made their glyphs",
             highlight=False,
         )
     if not images:
         raise DataError(
-            "holds no corrections to learn from", where=where, remedy="correct some first"
+            "holds no corrections to train on",
+            where=where,
+            remedy="correct some readings first, on the web page of digitry serve",
         )
     return Corrected(np.stack(images), np.array(labels, np.uint8), tuple(digests))

@@ -11,7 +11,7 @@ one graph, standard operators only, no external data, our metadata, and the sha2
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from digitry.plain import Plain
 FORMAT_VERSION = 1
 GLYPH_VERSION = 2
 """The normalisation of glyphs that a model expects; raised whenever `reading.glyph` changes pixels."""
+MAX_TEXT = 2000
+"""Characters of one text in the metadata."""
 NOT_A_DIGIT = "not a digit"
 """The label of the class for ink that is not a digit."""
 
@@ -174,9 +176,25 @@ def _metadata(facts: dict[str, Any]) -> Metadata:
         numbers = (number for row in metadata.risk_coverage for number in row)
         if not all(map(math.isfinite, numbers)):
             raise ValueError("risk_coverage is not finite")
+        # What a file says about itself is printed on somebody's terminal.
+        if not all(len(text) <= MAX_TEXT and text.isprintable() for text in _texts(facts)):
+            raise ValueError("it has text that cannot be printed")
         return metadata
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
             f"has invalid metadata ({error})",
             remedy="export it again with digitry",
         ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _texts(key)
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)

@@ -30,6 +30,9 @@ Surroundings = tuple[npt.NDArray[np.float32], int, int]
 # Size in pixels at which stroke widths are changed: one pixel is a small enough step.
 WORKBENCH = 72
 
+THICKEST_DISC = 8
+"""Surroundings that want a larger disc are scaled down first: a disc costs the square of its width."""
+
 
 def normalise(
     pieces: Sequence[npt.NDArray[np.float32]],
@@ -219,6 +222,12 @@ def _seen(
     canvas = canvas[y : int(centre[1] + reach) + 1, x : int(centre[0] + reach) + 1]
     centre = (centre[0] - x, centre[1] - y)
     change = round(thicker / scale)
+    if change > THICKEST_DISC:
+        less = THICKEST_DISC / change
+        rows, columns = (max(1, round(length * less)) for length in canvas.shape)
+        centre = (centre[0] * columns / canvas.shape[1], centre[1] * rows / canvas.shape[0])
+        canvas = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA)
+        scale, change = scale / less, THICKEST_DISC
     if change >= 1:
         canvas = cv2.dilate(canvas, _disc(change + 1))
     if scale < 0.6:

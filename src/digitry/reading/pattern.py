@@ -1,26 +1,42 @@
-"""What a field must look like, as a small regular expression over digits, ready for a search.
+"""What a field must look like, as a small regular expression, ready for a search.
 
-`\\d{4}` is a year, `[01]\\d/\\d\\d` a day and month, `\\d{5}|\\d{9}` a postal code. Only digits are read;
-every other character of a pattern (a dot, a dash, a slash, a space) stands for a mark that may be on
-the paper or not. A pattern becomes a deterministic automaton (Thompson 1968, then the subset
-construction), so that the best path through a line can be sought in it step by step.
+`\\d{4}` is a year, `[01]\\d/\\d\\d` a day and month, `\\d{5}|\\d{9}` a postal code, `\\d+\\.\\d\\d` an
+amount. A pattern becomes a deterministic automaton (Thompson 1968, then the subset construction), so
+that the best text can be sought in it step by step.
+
+What the marks of a pattern mean depends on what the reader reads:
+
+- A reader of digits alone (`compile(text)`) passes over every other character: a mark of the pattern
+  may be on the paper or not.
+- A reader of digits and marks (`compile(text, READABLE)`) takes `. , - / :` as they are: they must be
+  written. `/?` allows one to be missing. A space may be a gap or nothing; any other character, such as
+  a letter or a currency sign, may be other writing or nothing.
 """
 
 from dataclasses import dataclass, field
 
 from digitry.errors import UsageError
+from digitry.reading import classes
 
 DIGITS = frozenset(range(10))
+MARKS = frozenset(classes.SYMBOLS.index(mark) for mark in classes.MARKS)
+READABLE = DIGITS | MARKS | {classes.OTHER}
+"""The symbols of a reader of digits and marks, by their index in `classes.SYMBOLS`."""
+
 MOST_STATES = 2_000
+
+_SAME = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212\u2044\u2215", "------//")
+"""Other hyphens, dashes, minus signs and slashes, to the ones that are read."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A deterministic automaton over digits; state 0 is where it starts.
+    """A deterministic automaton over symbols; state 0 is where it starts.
 
     Attributes:
         text: as it was written.
-        steps: for each state, digit -> next state.
+        steps: for each state, symbol -> next state. A symbol is an index in `classes.SYMBOLS`; that
+            of a digit is its value.
         ends: the states in which a text may end.
     """
 
@@ -28,27 +44,42 @@ class Pattern:
     steps: tuple[dict[int, int], ...] = field(repr=False)
     ends: frozenset[int] = field(repr=False)
 
-    def matches(self, digits: str) -> bool:
-        """Tell whether a text of digits fits."""
+    def matches(self, text: str) -> bool:
+        """Return whether a text of digits, marks and `?` fits."""
         state = 0
-        for digit in digits:
-            following = self.steps[state].get(int(digit)) if digit.isdecimal() else None
+        for character in text:
+            following = self.steps[state].get(classes.SYMBOLS.find(character))
             if following is None:
                 return False
             state = following
         return state in self.ends
 
+    @property
+    def length(self) -> int | None:
+        """How many symbols every text that fits has; None where they differ."""
+        reached, lengths = {0}, []
+        # Where texts of any length fit, the second is not twice the states away.
+        for count in range(2 * len(self.steps)):
+            if reached & self.ends:
+                lengths.append(count)
+            reached = {following for state in reached for following in self.steps[state].values()}
+        return lengths[0] if len(lengths) == 1 else None
 
-def compile(text: str) -> Pattern:
-    """Give the automaton of a pattern.
 
-    Known are digits, `\\d`, sets such as `[0-3]` and `[^9]`, groups, `|`, and the repetitions `?`,
-    `*`, `+`, `{n}`, `{m,n}`, `{m,}`.
+def compile(text: str, reads: frozenset[int] = DIGITS) -> Pattern:
+    """Return the automaton of a pattern.
+
+    Known are digits, `\\d`, sets such as `[0-3]`, `[^9]` and `[.,]`, groups, `|`, and the repetitions
+    `?`, `*`, `+`, `{n}`, `{m,n}`, `{m,}`. A set that excludes, such as `[^9]`, is a set of digits.
+
+    Args:
+        text: the pattern.
+        reads: the symbols that the reader tells apart: `DIGITS` or `READABLE`.
 
     Raises:
         UsageError: it cannot be understood, holds no digit, or is too large.
     """
-    parser = _Parser(text)
+    parser = _Parser(text, reads)
     first, last = parser.choice()
     if parser.at < len(text):
         raise parser.wrong("an unexpected " + repr(text[parser.at]))
@@ -58,8 +89,9 @@ def compile(text: str) -> Pattern:
 class _Parser:
     """Recursive descent; every part becomes a pair of states of `edges` and `free`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, reads: frozenset[int]) -> None:
         self.text = text
+        self.reads = reads
         self.at = 0
         self.edges: list[tuple[int, frozenset[int], int]] = []
         self.free: list[tuple[int, int]] = []
@@ -139,27 +171,28 @@ class _Parser:
             return part
         if mark in ("*", "+", "?", "{", "}", "]", ")", "|"):
             raise self.wrong(f"a stray {mark!r}")
-        allowed = self.digits(mark)
+        allowed = self.symbols(mark)
         first, last = self.state(), self.state()
-        if allowed is None:
-            # A mark between digits: nothing is read for it.
-            self.free.append((first, last))
-        else:
+        if allowed:
             self.edges.append((first, allowed, last))
+        if not allowed or allowed == {classes.OTHER}:
+            # Nothing need be read for a character that the reader does not know.
+            self.free.append((first, last))
         return first, last
 
-    def digits(self, mark: str) -> frozenset[int] | None:
+    def symbols(self, mark: str) -> frozenset[int]:
+        """Return the symbols that one character or set stands for; none where nothing is read."""
         self.at += 1
         if mark == "\\":
-            escaped = self.peek()
+            mark = self.peek()
             self.at += 1
-            if escaped == "d":
+            if mark == "d":
                 return DIGITS
-            if not escaped or escaped.isalnum():
-                raise self.wrong(f"the unknown \\{escaped}")
-            return None
+            if not mark or mark.isalnum():
+                raise self.wrong(f"the unknown \\{mark}")
+            return self.symbol(mark)
         if mark != "[":
-            return frozenset([int(mark)]) if mark.isdecimal() and mark.isascii() else None
+            return self.symbol(mark)
         close = self.text.find("]", self.at)
         if close < 0:
             raise self.wrong("a set that does not end")
@@ -172,11 +205,18 @@ class _Parser:
                 chosen.update(range(int(body[0]), int(body[2]) + 1))
                 body = body[3:]
             else:
-                if body[0].isdecimal():
-                    chosen.add(int(body[0]))
+                if body[0] != "\\":
+                    chosen |= self.symbol(body[0])
                 body = body[1:]
-        allowed = DIGITS - chosen if inverse else frozenset(chosen)
-        return allowed or None
+        return DIGITS - chosen if inverse else frozenset(chosen)
+
+    def symbol(self, character: str) -> frozenset[int]:
+        """Return what a character is to the reader: itself, other writing, or nothing."""
+        character = character.translate(_SAME)
+        if character.isspace():
+            return frozenset()
+        index = (classes.DIGITS + classes.MARKS).find(character)
+        return frozenset([index if index >= 0 else classes.OTHER]) & self.reads
 
     def state(self) -> int:
         self.count += 1
@@ -217,8 +257,8 @@ def _deterministic(text: str, parser: _Parser, first: int, last: int) -> Pattern
     steps: list[dict[int, int]] = []
     for states in order:
         step = {}
-        for digit in DIGITS:
-            targets = {t for s in states for allowed, t in edges.get(s, []) if digit in allowed}
+        for symbol in sorted(parser.reads):
+            targets = {t for s in states for allowed, t in edges.get(s, []) if symbol in allowed}
             if targets:
                 following = closed(targets)
                 if following not in known:
@@ -226,9 +266,9 @@ def _deterministic(text: str, parser: _Parser, first: int, last: int) -> Pattern
                     order.append(following)
                     if len(order) > MOST_STATES:
                         raise parser.wrong("too much of it")
-                step[digit] = known[following]
+                step[symbol] = known[following]
         steps.append(step)
     ends = frozenset(index for index, states in enumerate(order) if last in states)
-    if not any(steps):
+    if not any(symbol in DIGITS for step in steps for symbol in step):
         raise UsageError("asks for no digit", where=f"pattern {text}", remedy=r"give e.g. \d{4}")
     return Pattern(text, tuple(steps), ends)

@@ -16,6 +16,7 @@ from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
 from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, segment
+from digitry.reading.budget import Budget
 from digitry.reading.classifier import Classifier, threshold_for
 from digitry.reading.ink import lift
 from digitry.reading.pattern import compile as compile_pattern
@@ -33,6 +34,12 @@ SURE_POLARITY = 0.5
 
 SURE_WHOLE = 0.97
 """A cluster of ink that is so surely one digit is not taken apart: most are, and that saves the time."""
+
+WORK_SHARE = 24
+WORK_LEAST = 64 << 20
+GLYPH_WORK = 40_000
+"""What one page may ask of the network and for taking clusters apart, in pixels that are gone over: for
+each pixel of the page, for the smallest page, and what one glyph counts for."""
 
 SMALLEST = 8
 """Pixels. Ink that is less high and wide, and refused, is refused as too small. Of held-out MNIST digits,
@@ -52,7 +59,7 @@ class Reader:
 
     Args:
         model: the name of a shipped model (`reader`, `reader@shipped`, `reader@2`: see
-            `digitry.artifact.load`), a .onnx file, a run folder, or a loaded model.
+            `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
             refusing follows from the model's own risk-coverage curve. None refuses only what is more
@@ -101,7 +108,7 @@ class Reader:
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
-        return self._read_pages([page], layout, started)[0][0]
+        return self._read_page(page, layout, started)[0]
 
     def examine(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -120,7 +127,7 @@ class Reader:
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
-        return self._read_pages([page], layout, started)[0]
+        return self._read_page(page, layout, started)
 
     def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Ask the network about glyphs.
@@ -165,17 +172,51 @@ class Reader:
                 except ImageError as error:
                     loaded.append(error)
             pages = [page for page in loaded if isinstance(page, image.Page)]
-            readings = iter(self._read_pages(pages, layout, started))
+            readings = iter(self._read_each(pages, layout, started))
             for page in loaded:
-                yield page if isinstance(page, ImageError) else next(readings)[0]
+                yield page if isinstance(page, ImageError) else next(readings)
+
+    def _read_each(
+        self, pages: Sequence[image.Page], layout: Layout, started: float
+    ) -> list[Reading | ImageError]:
+        """Read pages together; where one of them is refused, each by itself."""
+        try:
+            return [reading for reading, _ in self._read_pages(pages, layout, started)]
+        except ImageError:
+            pass
+        results: list[Reading | ImageError] = []
+        for page in pages:
+            try:
+                results.append(self._read_page(page, layout, time.perf_counter())[0])
+            except ImageError as error:
+                results.append(error)
+        return results
+
+    def _read_page(
+        self, page: image.Page, layout: Layout, started: float
+    ) -> tuple[Reading, npt.NDArray[np.float32]]:
+        try:
+            return self._read_pages([page], layout, started)[0]
+        except ImageError as error:
+            raise ImageError(error.what, where=page.source, remedy=error.remedy) from None
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[tuple[Reading, npt.NDArray[np.float32]]]:
-        """Prepare every page, ask the network about all of them, and put the readings together."""
+        """Prepare every page, ask the network about all of them, and put the readings together.
+
+        Raises:
+            ImageError: a page has too much ink to be writing. It names no source.
+        """
         seen = [_views(page, layout) for page in pages]
-        clusters = [c for views in seen for view in views for line in view.lines for c in line]
-        guesses = iter(self._guessed(clusters))
+        clusters, budgets = [], []
+        for page, views in zip(pages, seen, strict=True):
+            found = [c for view in views for line in view.lines for c in line]
+            budget = Budget(page.gray.size, share=WORK_SHARE, least=WORK_LEAST)
+            budget.spend(GLYPH_WORK * len(found))
+            clusters += found
+            budgets += [budget] * len(found)
+        guesses = iter(self._guessed(clusters, budgets))
         results = []
         for page, views in zip(pages, seen, strict=True):
             solved = [
@@ -187,7 +228,9 @@ class Reader:
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
         return [self._reading(page, inverted, lines, ms) for page, inverted, lines in results]
 
-    def _guessed(self, clusters: Sequence[segment.Cluster]) -> list[Guesses]:
+    def _guessed(
+        self, clusters: Sequence[segment.Cluster], budgets: Sequence[Budget]
+    ) -> list[Guesses]:
         """Ask the network about clusters as they are, then about the parts of those it is unsure of."""
         wholes = self._guesses([cluster.whole for cluster in clusters])
         found: list[Guesses] = [{(0, 1): whole} for whole in wholes]
@@ -197,7 +240,11 @@ class Reader:
             for index, (cluster, whole) in enumerate(zip(clusters, wholes, strict=True))
             if cluster.spacing > 0 and whole.score < sure
         ]
-        parts = [segment.candidates(clusters[index]) for index in unsure]
+        parts = []
+        for index in unsure:
+            budgets[index].spend(segment.cutting_work(clusters[index]))
+            parts.append(segment.candidates(clusters[index]))
+            budgets[index].spend(GLYPH_WORK * len(parts[-1]))
         pieces = iter(self._guesses([piece for part in parts for piece in part.values()]))
         for index, part in zip(unsure, parts, strict=True):
             found[index] = {run: next(pieces) for run in part}

@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.budget import Budget
+
 MOST_PIECES = 5_000
+
+FRAMES_DEEP = 8
+"""So many frames within frames, each as large as the page, are looked at."""
 
 PEN = 1.6
 """What is so many times as dark as the core of the ruling line that it lies on is a pen's stroke."""
@@ -66,12 +71,14 @@ def _without_long_thin(
     _, pieces, sizes, _ = cv2.connectedComponentsWithStats(cleaned, connectivity=8)
     near = np.unique(pieces[(touching > 0) & (cleaned > 0)])
     thickest = _thickest(mask)
-    crumbs = [piece for piece in near if piece and sizes[piece, cv2.CC_STAT_HEIGHT] <= 2 * thickest]
-    cleaned[np.isin(pieces, crumbs)] = 0
+    crumb = np.zeros(len(sizes), bool)
+    crumb[near] = sizes[near, cv2.CC_STAT_HEIGHT] <= 2 * thickest
+    crumb[0] = False
+    cleaned[crumb[pieces]] = 0
     rest = [
         max(float(sizes[piece, cv2.CC_STAT_HEIGHT]), 0.5 * float(sizes[piece, cv2.CC_STAT_WIDTH]))
         for piece in range(1, min(len(sizes), MOST_PIECES))
-        if piece not in crumbs and max(sizes[piece, 2], sizes[piece, 3]) >= 8
+        if not crumb[piece] and max(sizes[piece, 2], sizes[piece, 3]) >= 8
     ]
     # A lone 1 is long and thin, too. A ruling line is so beside the writing on it, or it is none.
     if not rest or reached < 2.2 * float(np.percentile(rest, 75)):
@@ -125,30 +132,25 @@ def _chains(faint: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]
     reach = round(0.25 * width) | 1
     bridged = cv2.morphologyEx(dashed, cv2.MORPH_CLOSE, np.ones((5, reach), np.uint8))
     _, _, lengths, _ = cv2.connectedComponentsWithStats(bridged, connectivity=8)
-    long: list[int] = []
+    x, y = stats[dashes, cv2.CC_STAT_LEFT], stats[dashes, cv2.CC_STAT_TOP]
+    ruled = np.zeros(len(stats), np.uint8)
     reached = 0.0
     for left, top, length, height, _ in lengths[1:]:
         if length < 0.3 * width:
             continue
-        links = [
-            int(dash)
-            for dash in dashes
-            if left <= stats[dash, 0] < left + length and top <= stats[dash, 1] < top + height
-        ]
-        if not links:
+        links = dashes[(x >= left) & (x < left + length) & (y >= top) & (y < top + height)]
+        if len(links) == 0:
             continue
         wide_links = stats[links, cv2.CC_STAT_WIDTH]
         total = int(wide_links.sum())
         if total >= 0.6 * length:
-            long += links
+            ruled[links] = 1
             # A chain without gaps counts as a whole; the bars of 7s in a row do not make one.
             reached = max(
                 reached, float(wide_links.max()), 0.5 * length if total > 0.85 * length else 0
             )
-    if not long:
+    if not ruled.any():
         return nothing, 0.0
-    ruled = np.zeros(len(stats), np.uint8)
-    ruled[long] = 1
     return ruled[labels] & thin, reached
 
 
@@ -166,11 +168,15 @@ def without_frames(
 
     Returns:
         `mask` itself where nothing goes.
+
+    Raises:
+        ImageError: there are too many frames within each other.
     """
     if not 3 <= len(stats) <= MOST_PIECES:
         return mask
     x, y, w, h, area = (stats[1:, column].astype(np.int64) for column in range(5))
     cleaned = mask
+    budget = Budget(mask.size, share=FRAMES_DEEP, least=0)
     for label in np.flatnonzero((area < 0.35 * w * h) & (np.minimum(w, h) >= 12)):
         inside = (
             (x > x[label])
@@ -183,6 +189,7 @@ def without_frames(
             continue
         tallest = int(np.maximum(h, w)[inside].max())
         reach = max(8, round(1.15 * tallest))
+        budget.spend(int(w[label]) * int(h[label]))
         part = slice(y[label], y[label] + h[label]), slice(x[label], x[label] + w[label])
         own = (labels[part] == label + 1).astype(np.uint8)
         lying = cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))
@@ -193,7 +200,9 @@ def without_frames(
         rest = own - straight
         _, bits, sizes, _ = cv2.connectedComponentsWithStats(rest, connectivity=8)
         crumbs = np.flatnonzero(np.maximum(sizes[:, 2], sizes[:, 3]) < 0.4 * tallest)
-        rest[np.isin(bits, crumbs)] = 0
+        crumb = np.zeros(len(sizes), bool)
+        crumb[crumbs] = True
+        rest[crumb[bits]] = 0
         cleaned = cleaned.copy() if cleaned is mask else cleaned
         cleaned[part][own > 0] = rest[own > 0]
     return cleaned

@@ -127,7 +127,7 @@ def fitting_path(clusters: Sequence[Guesses], pattern: Pattern) -> list[Guess] |
 
 
 def _nothing(whole: Guess) -> float:
-    """Return the probability that a cluster is no digit, for models that know of it and those that don't."""
+    """Return the probability that a cluster is not a digit, whether or not the model has that class."""
     if len(whole.probabilities) > 10:
         return float(whole.probabilities[10])
     return float(1 - whole.probabilities[:10].max())

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.budget import Budget
 from digitry.reading.ink import Ink
 from digitry.reading.result import Box
 from digitry.reading.ruling import without_frames, without_ruling
@@ -25,6 +26,12 @@ MOST_JOINED = 5
 
 MOST_PIECES = 5_000
 """A page with more pieces is texture or noise, not writing."""
+
+BOXES_DEEP = 4
+"""The boxes of writing lie beside each other; so many times the page they may cover."""
+
+MOST_PASSES = 20
+"""Parts of digits are joined in a few passes over a page, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,13 @@ def runs(atoms: int) -> list[tuple[int, int]]:
     return pairs if atoms <= MOST_JOINED else [*pairs, (0, atoms)]
 
 
+def cutting_work(cluster: Cluster) -> int:
+    """Return how much `candidates` and their glyphs may cost: pixels that are gone over."""
+    # Each of the runs looks at the whole for its surroundings, and at its own part.
+    count = len(runs(MOST_CUTS + 1))
+    return cluster.box.w * cluster.box.h * (count + MOST_CUTS)
+
+
 def candidates(cluster: Cluster) -> dict[tuple[int, int], Piece]:
     """Return everything in a cluster that may be one digit, by its run of atoms, in the order of `runs`."""
     parts = atoms(cluster)
@@ -115,7 +129,7 @@ def atoms(cluster: Cluster) -> tuple[Piece, ...]:
     cuts = _cuts(piece.ink, cluster.spacing) if cluster.spacing > 0 else []
     if not cuts:
         return (piece,)
-    rows, columns = np.mgrid[0 : box.h, 0 : box.w]
+    rows, columns = np.ogrid[0 : box.h, 0 : box.w]
     part = np.zeros((box.h, box.w), np.uint8)
     for column, slope in cuts:
         part += columns > column + slope * (rows - box.h / 2)
@@ -127,7 +141,8 @@ def atoms(cluster: Cluster) -> tuple[Piece, ...]:
             continue
         y, x = int(down[0]), int(across[0])
         place = Box(box.x + x, box.y + y, int(across[-1]) + 1 - x, int(down[-1]) + 1 - y)
-        found.append(Piece(place, ink[y : y + place.h, x : x + place.w], piece.cut, piece))
+        own = ink[y : y + place.h, x : x + place.w].copy()
+        found.append(Piece(place, own, piece.cut, piece))
     return tuple(found)
 
 
@@ -158,7 +173,11 @@ def single(ink: Ink) -> Piece | None:
 
 
 def lines(ink: Ink) -> list[list[Cluster]]:
-    """Find the digits of a page: lines from top to bottom, clusters from left to right."""
+    """Find the digits of a page: lines from top to bottom, clusters from left to right.
+
+    Raises:
+        ImageError: there is too much ink to be writing.
+    """
     height, width = ink.mask.shape
     _, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
     mask = without_ruling(without_frames(ink.mask, labels, stats), ink.faint, ink.strength)
@@ -172,6 +191,8 @@ def lines(ink: Ink) -> list[list[Cluster]]:
     typical = _typical_height(stats[found])
     groups = _gathered([(_box(stats[label]), [label]) for label in found], typical)
     groups = [group for group in groups if max(group[0].h, group[0].w) >= 0.3 * typical]
+    boxes = Budget(ink.mask.size, share=BOXES_DEEP, least=1 << 20)
+    boxes.spend(sum(box.w * box.h for box, _ in groups))
     pieces = _bold([_piece(ink, labels, stats, members) for _, members in groups], typical)
     return [[_cluster(piece, typical) for piece in line] for line in _in_lines(pieces)]
 
@@ -221,10 +242,9 @@ def _piece(
     x, y = max(box.x - 1, 0), max(box.y - 1, 0)
     box = Box(x, y, min(box.right + 1, width) - x, min(box.bottom + 1, height) - y)
     region = labels[box.y : box.bottom, box.x : box.right]
-    own = (region == members[0]).astype(np.uint8)
-    for member in members[1:]:
-        own |= region == member
-    own = cv2.dilate(own, np.ones((3, 3), np.uint8))
+    chosen = np.zeros(len(stats), np.uint8)
+    chosen[list(members)] = 1
+    own = cv2.dilate(chosen[region], np.ones((3, 3), np.uint8))
     return Piece(box, ink.strength[box.y : box.bottom, box.x : box.right] * own, cut)
 
 
@@ -271,8 +291,10 @@ def _median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -
 def _gathered(groups: list[tuple[Box, list[int]]], typical: float) -> list[tuple[Box, list[int]]]:
     """Join the parts of one digit: the hat of a 5, the strokes of a 4, a broken line."""
     groups = sorted(groups, key=lambda group: group[0].x)
+    budget = Budget(len(groups), share=MOST_PASSES, least=MOST_PIECES)
     merged = True
     while merged:
+        budget.spend(len(groups))
         merged = False
         result: list[tuple[Box, list[int]]] = []
         for box, members in groups:
@@ -321,26 +343,22 @@ def _in_lines(pieces: list[Piece]) -> list[list[Piece]]:
     """Sort into lines: left to right, each piece goes to the line whose end it continues."""
     result: list[list[Piece]] = []
     # Of each line: mean top and bottom of its last three pieces.
-    ends: list[tuple[float, float]] = []
+    ends = np.zeros((2, len(pieces)))
     for piece in sorted(pieces, key=lambda piece: piece.box.x):
         y, bottom, h = piece.box.y, piece.box.bottom, piece.box.h
-        best, best_share = -1, 0.35
-        for index, (high, low) in enumerate(ends):
-            shared = (low if low < bottom else bottom) - (high if high > y else y)
-            if shared > 0:
-                share = shared / min(h, max(low - high, 1))
-                if share > best_share:
-                    best, best_share = index, share
-        if best < 0:
-            result.append([piece])
-            ends.append((float(y), float(bottom)))
-        else:
-            result[best].append(piece)
-            tail = [other.box for other in result[best][-3:]]
-            ends[best] = (
-                sum(box.y for box in tail) / len(tail),
-                sum(box.bottom for box in tail) / len(tail),
-            )
+        high, low = ends[:, : len(result)]
+        shared = np.minimum(low, bottom) - np.maximum(high, y)
+        shares = shared / np.minimum(h, np.maximum(low - high, 1))
+        best = int(np.argmax(shares)) if len(shares) else -1
+        if best < 0 or shares[best] <= 0.35:
+            best = len(result)
+            result.append([])
+        result[best].append(piece)
+        tail = [other.box for other in result[best][-3:]]
+        ends[:, best] = (
+            sum(box.y for box in tail) / len(tail),
+            sum(box.bottom for box in tail) / len(tail),
+        )
     return sorted(result, key=lambda line: float(np.mean([p.box.y + p.box.h / 2 for p in line])))
 
 

@@ -1,1 +1,1 @@
-"""Readers at work: the page and the HTTP API, the store of corrections, many images at once."""
+"""The HTTP service: the API and the web page."""

@@ -1,7 +1,7 @@
-"""The page and the HTTP API: what a request asks, handed to readers and the store; what they say, as JSON.
+"""The ASGI application: its routes, its middleware, and errors as problem+json.
 
-No route takes an address, a path of this machine or a model file. Images are decoded where `readers`
-does it, and are not kept unless somebody corrects what was read.
+No route takes a URL, a path on this machine or a model file. `readers` decodes the images. An image
+is not stored; only a corrected digit is.
 """
 
 from collections.abc import AsyncIterator
@@ -37,15 +37,15 @@ def create_app(
     hosts: Hosts | None = None,
     token: str | None = None,
 ) -> FastAPI:
-    """Build the service as an ASGI application.
+    """Return the service as an ASGI application.
 
     Args:
-        readers: who reads the images; closed when the application ends.
-        store: where corrections are kept; closed when the application ends.
-        model: what the readers read with; the shipped one if None.
+        readers: read the images; closed when the application ends.
+        store: keeps the corrections; closed when the application ends.
+        model: the model that the readers use; the shipped one if None.
         limits: see `Limits`.
-        hosts: the names under which it may be called; this machine's loopback if None.
-        token: what every client must show, or None.
+        hosts: the host names that the service accepts; loopback only if None.
+        token: the token that every client must send, or None.
 
     Raises:
         ModelError: the model is missing or damaged.
@@ -64,7 +64,7 @@ def create_app(
     app = FastAPI(
         title="digitry",
         version=__version__,
-        description="Reads handwritten digits from images, and keeps what people correct.",
+        description="Reads handwritten digits from images and stores corrections.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -98,7 +98,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         raise error
     faults = error.errors()
     if faults[0]["loc"][:1] == ("path",):
-        return await _on_problem(request, Problem("not-found", "there is no such address"))
+        return await _on_problem(request, Problem("not-found", "this path does not exist"))
     return await _on_problem(request, Problem("invalid-option", first_fault(faults)))
 
 
@@ -112,16 +112,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    """Turn one of our errors into a refusal; what it says about this machine's paths stays here."""
+    """Return the refusal for one of our errors; it leaves out `where`, which may name a local path."""
     if not isinstance(error, DigitryError):
         raise error
     detail = error.what + (f"; {error.remedy}" if error.remedy else "")
     if isinstance(error, StoreFullError):
-        problem = Problem("store-full", "the correction was not kept; the disk is full")
+        problem = Problem("store-full", "the disk is full; the correction was not stored")
     elif isinstance(error, StoreError):
         problem = Problem(
             "store-unavailable",
-            "the store of corrections does not answer; reading goes on",
+            "the store of corrections does not answer; reading still works",
             headers={"Retry-After": "5"},
         )
     elif isinstance(error, ImageError):

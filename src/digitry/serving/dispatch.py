@@ -1,26 +1,34 @@
-"""Those who read for the service: a pool of processes that may be killed, or threads of this one."""
+"""The readers of the service: worker processes, or threads of this process."""
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from digitry.errors import DigitryError, UnavailableError
 from digitry.reading.reader import Layout, Reader
-from digitry.workers.answer import Examined, examine
-from digitry.workers.pool import Loan, WorkerPool
+from digitry.workers import messages
+from digitry.workers.answer import Examined, answered, examine
+from digitry.workers.pool import WorkerPool, blamed, is_grown
+from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
+from digitry.workers.worker import Item, packed
 
 _AHEAD = 2
-"""Images that a worker has before it: the one that it reads, and the next."""
+"""Images sent to one worker at a time: the one that it reads, and the next."""
+
+_POLL_S = 0.02
+"""Pause between two requests to the pool while a worker is missing."""
 
 
 class Readers(Protocol):
-    """Those who read: a pool of worker processes, or a reader in this one."""
+    """Reads images: in worker processes, or in this process."""
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
+    def health(self) -> Health:
+        """Return the state of the workers."""
 
     async def examine(
         self,
@@ -32,70 +40,83 @@ class Readers(Protocol):
         glyphs: bool,
         crops: bool,
     ) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`.
+        """Read one image; see `digitry.workers.answer.examine`.
 
         Raises:
-            DigitryError: it cannot be read, or killed its reader, or took too long.
+            DigitryError: the image cannot be read, crashed its worker, or took too long.
         """
 
     def close(self) -> None:
-        """Let go of what reading needs."""
+        """Release all workers."""
 
 
 class LocalReaders:
     """Reads in threads of this process: for tests and for trusted images.
 
     Args:
-        reader: with the model.
-        threads: images at one time.
+        reader: reads the images.
+        threads: how many images are read at the same time.
     """
 
     def __init__(self, reader: Reader, *, threads: int = 2) -> None:
         self._reader = reader
+        self._size = threads
         self._threads = ThreadPoolExecutor(threads, "reader")
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
-        return True
+    def health(self) -> Health:
+        """Return the state of the workers: threads are always ready."""
+        return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
     async def examine(self, content: bytes, **options: Any) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`."""
+        """Read one image; see `digitry.workers.answer.examine`."""
         work = partial(examine, self._reader, content, **options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class PoolReaders:
-    """Reads in the processes of a pool.
+    """Reads in the worker processes of a pool.
+
+    The event loop owns the sockets of the workers, because threads that wait for workers are scheduled
+    late next to a busy loop. Each worker gets one request ahead, so that it does not idle until the loop
+    has handled its last answer. Images wait in one queue until a worker has room. A worker that is lost
+    gets no more requests.
 
     Args:
-        pool: of workers; closed with this.
-        workers: how many it has.
-        wait_s: seconds that an image may wait for a free one.
+        pool: the workers; closed together with this object.
+        wait_s: seconds that an image may wait for a free worker.
     """
 
-    def __init__(self, pool: WorkerPool, *, workers: int, wait_s: float = 5.0) -> None:
-        self._pool, self._workers, self._wait_s = pool, workers, wait_s
-        self._jobs: asyncio.Queue[_Job] | None = None
-        self._runners: list[asyncio.Task[None]] = []
-        self._closed = False
+    def __init__(self, pool: WorkerPool, *, wait_s: float = 5.0) -> None:
+        self._pool, self._wait_s = pool, wait_s
+        self._waiting: deque[_Job] = deque()
+        self._connections: list[_Connection] = []
+        self._missing = asyncio.Event()
+        self._opener: asyncio.Task[None] | None = None
 
-    def ready(self) -> bool:
-        """Tell whether an image would be read now."""
-        return not self._closed
+    def health(self) -> Health:
+        """Return the state of the workers."""
+        return self._pool.health()
 
-    async def examine(self, content: bytes, **options: Any) -> Examined:
-        """Read one image; see `digitry.serving.examine.examine`."""
-        job = _Job(content, options, asyncio.get_running_loop().create_future())
-        self._queue().put_nowait(job)
+    async def examine(self, content: bytes, *, name: str | None = None, **options: Any) -> Examined:
+        """Read one image; see `digitry.workers.answer.examine`."""
+        loop = asyncio.get_running_loop()
+        if self._opener is None or self._opener.done():
+            self._missing = asyncio.Event()
+            self._opener = loop.create_task(self._connect_all())
+        name = name or "<bytes>"
+        request = messages.framed(packed([Item(name, content)], options))
+        job = _Job(name, request, loop.create_future(), loop.time() + self._wait_s)
+        self._waiting.append(job)
+        self._send()
         try:
             await asyncio.wait([job.answer], timeout=self._wait_s)
-            # One that has begun has a limit of its own.
-            if not job.answer.done() and not job.begun:
-                raise UnavailableError("all readers are busy", remedy="try again later")
+            # An image that has been sent to a worker has its own time limit.
+            if not job.begun:
+                job.give_up()
             found = await job.answer
         finally:
             job.answer.cancel()
@@ -104,51 +125,182 @@ class PoolReaders:
         return found
 
     def close(self) -> None:
-        """End the workers."""
-        self._closed = True
-        for runner in self._runners:
-            runner.cancel()
+        """Stop the workers."""
+        if self._opener is not None:
+            self._opener.cancel()
         self._pool.close()
 
-    def _queue(self) -> "asyncio.Queue[_Job]":
-        """Give the queue of this event loop, with those who serve it."""
-        if self._jobs is None or all(runner.done() for runner in self._runners):
-            self._jobs = asyncio.Queue()
-            self._runners = [
-                asyncio.create_task(self._serve(self._jobs)) for _ in range(self._workers)
-            ]
-        return self._jobs
-
-    async def _serve(self, jobs: "asyncio.Queue[_Job]") -> None:
-        """Let one worker read what waits, one after the other, for as long as the loop runs."""
-        while (loan := self._pool.lend()) is None:
-            await asyncio.sleep(0.05)
+    async def _connect_all(self) -> None:
+        """Connect to every ready worker of the pool, as long as the loop runs."""
         try:
-            await asyncio.gather(*[self._lane(loan, jobs) for _ in range(_AHEAD)])
+            while True:
+                self._missing.clear()
+                while len(self._connections) < self._pool.size:
+                    if not await self._connect_one():
+                        await asyncio.sleep(_POLL_S)
+                await self._missing.wait()
         finally:
-            loan.give_back()
+            for connection in list(self._connections):
+                connection.abandon()
+            self._connections.clear()
 
-    async def _lane(self, loan: Loan, jobs: "asyncio.Queue[_Job]") -> None:
-        while True:
-            job = await jobs.get()
-            if job.answer.done():
-                continue
-            job.begun = True
-            options = dict(job.options)
-            name = options.pop("name") or "<bytes>"
-            try:
-                found: Any = await loan.examine(job.content, name, **options)
-            except Exception as error:  # noqa: BLE001 (the next image is to be read all the same)
-                if not job.answer.done():
-                    job.answer.set_exception(error)
+    async def _connect_one(self) -> bool:
+        try:
+            worker = self._pool.lend()
+        except DigitryError:
+            # No worker can be started; the supervisor keeps trying, and /readyz says why.
+            return False
+        if worker is None:
+            return False
+        end = worker.socket.dup()
+        end.setblocking(False)
+        connection = _Connection(worker, self._send, self._lost)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=end)
+        except BaseException:
+            end.close()
+            self._pool.give_back(worker)
+            raise
+        if not connection.ended:
+            self._connections.append(connection)
+            self._send()
+        return True
+
+    def _send(self) -> None:
+        """Send waiting images to the workers with the fewest pending ones."""
+        while self._waiting:
+            connection = min(self._connections, key=lambda one: len(one.pending), default=None)
+            if connection is None or len(connection.pending) >= _AHEAD:
+                return
+            job = self._waiting.popleft()
+            if not job.answer.done():
+                connection.send(job)
+
+    def _lost(self, connection: "_Connection", orphans: "list[_Job]") -> None:
+        """Queue the images of a lost worker again, for another worker."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+        for job in reversed(orphans):
+            job.begun = False
+            if asyncio.get_running_loop().time() > job.until:
+                job.give_up()
             else:
-                if not job.answer.done():
-                    job.answer.set_result(found)
+                self._waiting.appendleft(job)
+        self._pool.give_back(connection.worker)
+        self._missing.set()
+        self._send()
 
 
 @dataclass
 class _Job:
-    content: bytes
-    options: Mapping[str, Any]
+    """An image to be read.
+
+    Attributes:
+        name: the name of the image.
+        request: the message for the worker.
+        answer: the result.
+        until: when to stop waiting for a worker, on the loop's clock.
+        begun: whether it was sent to a worker.
+    """
+
+    name: str
+    request: bytes
     answer: "asyncio.Future[Examined | DigitryError]"
+    until: float
     begun: bool = False
+
+    def settle(self, found: Examined | DigitryError) -> None:
+        if not self.answer.done():
+            self.answer.set_result(found)
+
+    def give_up(self) -> None:
+        self.settle(UnavailableError("all workers are busy", remedy="try again later"))
+
+
+class _Connection(asyncio.Protocol):
+    """The connection to one worker, which answers in the order of requests.
+
+    Args:
+        worker: taken from the pool.
+        free: called when the worker has room for another request.
+        lost: called once when the worker is lost, with the images that it had not begun.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        free: Callable[[], None],
+        lost: "Callable[[_Connection, list[_Job]], None]",
+    ) -> None:
+        self.worker = worker
+        self.pending: deque[_Job] = deque()
+        self.ended = False
+        self._free, self._lost = free, lost
+        self._received = bytearray()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def send(self, job: _Job) -> None:
+        job.begun = True
+        self.pending.append(job)
+        if len(self.pending) == 1:
+            self.worker.begin()
+        if self._transport is not None:
+            self._transport.write(job.request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            while (message := messages.first(self._received, MAX_ANSWER)) is not None:
+                self._hear(message)
+        except (DigitryError, OSError, ValueError, LookupError, TypeError):
+            # Not a valid answer: the worker cannot be trusted any more.
+            self.worker.kill(Cause.CRASHED)
+            self.connection_lost(None)
+        self._free()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.ended:
+            return
+        culprit = self.pending.popleft() if self.pending else None
+        self.worker.hung_up()
+        if culprit is not None:
+            # The exit status says why, but the process may not have ended yet.
+            death = asyncio.get_running_loop().run_in_executor(None, self.worker.loss)
+            death.add_done_callback(
+                lambda done: culprit.settle(blamed(culprit.name, done.result().text))
+            )
+        self._end()
+
+    def abandon(self) -> None:
+        """Release the worker because the loop ends; kill it if an answer is still pending."""
+        if self.pending:
+            self.worker.kill(Cause.STOPPED)
+        self.pending.clear()
+        self._end()
+
+    def _hear(self, message: bytes) -> None:
+        if self.ended:
+            return
+        notes, row = message.split(b"\n")
+        job = self.pending[0]
+        job.settle(answered(json.loads(row), job.name))
+        self.pending.popleft()
+        # The time limit of the next image starts now.
+        if self.pending:
+            self.worker.begin()
+        else:
+            self.worker.done()
+        if is_grown(notes):
+            self.worker.kill(Cause.GROWN)
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        orphans = list(self.pending)
+        self.pending.clear()
+        self._lost(self, orphans)

@@ -1,4 +1,4 @@
-"""Which parts of a digit decided, for a glyph that a client sends as plain numbers."""
+"""Explanations: which parts of a glyph the model's answer depends on."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from digitry.reading.classifier import Classifier
 from digitry.reading.explain import occlusion
 
 LEAST_FALL = 0.02
-"""A fall of the probability that is shown in full colour only if it is at least this large."""
+"""The smallest drop of the probability that is scaled to weight 1."""
 
 
 class Explainer:
-    """The model that is asked why. Glyphs are plain numbers, so the service's own process may run it.
+    """Explains answers of a model. It runs in the service's own process: no image is decoded here.
 
     Args:
         loaded: the model file.
@@ -21,15 +21,15 @@ class Explainer:
         self._classifier = Classifier(loaded)
 
     def weights(self, pixels: list[int], value: int) -> list[list[float]]:
-        """Return how much each part of a glyph mattered; see `digitry.reading.explain.occlusion`.
+        """Return how important each pixel of a glyph is; see `digitry.reading.explain.occlusion`.
 
         Args:
-            pixels: 784 of them, 0 to 255, ink = 255.
-            value: the digit that is asked about, 0 to 9.
+            pixels: 784 values, 0 to 255, ink = 255.
+            value: the digit to explain, 0 to 9.
 
         Returns:
-            28 rows of 28 numbers in [0, 1], scaled so that the most important part has 1, unless
-            nothing matters much.
+            28 rows of 28 weights in [0, 1]. The largest is 1, unless no part lowers the probability by
+            `LEAST_FALL` or more.
         """
         glyph = (np.array(pixels, np.float32) / np.float32(255)).reshape(28, 28)
         heat = occlusion(self._classifier.probabilities, glyph, value)

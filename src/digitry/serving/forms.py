@@ -1,4 +1,4 @@
-"""The body of a request to its parts: images by name, fields; counted, and never on the disk."""
+"""Request bodies to images and form fields; parsed in memory, with limits on the number of parts."""
 
 import asyncio
 import re
@@ -17,15 +17,15 @@ LONGEST_NAME = 200
 
 
 class _Parser(MultiPartParser):
-    # The body is in memory already, and bounded; parts of it need not go to the disk and back.
+    # The body is already in memory and limited in size: no part needs a temporary file.
     spool_max_size = 1 << 30
 
 
 async def images(request: Request, limits: Limits) -> list[tuple[str | None, bytes]]:
-    """Give the images of a request with their names.
+    """Return the images of a request, each with its name or None.
 
     Raises:
-        Problem: the body holds something else, or too much.
+        Problem: the body is not made of images, or has too many parts.
     """
     kind = _media_type(request)
     if kind == "multipart/form-data":
@@ -36,11 +36,11 @@ async def images(request: Request, limits: Limits) -> list[tuple[str | None, byt
     if kind and not kind.startswith(IMAGE_TYPES):
         raise Problem(
             "unsupported-media-type",
-            "send multipart/form-data with parts named file, or one image with its type, "
-            "such as Content-Type: image/png",
+            "send multipart/form-data with parts named file, or one image with its "
+            "Content-Type, such as image/png",
         )
     if not kind:
-        raise Problem("unsupported-media-type", "say what it is, such as Content-Type: image/png")
+        raise Problem("unsupported-media-type", "add a Content-Type, such as image/png")
     return [(None, await request.body())]
 
 
@@ -55,10 +55,10 @@ class Part:
 
 
 async def form(request: Request, limits: Limits) -> list[Part]:
-    """Give the parts of a form, in order.
+    """Return the parts of a form, in order.
 
     Raises:
-        Problem: the body is no form, or has too many parts.
+        Problem: the body is not a form, or has too many parts.
     """
     if _media_type(request) != "multipart/form-data":
         raise Problem("unsupported-media-type", "send multipart/form-data")
@@ -76,7 +76,7 @@ async def form(request: Request, limits: Limits) -> list[Part]:
             raise Problem("too-many-parts", error.message) from error
         raise Problem("malformed-request", error.message) from error
     except (KeyError, ValueError, LookupError) as error:
-        # No boundary, or an unknown charset: the parser trusts the header more than it should.
+        # The parser does not handle a missing boundary or an unknown charset.
         raise Problem("malformed-request", "the multipart body cannot be parsed") from error
     parts = []
     for name, value in parsed.multi_items():
@@ -89,7 +89,7 @@ async def form(request: Request, limits: Limits) -> list[Part]:
 
 
 async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    """Give a body bit by bit, and let others have their turn in between."""
+    """Yield a body in pieces, so that other requests are served in between."""
     for start in range(0, len(body), 1 << 16):
         yield body[start : start + (1 << 16)]
         await asyncio.sleep(0)
@@ -100,6 +100,6 @@ def _media_type(request: Request) -> str:
 
 
 def _plain_name(name: str | None) -> str | None:
-    """Give the last part of a file's name, without anything that is not to be shown."""
+    """Return the last part of a file's path, without control characters."""
     plain = re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[\\/]", name or "")[-1]).strip()
     return plain[:LONGEST_NAME] or None

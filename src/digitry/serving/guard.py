@@ -1,8 +1,8 @@
-"""What stands before every route: who may ask, how much, how fast, and how many at once.
+"""The middleware in front of every route: host names, origins, tokens, body limits, load.
 
-Plain ASGI. The body is taken in here, whole and within its limits, before a route sees the request: no
-route can be held up by a slow client or fed more than was promised. A request that finds all readers at
-work is refused at once; nothing queues without end.
+Plain ASGI. The middleware receives the whole body, within its limits, before a route sees the request.
+So no route waits for a slow client or gets more than the limit. When too many requests are being worked
+on, a new one is refused at once: no queue grows without limit.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digitry.errors import UsageError
+from digitry.serving.guesses import Guesses
 from digitry.serving.metrics import Metrics
 from digitry.serving.problems import Problem, busy
 
@@ -25,9 +26,10 @@ log = logging.getLogger("digitry.serving")
 
 READING = frozenset(["GET", "HEAD", "OPTIONS"])
 OPEN = frozenset(["/", "/healthz", "/readyz", "/docs"])
-"""Addresses that need no token: the page itself and its files, and what watches over the service."""
+"""Paths that need no token: the web page and the health checks. `/page/*` needs none either."""
 
 SMALL_BYTES = 64 << 10
+"""Up to this size a body is received even when the service is busy: that keeps the connection."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -44,27 +46,38 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-"""Of every answer, but for those that a route has set itself."""
+"""Headers of every answer, except those that the route sets itself."""
 
 _BUSY = busy().response()
-"""Made once: under overload it is most of what is answered."""
+"""Built once, because under overload most answers are this one."""
 
 _RAW = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request, and all of them together, may take.
+    """The limits of one request, of one client, and of all requests together.
 
     Attributes:
-        body_bytes: of one request.
-        body_seconds: from its first byte to its last.
-        buffered_bytes: of all bodies that are held at one time.
-        files: in one request.
-        form_fields: beside the files.
-        pixels: of one image, before any is decoded.
-        at_once: requests that are worked on or wait for a reader; more get 503.
-        read_seconds: for one image, from a free reader to the answer.
+        body_bytes: size of one body.
+        body_seconds: time in which one body must arrive.
+        buffered_bytes: size of all bodies in memory at the same time.
+        files: files in one form.
+        form_fields: other fields in one form.
+        pixels: pixels of one image; checked before decoding.
+        at_once: requests that are worked on or wait for a worker; more get 503.
+        read_seconds: time to read one image, including the wait for a worker.
+        head_bytes: size of the request line and headers.
+        head_fields: headers of one request.
+        head_seconds: time in which a head must arrive; also the time a new connection may stay idle.
+        idle_seconds: time that an idle connection is kept open after an answer.
+        answer_seconds: time in which a client must read what is sent.
+        pipelined: requests that one connection may send before their answers.
+        connections: open connections. For one more, the connection that has waited longest for a
+            request is closed.
+        connections_per_address: the same for one IPv4 address or one IPv6 /64 network.
+        guesses: wrong tokens from one address within `guess_seconds`.
+        guess_seconds: how long a wrong token counts.
     """
 
     body_bytes: int = 10 << 20
@@ -75,22 +88,32 @@ class Limits:
     pixels: int = 50_000_000
     at_once: int = 16
     read_seconds: float = 10.0
+    head_bytes: int = 16 << 10
+    head_fields: int = 100
+    head_seconds: float = 10.0
+    idle_seconds: int = 5
+    answer_seconds: float = 20.0
+    pipelined: int = 100
+    connections: int = 900
+    connections_per_address: int = 512
+    guesses: int = 10
+    guess_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) <= 0:
-                raise UsageError(f"the limit {field.name} must be more than 0")
+                raise UsageError(f"the limit {field.name} must be greater than 0")
 
 
 class Hosts:
-    """The names under which the service may be called; the guard against DNS rebinding.
+    """The host names that the service accepts; the protection against DNS rebinding.
 
-    Rebinding needs a name that somebody else controls, so any address in numbers is fine where the
-    service listens to more than this machine.
+    DNS rebinding needs a name that an attacker controls, so any IP address is safe to accept when the
+    service listens beyond loopback.
 
     Args:
-        names: without ports; `localhost` and the loopback addresses are always among them.
-        addresses: whether any IP address will do.
+        names: host names without ports; `localhost` and the loopback addresses are always accepted.
+        addresses: whether every IP address is accepted.
     """
 
     LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
@@ -102,7 +125,7 @@ class Hosts:
         self.addresses = addresses
 
     def allow(self, header: str) -> bool:
-        """Tell whether a Host header names this service."""
+        """Return whether a Host header names this service."""
         name = header.lower()
         if name.startswith("["):
             name, bracket, rest = name[1:].partition("]")
@@ -125,11 +148,11 @@ class Guard:
     """The middleware.
 
     Args:
-        app: what it guards.
+        app: the application behind it.
         limits: see `Limits`.
         hosts: see `Hosts`.
-        token: what a client must show, or None where this machine alone can call.
-        metrics: where requests are counted.
+        token: the token that a client must send, or None.
+        metrics: counts the requests.
     """
 
     def __init__(
@@ -142,9 +165,10 @@ class Guard:
         self.metrics = metrics
         self.working = 0
         self.buffered = 0
+        self.guesses = Guesses(limits.guesses, limits.guess_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let it pass."""
+        """Refuse a request, or pass it to the application."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -158,14 +182,14 @@ class Guard:
             await self._pass(scope, receive, answer)
         except Problem as problem:
             await problem.response()(scope, receive, answer)
-        except _GoneError:
+        except _DisconnectError:
             pass
         except Exception:
-            # The last line of defence: whatever a route did not foresee is logged, not shown.
+            # An unexpected error is logged, and its text is not shown to the client.
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.status is None:
-                unforeseen = Problem("internal", "this is logged; the service goes on")
-                await unforeseen.response()(scope, receive, answer)
+                internal = Problem("internal", "an unexpected error; the service has logged it")
+                await internal.response()(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             self.metrics.request(scope, answer.status or 499, seconds)
@@ -174,7 +198,7 @@ class Guard:
         headers = Headers(scope=scope)
         self._check_sender(scope, headers)
         works = scope["method"] == "POST"
-        # A small body is here by now; taking it in keeps the connection, and a new one costs more.
+        # A small body has already arrived. Receiving it keeps the connection; a new one costs more.
         if works and self.working >= self.limits.at_once and not _is_small(headers):
             await _BUSY(scope, receive, answer)
             return
@@ -185,12 +209,12 @@ class Guard:
                 held += len(part)
                 self.buffered += len(part)
                 if self.buffered > self.limits.buffered_bytes:
-                    raise busy("too much is being sent at once; try again in a second")
+                    raise busy("too many large bodies at once; try again in a second")
                 parts.append(part)
             if not works:
                 await self.app(scope, _replay(b"".join(parts), receive), answer)
                 return
-            # Asked again: others may have come while this body was on its way.
+            # Checked again: other requests may have started while this body arrived.
             if self.working >= self.limits.at_once:
                 await _BUSY(scope, receive, answer)
                 return
@@ -207,29 +231,40 @@ class Guard:
     def _check_sender(self, scope: Scope, headers: Headers) -> None:
         named = headers.getlist("host")
         if len(named) != 1 or not self.hosts.allow(named[0]):
-            raise Problem("foreign-host", "call it by a name that it was given with --allow-host")
+            raise Problem("foreign-host", "use an address of the service, or add --allow-host NAME")
         if scope["method"] not in READING:
             origins = headers.getlist("origin")
             if any(origin.partition("://")[2] != named[0] for origin in origins):
-                raise Problem("foreign-origin", "only its own page may write")
+                raise Problem("foreign-origin", "only the service's own web page may send this")
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-                raise Problem("foreign-origin", "only its own page may write")
+                raise Problem("foreign-origin", "only the service's own web page may send this")
         if self.token is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
             return
         kind, _, shown = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(
-            shown.strip().encode(), self.token.encode()
-        ):
+        if kind.lower() == "bearer" and shown:
+            client = scope.get("client")
+            self._check_token(shown.strip(), self.token, client[0] if client else "local")
+        else:
+            raise _token_needed()
+
+    def _check_token(self, shown: str, token: str, address: str) -> None:
+        # After too many wrong tokens the right one is refused, too: guessing on tells nothing.
+        if wait := self.guesses.wait(address):
             raise Problem(
-                "token-needed",
-                "send the header Authorization: Bearer TOKEN",
-                headers={"WWW-Authenticate": "Bearer"},
+                "too-many-guesses",
+                f"{self.limits.guesses} wrong tokens from this address; try again in {wait} s",
+                headers={"Retry-After": str(wait)},
             )
+        if not hmac.compare_digest(shown.encode(), token.encode()):
+            self.guesses.count(address)
+            raise _token_needed()
 
     async def _body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
         limit = self.limits.body_bytes
         too_large = Problem(
-            "body-too-large", f"at most {limit:,} bytes are taken", headers={"Connection": "close"}
+            "body-too-large",
+            f"a body may have at most {limit:,} bytes",
+            headers={"Connection": "close"},
         )
         promised = headers.get("content-length", "0")
         if not promised.isdigit():
@@ -237,7 +272,7 @@ class Guard:
         if int(promised) > limit:
             raise too_large
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise Problem("unsupported-media-type", "send the body as it is, not compressed")
+            raise Problem("unsupported-media-type", "send the body uncompressed")
         size = 0
         deadline = time.monotonic() + self.limits.body_seconds
         while True:
@@ -247,11 +282,11 @@ class Guard:
             except TimeoutError:
                 raise Problem(
                     "body-too-slow",
-                    f"it must be here within {self.limits.body_seconds:g} s",
+                    f"the body must arrive within {self.limits.body_seconds:g} s",
                     headers={"Connection": "close"},
                 ) from None
             if message["type"] == "http.disconnect":
-                raise _GoneError
+                raise _DisconnectError
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
@@ -262,12 +297,12 @@ class Guard:
                 return
 
 
-class _GoneError(Exception):
-    """The client has left before its body was here."""
+class _DisconnectError(Exception):
+    """The client disconnected before sending the whole body."""
 
 
 class _Answer:
-    """Sends on, with our headers, and remembers the status."""
+    """A `send` that adds our headers and remembers the status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -284,7 +319,7 @@ class _Answer:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give a `receive` that hands out the body at once, and what comes after it as it comes."""
+    """Return a `receive` that gives the whole body first, then what `receive` gives."""
     given = False
 
     async def again() -> Message:
@@ -295,6 +330,14 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+def _token_needed() -> Problem:
+    return Problem(
+        "token-needed",
+        "send the header Authorization: Bearer TOKEN",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _is_small(headers: Headers) -> bool:

@@ -1,6 +1,6 @@
-"""What the API answers when it refuses: problem+json (RFC 9457), each kind with a stable type.
+"""Refusals of the API as problem+json (RFC 9457), each kind with a stable type.
 
-`docs/api.md` lists the kinds; a client may rely on `type` and `status`, never on the wording.
+`docs/api.md` lists the kinds. A client may rely on `type` and `status`, never on the wording.
 """
 
 from collections.abc import Mapping
@@ -11,21 +11,26 @@ from starlette.responses import JSONResponse
 TYPE = "urn:digitry:problem:"
 
 KINDS: dict[str, tuple[int, str]] = {
-    "malformed-request": (400, "The request cannot be understood"),
-    "token-needed": (401, "A token is needed"),
-    "foreign-origin": (403, "Another site may not write here"),
-    "not-found": (404, "There is nothing here"),
-    "method-not-allowed": (405, "This address has other methods"),
-    "body-too-slow": (408, "The body came too slowly"),
+    "malformed-request": (400, "Malformed request"),
+    "token-needed": (401, "Token required"),
+    "foreign-origin": (403, "Cross-origin request refused"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "Method not allowed"),
+    "head-too-slow": (408, "The headers arrived too slowly"),
+    "body-too-slow": (408, "The body arrived too slowly"),
     "body-too-large": (413, "The body is too large"),
-    "too-many-parts": (413, "The body has too many parts"),
-    "unsupported-media-type": (415, "The body is of a type that is not read"),
-    "foreign-host": (421, "This service has another name"),
-    "invalid-option": (422, "An option makes no sense"),
+    "too-many-parts": (413, "The form has too many parts"),
+    "unsupported-media-type": (415, "Unsupported media type"),
+    "foreign-host": (421, "Unknown host name"),
+    "invalid-option": (422, "Invalid option"),
     "unreadable-image": (422, "The image cannot be read"),
-    "no-such-digit": (422, "There is no such digit in the image"),
-    "internal": (500, "Something is wrong on our side"),
-    "busy": (503, "All readers are at work"),
+    "no-such-digit": (422, "No digit was found in this box"),
+    "too-many-connections": (429, "Too many connections from one address"),
+    "too-many-guesses": (429, "Too many wrong tokens from one address"),
+    "head-too-large": (431, "The headers are too large"),
+    "internal": (500, "Internal error"),
+    "busy": (503, "The service is busy"),
+    "not-ready": (503, "The service is not ready"),
     "store-unavailable": (503, "The store of corrections cannot be reached"),
     "store-full": (507, "The disk of the store is full"),
 }
@@ -33,13 +38,13 @@ KINDS: dict[str, tuple[int, str]] = {
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457 calls it so)
-    """A refusal, with what a client needs to know.
+    """A refusal of a request.
 
     Args:
         kind: a key of `KINDS`.
         detail: what is wrong with this request, and what to do about it.
-        headers: further headers of the answer, such as Retry-After.
-        members: further members of the object.
+        headers: additional headers of the answer, such as Retry-After.
+        members: additional members of the JSON object.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it so)
         self.members = dict(members or {})
 
     def response(self) -> JSONResponse:
-        """Give the answer."""
+        """Return the refusal as a response."""
         content = {
             "type": TYPE + self.kind,
             "title": self.title,
@@ -71,6 +76,6 @@ class Problem(Exception):  # noqa: N818 (RFC 9457 calls it so)
         )
 
 
-def busy(detail: str = "all readers are at work; try again in a second") -> Problem:
-    """Give the refusal under overload: at once, and with the time to wait."""
+def busy(detail: str = "all workers are busy; try again in a second") -> Problem:
+    """Return the refusal under overload, with a Retry-After of one second."""
     return Problem("busy", detail, headers={"Retry-After": "1"})

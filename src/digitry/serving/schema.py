@@ -1,4 +1,4 @@
-"""What goes over the wire, as OpenAPI describes it. The library's own values are the truth."""
+"""Requests and answers of the API, as OpenAPI describes them."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ Label = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "not a digit"]
 
 
 class DigitOut(BaseModel):
-    """One digit that was found; `value` is null where it was refused."""
+    """One digit that was found; `value` is null if it was refused."""
 
     value: Value | None
     confidence: Share
@@ -23,7 +23,7 @@ class DigitOut(BaseModel):
     alternatives: list[tuple[Value, Share]]
     reason: str | None
     glyph: str | None = Field(
-        None, description="With glyphs=true: data URL of the PNG that the network saw."
+        None, description="With glyphs=true: the network's input, as the data URL of a PNG."
     )
 
 
@@ -53,7 +53,7 @@ class ReadingOut(BaseModel):
 
 
 class FailedOut(BaseModel):
-    """One image among several that could not be read."""
+    """An image that could not be read, while others could."""
 
     index: int
     source: str
@@ -61,14 +61,14 @@ class FailedOut(BaseModel):
 
 
 class ReadingsOut(BaseModel):
-    """The readings in the order of the images; `failed` only where some could not be read."""
+    """The readings in the order of the images; `failed` only if some could not be read."""
 
     readings: list[ReadingOut]
     failed: list[FailedOut] | None = None
 
 
 class ModelOut(BaseModel):
-    """A model that this service reads with."""
+    """A model of this service."""
 
     name: str
     labels: list[str]
@@ -78,12 +78,12 @@ class ModelOut(BaseModel):
     bytes: int
     created: str
     scores: dict[str, float]
-    default: bool = Field(description="Whether it reads where a request names none.")
+    default: bool = Field(description="Whether it is used if a request names no model.")
     version: str | None = Field(
-        description="shipped, or the number of the version on the shelf; null for a model file."
+        description="`shipped`, or the number of one of the user's versions; null for a file."
     )
     superseded_by: str | None = Field(
-        description="The version that has become the default since this service was started."
+        description="The version that became the default after this service was started."
     )
 
 
@@ -94,7 +94,7 @@ class ModelsOut(BaseModel):
 
 
 class CorrectionOut(BaseModel):
-    """A correction as it is kept; its pictures have addresses of their own."""
+    """A stored correction; its pictures have their own routes."""
 
     id: str
     created: str
@@ -111,13 +111,13 @@ class CorrectionOut(BaseModel):
 
 
 class CorrectionsOut(BaseModel):
-    """Corrections, the newest first."""
+    """Corrections, newest first."""
 
     corrections: list[CorrectionOut]
 
 
 class StatusOut(BaseModel):
-    """How the service is."""
+    """The state of the service."""
 
     status: str
 
@@ -134,12 +134,12 @@ class ProblemOut(BaseModel):
 
 
 class ReadOptions(BaseModel):
-    """The options of a reading, as the command line has them."""
+    """The options of a reading, the same as on the command line."""
 
     model_config = ConfigDict(extra="forbid")
 
     layout: Literal["auto", "single", "line", "page"] = Field(
-        "auto", description="One digit, one line, a page of lines, or find out."
+        "auto", description="One digit, one line, a page of lines, or auto."
     )
     max_error: float | None = Field(
         None,
@@ -150,7 +150,7 @@ class ReadOptions(BaseModel):
     model: str | None = Field(
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
-    glyphs: bool = Field(False, description="Give with each digit the glyph that the network saw.")
+    glyphs: bool = Field(False, description="Return the network's input for each digit.")
 
 
 class ListOptions(BaseModel):
@@ -164,26 +164,26 @@ class ListOptions(BaseModel):
     offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
-Id = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="As the list gives it.")]
+Id = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="The id of a correction.")]
 
 
 class CorrectionIn(BaseModel):
-    """What is said about one digit, beside the image itself."""
+    """The fields of a correction, besides the image."""
 
     model_config = ConfigDict(extra="forbid")
 
     box: str = Field(
-        max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h"
+        max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h in pixels"
     )
-    label: Label = Field(description="What the digit is.")
-    author: str = Field("", max_length=200, description="Who says so; free text.")
+    label: Label = Field(description="The correct value.")
+    author: str = Field("", max_length=200, description="Who made the correction; free text.")
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)
     model: str | None = Field(None, max_length=200)
 
 
 class ExplainIn(BaseModel):
-    """A glyph and the digit that is asked about."""
+    """A glyph, and the digit to explain."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -194,6 +194,6 @@ class ExplainIn(BaseModel):
 
 
 class ExplainedOut(BaseModel):
-    """28 rows of 28 weights in [0, 1]: how much of the answer hung on each pixel and what surrounds it."""
+    """28 rows of 28 weights in [0, 1]: how much the answer depends on each pixel and its surroundings."""
 
     weights: list[list[float]]

@@ -1,4 +1,4 @@
-"""What the routes work with: the service, its checks of input, its documented refusals."""
+"""What all routes share: the service, checks of input, and refusals for OpenAPI."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ READING = ["GET", "HEAD"]
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes work with."""
+    """The objects that the routes use."""
 
     readers: Readers
     store: Corrections
@@ -34,7 +34,7 @@ def validated(kind: type[schema.CorrectionIn], fields: Mapping[str, str]) -> sch
     """Return the checked fields of a form.
 
     Raises:
-        Problem: one of them is missing or not valid.
+        Problem: a field is missing or not valid.
     """
     try:
         return TypeAdapter(kind).validate_python(dict(fields))
@@ -43,20 +43,20 @@ def validated(kind: type[schema.CorrectionIn], fields: Mapping[str, str]) -> sch
 
 
 def first_fault(errors: Sequence[Any]) -> str:
-    """Return what is wrong with the first field that did not pass."""
+    """Return what is wrong with the first field that is not valid."""
     fault = errors[0]
     place = ".".join(str(part) for part in fault["loc"] if part not in ("query", "body", "path"))
     return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 
 
 def service_of(request: Request) -> Service:
-    """Return the service that a request reached."""
+    """Return the service of a request."""
     service: Service = request.app.state.service
     return service
 
 
 def refusals(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """Describe refusals for OpenAPI; validation is possible everywhere."""
+    """Return the description of refusals for OpenAPI; every route may answer `invalid-option`."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in (*kinds, "invalid-option"):
         status, title = KINDS[kind]

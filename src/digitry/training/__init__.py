@@ -1,8 +1,8 @@
-"""Data set to model to artifact to report.
+"""Training: from a data set to a model, a model file and a report.
 
 >>> from digitry.training import RECIPES, evaluate, load_dataset, train
 
-The names are resolved when they are first used, so that importing them costs what they need, no more.
+Each name is imported when it is first used, so that only what is needed is loaded.
 """
 
 from typing import TYPE_CHECKING

@@ -1,11 +1,11 @@
-"""Named data sets and users' own: found, verified, and brought to one form, `Dataset`.
+"""Loads and checks named data sets and users' own as a `Dataset`.
 
     >>> from digitry.training import load_dataset
     >>> load_dataset("uci").train.images.shape       # doctest: +SKIP
     (1498, 28, 28)
 
-`mnist` is found in the folder named by the caller or by `DIGITRY_DATA`, else in the user's cache,
-else it is downloaded. `uci` comes with scikit-learn. Anything else is a path to a set of one's own.
+`mnist` is searched for in the folder given by the caller or by `DIGITRY_DATA`, then in the user's
+cache, and then downloaded. `uci` comes with scikit-learn. Any other name is a path to a user's own set.
 """
 
 from dataclasses import dataclass
@@ -36,11 +36,11 @@ NAMED = ("mnist", "uci", "pages")
 
 @dataclass(frozen=True)
 class FileState:
-    """What `check` finds about one file.
+    """The state of one file of a data set.
 
     Attributes:
         file: its name.
-        path: where it lies, if anywhere.
+        path: its path; None if it is absent.
         state: `ok`, `bad` or `absent`.
         detail: what is wrong, or the sha256 of its content.
     """
@@ -60,28 +60,28 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set.
 
-    A set of the user's own that has no test part loses a sixth of each class to it: the images with
-    the smallest sha256, so the same images are held out however files are named or ordered, and
-    `source` says so. A set that comes grouped by class is put into an order by sha256 too, since
-    training holds out its end for validation.
+    If a user's own set has no test part, a sixth of each class becomes the test part: the images with
+    the smallest sha256, so the choice does not depend on names or order of files; `source` says so.
+    A set that is grouped by class is sorted by sha256, because training holds out its end for
+    validation.
 
     Args:
-        name: `mnist`, `uci`, `pages` (what `reader` learns from, made of MNIST), or a path to a
+        name: `mnist`, `uci`, `pages` (the training data of `reader`, made from MNIST), or a path to a
             folder or file (see `folders.FORMS`).
-        data_dir: where the files of `mnist` are looked for first; None = the folder `DIGITRY_DATA`.
+        data_dir: where the files of `mnist` are searched first; None = the folder `DIGITRY_DATA`.
         offline: never use the network.
         console: shows progress.
 
     Raises:
         DataError: a file, row, label or size is wrong.
-        UnavailableError: the set is not here and cannot be had.
+        UnavailableError: the set is not on this machine and cannot be downloaded.
     """
     if name == "mnist":
         return mnist.load(data_dir, offline, console)
     if name == "uci":
         return _uci()
     if name == "pages":
-        # Synthesis is built on data sets; importing it here keeps the arrow one way at import.
+        # Imported here because this module itself imports data sets: no circle at import.
         from digitry.training.synthetic import glyphs
 
         return glyphs.load(mnist.load(data_dir, offline, console), console=console)
@@ -89,14 +89,14 @@ def load_dataset(
 
 
 def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
-    """Look at the files of a data set; nothing is downloaded or changed.
+    """Check the files of a data set; nothing is downloaded or changed.
 
     Args:
         name: as for `load_dataset`.
         data_dir: as for `load_dataset`.
 
     Raises:
-        DataError: there is no such data set, and nothing lies at a path of that name.
+        DataError: there is no data set and no path of that name.
     """
     if name != "mnist":
         try:
@@ -109,7 +109,7 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
             return (FileState(name, error.where, "bad", str(error)),)
         return (FileState(name, data.source, "ok", data.sha256),)
     found: list[Path | None] = [None] * len(MNIST)
-    absent = "no folder is named, and this user has no home"
+    absent = "no folder is given, and the user has no home folder"
     for folder in mnist.places(data_dir):
         found, absent = [mnist.locate(folder, file) for file in MNIST], f"not in {folder}"
         if any(found):
@@ -149,16 +149,22 @@ def _uci() -> Dataset:
 
 
 def _as_mnist(counts: npt.NDArray[np.float64]) -> Bytes:
-    """Draw an 8x8 image of 0..16 as MNIST would have it: its ink in a 20x20 box, its mass centred.
+    """Return an 8x8 image of 0 to 16 in MNIST's form: ink in a 20x20 box, centre of mass in the middle.
 
-    The 8x8 pixels are counts of ink in 4x4 cells, so smooth upscaling is the honest inverse. It is
-    bicubic; the contrast is stretched a little, since MNIST's strokes are near full ink inside.
+    The 8x8 pixels are counts of ink in 4x4 cells, so they are scaled up smoothly (bicubic). The contrast
+    is raised a little, because MNIST's strokes are nearly full ink inside.
+
+    Args:
+        counts: (8, 8) float64 in [0, 16].
+
+    Returns:
+        (28, 28) uint8, ink = 255.
     """
     from PIL import Image
 
     rows, columns = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
     ink = counts[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    # A cell of ground around it lets the edge of the ink fade out as it does inside.
+    # One empty cell around the ink, so that its outer edges fade out like the inner ones.
     ink = np.pad(ink, 1).astype(np.float32)
     zoom = 20 / max(ink.shape[0] - 1, ink.shape[1] - 1)
     width, height = round(ink.shape[1] * zoom), round(ink.shape[0] * zoom)
@@ -179,13 +185,13 @@ def _own(path: Path, console: "Console | None") -> Dataset:
     train, test = folders.read(path, console=console)
     for part, split in (("training", train), ("test", test)):
         if split is not None and len(split) == 0:
-            raise DataError(f"has no {part} images", where=path, remedy="add some, of each class")
+            raise DataError(f"has no {part} images", where=path, remedy="add images of each class")
     classes = np.unique(train.labels)
     if len(classes) == 1:
         raise DataError(
-            f"has the one class {classes[0]}",
+            f"has only one class, {classes[0]}",
             where=path,
-            remedy="with one class there is nothing to tell apart; add images of other digits",
+            remedy="add images of other digits",
         )
     source = str(path.absolute())
     if test is None:
@@ -193,9 +199,11 @@ def _own(path: Path, console: "Console | None") -> Dataset:
         source += ", a sixth of each class held out for testing"
         if len(test) == 0:
             raise DataError(
-                "has one image a class", where=path, remedy="add more, so that some can be held out"
+                "has only one image per class",
+                where=path,
+                remedy="add images, so that some can be held out for testing",
             )
     if is_grouped(train.labels):
         train = train.take(by_content(train.images, np.arange(len(train))))
-        source += ", put into an order by sha256"
+        source += ", ordered by sha256"
     return dataset_of(path.absolute().name.split(".")[0], train, test, OWN, source)

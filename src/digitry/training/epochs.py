@@ -1,4 +1,4 @@
-"""The epochs of a run: to CSV and JSON, and back, without loading what trained them."""
+"""The epochs of a run as CSV and JSON; needs neither Keras nor PyTorch."""
 
 import csv
 import io
@@ -11,14 +11,14 @@ from digitry.plain import Plain
 
 @dataclass(frozen=True)
 class Epoch(Plain):
-    """What one pass over the training images gave.
+    """The result of one pass over the training images.
 
     Attributes:
         number: counted from 1.
-        loss: mean over the training images, each taken when its batch was trained on.
-        accuracy: likewise, in [0, 1].
-        val_loss: mean over the held-out images after the epoch; None without any.
-        val_accuracy: likewise, in [0, 1].
+        loss: mean over the training images, each measured when its batch was trained on.
+        accuracy: the same for the accuracy, in [0, 1].
+        val_loss: mean over the held-out images after the epoch; None if there are none.
+        val_accuracy: the same for the accuracy, in [0, 1].
         learning_rate: of the epoch's last step.
         seconds: of training and validation.
     """
@@ -33,7 +33,7 @@ class Epoch(Plain):
 
 
 def from_rows(rows: Iterable[dict[str, Any]]) -> tuple[Epoch, ...]:
-    """Rebuild epochs from their JSON form.
+    """Return epochs from their JSON form.
 
     Raises:
         TypeError: a row has other fields.
@@ -47,7 +47,7 @@ def to_rows(epochs: Iterable[Epoch]) -> list[dict[str, Any]]:
 
 
 def to_csv(epochs: Iterable[Epoch]) -> str:
-    """Return the text of history.csv: the field names with `epoch` first, a line an epoch."""
+    """Return the text of history.csv: the field names with `epoch` first, then one line per epoch."""
     names = [field.name for field in fields(Epoch)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,10 +1,10 @@
-"""A recipe as a scikit-learn classifier: in pipelines, in cross-validation, in searches over settings.
+"""A recipe as a scikit-learn classifier, for pipelines, cross-validation and searches over settings.
 
     >>> from digitry.training import DigitClassifier
     >>> classifier = DigitClassifier("dense-128", epochs=3).fit(X, y)      # doctest: +SKIP
     >>> classifier.predict_proba(X[:1])                                    # doctest: +SKIP
 
-After scikit-learn's own rules for estimators (scikit-learn.org/stable/developers/develop.html).
+It follows scikit-learn's rules for estimators (scikit-learn.org/stable/developers/develop.html).
 """
 
 import contextlib
@@ -34,37 +34,37 @@ DIGITS = 10
 OVERRIDES = (
     "hidden", "dropout", "optimizer", "learning_rate", "batch_size", "epochs", "validation", "augment",
 )  # fmt: skip
-"""Fields of a recipe that are parameters of the classifier, too; None = as the recipe has it."""
+"""Fields of a recipe that are also parameters of the classifier; None = the recipe's own value."""
 
 
 class InputError(DataError, ValueError):
-    """X or y is not what a `DigitClassifier` takes; a `ValueError`, as scikit-learn expects it."""
+    """X or y is not valid for a `DigitClassifier`; also a `ValueError`, as scikit-learn expects."""
 
 
 class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Trains a recipe on pictures of digits, and tells what pictures show.
+    """Trains a recipe on images of digits, and classifies images.
 
-    X is (n, 784) or (n, 28, 28), ink on a ground of 0. Its type says how it counts: whole numbers are
-    0 to 255, floating-point numbers 0 to 1, booleans are no ink or full ink. Anything beyond is
-    refused, since a guess at the scale would be wrong some day. y has at most ten classes, of any
-    type; where they are the digits 0 to 9, the fitted model can be saved for reading.
+    X is (n, 784) or (n, 28, 28), ink on a background of 0. The range depends on the type: whole
+    numbers from 0 to 255, floating-point numbers from 0 to 1, booleans False or True for ink. Other
+    values are refused, because the scale cannot be guessed safely. y has at most ten classes, of any
+    type; if they are the digits 0 to 9, the fitted model can be saved for reading.
 
-    Training is that of `digitry train`, on this machine: the same X, y and parameters give the same
-    model. It runs on all cores, so searches over settings want `n_jobs=1`.
+    Training is that of `digitry train`: on the same machine, the same X, y and parameters give the same
+    model. It uses all cores, so use `n_jobs=1` in searches over settings.
 
     Args:
         recipe: the name of a recipe, or a `Recipe`.
         hidden, dropout, optimizer, learning_rate, batch_size, epochs, validation, augment: as in the
-            recipe; None = the recipe's own. `validation` is the share of X, from its end, that
-            `history_` is scored on and that is not trained on.
+            recipe; None = the recipe's own. `validation` is the share of X, from its end, that is not
+            trained on and gives the validation scores in `history_`.
         random_state: a seed, or a `RandomState` that gives one; None = the recipe's own seed.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Attributes:
         classes_: (k,) the labels, sorted.
         n_features_in_: 784.
-        history_: an `Epoch` each.
-        n_iter_: epochs that were trained.
+        history_: one `Epoch` per epoch.
+        n_iter_: number of epochs.
         artifact_: the trained model as a model file in memory.
     """
 
@@ -96,17 +96,17 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803 (scikit-learn's names)
-        """Train on pictures and their labels.
+        """Train on images and their labels.
 
         Args:
             X: (n, 784) or (n, 28, 28), see the class.
             y: (n,) labels.
 
         Raises:
-            ValueError: X or y is not what it should be.
+            ValueError: X or y is not valid.
             UsageError: a parameter is out of its range.
-            UnavailableError: the device is not here.
-            KeyboardInterrupt: it was interrupted; nothing is fitted then.
+            UnavailableError: the device is not available.
+            KeyboardInterrupt: at Ctrl-C; nothing is fitted then.
         """
         from digitry.training.loop import train
         from digitry.training.network import convert
@@ -117,11 +117,11 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.unique(y)
         if len(classes) < 2:
             raise InputError(
-                f"y has the one class {classes[0]}", remedy="give examples of two or more classes"
+                f"y has only one class, {classes[0]}", remedy="give two or more classes"
             )
         if len(classes) > DIGITS:
             raise InputError(
-                f"y has {len(classes)} classes", remedy=f"a reader of digits tells {DIGITS} apart"
+                f"y has {len(classes)} classes", remedy=f"give at most {DIGITS} classes"
             )
         recipe = self._chosen()
         labels = _codes(classes)[np.searchsorted(classes, y)]
@@ -143,18 +143,17 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
-        """Return the probability of each class, by the code that reads.
+        """Return the probability of each class, computed with ONNX Runtime as in reading.
 
         Args:
             X: (n, 784) or (n, 28, 28), see the class.
 
         Returns:
-            (n, k) float64, columns as `classes_`, rows sum to 1. As the network gives them: not
-            calibrated.
+            (n, k) float64, columns as `classes_`, rows sum to 1; not calibrated.
 
         Raises:
-            NotFittedError: nothing was fitted.
-            ValueError: X is not what it should be.
+            NotFittedError: the classifier is not fitted.
+            ValueError: X is not valid.
         """
         check_is_fitted(self, "artifact_")
         rows = validate_data(self, _rows(X), reset=False)
@@ -165,27 +164,27 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return shares
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the likeliest class of each picture.
+        """Return the most probable class of each image.
 
         Args:
             X: (n, 784) or (n, 28, 28), see the class.
 
         Returns:
-            (n,) labels, of the type that y had.
+            (n,) labels, of the same type as y.
 
         Raises:
-            NotFittedError: nothing was fitted.
-            ValueError: X is not what it should be.
+            NotFittedError: the classifier is not fitted.
+            ValueError: X is not valid.
         """
         check_is_fitted(self, "artifact_")
         chosen: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return chosen
 
     def save(self, path: str | Path) -> Path:
-        """Save the fitted model as a model file, which `digitry read --model` takes.
+        """Write the fitted model as a model file for `digitry read --model`.
 
         Raises:
-            NotFittedError: nothing was fitted.
+            NotFittedError: the classifier is not fitted.
             UsageError: the classes are not digits.
             DigitryError: the file cannot be written.
         """
@@ -193,7 +192,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not _are_digits(self.classes_):
             raise UsageError(
                 f"the classes are {self.classes_.tolist()}",
-                remedy="only a model of the digits 0 to 9 can be read with: fit it with y.astype(int)",
+                remedy="fit with the labels 0 to 9 as integers, such as y.astype(int)",
             )
         files.write_bytes(Path(path), self.artifact_.onnx)
         return Path(path)
@@ -209,7 +208,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         if self.random_state is not None:
             values["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
-        # Searches hand over numpy's numbers, and lists for tuples.
+        # scikit-learn's searches pass NumPy numbers, and lists instead of tuples.
         return replace(chosen, **{name: _plain(value) for name, value in values.items()})
 
     def __sklearn_tags__(self) -> Any:
@@ -220,7 +219,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def images_of(X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
-    """Turn rows of numbers into pictures.
+    """Return rows of numbers as images.
 
     Args:
         X: (n, 784); whole numbers in 0 to 255, floating-point numbers in [0, 1], or booleans.
@@ -233,7 +232,7 @@ def images_of(X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
     """
     if X.ndim != 2 or X.shape[1] != PIXELS:
         raise InputError(
-            f"X has the shape {X.shape}", remedy="give (n, 784) or (n, 28, 28), a digit a row"
+            f"X has the shape {X.shape}", remedy="give (n, 784) or (n, 28, 28), one digit per row"
         )
     if X.dtype.kind == "b":
         pixels = X * np.uint8(255)
@@ -253,20 +252,21 @@ def _within(X: npt.NDArray[Any], most: int, kind: str) -> None:  # noqa: N803
     if low < 0:
         raise InputError(
             f"Negative values in data passed to DigitClassifier: X holds {low:g}",
-            remedy="ink is 0 or more",
+            remedy="give values of 0 or more",
         )
     if high > most:
-        other = "divide by 255" if most == 1 else "scale them"
-        raise InputError(
-            f"X holds {kind} up to {high:g}, but they count from 0 to {most}",
-            remedy=f"{other}, or give the other kind",
+        remedy = (
+            "divide by 255, or give whole numbers"
+            if most == 1
+            else "scale them to 0 to 255, or give floating-point numbers from 0 to 1"
         )
+        raise InputError(f"X holds {kind} up to {high:g}; at most {most} is valid", remedy=remedy)
 
 
 def _rows(X: Any) -> Any:  # noqa: N803
-    """Lay pictures of (28, 28) flat, as scikit-learn counts features; leave all else to its checks."""
+    """Return (n, 28, 28) images as (n, 784) rows; everything else unchanged, for scikit-learn's checks."""
     if isinstance(X, list | tuple):
-        # What has no one shape is scikit-learn's to name.
+        # scikit-learn reports lists of unequal lengths itself.
         with contextlib.suppress(ValueError):
             X = np.asarray(X)  # noqa: N806
     shape = getattr(X, "shape", None)
@@ -284,7 +284,7 @@ def _are_digits(classes: npt.NDArray[Any]) -> bool:
 
 
 def _codes(classes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return the network's output for each class: a digit its own, anything else its place."""
+    """Return the network's output for each class: digits keep their own, other labels are numbered."""
     places = classes if _are_digits(classes) else np.arange(len(classes))
     return places.astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""What a user sees of a training: its epochs, on a `digitry.progress.Display`."""
+"""Shows the epochs of a training on a `digitry.progress.Display`."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from digitry.training.epochs import Epoch
 
 PLAIN_INTERVAL = 30.0
-"""Seconds without a word after which a long epoch says how far it is, where there is no terminal."""
+"""Seconds between progress lines within an epoch, if the output is not a terminal."""
 
 
 class EpochDisplay:
-    """Shows how far a training run is; a context manager.
+    """Shows the progress of a training run; a context manager.
 
     Args:
-        console: where to; None = nowhere.
-        epochs: of the run.
-        images: an epoch.
+        console: where it is shown; None = nowhere.
+        epochs: number of epochs of the run.
+        images: number of images per epoch.
     """
 
     def __init__(self, console: "Console | None", epochs: int, images: int) -> None:
@@ -47,11 +47,18 @@ class EpochDisplay:
         self._display.__exit__(kind, error, trace)
 
     def due(self) -> bool:
-        """Return whether it is time to look at the loss and show it; a look makes a GPU wait."""
+        """Return whether it is time to show the loss; reading it from a GPU makes the GPU wait."""
         return self._display.due()
 
     def show(self, number: int, seen: int, loss: float, accuracy: float) -> None:
-        """Show a point within an epoch: its number from 1, images seen in it, means so far."""
+        """Show the progress within an epoch.
+
+        Args:
+            number: of the epoch, counted from 1.
+            seen: images seen in this epoch.
+            loss: mean so far in this epoch.
+            accuracy: mean so far in this epoch, in [0, 1].
+        """
         text = f"epoch {number}/{self.epochs}"
         if self.console is not None and not self.console.is_terminal:
             text += f", {100 * seen // self.images}%"
@@ -61,7 +68,7 @@ class EpochDisplay:
         )
 
     def epoch(self, epoch: "Epoch") -> None:
-        """Show a whole epoch: it is the bar's text, or a plain line."""
+        """Show a complete epoch: as the text of the progress bar, or as a line without a terminal."""
         if self.console is None:
             return
         if self.console.is_terminal:

@@ -1,4 +1,4 @@
-"""The recipes: what a model is and how it is trained, as data. No Keras: listing is instant."""
+"""The recipes: a model's architecture and training settings, as data. Does not import Keras."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,49 +15,49 @@ HEADS = ("average", "flatten")
 PADDINGS = ("same", "valid")
 PRECISIONS = ("float32", "bfloat16")
 SHORT = {"lr": "learning_rate"}
-"""Short names of fields, for whoever sets them by hand."""
+"""Short names of fields, for `--set`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way to train one model; stored whole in every artifact and checkpoint.
+    """The settings of a training; stored completely in every model file and checkpoint.
 
     Attributes:
-        name: how it is called on the command line.
-        summary: one line on what it is for.
+        name: on the command line.
+        summary: what it is for, in one line.
         architecture: `dense` (flatten, hidden ReLU layers, softmax) or `conv`.
         hidden: units of each hidden layer; for `conv`, channels of each convolution.
-        kernels: for `conv`: side of each convolution's square window in pixels, odd under `padding`
-            same; the last one holds for all that follow.
-        stride: for `conv`: pixels from window to window of the first convolution. 2 sees the picture
-            at half its side, for a quarter of the work; wants `padding` valid.
-        padding: for `conv`: `same` keeps the side with zeros around it; `valid` loses the border,
-            which is empty in a glyph at first.
-        pools: for `conv`: the convolutions, counted from 1, that a 2x2 max pool stands behind. None =
-            wherever the channels grow.
-        head: what `conv` hands to its last layer: the `average` of each channel, or all of it,
-            `flatten`ed.
+        kernels: for `conv`: side of each convolution's square kernel in pixels, odd with `padding`
+            same; the last one is repeated for all convolutions that follow.
+        stride: for `conv`: stride of the first convolution in pixels. 2 halves the side, for a quarter
+            of the work; needs `padding` valid.
+        padding: for `conv`: `same` keeps the side by zeros around the image; `valid` cuts off the
+            border, which is empty in a glyph at first.
+        pools: for `conv`: the convolutions, counted from 1, that a 2x2 max pool follows. None =
+            wherever the number of channels grows.
+        head: for `conv`: the input of the last layer: the `average` of each channel, or all values,
+            `flatten`.
         dropout: share of the last hidden layer's units dropped in training, in [0, 1).
-        optimizer: `adam` or `rmsprop`, with Keras' own defaults but for the learning rate.
-        learning_rate: step size, the peak one under a schedule. None = Keras' default, 0.001.
+        optimizer: `adam` or `rmsprop`, with Keras' defaults except for the learning rate.
+        learning_rate: step size, with a schedule the peak. None = Keras' default, 0.001.
         schedule: `constant`, or `one-cycle`: linear up over `warmup`, then linear down to 0.
-        warmup: share of all steps spent on the way up, in [0, 1); only with `one-cycle`.
-        batch_size: images a step.
+        warmup: share of all steps in which the rate rises, in [0, 1); only with `one-cycle`.
+        batch_size: images per step.
         epochs: passes over the training part.
-        one_hot: labels as one-hot rows with categorical cross-entropy, else as integers with the
-            sparse one. The same arithmetic; kept apart because the ancestors differ in it.
+        one_hot: True = one-hot labels with categorical cross-entropy, False = integer labels with
+            sparse categorical cross-entropy. The arithmetic is the same; saved Keras files differ.
         label_smoothing: mass moved from the true label to all, in [0, 0.5).
-        distil: share of the loss that a teacher's probabilities give in place of the labels, in [0, 1):
-            what else an image might have been teaches a small model more than the label. 0 = no teacher.
-        validation: share of the training images, from its end, that is held out. Keras' rule.
+        distil: weight of a teacher's probabilities in the loss, in [0, 1); the labels have the rest.
+            0 = no teacher.
+        validation: share of the training images, from the end, that is held out, as in Keras.
         augment: `none`; `light`: a random shift, rotation, zoom and shear of each image; or
-            `elastic`: the same, and a smooth bending.
+            `elastic`: the same and a smooth deformation.
         precision: of the factors of matrix products and convolutions in training: `float32`, or
-            `bfloat16`, which is twice as fast on processors that have it. All else stays float32.
-        averaging: decay a step of the exponential average of the weights that is saved; 0 = off.
-        patience: epochs without a better validation loss until it stops; None = never stops early.
+            `bfloat16`, which is twice as fast on processors that support it. All else is float32.
+        averaging: decay per step of the exponential average of the weights that is saved; 0 = off.
+        patience: epochs without a better validation loss until training stops; None = no early stopping.
         seed: of the initial weights, the order of images, dropout and augmentation.
-        data: the data set that it is made for.
+        data: its data set.
     """
 
     name: str
@@ -102,14 +102,14 @@ class Recipe:
         _one_of("precision", self.precision, PRECISIONS)
         if not self.hidden or not all(1 <= units <= 65_536 for units in self.hidden):
             raise _wrong("hidden", list(self.hidden), "one or more layers of 1 to 65,536")
-        # An even window has no middle; which side then gets the odd zero differs between libraries.
+        # Libraries pad an even kernel differently: it has no middle.
         odd = self.padding == "same"
         if not self.kernels or not all(1 <= k <= 27 and (k % 2 or not odd) for k in self.kernels):
-            raise _wrong("kernels", list(self.kernels), f"{'odd ' * odd}sides of 1 to 27")
+            raise _wrong("kernels", list(self.kernels), f"{'odd ' * odd}sizes from 1 to 27")
         pools = self.pools or ()
         if list(pools) != sorted(set(pools)) or not set(pools) <= {*range(1, len(self.hidden) + 1)}:
             raise _wrong(
-                "pools", list(pools), f"rising numbers of 1 to {len(self.hidden)}, or none"
+                "pools", list(pools), f"rising numbers from 1 to {len(self.hidden)}, or none"
             )
         if self.stride > 1 and self.padding == "same":
             raise _wrong("stride", self.stride, "1, or padding=valid")
@@ -143,7 +143,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
-        """Rebuild a recipe from its JSON form.
+        """Return a recipe from its JSON form.
 
         Raises:
             UsageError: a field is unknown, missing, or out of range.
@@ -153,10 +153,10 @@ class Recipe:
         return cls(**{_known(key): value for key, value in data.items()})
 
     def override(self, settings: Mapping[str, str]) -> "Recipe":
-        """Return a copy with some fields set from text, as `--set field=value` hands them over.
+        """Return a copy with some fields set from text, as in `--set field=value`.
 
         Raises:
-            UsageError: a field is unknown, or its value cannot be read or is out of range.
+            UsageError: a field is unknown, or its value is not valid.
         """
         full = {SHORT.get(name, name): text for name, text in settings.items()}
         values = {name: _parse(_known(name), text) for name, text in full.items()}
@@ -167,7 +167,7 @@ def find(name: str) -> Recipe:
     """Return the recipe of that name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such recipe.
     """
     if name not in RECIPES:
         raise UsageError(
@@ -179,7 +179,9 @@ def find(name: str) -> Recipe:
 def _known(name: str) -> str:
     names = [field.name for field in dataclasses.fields(Recipe)]
     if name not in names:
-        raise UsageError(f"a recipe has no field {name!r}", remedy=f"it has: {', '.join(names)}")
+        raise UsageError(
+            f"a recipe has no field {name!r}", remedy=f"choose from: {', '.join(names)}"
+        )
     return name
 
 
@@ -196,7 +198,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _check_type(name: str, value: object) -> None:
     allowed = _TYPES[name]
-    # bool is an int to Python; to a reader of `epochs = True` it is a mistake.
+    # In Python bool is a subclass of int, but `epochs = True` is a mistake.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise _wrong(name, value, _wanted(allowed))
     if isinstance(value, tuple) and not all(type(part) is int for part in value):
@@ -220,14 +222,14 @@ def _parse(name: str, text: str) -> Any:
 
 
 def _wanted(kinds: tuple[type, ...]) -> str:
-    # Whole numbers are numbers.
-    told = [kind for kind in kinds if kind is not int or float not in kinds]
-    return " or ".join(_WORDS[kind] for kind in told)
+    # "a number" includes whole numbers.
+    named = [kind for kind in kinds if kind is not int or float not in kinds]
+    return " or ".join(_WORDS[kind] for kind in named)
 
 
 _WORDS = {
-    tuple: "whole numbers by comma, such as 256,64", int: "a whole number", float: "a number",
-    bool: "true or false", str: "a word", type(None): "none",
+    tuple: "whole numbers with commas, such as 256,64", int: "a whole number", float: "a number",
+    bool: "true or false", str: "text", type(None): "none",
 }  # fmt: skip
 
 
@@ -238,11 +240,11 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _wrong(name: str, value: object, wanted: str) -> UsageError:
     return UsageError(
-        f"{value!r} does not do", where=f"recipe field {name}", remedy=f"give {wanted}"
+        f"{value!r} is not valid", where=f"recipe field {name}", remedy=f"give {wanted}"
     )
 
 
-# The ancestors: exactly the settings of five small Keras programs that many people begin with.
+# The ancestors: exactly the settings of five small Keras programs for beginners.
 _ANCESTORS = (
     Recipe(
         name="dense-256-128",
@@ -275,7 +277,7 @@ _READER = Recipe(
     name="reader",
     summary="the shipped model: a small convolutional network, trained on drawn pages",
     architecture="conv",
-    # Multiples of 16: what the processor's widest registers hold at once. 20 would run at a third.
+    # Multiples of 16, the width of the processor's vector registers. 20 channels run three times slower.
     hidden=(16, 48, 48, 96, 96),
     head="flatten",
     dropout=0.3,
@@ -286,7 +288,7 @@ _READER = Recipe(
     epochs=8,
     precision="bfloat16",
     label_smoothing=0.02,
-    # The last 5,000 digits of MNIST's 60,000, with all pages made of them, decide.
+    # Validation: the last 5,000 of MNIST's 60,000 digits, with all pages made from them.
     validation=1 / 12,
     augment="light",
     averaging=0.998,
@@ -297,7 +299,7 @@ _CONV_FAST = Recipe(
     name="conv-fast",
     summary="99% in about two seconds on two cores: three convolutions, one pass",
     architecture="conv",
-    # A first convolution at every second pixel leaves a quarter of the work for those behind it.
+    # With stride 2 in the first convolution the others have a quarter of the work.
     hidden=(16, 16, 96),
     kernels=(5, 3),
     stride=2,
@@ -307,7 +309,7 @@ _CONV_FAST = Recipe(
     learning_rate=0.02,
     schedule="one-cycle",
     warmup=0.3,
-    # Divides 60,000: a shorter last batch would have to be traced for itself.
+    # Divides 60,000: a shorter last batch would have to be traced separately.
     batch_size=200,
     epochs=1,
     label_smoothing=0.1,
@@ -321,7 +323,7 @@ _CONV_SMALL = Recipe(
     architecture="conv",
     hidden=(16, 16, 16, 32, 32),
     padding="valid",
-    # Two pools, and the average of the four places that are left, which see nearly all of the glyph.
+    # Two pools leave 2x2 positions, each of which sees nearly the whole glyph.
     pools=(2, 4),
     learning_rate=0.01,
     schedule="one-cycle",
@@ -338,7 +340,7 @@ _FLAGSHIP = dataclasses.replace(
     name="flagship",
     summary="conv-small four times as wide: a little better, an hour on two cores",
     hidden=(64, 64, 64, 128, 128),
-    # What is wide wants smaller steps.
+    # A wide network needs smaller steps.
     learning_rate=5e-3,
     epochs=60,
     averaging=0.999,

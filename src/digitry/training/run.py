@@ -1,8 +1,8 @@
-"""One training from its recipe to its run folder.
+"""One training, from its recipe to its run folder.
 
-A run is trained, saved, measured and written down, in this order. What a later `--resume` needs is
-written first, `metrics.json` last: a folder that holds it is whole, but for the pictures, which
-`report` draws from this folder alone. What the folder holds is told by `run_folder`.
+First the files that a later `--resume` needs are written, then the model is trained, saved and
+scored. `metrics.json` is written last: a folder that has it is complete, except for the pictures,
+which `report` draws from the other files. `run_folder` lists the files.
 """
 
 import contextlib
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from digitry.training.loop.train import Trained
 
 MISTAKES = 60
-"""Most mistakes whose pictures are kept."""
+"""Largest number of wrongly read test images that are kept."""
 
 SAMPLES = 20
-"""Training images whose pictures are kept: a grid of 2 x 10."""
+"""Number of training images that are kept: a grid of 2 x 10."""
 
 
 def train_run(
@@ -70,36 +70,37 @@ def train_run(
     data: str | None = None,
     data_dir: Path | None = None,
     start: "Callable[[], keras.Model] | None" = None,
-    temper: "Callable[[keras.Model], object] | None" = None,
+    before_save: "Callable[[keras.Model], object] | None" = None,
     teacher: Artifact | None = None,
     parent: Parent | None = None,
 ) -> Run:
-    """Train a recipe, save the model in its three formats, measure it, and write it all down.
+    """Train a recipe, save the model in its three formats, score it, and write the run folder.
 
-    Ctrl-C ends the training after the step at hand; what was learned so far is saved and measured all
-    the same, and the checkpoint stays for a later `resume`.
+    Ctrl-C ends the training after the current step; the model is still saved and scored, and the
+    checkpoint is kept for a later `resume`.
 
     Args:
         recipe: how to train.
-        dataset: on what.
-        folder: where to; new or empty, unless `resume`.
+        dataset: images to train and test on.
+        folder: of the run; new or empty, unless `resume`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         callbacks: Keras callbacks.
-        resume: go on from the folder's checkpoint; without one it begins again.
+        resume: continue from the folder's checkpoint; if it has none, start again.
         only: names among `OUTPUTS` to write besides `RECORDS`; None = all. Pictures are drawn by
             `report`, not here.
-        console: where progress goes; None = nowhere.
-        data: what `load_dataset` was given, for a later resume; None = the data set's name.
-        data_dir: likewise.
-        start: builds the model to go on from; None = the recipe's own, untrained.
-        temper: what is done to the trained model, in place, before it is saved.
-        teacher: whose probabilities are learned, as far as the recipe's `distil` says; None = none.
-        parent: the model to go on from, and to name in the files; None = what `start` says.
+        console: shows progress; None = nothing.
+        data: the name or path given to `load_dataset`, for a later resume; None = the data set's name.
+        data_dir: the folder given to `load_dataset`, for a later resume.
+        start: builds the model to start from; None = the recipe's own, untrained.
+        before_save: changes the trained model in place before it is saved.
+        teacher: model whose probabilities are learned, with the weight `distil` of the recipe; None =
+            none.
+        parent: the model to start from, recorded in the files; None = use `start`.
 
     Raises:
-        UsageError: the folder holds something else, or another recipe's run.
-        DataError: the data set is not the one that the run began with.
-        ModelError: the three formats disagree.
+        UsageError: the folder is not empty, or holds a run of another recipe.
+        DataError: the data set is not the one that the run started with.
+        ModelError: the three formats give different results.
         DigitryError: the training diverged, or the folder cannot be written.
     """
     from digitry.training.loop import train as engine
@@ -137,8 +138,8 @@ def train_run(
         if not (resume or checkpoint.exists()):
             _forget(folder)
         raise
-    if temper is not None:
-        temper(trained.model)
+    if before_save is not None:
+        before_save(trained.model)
     run = _finish(trained, dataset, folder, asked, began)
     if not trained.interrupted:
         checkpoint.unlink(missing_ok=True)
@@ -146,14 +147,14 @@ def train_run(
 
 
 def _begin(folder: Path, start: Start, *, resume: bool) -> None:
-    """Make the folder and write what resuming needs, or check that this is that run."""
+    """Create the folder and write the files for resuming; with `resume`, check that they match."""
     if resume:
         before = load_start(folder)
         if before.recipe != start.recipe:
             raise UsageError(
-                f"holds a run of {before.recipe.name} with other settings",
+                f"holds a run of recipe {before.recipe.name} with other settings",
                 where=folder,
-                remedy="resume it with its own recipe, or begin a new run",
+                remedy="resume it with its own recipe, or start a new run",
             )
         for kind, place, then, now in (
             ("teacher", start.teacher, before.teacher_sha256, start.teacher_sha256),
@@ -161,15 +162,15 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
         ):
             if then != now:
                 raise ModelError(
-                    f"is not the {kind} that the run began with",
+                    f"is not the {kind} that the run started with",
                     where=place or folder,
-                    remedy="bring the same model back, or begin a new run",
+                    remedy="restore that model, or start a new run",
                 )
         if before.data_sha256 != start.data_sha256:
             raise DataError(
-                f"began with other images than {start.data} holds now",
+                f"started with other images than {start.data} has now",
                 where=folder,
-                remedy="bring the same data back, or begin a new run",
+                remedy="restore that data, or start a new run",
             )
         return
     check_new(folder)
@@ -192,11 +193,11 @@ def _begin(folder: Path, start: Start, *, resume: bool) -> None:
 
 
 def _forget(folder: Path) -> None:
-    """Take back what `_begin` wrote: there is nothing to go on with, and the name is free again."""
+    """Delete the files that `_begin` wrote, because there is nothing to resume, and the empty folder."""
     for name in ("recipe.json", START):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        # A tracker's notes stay, and with them the folder.
+        # The folder is kept if a tracker has written to it.
         folder.rmdir()
 
 
@@ -223,8 +224,8 @@ def _finish(
         created=_now(),
         digitry=digitry.__version__,
     )
-    # The file is to carry its own scores, and the scores are to be the file's: so a draft of it is
-    # measured, and then saved with the numbers. The graph is the same to the byte.
+    # The file holds its own scores. So a draft is scored first, and then saved again with the scores; the
+    # graph of both is identical.
     graph = convert.as_artifact(model, draft)
     test_logits = scores.infer(graph, dataset.test.images)
     temperature, curve, validation = 1.0, draft.risk_coverage, None
@@ -339,16 +340,16 @@ def _save_predictions(
 
 
 def _drop_unwanted_models(folder: Path, only: frozenset[str] | None) -> None:
-    # All three are written and compared in any case: that check is what the one kept relies on.
+    # All three are always written and compared, then the unwanted ones are deleted.
     for name in MODELS:
         if only is not None and name not in only and name not in RECORDS:
             (folder / name).unlink(missing_ok=True)
 
 
 def _summary(model: "keras.Model") -> str:
-    """Describe the model in plain text, the same on any terminal or none.
+    """Return a description of the model as text, independent of the terminal.
 
-    Keras' own summary is cut to the window's width, and counts the optimizer among the parameters.
+    Keras' own summary is cut to the terminal's width and counts the optimizer's state as parameters.
     """
     layers = _layers(model)
     rows = [("Layer (type)", "Output Shape", "Param #", "Fed by")]
@@ -389,11 +390,11 @@ def _summary(model: "keras.Model") -> str:
 
 
 def _layers(model: "keras.Model") -> list[dict[str, Any]]:
-    """Describe each layer for the drawing: its kind, output shape, parameters, and what feeds it."""
+    """Return each layer's kind, output shape, number of parameters and inputs, for the plot."""
     found: list[dict[str, Any]] = []
     makers = {id(layer.output): layer.name for layer in model.layers}
     if id(model.inputs[0]) not in makers:
-        # A chain does not count its input among its layers.
+        # A sequential model does not list its input as a layer.
         name = model.get_config()["layers"][0]["config"]["name"]
         makers[id(model.inputs[0])] = name
         found.append(
@@ -416,7 +417,7 @@ def _layers(model: "keras.Model") -> list[dict[str, Any]]:
                 "activation": config.get("activation"),
                 "output_shape": list(layer.output.shape[1:]),
                 "parameters": int(layer.count_params()),
-                # What an input layer takes is its own output.
+                # The input of an input layer is its own output.
                 "inputs": [makers[id(tensor)] for tensor in inputs if tensor is not layer.output],
             }
         )

@@ -1,4 +1,4 @@
-"""What a run folder holds, by name, and how it is read back, without loading what trained it."""
+"""The files of a run folder and how they are read; needs neither Keras nor PyTorch."""
 
 import json
 import zipfile
@@ -34,18 +34,18 @@ PLOTS = (
     "example.png",
 )
 RECORDS = ("recipe.json", START, "history.csv", METRICS, "predictions.npz", "model.onnx")
-"""What every run keeps, however much `--only` narrows it: the other verbs live on these."""
+"""Files that every run keeps, whatever `--only` selects: the other commands need them."""
 
 OUTPUTS = ("summary.txt", *MODELS, *PLOTS, "report.html")
-"""What `--only` chooses from."""
+"""Files that `--only` selects from."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, or an interrupted one that was brought to an end.
+    """A finished run, or an interrupted one whose model was saved and scored.
 
     Attributes:
-        folder: where it lies.
+        folder: of the run.
         recipe: how it was trained.
         metrics: the content of metrics.json.
         history: its epochs.
@@ -58,30 +58,30 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called in tables: the name of its folder."""
+        """The name of its folder, used in tables."""
         return self.folder.resolve().name
 
     @property
     def test(self) -> Evaluation:
-        """How it did on the test images."""
+        """Its scores on the test images."""
         return Evaluation.from_dict(self.metrics["test"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What was asked for when a run began: all that resuming it needs.
+    """The arguments that a run was started with, as resuming needs them.
 
     Attributes:
         recipe: how it is trained.
-        data: what `load_dataset` was given: a name, or an absolute path.
-        data_dir: where it was told to look for the files, or None.
-        data_sha256: of the data set's content, so that a resumed run meets the same images.
-        device: as asked for, `auto` included.
-        only: the outputs asked for; None = all.
-        teacher: the model whose probabilities are learned, a shipped one's name or an absolute path;
+        data: the data set's name or absolute path, as given to `load_dataset`.
+        data_dir: the folder for the data files as given to `load_dataset`, or None.
+        data_sha256: of the data set's content, so that a resumed run uses the same images.
+        device: as requested; may be `auto`.
+        only: the requested outputs; None = all.
+        teacher: the model whose probabilities are learned: a shipped model's name or an absolute path;
             None = none.
         teacher_sha256: of its file.
-        parent: the model that it goes on from, likewise; None = it began anew.
+        parent: the model that the training starts from, given like `teacher`; None = none.
         parent_sha256: of its file.
     """
 
@@ -104,7 +104,7 @@ class Pictures:
     Attributes:
         samples: (m, 28, 28) uint8, ink = 255: the first training images; `sample_labels` (m,).
         label_counts: (10,) training images of each digit.
-        mistakes_index: (m,) their places in the test set, the most confident mistake first;
+        mistakes_index: (m,) indices in the test set, the most confident mistake first;
             `mistakes` (m, 28, 28) uint8.
         example: (28, 28) uint8, the test image named in the metrics' `example`.
     """
@@ -118,34 +118,39 @@ class Pictures:
 
 
 def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
-    """Return a new folder's path, `runs/<recipe>-<YYYYmmdd-HHMMSS>` in local time; it is not made."""
-    wish = parent / f"{recipe.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    folder, number = wish, 2
+    """Return an unused path `runs/<recipe>-<YYYYmmdd-HHMMSS>`, in local time; it is not created."""
+    first = parent / f"{recipe.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    folder, number = first, 2
     while folder.exists():
-        folder, number = wish.with_name(f"{wish.name}-{number}"), number + 1
+        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
     return folder
 
 
-def check_new(folder: Path) -> None:
-    """Check that a run may begin in a folder: there is none yet, or nothing in it.
+def check_new(folder: Path, start: str = START, verb: str = "train") -> None:
+    """Check that a new run can use a folder: it does not exist or is empty.
+
+    Args:
+        folder: the folder of the new run.
+        start: the file that marks a run which can be resumed.
+        verb: the command that resumes it.
 
     Raises:
-        UsageError: it is a file, or holds something.
+        UsageError: it is a file, or not empty.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file", where=folder, remedy="name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
-        resumable = (folder / START).exists()
+        resumable = (folder / start).exists()
         raise UsageError(
             "is not empty",
             where=folder,
             remedy="name a new folder"
-            + (f", or go on with: digitry train --resume {folder}" if resumable else ""),
+            + (f", or resume the run in it: digitry {verb} --resume {folder}" if resumable else ""),
         )
 
 
 def select(names: Iterable[str]) -> frozenset[str]:
-    """Turn what a user typed after `--only` into file names of a run folder.
+    """Return the file names of a run folder that the values of `--only` mean.
 
     Args:
         names: file names (`loss.png`) or their stems (`loss`; `model` means all three formats).
@@ -167,18 +172,18 @@ def select(names: Iterable[str]) -> frozenset[str]:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run folder back.
+    """Read a run folder.
 
     Raises:
-        DataError: it is none, is not finished, or a file in it is damaged.
+        DataError: it is not a run folder, is not finished, or a file in it is damaged.
     """
     folder = Path(folder)
     metrics = folder / METRICS
     if not metrics.exists() and (folder / START).exists():
         raise DataError(
-            "is a run that was never finished",
+            "is an unfinished run",
             where=folder,
-            remedy=f"digitry train --resume {folder}",
+            remedy=f"finish it with: digitry train --resume {folder}",
         )
     content = _read_json(metrics)
     recipe = Recipe.from_dict(_read_json(folder / "recipe.json"))
@@ -187,7 +192,7 @@ def load_run(folder: Path) -> Run:
         Evaluation.from_dict(content["test"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"is not what digitry wrote ({type(error).__name__}: {error})",
+            f"is damaged ({type(error).__name__}: {error})",
             where=metrics,
             remedy="train again",
         ) from error
@@ -195,10 +200,10 @@ def load_run(folder: Path) -> Run:
 
 
 def load_start(folder: Path) -> Start:
-    """Read what a run was begun with.
+    """Read the arguments that a run was started with.
 
     Raises:
-        DataError: the folder is no run, or its files are damaged.
+        DataError: it is not a run folder, or its files are damaged.
     """
     folder = Path(folder)
     facts = _read_json(folder / START)
@@ -212,7 +217,7 @@ def load_start(folder: Path) -> Start:
             data_sha256=facts["data_sha256"],
             device=facts["device"],
             only=None if only is None else frozenset(only),
-            # Older runs had none.
+            # Older runs do not have these fields.
             teacher=facts.get("teacher"),
             teacher_sha256=facts.get("teacher_sha256"),
             parent=facts.get("parent"),
@@ -220,14 +225,14 @@ def load_start(folder: Path) -> Start:
         )
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"is not what digitry wrote ({type(error).__name__}: {error})",
+            f"is damaged ({type(error).__name__}: {error})",
             where=folder / START,
             remedy="train again",
         ) from error
 
 
 def is_finished(folder: Path) -> bool:
-    """Return whether a run folder is whole, so that there is nothing left to train."""
+    """Return whether a run is complete: its files are written and no epoch is left to train."""
     if not (folder / METRICS).exists() or (folder / CHECKPOINT).exists():
         return False
     return not _read_json(folder / METRICS).get("interrupted", False)
@@ -237,7 +242,7 @@ def recorded_sha256(file: Path) -> str | None:
     """Return the sha256 that the metrics.json beside a file records for it, under `sha256`.
 
     Returns:
-        64 hex digits; None where there is no such record. Runs of older versions have none.
+        64 hex digits; None if there is no record, as in runs of older versions.
     """
     try:
         recorded = _read_json(file.parent / METRICS).get("sha256")
@@ -260,7 +265,7 @@ def record_sha256(file: Path, sha256: str) -> None:
 
 
 def load_predictions(run: Run) -> Predictions:
-    """Read what a run said about its test images.
+    """Read the predictions of a run for its test images.
 
     Raises:
         DataError: predictions.npz is missing or damaged.

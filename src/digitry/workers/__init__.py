@@ -1,1 +1,1 @@
-"""Readers in processes that may be killed."""
+"""Readers in worker processes, which can crash or be killed without harm."""

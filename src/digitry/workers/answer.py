@@ -1,6 +1,6 @@
-"""One image of a request to its reading and, where asked for, to what the network saw of it.
+"""One image to its reading and, on request, to pictures of its digits.
 
-This is the work of a worker process: bytes of a stranger come in, our own values and pictures go out.
+This runs in a worker process: untrusted bytes come in, plain JSON and our own PNGs go out.
 """
 
 from base64 import b64decode, b64encode
@@ -18,17 +18,17 @@ from digitry.reading.render import png
 from digitry.reading.result import Box, Reading
 
 MARGIN = 0.25
-"""Paper around a digit in its picture, as a share of its height: enough for a person to judge by."""
+"""Paper around a digit in its crop, as a share of its longer side: enough for a person to judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A reading, and the pictures that were asked for.
+    """A reading, and the requested pictures.
 
     Attributes:
-        reading: what was read.
-        glyphs: of each digit the PNG of its 28x28 glyph, ink light on dark; or none.
-        crops: of each digit the PNG of its place on the page, grey; or none.
+        reading: the result of reading the image.
+        glyphs: for each digit the PNG of its 28x28 glyph, ink light on dark; empty if not requested.
+        crops: for each digit the grey PNG of its place on the page; empty if not requested.
     """
 
     reading: Reading
@@ -46,18 +46,18 @@ def examine(
     glyphs: bool = False,
     crops: bool = False,
 ) -> Examined:
-    """Read one image.
+    """Return the reading of one image, and pictures of its digits.
 
     Args:
-        reader: with the model.
+        reader: reads the image.
         content: bytes of an image file.
-        name: what the reading calls it.
+        name: the name of the image in the reading.
         layout, max_error: see `Reader`.
-        glyphs, crops: whether to give these pictures.
+        glyphs, crops: whether to add these pictures.
 
     Raises:
         ImageError: the image cannot be read.
-        UsageError: an option makes no sense.
+        UsageError: an option is not valid.
     """
     if max_error is not None:
         reader = reader.accepting(max_error)
@@ -72,11 +72,24 @@ def examine(
     return Examined(reading, pictures, cuts)
 
 
+def fault(error: Exception) -> DigitryError:
+    """Return the error to report for an image that could not be read.
+
+    Only decoding should fail. Any other exception, and running out of memory, is reported for the image.
+    """
+    if isinstance(error, DigitryError):
+        return error
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return ImageError(image.NO_MEMORY, remedy="shrink it")
+    return ImageError(f"cannot be read ({type(error).__name__})", remedy="please report this")
+
+
 def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
-    """Do what `examine` does, and give it as JSON, an error likewise: what a worker answers."""
+    """Return the result or the error of `examine` as JSON: the answer of a worker."""
     try:
         found = examine(reader, content, **options)
-    except DigitryError as error:
+    except Exception as failure:  # noqa: BLE001 (the error is the answer)
+        error = fault(failure)
         usage = isinstance(error, UsageError)
         return {"status": "failed", "usage": usage, "reason": error.what, "remedy": error.remedy}
     return {
@@ -88,7 +101,12 @@ def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
 
 
 def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
-    """Give back what `answer` was made from."""
+    """Return the result or the error that `answer` encoded.
+
+    Args:
+        row: the answer of a worker.
+        name: the name of the image.
+    """
     if row["status"] != "ok":
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])

@@ -1,4 +1,4 @@
-"""How a request travels to a worker: some JSON and some bytes in one message, nothing that is run."""
+"""The messages between a service and its workers: JSON and bytes, length-prefixed; no pickle."""
 
 import json
 import socket
@@ -11,13 +11,18 @@ _PART = 1 << 16
 
 
 def pack(head: Any, contents: Sequence[bytes]) -> bytes:
-    """Put JSON and contents into one message."""
+    """Return one message that holds JSON and several contents.
+
+    Args:
+        head: any JSON value.
+        contents: bytes, e.g. of image files.
+    """
     front = json.dumps([[len(content) for content in contents], head]).encode()
     return b"".join([struct.pack("<I", len(front)), front, *contents])
 
 
 def unpack(message: bytes) -> tuple[Any, list[bytes]]:
-    """Give back what `pack` was given."""
+    """Return the JSON and the contents of a message of `pack`."""
     (length,) = struct.unpack_from("<I", message)
     sizes, head = json.loads(message[4 : 4 + length])
     position, contents = 4 + length, []
@@ -28,24 +33,24 @@ def unpack(message: bytes) -> tuple[Any, list[bytes]]:
 
 
 def framed(message: bytes) -> bytes:
-    """Put the length of a message before it, as it goes over a line."""
+    """Return a message with its length in front, as it is sent over a socket."""
     return _LENGTH.pack(len(message)) + message
 
 
-def receive(line: socket.socket, received: bytearray, limit: int) -> bytes:
-    """Wait for one message.
+def receive(source: socket.socket, received: bytearray, limit: int) -> bytes:
+    """Wait for one message and return it.
 
     Args:
-        line: where it comes from.
-        received: what has come beyond the message before; what comes beyond this one stays there.
-        limit: bytes of a message.
+        source: the socket to read from.
+        received: bytes received after the previous message; bytes after this one are left in it.
+        limit: the largest message, in bytes.
 
     Raises:
-        EOFError: the other end has hung up.
-        OSError: the line is broken, or the message longer than the limit.
+        EOFError: the other end closed the socket.
+        OSError: the socket is broken, or the message is longer than the limit.
     """
     while (message := first(received, limit)) is None:
-        part = line.recv(max(_PART, _missing(received)))
+        part = source.recv(max(_PART, _missing(received)))
         if not part:
             raise EOFError
         received += part
@@ -53,10 +58,10 @@ def receive(line: socket.socket, received: bytearray, limit: int) -> bytes:
 
 
 def first(received: bytearray, limit: int) -> bytes | None:
-    """Take the first message out of what was received; None if it is not whole.
+    """Remove the first message from the received bytes and return it; None if it is incomplete.
 
     Raises:
-        OSError: it is longer than the limit.
+        OSError: the message is longer than the limit.
     """
     if len(received) < _LENGTH.size:
         return None

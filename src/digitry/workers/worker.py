@@ -1,7 +1,7 @@
-"""A worker: one reader in a process of its own, which answers what comes over a line until it hangs up.
+"""A worker process: one reader that answers requests over a socket until the socket is closed.
 
-It gets bytes and answers with JSON, one line for each image. What keeps it alive, and within its limits,
-is `digitry.workers.pool`.
+It gets bytes and answers with JSON, one line for each image. `digitry.workers.supervisor` starts and
+replaces workers.
 """
 
 import json
@@ -12,32 +12,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from digitry.errors import DigitryError, ImageError, ModelError
+from digitry.errors import DigitryError, ModelError
 from digitry.model.load import load_model
 from digitry.reading.image import NO_MEMORY
 from digitry.reading.result import Reading
 from digitry.workers import messages
-from digitry.workers.limits import confine
+from digitry.workers.answer import answer, fault
+from digitry.workers.limits import Size, confine
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout, Reader
+    from digitry.reading.reader import Reader
 
 MAX_REQUEST = 1 << 32
 OUT_OF_MEMORY = 3
-"""Exit status of a worker whose memory has ended."""
+"""Exit status of a worker that ran out of memory."""
 
-Full = bool | dict[str, Any]
-"""Whether times and remedies are answered, too; a dict asks for pictures, see `digitry.workers.answer`."""
+KEPT_PART = 4
+"""A worker that still holds more than `memory_bytes / KEPT_PART` after its answer is replaced.
+
+This part is added to the memory limit, so every request may use all of `memory_bytes`. Ordinary images
+leave up to 160 MB of address space behind, free but fragmented.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image on its way to a worker.
+    """One image to be read by a worker.
 
     Attributes:
-        name: what its reading calls the source.
+        name: the name of the image in its reading.
         content: the bytes of an image file.
-        offset: where it lies in its archive, in bytes, or its row in a table; None for a file.
+        offset: its offset in an archive, in bytes, or its row in a table; None for a file.
     """
 
     name: str
@@ -45,9 +50,9 @@ class Item:
     offset: int | None = None
 
 
-def serve(line: int) -> None:
-    """Be a worker on the file descriptor `line` until the other end hangs up."""
-    connection = socket.socket(fileno=line)
+def serve(descriptor: int) -> None:
+    """Run a worker on the socket with file descriptor `descriptor` until the other end closes it."""
+    connection = socket.socket(fileno=descriptor)
     received = bytearray()
 
     def say(answer: bytes) -> None:
@@ -60,28 +65,31 @@ def serve(line: int) -> None:
         except DigitryError as error:
             say(as_line({"error": f"{error.what}; {error.remedy}"}))
             return
-        confine(config["memory_bytes"])
-        say(as_line({"sha256": config["sha256"]}))
+        kept_bytes = config["memory_bytes"] // KEPT_PART
+        usual = Size.now()
+        confine(usual, config["memory_bytes"] + kept_bytes)
+        say(as_line({}))
         while True:
             request = messages.receive(connection, received, MAX_REQUEST)
-            # Processor time of the whole process; at its end the system ends us, whatever we do.
+            # Processor time of the whole process; when it is used up, the system kills the process.
             signal.setitimer(signal.ITIMER_PROF, config["cpu_s"])
-            asked = _unpacked(request)
-            del request
-            answer = _answer(reader, *asked)
+            notes, rows = _answer(reader, request)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            say(answer)
-            # What the next request may take must not depend on what this one was.
-            del asked, answer
+            del request
+            # The memory of the next request must not depend on this one.
+            if Size.now().beyond(usual) > kept_bytes:
+                notes = {"grown": True, **notes}
+            say(b"\n".join([as_line(notes), *rows]))
+            del rows
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
     except (EOFError, OSError):
-        # The parent is gone: nothing is left to do.
+        # The socket is closed: exit quietly.
         return
 
 
 def _loaded(config: Mapping[str, Any]) -> "Reader":
-    """Load the model, and all code that a request may need: afterwards no file is opened."""
+    """Return a reader with all code loaded that a request may need; later it opens no file."""
     import io
 
     import cv2
@@ -90,12 +98,11 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
 
     from digitry.reading import image
     from digitry.reading.reader import Reader
-    from digitry.workers import answer as examine  # noqa: F401 (afterwards no file is opened)
 
     cv2.setNumThreads(1)
     found = load_model(config["model"])
     if found.fingerprint != config["sha256"]:
-        raise ModelError("was changed while it was in use", remedy="start again")
+        raise ModelError("was changed while it was in use", remedy="restart with the new file")
     reader = Reader(
         found,
         config["layout"],
@@ -112,67 +119,46 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     return reader
 
 
-class _TogetherError(Exception):
-    """These images cannot be read together; one by one each may well be."""
-
-
-def _answer(reader: "Reader", items: list[Item], layout: "Layout | None", full: Full) -> bytes:
-    """Answer one request: a line of notes, then one line for each item."""
-    if isinstance(full, dict):
-        from digitry.workers.answer import answer
-
-        layout = layout or reader.layout
-        row = answer(reader, items[0].content, name=items[0].name, layout=layout, **full)
-        return b"{}\n" + as_line(row)
-    rows: list[dict[str, Any]] = []
+def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the notes for one request, and one line for each of its items."""
+    (names, options), contents = messages.unpack(request)
+    if options is not None:
+        ((name, _),) = names
+        return {}, [as_line(answer(reader, contents[0], name=name, **options))]
+    rows: list[bytes] = []
     failed: list[tuple[int, str]] = []
     rejected = 0
-    try:
-        results = _results(reader, items, layout)
-    except _TogetherError:
-        return b"{}"
-    for index, (item, result) in enumerate(zip(items, results, strict=True)):
+    for (name, offset), result in zip(names, _results(reader, contents), strict=True):
         if isinstance(result, DigitryError):
-            row = failed_row(item.name, item.offset, result.what, reader.name)
-            if full:
-                row["remedy"] = result.remedy
-            failed.append((index, result.what))
+            failed.append((len(rows), result.what))
+            row = failed_row(name, offset, result.what, reader.name)
         else:
-            values = result.to_dict()
-            if not full:
-                del values["ms"]
             rejected += result.rejected
-            row = {"source": item.name, "offset": item.offset, "status": "ok"}
-            row.update((key, value) for key, value in values.items() if key != "source")
-        rows.append(row)
-    notes = {"rejected": rejected, "failed": failed}
-    return b"\n".join([as_line(notes), *map(as_line, rows)])
+            row = {**result.to_dict(), "source": name}
+            del row["ms"]
+            row = {"source": name, "offset": offset, "status": "ok", **row}
+        rows.append(as_line(row))
+    return {"rejected": rejected, "failed": failed}, rows
 
 
-def _results(
-    reader: "Reader", items: list[Item], layout: "Layout | None"
-) -> list[Reading | ImageError]:
+def _results(reader: "Reader", contents: list[bytes]) -> list[Reading | DigitryError]:
+    """Return the results of images, read together; if that fails, read one by one."""
+    if len(contents) > 1:
+        try:
+            results = list(reader.read_many(contents))
+            if not any(isinstance(one, DigitryError) and one.what == NO_MEMORY for one in results):
+                return [*results]
+        except Exception:  # noqa: BLE001 (reading one by one shows which image it was)
+            pass
+        return [result for content in contents for result in _results(reader, [content])]
     try:
-        if len(items) == 1:
-            return [reader.read(items[0].content, layout=layout, name=items[0].name)]
-        results = list(reader.read_many([item.content for item in items], layout=layout))
-    except ImageError as error:
-        return [error]
-    except Exception as error:
-        # Beyond the decoder nothing should fail; if it does, or memory ends, it is this image's fault.
-        if len(items) > 1:
-            raise _TogetherError from error
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            return [ImageError(NO_MEMORY, remedy="shrink it")]
-        return [ImageError(f"cannot be read ({type(error).__name__})", remedy="please report it")]
-    if any(isinstance(r, ImageError) and r.what == NO_MEMORY for r in results):
-        # Together they needed too much; alone each may well be read.
-        raise _TogetherError
-    return results
+        return [reader.read(contents[0])]
+    except Exception as error:  # noqa: BLE001 (the error is the answer)
+        return [fault(error)]
 
 
 def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
-    """Give the row of an image that could not be read."""
+    """Return the row of an image that could not be read."""
     return {
         "source": name,
         "offset": offset,
@@ -190,18 +176,18 @@ def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[s
     }
 
 
-def packed(items: Sequence[Item], layout: "Layout | None", full: Full) -> bytes:
-    """Give the request for some images, as it goes over the line."""
+def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
+    """Return the request for some images.
+
+    Args:
+        items: the images.
+        options: options of `digitry.workers.answer.examine`, for exactly one image; None = answer with
+            rows.
+    """
     names = [[item.name, item.offset] for item in items]
-    return messages.pack([names, layout, full], [item.content for item in items])
-
-
-def _unpacked(request: bytes) -> tuple[list[Item], "Layout | None", Full]:
-    (names, layout, full), contents = messages.unpack(request)
-    pairs = zip(names, contents, strict=True)
-    return [Item(name, content, offset) for (name, offset), content in pairs], layout, full
+    return messages.pack([names, options], [item.content for item in items])
 
 
 def as_line(value: object) -> bytes:
-    """Give a value as one line of JSON."""
+    """Return a value as one line of JSON."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")

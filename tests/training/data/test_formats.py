@@ -411,7 +411,7 @@ def test_folders_that_are_not_a_data_set_are_named(tmp_path: Path) -> None:
     assert "has no images" in fault(tmp_path / "b")
     for copy in range(3):
         Image.fromarray(stroke(7, copy)).save(tmp_path / "b" / "7" / f"{copy}.png")
-    assert "has the one class 7" in fault(tmp_path / "b")
+    assert "has only one class, 7" in fault(tmp_path / "b")
     (tmp_path / "c.zip").write_bytes(b"PK")
     assert "unpack it" in fault(tmp_path / "c.zip")
     (tmp_path / "d.txt").write_bytes(b"")

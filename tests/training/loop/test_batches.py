@@ -14,7 +14,7 @@ def some(count: int = 50) -> Batches:
     return Batches(images, np.arange(count) % 10, CPU)
 
 
-def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> None:
+def test_an_epoch_has_each_image_once_in_an_order_fixed_by_seed_and_epoch() -> None:
     batches = some()
     first = batches.order(1, 1)
     assert sorted(first.tolist()) == list(range(50))
@@ -23,24 +23,24 @@ def test_an_epoch_sees_each_image_once_in_an_order_of_seed_and_epoch_alone() -> 
     assert not torch.equal(first, batches.order(2, 1))
 
 
-def test_batches_are_their_images_as_shares_of_255_with_a_row_for_each_label() -> None:
+def test_batches_hold_images_divided_by_255_and_a_row_for_each_label() -> None:
     batches = some()
     rows = torch.rand(10, 10)
-    stretch = batches.stretch(2, 3, rows)
-    address = stretch.glyphs.data_ptr()
+    buffers = batches.buffers(2, 3, rows)
+    address = buffers.glyphs.data_ptr()
     for places in ([3, 1, 40, 3], [0, 49, 2, 2, 7, 30]):
         index = torch.tensor(places)
-        stretch.fill(index)
+        buffers.fill(index)
         expected = batches.images[index].numpy().astype(np.float32) / np.float32(255)
         n = len(places) // 2
-        np.testing.assert_array_equal(stretch.glyphs[:n].flatten(0, 1).numpy(), expected)
-        assert stretch.labels[:n].flatten().tolist() == [place % 10 for place in places]
-        found = stretch.rows[:n].transpose(1, 2).flatten(0, 1)
+        np.testing.assert_array_equal(buffers.glyphs[:n].flatten(0, 1).numpy(), expected)
+        assert buffers.labels[:n].flatten().tolist() == [place % 10 for place in places]
+        found = buffers.rows[:n].transpose(1, 2).flatten(0, 1)
         assert torch.equal(found, rows[[place % 10 for place in places]])
-        assert stretch.glyphs.data_ptr() == address
+        assert buffers.glyphs.data_ptr() == address
 
 
-def test_read_only_images_are_taken() -> None:
+def test_read_only_images_are_accepted() -> None:
     images = np.zeros((2, 28, 28), np.uint8)
     images.flags.writeable = False
     assert len(Batches(images, np.zeros(2, np.uint8), CPU)) == 2
@@ -80,7 +80,7 @@ def test_light_augmentation_moves_little_and_without_bias() -> None:
     assert len({round(value, 3) for value in ink.tolist()}) > 100
 
 
-def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
+def test_elastic_augmentation_bends_lines_and_light_does_not() -> None:
     bars = torch.zeros(200, 28, 28)
     bars[:, 4:24, 13:15] = 1.0
     columns = torch.arange(28.0)
@@ -100,14 +100,14 @@ def test_elastic_augmentation_bends_what_light_leaves_straight() -> None:
     assert bent.max() <= 1
 
 
-def test_the_name_of_an_augmentation_chooses_it() -> None:
+def test_augmentations_are_chosen_by_name() -> None:
     glyphs = {}
     for name in ("none", "light", "elastic"):
         torch.manual_seed(3)
         batches = Batches(some().images.numpy(), np.arange(50) % 10, CPU, augment=name)
-        stretch = batches.stretch(50, 1, torch.eye(10))
-        stretch.fill(torch.arange(50))
-        glyphs[name] = stretch.glyphs[0].clone()
+        buffers = batches.buffers(50, 1, torch.eye(10))
+        buffers.fill(torch.arange(50))
+        glyphs[name] = buffers.glyphs[0].clone()
     as_they_are = some().images / 255
     assert torch.equal(glyphs["none"], as_they_are)
     torch.manual_seed(3)

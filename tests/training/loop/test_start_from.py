@@ -1,4 +1,4 @@
-"""A run may go on from a trained model: with its weights, in its layers, and the files say from which."""
+"""A run can start from a trained model with the same layers, and its files name that model."""
 
 import dataclasses
 from pathlib import Path
@@ -42,7 +42,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("name", ["", "model.keras", "model.h5", "model.onnx"])
-def test_it_goes_on_with_what_the_model_knows(first: Run, tmp_path: Path, name: str) -> None:
+def test_training_starts_from_the_weights_of_the_model(
+    first: Run, tmp_path: Path, name: str
+) -> None:
     parent = parent_of(str(first.folder / name), AGAIN)
     again = run.train_run(AGAIN, DATA, tmp_path / "again", device="cpu", parent=parent)
     assert first.test.accuracy > 0.5
@@ -51,9 +53,7 @@ def test_it_goes_on_with_what_the_model_knows(first: Run, tmp_path: Path, name: 
     assert anew.test.accuracy < 0.4
 
 
-def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
-    first: Run, tmp_path: Path
-) -> None:
+def test_the_files_name_the_parent_and_a_resumed_run_needs_it(first: Run, tmp_path: Path) -> None:
     class Halt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
             if epoch == 1:
@@ -67,7 +67,7 @@ def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
         run.train_run(AGAIN, DATA, cut, device="cpu", parent=parent, callbacks=[Halt()])
     begun = run_folder.load_start(cut)
     assert begun.parent == str((first.folder / "model.keras").resolve())
-    with pytest.raises(ModelError, match="is not the parent that the run began with"):
+    with pytest.raises(ModelError, match="is not the parent that the run started with"):
         run.train_run(AGAIN, DATA, cut, device="cpu", resume=True)
     resumed = run.train_run(
         AGAIN, DATA, cut, device="cpu", resume=True, parent=parent_of(begun.parent, AGAIN)
@@ -79,35 +79,33 @@ def test_the_files_name_the_parent_and_a_resumed_run_wants_it_back(
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_that_kept_its_model_file_alone_can_be_gone_on_from(
-    first: Run, tmp_path: Path
-) -> None:
+def test_a_run_with_only_its_model_file_can_be_a_parent(first: Run, tmp_path: Path) -> None:
     for name in ("recipe.json", "run.json", "model.onnx"):
         (tmp_path / name).write_bytes((first.folder / name).read_bytes())
     assert parent_of(str(tmp_path), AGAIN).place == str((tmp_path / "model.onnx").resolve())
 
 
-def test_a_model_with_other_layers_is_refused_in_words(first: Run, tmp_path: Path) -> None:
+def test_a_model_with_other_layers_is_refused_with_a_reason(first: Run, tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, hidden=(4, 16))
-    with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in it, and \[4, 16\] here; take its"):
+    with pytest.raises(ModelError, match=r"hidden is \[4, 8\] in the model, but \[4, 16\] in"):
         parent_of(str(first.folder / "model.onnx"), other)
     parent = parent_of(str(first.folder / "model.keras"), other)
     with pytest.raises(
-        ModelError, match=r"model\.keras: has other layers than small; take its own"
+        ModelError, match=r"model\.keras: its layers differ from those of recipe small; use"
     ):
         parent.build()
-    # All weights have the shapes of the trained ones, but the function is another.
+    # All weights have the same shapes as the trained ones, but the function differs.
     moved = dataclasses.replace(AGAIN, head="average", pools=(1,))
     elsewhere = run.train_run(
         dataclasses.replace(moved, pools=(2,), epochs=1), DATA, tmp_path / "moved", device="cpu"
     )
-    with pytest.raises(ModelError, match="has other layers than small"):
+    with pytest.raises(ModelError, match="its layers differ from those of recipe small"):
         parent_of(str(elsewhere.folder), moved).build()
     with pytest.raises(ModelError, match="no such model"):
         parent_of(str(tmp_path / "none.onnx"), AGAIN)
 
 
-def test_the_shipped_reader_can_be_gone_on_from() -> None:
+def test_the_shipped_reader_can_be_a_parent() -> None:
     from digitry.training.recipes import RECIPES
 
     parent = parent_of("reader@shipped", RECIPES["reader"])

@@ -1,4 +1,4 @@
-"""A student learns what its teacher says beside the labels, and the files say who taught it."""
+"""A student learns a teacher's probabilities beside the labels, and its files name the teacher."""
 
 import dataclasses
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_targets_are_labels_mixed_with_the_teachers_calibrated_probabilities(
     np.testing.assert_allclose(found, 0.75 * np.eye(10)[split.labels] + 0.25 * said, atol=1e-6)
 
 
-def test_a_teacher_that_knows_what_is_no_digit_teaches_which_digit_it_would_be(
+def test_a_teacher_with_non_digits_is_limited_to_the_digits(
     tmp_path: Path,
 ) -> None:
     teacher, split = make(tmp_path / "teacher.onnx", classes=11), digits(30)
@@ -69,7 +69,7 @@ def test_a_teacher_that_knows_what_is_no_digit_teaches_which_digit_it_would_be(
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
 
 
-def test_a_teacher_of_digits_alone_leaves_what_is_none_to_its_label(tmp_path: Path) -> None:
+def test_a_teacher_of_digits_only_leaves_non_digits_their_label(tmp_path: Path) -> None:
     teacher, split = make(tmp_path / "teacher.onnx"), digits(30)
     odd = split.labels == 3
     split = Split(split.images, np.where(odd, 10, split.labels).astype(np.uint8))
@@ -81,7 +81,7 @@ def test_a_teacher_of_digits_alone_leaves_what_is_none_to_its_label(tmp_path: Pa
     np.testing.assert_array_equal(found[~odd, 10], 0)
 
 
-def test_targets_that_are_the_labels_teach_what_the_labels_do() -> None:
+def test_targets_equal_to_the_labels_train_the_same_model() -> None:
     split = digits(200)
     recipe = dataclasses.replace(TINY, validation=0.1, label_smoothing=0.1, epochs=2)
     plain = train(recipe, split, device="cpu")
@@ -92,7 +92,7 @@ def test_targets_that_are_the_labels_teach_what_the_labels_do() -> None:
     assert taught.history[-1].accuracy == pytest.approx(plain.history[-1].accuracy)
 
 
-def test_what_is_learned_is_the_targets_and_what_is_counted_the_labels() -> None:
+def test_targets_are_trained_on_and_labels_are_scored() -> None:
     split = digits(400)
     next_one = np.eye(10, dtype=np.float32)[(split.labels + 1) % 10]
     recipe = dataclasses.replace(STUDENT, epochs=15, augment="light", hidden=(32,))
@@ -102,12 +102,12 @@ def test_what_is_learned_is_the_targets_and_what_is_counted_the_labels() -> None
     assert trained.history[-1].accuracy < 0.1
 
 
-def test_a_share_without_a_teacher_is_refused_and_a_teacher_without_a_share() -> None:
+def test_distil_without_a_teacher_and_a_teacher_without_distil_are_refused() -> None:
     split = digits(40)
-    with pytest.raises(UsageError, match=r"recipe tiny: distil is 0.25, and there is no teacher"):
+    with pytest.raises(UsageError, match=r"recipe tiny: distil is 0.25, but no teacher is given"):
         train(STUDENT, split, device="cpu")
     soft = np.full((40, 10), 0.1, np.float32)
-    with pytest.raises(UsageError, match=r"distil is 0, and there is a teacher; name a teacher"):
+    with pytest.raises(UsageError, match=r"distil is 0, but a teacher is given; name a teacher"):
         train(TINY, split, device="cpu", targets=soft)
 
 
@@ -125,7 +125,7 @@ class Halt(keras.callbacks.Callback):
             raise RuntimeError("power cut")
 
 
-def test_the_files_say_who_taught_and_a_resumed_run_learns_from_the_same(tmp_path: Path) -> None:
+def test_the_files_name_the_teacher_and_a_resumed_run_needs_it(tmp_path: Path) -> None:
     teacher = make(tmp_path / "teacher.onnx")
     whole = run.train_run(RECIPE, DATA, tmp_path / "whole", device="cpu", teacher=teacher)
     facts = load_model(whole.folder).metadata
@@ -140,7 +140,7 @@ def test_the_files_say_who_taught_and_a_resumed_run_learns_from_the_same(tmp_pat
     assert begun.teacher == str((tmp_path / "teacher.onnx").resolve())
     other = make(tmp_path / "other.onnx", seed=1)
     with pytest.raises(
-        ModelError, match=r"other\.onnx: is not the teacher that the run began with"
+        ModelError, match=r"other\.onnx: is not the teacher that the run started with"
     ):
         run.train_run(RECIPE, DATA, tmp_path / "cut", device="cpu", resume=True, teacher=other)
     resumed = run.train_run(

@@ -1,4 +1,4 @@
-"""What PyTorch computed once is written down, and computes the same again."""
+"""Recorded operations compute the same as the original function."""
 
 import torch
 from torch.fx import GraphModule
@@ -16,7 +16,7 @@ def layer(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> list[torch.Tenso
     return [y.detach(), *torch.autograd.grad(y.square().sum(), [w, b])]
 
 
-def test_forward_and_backward_are_written_down_and_computed_again() -> None:
+def test_forward_and_backward_are_recorded_and_replayed() -> None:
     inputs = [torch.randn(3, 4), torch.randn(4, 5), torch.randn(5)]
     graph, placeholders = record(layer, inputs)
     assert list(placeholders.values())[:3] == inputs
@@ -26,14 +26,14 @@ def test_forward_and_backward_are_written_down_and_computed_again() -> None:
         torch.testing.assert_close(again, fresh)
 
 
-def test_a_tensor_from_outside_becomes_a_placeholder_too() -> None:
+def test_a_tensor_from_outside_becomes_a_placeholder() -> None:
     outside, x = torch.randn(4), torch.randn(4)
     graph, placeholders = record(lambda x: [x * outside], [x])
     assert [tensor is outside for tensor in placeholders.values()] == [False, True]
     assert torch.equal(replayed(graph, placeholders)[0], x * outside)
 
 
-def test_what_is_changed_in_place_and_what_comes_in_several_is_followed() -> None:
+def test_in_place_changes_and_several_results_are_recorded() -> None:
     def work(x: torch.Tensor) -> list[torch.Tensor]:
         y = x + 1
         y.mul_(2).add_(x)
@@ -46,7 +46,7 @@ def test_what_is_changed_in_place_and_what_comes_in_several_is_followed() -> Non
         assert torch.equal(again, fresh)
 
 
-def test_dropout_is_drawn_anew_at_each_replay() -> None:
+def test_dropout_is_random_at_each_replay() -> None:
     graph, placeholders = record(lambda x: [torch.dropout(x, 0.5, True)], [torch.ones(1000)])
     first, second = (replayed(graph, placeholders)[0] for _ in range(2))
     assert not torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""Training told to TensorBoard and MLflow: what arrives there, and what happens when nobody listens."""
+"""Logging to TensorBoard and MLflow: what they receive, and what happens if a server is missing."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def train(folder: Path, data: Dataset, *names: str, **options: Any) -> run.Run:
         )
 
 
-def test_a_tracker_that_is_not_known_or_not_here_is_said_in_words(
+def test_an_unknown_or_missing_tracker_is_a_clear_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UsageError, match="choose from: tensorboard, mlflow"):
@@ -147,7 +147,7 @@ def test_a_resumed_training_goes_on_in_the_same_mlflow_run(
     assert len(client.search_runs([experiment])) == 1
 
 
-def test_a_server_that_falls_silent_does_not_end_a_training(
+def test_a_server_that_stops_answering_does_not_end_a_training(
     client: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.exceptions import MlflowException
@@ -163,7 +163,7 @@ def test_a_server_that_falls_silent_does_not_end_a_training(
     assert text.getvalue().count("MLflow no longer answers (connection refused)") == 1
 
 
-def test_a_server_that_is_not_there_is_said_before_the_training(
+def test_a_missing_server_is_an_error_before_the_training(
     client: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -173,7 +173,7 @@ def test_a_server_that_is_not_there_is_said_before_the_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_store_that_lacks_a_package_says_how_to_get_it(
+def test_a_store_without_its_package_names_the_install_command(
     client: Any, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import tracking as theirs
@@ -186,7 +186,7 @@ def test_a_store_that_lacks_a_package_says_how_to_get_it(
         train(tmp_path / "run", data, "mlflow")
 
 
-def test_mlflow_is_not_loaded_unless_it_is_asked_for() -> None:
+def test_mlflow_is_only_loaded_on_request() -> None:
     import subprocess
 
     code = (

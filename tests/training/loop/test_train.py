@@ -1,4 +1,4 @@
-"""The engine keeps Keras' arithmetic and habits, and stops when told to."""
+"""The training loop has Keras' arithmetic and callbacks, and stops at Ctrl-C."""
 
 import dataclasses
 import itertools
@@ -85,7 +85,7 @@ def doubly_eager(recipe: Recipe, split: Split, steps: int) -> keras.Model:
                     outputs = layer(outputs, training=True)
             loss = keras.losses.categorical_crossentropy(
                 torch.tensor(np.eye(10)[split.labels[index]]),
-                # Keras cuts probabilities off at 1e-7, where logits go on.
+                # Keras clips probabilities at 1e-7, a loss from logits does not.
                 torch.log(outputs),
                 from_logits=True,
                 label_smoothing=recipe.label_smoothing,
@@ -139,7 +139,7 @@ def compared(recipe: Recipe, seed: int, reference=eager) -> float:
     # Smoothing needs one-hot labels in Keras; the arithmetic of the two forms is the same.
     one_hot = recipe.one_hot or recipe.label_smoothing > 0
     recipe = dataclasses.replace(recipe, **PLAIN, one_hot=one_hot)
-    # The last batch of each epoch is shorter, and its step is another one.
+    # The last batch of each epoch is shorter and has its own traced step.
     split = digits(4 * recipe.batch_size + recipe.batch_size // 2, seed)
     mine = weights(train(recipe, split, device="cpu").model)
     theirs = weights(reference(recipe, split, steps=20))
@@ -148,8 +148,8 @@ def compared(recipe: Recipe, seed: int, reference=eager) -> float:
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), *EQUAL], ids=name_of)
 def test_twenty_traced_steps_are_twenty_eager_ones(recipe: Recipe) -> None:
-    # In double precision, where no rounding tips a ReLU, a maximum or the sign of a gradient near
-    # zero, from which Adam makes a whole step. Convolutions in small batches, for time's sake.
+    # In double precision, so that rounding does not change a ReLU, a maximum or the sign of a gradient
+    # near zero, which Adam turns into a full step. Small batches for convolutions, to save time.
     size = 8 if len(recipe.hidden) < 10 else 2
     size = recipe.batch_size if recipe.architecture == "dense" else size
     keras.config.set_floatx("float64")
@@ -167,8 +167,8 @@ def test_twenty_traced_steps_are_twenty_eager_ones(recipe: Recipe) -> None:
     ids=name_of,
 )  # fmt: skip
 def test_twenty_traced_steps_are_twenty_eager_ones_in_single_precision(recipe: Recipe) -> None:
-    # Here rounding may tip one: Keras differs as much from itself when its first weights are scaled
-    # by 1 + 1e-7. So one of a few data sets must agree; a step that is wrong agrees on none.
+    # Here rounding may change one: Keras differs as much from itself if its first weights are scaled
+    # by 1 + 1e-7. So one of a few data sets must agree; a wrong step agrees on none.
     worst = []
     for seed in range(12):
         worst.append(compared(recipe, seed))
@@ -177,7 +177,7 @@ def test_twenty_traced_steps_are_twenty_eager_ones_in_single_precision(recipe: R
     pytest.fail(f"the least of the largest differences is {min(worst):.1e}")
 
 
-def test_products_of_sixteen_bits_train_nearly_the_same_and_save_single_precision() -> None:
+def test_bfloat16_trains_nearly_the_same_and_saves_float32() -> None:
     recipe = dataclasses.replace(CONV, epochs=3, validation=0.0, patience=None)
     split = digits(200, 0)
     single = train(recipe, split, device="cpu")
@@ -203,7 +203,7 @@ def test_the_generic_optimizer_is_the_fused_one(kind: type[Adam] | type[RMSprop]
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
-def test_what_a_capture_does_to_the_run_is_undone() -> None:
+def test_capturing_does_not_change_the_run() -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -217,8 +217,8 @@ def test_what_a_capture_does_to_the_run_is_undone() -> None:
 def test_a_step_that_is_captured_is_the_step_that_is_replayed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What a CUDA graph records is run here as it is: every address fixed, every number of a step in
-    # a tensor, the images of a batch named by an index that is refilled.
+    # The function that a CUDA graph would record is run directly: every address is fixed, every number
+    # of a step is in a tensor, and an index that is refilled selects the images of a batch.
     def record(work, touched):
         with unchanged(touched), torch.inference_mode():
             work()
@@ -251,7 +251,7 @@ def test_a_step_that_is_captured_is_the_step_that_is_replayed(
             assert torch.equal(replayed, captured)
 
 
-def test_the_history_does_not_depend_on_who_looks_on() -> None:
+def test_the_history_does_not_depend_on_callbacks_and_console() -> None:
     class Watching(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             assert logs["loss"] > 0
@@ -319,11 +319,11 @@ def test_dropout_drops_its_share_anew_at_each_step() -> None:
         for _ in range(10):
             session.begin_epoch(torch.arange(32))
             session.advance(1e-12)
-            # A unit that all 32 images lost would have no gradient; share by share instead: the
-            # gradient of the last kernel is linear in what is kept.
+            # A unit dropped in all 32 images would have no gradient. So the shares are compared: the
+            # gradient of the last kernel is linear in the units that are kept.
             dead.append(session.gradient.views[2].clone())
     assert not torch.equal(dead[0], dead[1])
-    # With inverted dropout the mean over many steps is that of no dropout.
+    # With inverted dropout the mean over many steps equals that without dropout.
     plain = Session(
         dataclasses.replace(recipe, dropout=0.0),
         _copy_without_dropout(recipe, model),
@@ -378,7 +378,7 @@ def test_averaged_weights_are_what_is_validated_and_kept() -> None:
     assert averaged.history[-1].val_loss == pytest.approx(loss, abs=1e-5)
 
 
-def test_it_stops_without_progress_and_gives_the_best_epoch_back() -> None:
+def test_early_stopping_restores_the_best_epoch() -> None:
     rng = np.random.default_rng(0)
     noise = Split(
         rng.integers(0, 255, (120, 28, 28)).astype(np.uint8),
@@ -409,7 +409,7 @@ class Diary(keras.callbacks.Callback):
         self.calls.append(("end", sorted(logs)))
 
 
-def test_callbacks_hear_what_keras_would_tell_them(tmp_path: Path) -> None:
+def test_callbacks_get_the_same_calls_as_from_keras(tmp_path: Path) -> None:
     diary, table = Diary(), keras.callbacks.CSVLogger(tmp_path / "log.csv")
     recipe = dataclasses.replace(TINY, validation=0.25, epochs=2)
     split = digits(200)
@@ -427,7 +427,7 @@ def test_callbacks_hear_what_keras_would_tell_them(tmp_path: Path) -> None:
     assert trained.model.history.history["loss"] == [epoch.loss for epoch in trained.history]
 
 
-def test_batch_hooks_are_called_where_somebody_listens() -> None:
+def test_batch_hooks_are_called_if_a_callback_has_them() -> None:
     class Batches(keras.callbacks.Callback):
         seen: list[tuple[int, float]] = []  # noqa: RUF012
 
@@ -443,7 +443,7 @@ def test_batch_hooks_are_called_where_somebody_listens() -> None:
     assert trained.history[0].loss == pytest.approx(hooks.seen[-1][1])
 
 
-def test_callbacks_rule_the_learning_rate_and_the_end() -> None:
+def test_callbacks_can_change_the_learning_rate_and_stop_the_training() -> None:
     halving = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / 2**epoch)
     trained = train(TINY, digits(64), device="cpu", callbacks=[halving])
     assert [epoch.learning_rate for epoch in trained.history] == pytest.approx(
@@ -463,7 +463,7 @@ def test_callbacks_rule_the_learning_rate_and_the_end() -> None:
     assert not stopped.interrupted
 
 
-def test_keras_can_go_on_with_the_model() -> None:
+def test_keras_can_train_the_model_further() -> None:
     split = digits(64)
     trained = train(dataclasses.replace(TINY, epochs=1), split, device="cpu")
     before = weights(trained.model)[0].copy()
@@ -505,8 +505,10 @@ def test_a_terminal_shows_one_moving_line(capsys: pytest.CaptureFixture[str]) ->
     assert out.count("\n") <= 2
 
 
-def test_a_device_that_is_not_here_is_named_with_those_that_are() -> None:
-    with pytest.raises(UnavailableError, match="no device 'cuda:99'; choose from: auto, cpu"):
+def test_an_unavailable_device_is_refused_with_a_list_of_the_others() -> None:
+    with pytest.raises(
+        UnavailableError, match="device 'cuda:99' is not available; choose from: auto, cpu"
+    ):
         train(TINY, digits(32), device="cuda:99")
     assert find_device("cpu") == torch.device("cpu")
 
@@ -516,8 +518,8 @@ def test_too_few_images_are_refused() -> None:
         train(dataclasses.replace(TINY, validation=0.1), digits(1), device="cpu")
 
 
-def test_resuming_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="nothing to resume from"):
+def test_resuming_without_a_checkpoint_is_refused() -> None:
+    with pytest.raises(UsageError, match="resume needs a checkpoint"):
         train(TINY, digits(32), device="cpu", resume=True)
 
 
@@ -558,7 +560,7 @@ class SpoiltAndStopped(LastStepSpoilt):
         (SpoiltAndStopped, 0.0, "the loss is nan"),
     ],
 )
-def test_weights_that_are_no_numbers_are_never_handed_over(
+def test_weights_that_are_not_finite_are_an_error(
     callback: type[keras.callbacks.Callback], validation: float, told: str
 ) -> None:
     recipe = dataclasses.replace(TINY, validation=validation)
@@ -583,7 +585,7 @@ def test_weights_that_a_callback_puts_back_at_the_end_are_kept() -> None:
 def test_labels_that_the_model_has_no_output_for_are_refused() -> None:
     split = digits(64)
     eleven = Split(split.images, np.where(split.labels == 3, 10, split.labels).astype(np.uint8))
-    with pytest.raises(DataError, match="the training images: tell 11 labels apart, and the model"):
+    with pytest.raises(DataError, match="the training images: have 11 classes, but the model has"):
         train(TINY, eleven, device="cpu", start=lambda: build(TINY, 10))
 
 
@@ -613,15 +615,15 @@ def test_a_training_that_does_not_fit_into_memory_says_so(error: Exception) -> N
     def start() -> keras.Model:
         raise error
 
-    with pytest.raises(DigitryError, match="recipe tiny: takes more memory than cpu has; lower"):
+    with pytest.raises(DigitryError, match="recipe tiny: needs more memory than cpu has; lower"):
         train(TINY, digits(64), device="cpu", start=start)
 
 
-def test_the_buffer_of_no_variables_lies_where_the_others_do() -> None:
+def test_an_empty_buffer_is_on_the_device() -> None:
     assert Flat.of([], torch.device("meta")).buffer.device.type == "meta"
 
 
-def test_ctrl_c_after_the_last_step_is_told_and_ends_nothing() -> None:
+def test_ctrl_c_after_the_last_step_is_reported_and_interrupts_nothing() -> None:
     class Late(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
             os.kill(os.getpid(), signal.SIGINT)
@@ -636,7 +638,7 @@ def test_ctrl_c_ends_after_the_step_with_a_valid_model() -> None:
     script = """
         import signal, os, sys
         sys.path.insert(0, sys.argv[1])
-        from test_engine import TINY, digits, keras, train
+        from test_train import TINY, digits, keras, train
         import dataclasses
 
         class Interrupt(keras.callbacks.Callback):
@@ -663,7 +665,7 @@ def test_a_second_ctrl_c_raises() -> None:
     script = """
         import signal, os, sys
         sys.path.insert(0, sys.argv[1])
-        from test_engine import TINY, digits, keras, train
+        from test_train import TINY, digits, keras, train
 
         class Impatient(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):

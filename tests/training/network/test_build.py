@@ -44,10 +44,10 @@ def test_the_ancestors_are_flatten_relu_layers_and_a_softmax(name: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "least"),
     [
-        # A hundred gigabytes, were they made.
+        # Would need a hundred gigabytes.
         (Recipe(name="d", hidden=(65_536,) * 7), 784 * 65_536 + 6 * 65_536**2 + 65_536 * 10),
         (Recipe(name="c", architecture="conv", hidden=(2_000, 2_000)), 9 * 2_000 + 9 * 2_000**2),
-        # Nearly all of them in the last product.
+        # Nearly all parameters are in the last layer.
         (
             Recipe(name="f", architecture="conv", hidden=(2_048,), head="flatten"),
             9 * 2_048 + 4 * 2_048 + 28 * 28 * 2_048 * 10 + 10,
@@ -58,7 +58,7 @@ def test_a_network_too_large_for_a_model_file_is_refused_before_it_is_trained(
     recipe: Recipe, least: int
 ) -> None:
     with pytest.raises(
-        UsageError, match=f"recipe field hidden: makes {least:,} parameters or more"
+        UsageError, match=f"recipe field hidden: gives {least:,} parameters or more"
     ):
         build(recipe, 10)
 
@@ -75,11 +75,11 @@ def test_a_convolution_pools_where_channels_grow() -> None:
     assert flat.layers[-1].kernel.shape == (14 * 14 * 16, 10)
 
 
-def test_windows_strides_and_pools_are_those_of_the_recipe() -> None:
+def test_kernels_strides_and_pools_are_those_of_the_recipe() -> None:
     recipe = dataclasses.replace(CONV, kernels=(4, 3), stride=2, padding="valid", pools=(2,))
     model = build(recipe, 10)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    # 28 -> 13 by windows of 4 at every second pixel -> 11 -> 5 by the pool -> 3
+    # 28 -> 13 by a kernel of 4 with stride 2 -> 11 -> 5 by the pool -> 3
     assert [layer.kernel_size for layer in convolutions] == [(4, 4), (3, 3), (3, 3)]
     assert [layer.output.shape[1] for layer in convolutions] == [13, 11, 3]
     kinds = [type(layer).__name__ for layer in model.layers]
@@ -97,12 +97,12 @@ def test_windows_strides_and_pools_are_those_of_the_recipe() -> None:
         {"kernels": (5,), "padding": "valid", "pools": (1, 2, 3)},
     ],
 )
-def test_a_picture_of_which_nothing_would_be_left_is_refused(values: dict) -> None:
-    with pytest.raises(UsageError, match="leaves nothing of a 28-pixel image"):
+def test_a_recipe_that_shrinks_images_to_nothing_is_refused(values: dict) -> None:
+    with pytest.raises(UsageError, match="shrinks a 28-pixel image to nothing"):
         build(dataclasses.replace(CONV, **values), 10)
 
 
-def test_weights_come_from_the_seed_alone() -> None:
+def test_weights_depend_only_on_the_seed() -> None:
     def first(seed: int) -> np.ndarray:
         model = build(dataclasses.replace(CONV, seed=seed), 10)
         return model.weights[0].value.numpy(force=True).copy()
@@ -119,7 +119,7 @@ def test_layers_of_one_shape_do_not_share_their_weights() -> None:
     assert not np.array_equal(kernels[0], kernels[1])
 
 
-def test_another_backend_is_refused_in_words() -> None:
+def test_another_backend_is_a_clear_error() -> None:
     pytest.importorskip("jax")
     done = subprocess.run(
         [sys.executable, "-c", "import digitry.training.network.build"],
@@ -127,4 +127,4 @@ def test_another_backend_is_refused_in_words() -> None:
         text=True,
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
-    assert "UnavailableError: Keras already runs on 'jax'" in done.stderr
+    assert "UnavailableError: Keras already uses the backend 'jax'" in done.stderr

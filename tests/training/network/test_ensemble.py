@@ -1,4 +1,4 @@
-"""Several models in one file read as the mean of them, and say no more of themselves than is known."""
+"""Several models in one file give the mean of their probabilities, with scores only if measured."""
 
 import dataclasses
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_its_logits_are_the_logarithm_of_its_probabilities(make: Make, tmp_path:
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
 
 
-def test_what_every_member_finds_impossible_stays_a_number(make: Make) -> None:
+def test_a_class_with_tiny_probability_in_all_members_stays_finite(make: Make) -> None:
     members = [
         load_model(make("one", temperature=0.01)),
         load_model(make("two", seed=1, temperature=0.01)),
@@ -105,13 +105,13 @@ def test_a_reader_reads_with_it(make: Make, tmp_path: Path) -> None:
     assert len(reading.digits) == 1
 
 
-def test_it_is_made_of_what_a_model_file_may_hold(make: Make, tmp_path: Path) -> None:
+def test_it_uses_only_operators_that_a_model_file_may_hold(make: Make, tmp_path: Path) -> None:
     paths = [str(make("one", CONV)), str(make("two", CONV, seed=1))]
     graph = onnx.load_model(ensemble.join(paths, tmp_path / "all.onnx").path).graph
     assert {node.op_type for node in graph.node} <= onnx_check.OPERATORS
     assert [one.name for one in graph.input] == ["glyphs"]
     assert [one.name for one in graph.output] == ["logits", "probabilities"]
-    # The members' own probabilities are nobody's business any more.
+    # The members' own probabilities are not outputs.
     assert [node.op_type for node in graph.node].count("Softmax") == 1
 
 
@@ -122,7 +122,7 @@ def test_an_ensemble_can_be_a_member(make: Make, tmp_path: Path) -> None:
     np.testing.assert_allclose(mean(joined), mean(pair, third), atol=1e-5)
 
 
-def test_it_says_what_it_was_made_of(make: Make, tmp_path: Path) -> None:
+def test_it_names_its_members(make: Make, tmp_path: Path) -> None:
     one = make("one", temperature=1.5)
     two = make("two", seed=1, data={"mnist": "b" * 64, "uci": "c" * 64})
     facts = ensemble.join([str(one), str(two)], tmp_path / "both.onnx").metadata
@@ -135,7 +135,7 @@ def test_it_says_what_it_was_made_of(make: Make, tmp_path: Path) -> None:
     assert Recipe.from_dict(members[1]["recipe"]) == DENSE
 
 
-# --- what it may say of its calibration --------------------------------------------------------------
+# --- risk-coverage curve and scores ------------------------------------------------------------------
 
 
 def squares(count: int, seed: int) -> Split:
@@ -162,7 +162,7 @@ def run(make: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
     return made
 
 
-def test_runs_that_held_images_out_are_measured_on_what_none_of_them_saw(
+def test_runs_with_validation_are_scored_on_images_that_all_held_out(
     run: Make, tmp_path: Path
 ) -> None:
     folders = [str(run("one")), str(run("two", CONV, seed=1))]
@@ -181,16 +181,16 @@ def test_runs_that_held_images_out_are_measured_on_what_none_of_them_saw(
 
 
 @pytest.mark.parametrize("case", ["file", "data", "nothing held out", "changed", "gone"])
-def test_without_images_that_none_of_them_saw_it_carries_no_curve_and_says_why(
+def test_without_common_validation_images_it_has_no_curve_and_says_why(
     run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     one = run("one")
     two = run("two", seed=1, sha256=("b" if case == "data" else "a") * 64)
     names, why = [str(one), str(two)], {
-        "file": "two/model.onnx is no run folder",
+        "file": "two/model.onnx is not a run folder",
         "data": "the members were trained on different data",
-        "nothing held out": "a member held nothing out",
-        "changed": "mnist holds other images now",
+        "nothing held out": "a member has no validation images",
+        "changed": "mnist has changed since the training",
         "gone": "mnist: is not here",
     }[case]  # fmt: skip
     if case == "file":
@@ -213,28 +213,28 @@ def test_without_images_that_none_of_them_saw_it_carries_no_curve_and_says_why(
     assert (facts.risk_coverage, facts.scores) == ((), {})
 
 
-# --- what is refused ---------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_joined_is_refused_in_words_and_nothing_is_written(
+def test_models_that_cannot_be_joined_are_refused_and_nothing_is_written(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "all.onnx"
     one, two, eleven = make("one"), make("two", seed=1), make("eleven", classes=11)
-    with pytest.raises(UsageError, match="no ensemble; name two"):
+    with pytest.raises(UsageError, match="at least two models; name two"):
         ensemble.join([str(one)], out)
-    with pytest.raises(UsageError, match=r"all\.pb: does not end in \.onnx; call it all\.onnx"):
+    with pytest.raises(UsageError, match=r"all\.pb: does not end in \.onnx; name it all\.onnx"):
         ensemble.join([str(one), str(two)], tmp_path / "all.pb")
     with pytest.raises(UsageError, match=r"one/model.onnx: is the same model as .*one"):
         ensemble.join([str(one.parent), str(one)], out)
     with pytest.raises(
-        ModelError, match=r"eleven/model.onnx: knows 11 labels, .*one/model.onnx 10"
+        ModelError, match=r"eleven/model.onnx: has 11 labels, but .*one/model.onnx has 10"
     ):
         ensemble.join([str(one), str(eleven)], out)
     with pytest.raises(ModelError, match="no such model"):
         ensemble.join([str(one), str(tmp_path / "none.onnx")], out)
     monkeypatch.setattr(ensemble, "MAX_BYTES", 1000)
-    with pytest.raises(ModelError, match="2 models of 0 MiB together are more than"):
+    with pytest.raises(ModelError, match="2 models have 0 MiB together; a model file may have"):
         ensemble.join([str(one), str(two)], out)
     assert not out.exists()
 
@@ -245,7 +245,7 @@ def test_models_for_other_versions_of_onnx_are_refused(
     one = make("one")
     monkeypatch.setattr(to_onnx, "OPSET", 16)
     two = make("two", seed=1)
-    with pytest.raises(ModelError, match=r"versions \[16, 17\]; export all of them again"):
+    with pytest.raises(ModelError, match=r"opsets \[16, 17\], .*; export all of them again"):
         ensemble.join([str(one), str(two)], tmp_path / "all.onnx")
 
 

@@ -1,4 +1,4 @@
-"""A model file becomes a Keras model again that says the same, and goes on learning."""
+"""A model file becomes an equal Keras model that can be trained further."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from digitry.model.artifact import Metadata
 from digitry.model.load import load_model
 from digitry.training.network import convert, keras_files, to_onnx
 from digitry.training.network.build import build, keras
-from digitry.training.network.from_onnx import revive
+from digitry.training.network.from_onnx import to_keras
 from digitry.training.recipes import RECIPES, Recipe
 
 LABELS = tuple(str(digit) for digit in range(10))
@@ -43,7 +43,7 @@ def glyphs(count: int = 20) -> np.ndarray:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipes_model_comes_back_from_its_file(name: str) -> None:
     model = shaken(build(RECIPES[name], 10))
-    again = revive(convert.as_artifact(model, Metadata(name=name, labels=LABELS)))
+    again = to_keras(convert.as_artifact(model, Metadata(name=name, labels=LABELS)))
     assert np.allclose(
         keras_files.probabilities(model, glyphs()),
         keras_files.probabilities(again, glyphs()),
@@ -53,17 +53,17 @@ def test_every_recipes_model_comes_back_from_its_file(name: str) -> None:
 
 def test_the_shipped_model_comes_back_and_makes_the_same_file_again() -> None:
     shipped = load_model("reader@shipped")
-    model = revive(shipped)
+    model = to_keras(shipped)
     again = convert.as_artifact(model, shipped.metadata)
-    assert revive(again).count_params() == model.count_params()
+    assert to_keras(again).count_params() == model.count_params()
     assert np.allclose(
-        keras_files.probabilities(revive(again), glyphs()),
+        keras_files.probabilities(to_keras(again), glyphs()),
         keras_files.probabilities(model, glyphs()),
         atol=1e-5,
     )
 
 
-def test_all_that_a_chain_may_hold_comes_back() -> None:
+def test_every_supported_operator_is_converted() -> None:
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -81,7 +81,7 @@ def test_all_that_a_chain_may_hold_comes_back() -> None:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    again = revive(convert.as_artifact(shaken(model), Metadata(name="odd", labels=LABELS)))
+    again = to_keras(convert.as_artifact(shaken(model), Metadata(name="odd", labels=LABELS)))
     assert np.allclose(
         keras_files.probabilities(model, glyphs()),
         keras_files.probabilities(again, glyphs()),
@@ -89,7 +89,7 @@ def test_all_that_a_chain_may_hold_comes_back() -> None:
     )
 
 
-def test_it_goes_on_learning_from_where_it_was() -> None:
+def test_it_can_be_trained_further() -> None:
     from digitry.training.data.dataset import Split
     from digitry.training.loop.train import train
 
@@ -100,7 +100,7 @@ def test_it_goes_on_learning_from_where_it_was() -> None:
         rng.integers(0, 256, (64, 28, 28)).astype(np.uint8),
         rng.integers(0, 10, 64).astype(np.uint8),
     )
-    started = revive(first, dropout=0.25)
+    started = to_keras(first, dropout=0.25)
     before = [np.array(weight) for weight in started.get_weights()]
     trained = train(recipe, split, start=lambda: started)
     moved = [
@@ -108,25 +108,25 @@ def test_it_goes_on_learning_from_where_it_was() -> None:
         for new, old in zip(trained.model.get_weights(), before, strict=True)
     ]
     assert max(moved) > 0
-    assert max(moved) < 0.2  # one step of Adam a weight, and no new beginning
+    assert max(moved) < 0.2  # one step of Adam per weight, not a restart
     assert any(isinstance(layer, keras.layers.Dropout) for layer in trained.model.layers)
-    # What was trained is a model like any other.
+    # The trained model can be saved like any other.
     convert.as_artifact(trained.model, Metadata(name="tiny", labels=LABELS))
 
 
-def test_what_is_no_chain_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_graph_that_is_not_a_chain_is_refused_in_one_line(tmp_path: Path) -> None:
     layers = keras.layers
     inputs = layers.Input((28, 28))
     x = layers.Flatten()(inputs)
     branches = layers.Add()([layers.Dense(8)(x), layers.Dense(8)(x)])
     model = keras.Model(inputs, layers.Dense(10, activation="softmax")(branches))
     found = convert.as_artifact(model, Metadata(name="branched", labels=LABELS))
-    with pytest.raises(ModelError, match="no chain") as error:
-        revive(found)
-    assert "\n" not in str(error.value) and "train its recipe anew" in str(error.value)
+    with pytest.raises(ModelError, match="not a chain") as error:
+        to_keras(found)
+    assert "\n" not in str(error.value) and "train its recipe from scratch" in str(error.value)
 
 
-def test_a_graph_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
+def test_unsupported_attributes_are_refused(tmp_path: Path) -> None:
     model = keras.Sequential(
         [keras.layers.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
     )
@@ -137,4 +137,4 @@ def test_a_graph_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
         tmp_path / "m.onnx", graph.SerializeToString(), Metadata(name="scaled", labels=LABELS)
     )
     with pytest.raises(ModelError, match="Gemm that scales"):
-        revive(found)
+        to_keras(found)

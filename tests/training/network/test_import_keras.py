@@ -1,4 +1,4 @@
-"""The command line's Keras comes without what it imports on the chance, and nothing is lost by it."""
+"""The command line imports Keras without its optional dependencies, which can be imported later."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def answers(code: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_keras_comes_without_what_it_imports_on_the_chance() -> None:
+def test_keras_is_imported_without_its_optional_dependencies() -> None:
     heavy = answers(
         """
         import sys
@@ -33,7 +33,7 @@ def test_keras_comes_without_what_it_imports_on_the_chance() -> None:
     assert heavy == ["True"]
 
 
-def test_what_was_hidden_is_found_afterwards() -> None:
+def test_hidden_modules_can_be_imported_afterwards() -> None:
     pytest.importorskip("sklearn")
     found = answers(
         """
@@ -64,7 +64,7 @@ def test_a_step_is_recorded_without_the_compiler() -> None:
     assert loaded == ["done"]
 
 
-def test_a_keras_that_is_there_stays_whole() -> None:
+def test_an_imported_keras_is_not_changed() -> None:
     same = answers(
         """
         import os
@@ -79,12 +79,12 @@ def test_a_keras_that_is_there_stays_whole() -> None:
     assert same == ["True"]
 
 
-def test_a_keras_that_cannot_do_without_is_left_to_be_imported_whole() -> None:
+def test_a_keras_that_needs_hidden_modules_is_imported_completely() -> None:
     whole = answers(
         """
         import sys
         from digitry.training.network import import_keras
-        import_keras._UNASKED += ("absl",)
+        import_keras._OPTIONAL += ("absl",)
         import_keras.import_keras()
         from digitry.training.network import build
         print(build.keras.__version__ != "", "absl" in sys.modules)

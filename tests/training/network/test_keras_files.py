@@ -116,14 +116,14 @@ def test_what_is_exported_into_the_run_folder_is_recorded_if_its_source_is(folde
     assert json.loads((folder / "metrics.json").read_text())["recipe"] == "tiny"
 
 
-# --- files that nobody records ----------------------------------------------------------------------
+# --- files that are not recorded --------------------------------------------------------------------
 
 
 def test_a_file_from_elsewhere_is_refused_before_keras_sees_it(
     stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras.saving, "load_model", never)
-    line = refused(lambda: load_keras(stranger), stranger, "it lies in no run folder")
+    line = refused(lambda: load_keras(stranger), stranger, "it is not in a run folder")
     assert "--trust" in line and "trust=True" in line and ".onnx" in line
 
 
@@ -145,11 +145,11 @@ def test_a_trusted_file_is_loaded_in_safe_mode_from_a_copy(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_of_an_older_version_is_named_and_takes_trust(folder: Path, name: str) -> None:
+def test_files_of_older_runs_need_trust(folder: Path, name: str) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["sha256"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    refused(lambda: load_keras(folder / name), folder / name, "as in older runs")
+    refused(lambda: load_keras(folder / name), folder / name, "does not record its sha256")
     load_keras(folder / name, trust=True)
 
 
@@ -177,17 +177,17 @@ def test_every_function_that_takes_a_keras_file_asks_for_trust(
         lambda trust: parent_of(str(path), RECIPE, trust=trust).build(),
     ]
     for way in ways:
-        refused(lambda way=way: way(False), path, "may be from anyone")
+        refused(lambda way=way: way(False), path, "is not trusted")
         way(True)
     other = shutil.copytree(made, tmp_path / "other")
     run.train_run(Recipe(**{**RECIPE.to_dict(), "seed": 1}), DATA, tmp_path / "second")
     pair = [str(path), str(tmp_path / "second")]
-    refused(lambda: ensemble.join(pair, out), path, "may be from anyone")
+    refused(lambda: ensemble.join(pair, out), path, "is not trusted")
     ensemble.join(pair, out, trust=True)
     assert load_keras(other / f"model{ending}")
 
 
-# --- what trust does not open -----------------------------------------------------------------------
+# --- trusted files that are refused -----------------------------------------------------------------
 
 
 def chain(*layers: keras.Layer) -> keras.Model:
@@ -206,7 +206,7 @@ def test_python_code_in_a_file_is_refused_by_safe_mode_even_if_trusted(
     tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / name
-    with keras_files.without_advice():
+    with keras_files.without_h5_warning():
         chain(keras.layers.Lambda(lambda x: x)).save(path)
     line = refused(lambda: load_keras(path, trust=True), path, "safe mode: ")
     assert "`Lambda` layer" in line
@@ -230,7 +230,7 @@ def test_the_largest_model_that_is_built_fits_with_the_state_of_its_optimizer(
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     size = model.count_params()
-    with keras_files.without_advice():
+    with keras_files.without_h5_warning():
         for name in NAMES:
             model.save(tmp_path / name)
             assert (tmp_path / name).stat().st_size < 3 * 4 * size + (4 << 20)
@@ -248,9 +248,9 @@ def test_a_damaged_file_is_refused_in_one_line(
     path = tmp_path / name
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
     line = refused(lambda: load_keras(path, trust=True), path, "")
-    assert "digitry-" not in line  # the copy is nobody's business
+    assert "digitry-" not in line  # the copy's name is not shown
 
 
-def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.keras", tmp_path):
         refused(lambda path=path: load_keras(path, trust=True), path, "no such model")

@@ -1,4 +1,4 @@
-"""The three files of a model say the same, or none of them is written."""
+"""The three files of a model give the same results, or none of them is written."""
 
 import dataclasses
 import logging
@@ -96,7 +96,7 @@ def residual() -> keras.Model:
     x = layers.Conv2D(6, 5, strides=2, padding="same", activation="relu")(x)
     y = layers.Conv2D(6, 3, padding="same", use_bias=False)(x)
     y = layers.BatchNormalization()(y)
-    # Read twice, so not to be folded into.
+    # Used twice, so normalisation must not be folded into it.
     z = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=1)(y)
     z = layers.BatchNormalization(scale=False)(z)
     x = layers.Add()([x, y, z])
@@ -138,7 +138,7 @@ class Odd(layers.Dense):
         (lambda: stack(layers.Flatten(), layers.LayerNormalization()), "LayerNormalization"),
         (lambda: stack(layers.Flatten(), Odd(3)), "layer Odd"),
         (lambda: stack(layers.Flatten(), layers.Dense(3, activation="gelu")), "gelu"),
-        (lambda: stack(layers.Dense(3), layers.Flatten()), "not fed with rows"),
+        (lambda: stack(layers.Dense(3), layers.Flatten()), "input is not .n, features."),
         (lambda: stack(layers.Flatten(), layers.Dense(4, activation="softmax")), "one softmax"),
         (lambda: stack(layers.Flatten(), layers.ReLU(negative_slope=0.1)), "slope"),
         (
@@ -152,11 +152,11 @@ class Odd(layers.Dense):
                 layers.AveragePooling2D(3, padding="same"),
                 layers.Flatten(),
             ),
-            "backends average differently",
+            "differs between Keras' backends",
         ),
     ],
 )
-def test_what_has_no_translation_is_refused(model, reason: str) -> None:
+def test_unsupported_layers_are_refused(model, reason: str) -> None:
     with pytest.raises(ModelError, match=rf"{reason}.*cannot be exported to ONNX"):
         to_onnx.to_onnx(model())
 
@@ -195,17 +195,23 @@ def test_files_that_disagree_leave_the_old_ones(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_not_a_number_is_no_agreement(tmp_path: Path) -> None:
+def test_nan_counts_as_a_difference(tmp_path: Path) -> None:
+    a = np.array([[0.5, 0.5]], np.float32)
+    with pytest.raises(ModelError, match="differ by nan"):
+        keras_files._agree(a, a * np.float32(np.nan), tmp_path / "model.h5")
+
+
+def test_a_model_with_nan_weights_is_not_saved(tmp_path: Path) -> None:
     model = build(RECIPES["dense-128"], 10)
     model.layers[1].kernel.assign(np.full((784, 128), np.nan))
-    with pytest.raises(ModelError, match="differ by nan"):
+    with pytest.raises(ModelError, match="weights that are not finite"):
         keras_files.save_formats(model, tmp_path, facts(), glyphs(4))
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_within_the_tolerance_must_be_the_same(tmp_path: Path) -> None:
     a = np.array([[0.500001, 0.499999]], np.float32)
-    with pytest.raises(ModelError, match="other labels"):
+    with pytest.raises(ModelError, match="different labels"):
         keras_files._agree(a, a[:, ::-1], tmp_path / "model.h5")
 
 
@@ -216,7 +222,7 @@ def test_a_folder_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
         keras_files.save_formats(model, tmp_path / "file" / "run", facts(), glyphs(4))
 
 
-def test_only_the_advice_against_h5_is_silenced(
+def test_only_the_warning_about_h5_is_suppressed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = logging.getLogger("absl")

@@ -1,8 +1,8 @@
-"""The schema of the store of corrections, moved by Alembic whenever a store is opened.
+"""Migrations of the store of corrections, run by Alembic when a store is opened.
 
-Each change is a revision in `versions/`. A store says in one table which revision it is at; one from the
-time before Alembic says its version in another, and is taken for the first revision. A store that is
-behind is brought up in the transaction that found it so: either all of it, or nothing.
+Each change is a revision in `versions/`. A store records its revision in one table. A store made before
+Alembic records its version in another table and counts as the first revision. An old store is migrated in
+one transaction: completely or not at all.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 FIRST, HEAD = "r1", "r2"
 TABLE = "digitry_revision"
-"""Where a store says its revision. Not Alembic's own name for it: a database may hold others' tables."""
+"""The table with the revision. Not Alembic's default name: other programs may use the same database."""
 
 FORMER_TABLE = "digitry_schema"
 FORMER_VERSION = 1
 
 
 class SchemaError(DigitryError):
-    """The tables of a store are not of a form that this digitry knows."""
+    """This version of digitry does not know the tables of a store."""
 
 
 def is_current(connection: "Connection") -> bool:
-    """Return whether there is nothing to do, with one look."""
+    """Return whether the store is at the newest revision."""
     return bool(_revision(connection) == HEAD)
 
 
 def upgrade(connection: "Connection") -> None:
-    """Bring the tables to the form that this digitry wants; make them where there are none.
+    """Migrate the tables to the newest revision, or create them.
 
     Args:
-        connection: within a transaction that nobody else can be in at the same time.
+        connection: in a transaction that holds an exclusive lock.
 
     Raises:
-        SchemaError: they are of a later digitry.
+        SchemaError: the tables were made by a later version of digitry.
         UnavailableError: Alembic is missing.
     """
     import sqlalchemy
@@ -77,6 +77,6 @@ def _revision(connection: "Connection") -> Any:
 
 def _later(found: str, known: str) -> SchemaError:
     return SchemaError(
-        f"has tables of {found}; this digitry knows {known}",
-        remedy="use the digitry that made them, or export there and import here",
+        f"has tables of {found}; this version of digitry knows {known}",
+        remedy="update digitry, or export with the version that made them and import here",
     )

@@ -1,4 +1,4 @@
-"""What Alembic runs for each command: on the connection that it was given, in its transaction."""
+"""The script that Alembic runs for each command, on the given connection and in its transaction."""
 
 from alembic import context
 

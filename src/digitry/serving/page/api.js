@@ -1,4 +1,4 @@
-// Calls of the service. What it refuses comes back as an Error with the problem's kind and its words.
+// Calls of the API. A refusal is thrown as an Error with the kind and the detail of the problem.
 
 export class Refusal extends Error {
   constructor(status, problem, wait) {
@@ -18,7 +18,7 @@ if (location.hash.includes("token=")) {
 let asking = null;
 
 function askForToken() {
-  // Several calls may be refused at once; one question answers them all.
+  // Several calls may be refused at once; one dialog serves them all.
   asking ||= new Promise((resolve) => {
     const dialog = document.getElementById("ask");
     dialog.addEventListener("close", () => {
@@ -65,7 +65,7 @@ export async function read(blob, name, options, signal) {
   return answer.readings[0];
 }
 
-// Under load the service says when to come again; a batch can wait, a person who draws cannot.
+// Under load the service says when to try again. A batch can wait; a person who draws cannot.
 export async function readPatiently(blob, name, options, signal) {
   for (let tries = 0; ; tries += 1) {
     try {
@@ -101,7 +101,7 @@ export async function corrections(offset, limit) {
   return (await (await call(`/v1/corrections?${query({ offset, limit })}`)).json()).corrections;
 }
 
-// Pictures are fetched, not linked: an address in an <img> could not carry the token.
+// Pictures are fetched, because an <img> cannot send the token.
 export async function picture(id) {
   return URL.createObjectURL(await (await call(`/v1/corrections/${id}/crop.png`)).blob());
 }

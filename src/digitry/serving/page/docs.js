@@ -1,4 +1,4 @@
-// The API as openapi.json describes it, as a page.
+// Shows openapi.json as a web page.
 
 const place = document.getElementById("reference");
 
@@ -29,7 +29,7 @@ function table(heads, rows) {
 
 const code = (text) => make("code", "", text);
 
-const answers = (rows) => table(["Answer", "Means"], rows.map(([status, one]) =>
+const answers = (rows) => table(["Status", "Meaning"], rows.map(([status, one]) =>
   [code(status), one.description.replaceAll("`", "")]));
 
 function operation(path, verb, facts) {
@@ -37,12 +37,12 @@ function operation(path, verb, facts) {
     make("p", "", facts.summary || ""));
   if (facts.description) card.append(make("p", "help", facts.description.replaceAll("`", "")));
   if (facts.parameters?.length) {
-    card.append(table(["Parameter", "Type", "What it is"], facts.parameters.map((one) =>
+    card.append(table(["Parameter", "Type", "Description"], facts.parameters.map((one) =>
       [code(one.name), typeOf(one.schema), one.description || one.schema?.description || one.in])));
   }
   const bodies = Object.entries(facts.requestBody?.content || {});
   if (bodies.length) {
-    card.append(table(["Body", "Holds"], bodies.map(([type, { schema }]) => [code(type),
+    card.append(table(["Body", "Content"], bodies.map(([type, { schema }]) => [code(type),
       schema.properties ? Object.entries(schema.properties).map(([name, one]) =>
         `${name}: ${typeOf(one)}`).join(", ") : typeOf(schema)])));
   }
@@ -63,7 +63,7 @@ for (const [path, verbs] of Object.entries(schema.paths)) {
 }
 place.replaceChildren(make("p", "", `${schema.info.description} Version ${schema.info.version}. ` +
   "Errors are problem+json with a stable type."),
-make("h2", "", "Every route may answer"), make("div", "card", answers(
+make("h2", "", "Errors of every route"), make("div", "card", answers(
   Object.entries(every[0].responses).filter(([status]) => everywhere.has(status)))));
 for (const [tag, cards] of groups) {
   place.append(make("h2", "", tag[0].toUpperCase() + tag.slice(1)), ...cards);

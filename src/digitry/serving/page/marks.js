@@ -1,4 +1,4 @@
-// A reading shown: boxes over a picture, digits as buttons, confidences in words.
+// Shows a reading: boxes over a picture, digits as buttons, confidences in percent.
 
 export const SURE = 0.9;
 
@@ -14,7 +14,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// Never up to a certainty that is not there.
+// Never rounded up to 100%.
 export function percent(share) {
   if (share >= 0.9995 && share < 1) return "99.9%";
   return `${(100 * share).toFixed(share >= 0.995 || share < 0.1 ? 1 : 0)}%`;
@@ -38,7 +38,7 @@ export function describe(digit, index, total, corrected) {
   return `${place}: ${digit.value}, ${percent(digit.confidence)} sure`;
 }
 
-/** Lay boxes over a picture. `place` maps a box [x, y, w, h] to percent of the overlay. */
+/** Draw boxes over a picture. `item.place` maps a box [x, y, w, h] to percent of the overlay. */
 export function drawBoxes(overlay, item, chosen, choose) {
   const { reading, corrected } = item;
   const { clientWidth: width, clientHeight: height } = overlay;
@@ -51,7 +51,7 @@ export function drawBoxes(overlay, item, chosen, choose) {
     const kind = kindOf(digit, corrected.get(index));
     const tag = make("button", { type: "button", className: "tag", tabIndex: -1, title: digit.reason || "" },
       textOf(digit, corrected.get(index)));
-    // The same digits stand as buttons in the reading; here they are for the eye and the mouse.
+    // Hidden from screen readers: the reading has the same digits as buttons.
     tag.setAttribute("aria-hidden", "true");
     if (kind !== "corrected") tag.append(make("small", {}, percent(digit.confidence)));
     const box = make("div", { className: `box ${kind}` }, tag);
@@ -86,7 +86,7 @@ export function drawDigits(place, item, chosen, choose) {
   }))));
 }
 
-/** The text as it stands now, with what was corrected. */
+/** The current text, with corrections. */
 export function textNow(item) {
   return item.reading.lines.map((_, number) => item.reading.digits
     .map((digit, index) => {

@@ -1,7 +1,7 @@
-// The page: what is written or sent becomes an item, an item is read, its reading is shown and corrected.
+// The web page: each drawing or image is an item; it is read, shown and corrected.
 //
 // An item is { name, blob, reading, corrected, place, error }: `corrected` maps the index of a digit to
-// its correction, `place` a box of the reading to percent of the picture on the screen.
+// its correction, `place` maps a box of the reading to percent of the picture on the screen.
 
 import * as api from "./api.js";
 import { drawBoxes, drawDigits, make, percent, SURE, textNow } from "./marks.js";
@@ -20,7 +20,7 @@ const state = { tab: "write", drawn: null, images: [], image: null, chosen: null
 const current = () => (state.tab === "write" ? state.drawn : state.image);
 const options = () => ({ layout: $("layout").value, max_error: $("strictness").value });
 
-// --- what is read ---------------------------------------------------------------------------------
+// --- input ----------------------------------------------------------------------------------------
 
 const pen = new Pen($("pad"), $("cursor"), (drawing) => {
   $("pad-hint").hidden = !pen.empty;
@@ -53,7 +53,7 @@ async function readDrawing() {
     item.reading = await api.read(drawn.blob, item.name, item.options, control.signal);
   } catch (error) {
     if (error.name === "AbortError" || control.signal.aborted) return;
-    // A moment later there is room again, and the drawing is still there.
+    // The service is busy: read the drawing again later.
     if (error.status === 503) schedule(700);
     item.error = wordsFor(error);
   }
@@ -173,7 +173,7 @@ function fitImage() {
   const height = item?.reading?.height || image.naturalHeight;
   $("picture").hidden = !width;
   if (!width) return;
-  // As large as there is room; tiny drawings are enlarged until one sees something.
+  // As large as possible; tiny images are enlarged.
   const room = $("picture").clientWidth - 24;
   const most = Math.max(240, window.innerHeight * 0.58);
   const scale = Math.min(room / width, most / height, Math.max(1, 320 / Math.max(width, height)));
@@ -182,7 +182,7 @@ function fitImage() {
   $("frame").classList.toggle("small", scale > 2);
 }
 
-// --- what is shown --------------------------------------------------------------------------------
+// --- output ---------------------------------------------------------------------------------------
 
 function show() {
   const item = current();
@@ -205,15 +205,15 @@ function show() {
   showInspector(item);
   if (reading && !item.said) {
     item.said = true;
-    speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "Nothing read");
+    speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "No digits found");
   }
 }
 
 function emptyText(item) {
   if (item?.error) return "Not read.";
-  if (item?.reading) return "There is no digit to be seen here.";
+  if (item?.reading) return "No digits found.";
   if (item) return "Reading…";
-  return "What you write or send appears here, digit by digit.";
+  return "Write digits or choose an image. The reading appears here.";
 }
 
 function showCertainty(item, has) {
@@ -221,12 +221,12 @@ function showCertainty(item, has) {
   $("sure").hidden = !has;
   const refused = has ? reading.digits.filter((digit, index) => digit.value === null && !item.corrected.has(index)) : [];
   if (has) {
-    // What a person has said is certain; the rest is as sure as the reader is.
+    // A corrected digit counts as certain.
     const confidence = reading.digits.reduce((p, digit, index) => p * (item.corrected.has(index) ? 1 : digit.confidence), 1);
     $("sure-bar").style.width = `${100 * confidence}%`;
     $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
     const all = reading.digits.length === 1 ? "it is right" : `all ${reading.digits.length} are right`;
-    $("sure-text").textContent = confidence === 1 && item.corrected.size ? "As you corrected it" : `${percent(confidence)} sure that ${all}`;
+    $("sure-text").textContent = confidence === 1 && item.corrected.size ? "Corrected by you" : `${percent(confidence)} sure that ${all}`;
   }
   const notice = $("notice");
   notice.hidden = !(item?.error || refused.length);
@@ -253,7 +253,7 @@ function showInspector(item) {
   $("inspector-title").textContent = `Digit ${state.chosen + 1} of ${item.reading.digits.length}`;
   $("glyph").src = digit.glyph || "";
   const [best] = digit.alternatives;
-  $("verdict").textContent = said ? `You said: ${said.label}`
+  $("verdict").textContent = said ? `Corrected to ${said.label}`
     : digit.value === null ? `Refused: ${digit.reason}` : `Read as ${digit.value}, ${percent(digit.confidence)} sure`;
   $("alternatives").replaceChildren(...digit.alternatives.map(([value, p]) => {
     const bar = make("span");
@@ -309,9 +309,9 @@ async function correct(label) {
     item.corrected.set(index, kept);
     changed(item);
     await listCorrections();
-    toast(`Kept: this is ${label === "not a digit" ? "not a digit" : `a ${label}`}`, "Undo", () => undo(kept.id));
+    toast(`Correction saved: ${label}`, "Undo", () => undo(kept.id));
   } catch (error) {
-    toast(`Not kept: ${error.message}`);
+    toast(`Correction not saved: ${error.message}`);
   }
 }
 
@@ -319,7 +319,7 @@ async function undo(id) {
   try {
     await api.undoCorrection(id);
   } catch (error) {
-    toast(`Not undone: ${error.message}`);
+    toast(`Correction not undone: ${error.message}`);
     return;
   }
   for (const item of [state.drawn, ...state.images]) {
@@ -331,7 +331,7 @@ async function undo(id) {
     }
   }
   await listCorrections();
-  toast("Undone");
+  toast("Correction undone");
 }
 
 function changed(item) {
@@ -371,7 +371,7 @@ function keptRow(one) {
   return row;
 }
 
-// --- small things ---------------------------------------------------------------------------------
+// --- messages, tabs, theme, events ----------------------------------------------------------------
 
 let toastTimer = 0;
 
@@ -390,7 +390,7 @@ function toast(text, action, run) {
 let spoken = 0;
 
 function speak(text) {
-  // Not after every stroke: a screen reader would never come to the end of a sentence.
+  // Delayed, so that a screen reader is not interrupted after every stroke.
   clearTimeout(spoken);
   spoken = setTimeout(() => { $("spoken").textContent = text; }, 600);
 }
@@ -414,7 +414,7 @@ function theme(next) {
   try {
     localStorage.setItem("theme", next);
   } catch {
-    // A browser that keeps nothing shows the theme for as long as the page is open.
+    // Without local storage the theme lasts until the page is closed.
   }
   pen.draw();
 }
@@ -439,7 +439,7 @@ for (const id of ["files", "camera"]) {
 }
 $("stop").addEventListener("click", () => { state.stop?.abort(); $("stop").hidden = true; });
 $("image").addEventListener("load", () => { $("frame").classList.remove("blind"); show(); });
-// What this browser cannot show, such as TIFF, may well be read: its boxes stand on white then.
+// The service reads formats that the browser cannot show, such as TIFF: then boxes are drawn on white.
 $("image").addEventListener("error", () => $("frame").classList.add("blind"));
 $("close-inspector").addEventListener("click", () => choose(state.chosen));
 $("why").addEventListener("change", show);
@@ -449,7 +449,7 @@ $("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(textNow(current()));
     toast("Copied");
   } catch {
-    toast("This browser does not let the page copy");
+    toast("The browser does not allow copying");
   }
 });
 const saved = () => (state.tab === "image" && state.images.length > 1 ? state.images.filter((item) => item.reading) : [current()]);
@@ -471,7 +471,7 @@ $("author").addEventListener("change", () => {
   try {
     localStorage.setItem("author", $("author").value);
   } catch {
-    // See above.
+    // Without local storage the name lasts until the page is closed.
   }
 });
 
@@ -513,7 +513,7 @@ try {
   if (kept) theme(kept);
   $("author").value = localStorage.getItem("author") || "";
 } catch {
-  // A browser that keeps nothing: nothing to bring back.
+  // No local storage: keep the defaults.
 }
 pen.draw();
 show();

@@ -1,4 +1,4 @@
-// Paper and pen: strokes from pointer or keys, drawn for the eye, and as a picture for the reader.
+// The drawing area: strokes from pointer or keyboard, shown on the canvas, and as an image to read.
 
 const WIDTH = 7;
 const MARGIN = 28;
@@ -31,7 +31,7 @@ export class Pen {
 
   point(event) {
     const area = this.canvas.getBoundingClientRect();
-    // A mouse always says 0.5 and a finger often 0 or 1; only a pen means it.
+    // A mouse always reports 0.5 and a finger often 0 or 1; only a pen measures pressure.
     const pressure = event.pointerType === "pen" && event.pressure > 0 ? event.pressure : 0.5;
     return [event.clientX - area.left, event.clientY - area.top, 0.45 + 1.1 * pressure];
   }
@@ -44,7 +44,7 @@ export class Pen {
     try {
       this.canvas.setPointerCapture(event.pointerId);
     } catch {
-      // A pointer that has gone already cannot be held; its stroke is a dot.
+      // The pointer is already up; its stroke is a dot.
     }
     const stroke = [this.point(event)];
     this.active.set(event.pointerId, stroke);
@@ -130,7 +130,7 @@ export class Pen {
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const scale = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
-    // Setting the size clears the canvas, and is slow: only where it has changed.
+    // Setting the size is slow, so only if it has changed.
     if (this.canvas.width !== w || this.canvas.height !== h) {
       this.canvas.width = w;
       this.canvas.height = h;
@@ -141,7 +141,7 @@ export class Pen {
     paint(context, this.strokes, getComputedStyle(this.canvas).getPropertyValue("--ink").trim());
   }
 
-  /** The strokes as black on white, cut to the ink: a small picture is sent and read sooner. */
+  /** The strokes as a PNG, black on white, cropped to the ink: a small image is sent and read faster. */
   async picture() {
     if (this.empty) return null;
     let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
@@ -179,7 +179,7 @@ function paint(context, strokes, ink) {
       context.fill();
       continue;
     }
-    // Curves through the midpoints, the points as handles; each piece as wide as the pen was pressed.
+    // Quadratic curves through the midpoints, with the points as control points; width by pressure.
     let from = [x, y];
     for (let i = 1; i < stroke.length; i += 1) {
       const [px, py] = stroke[i - 1];

@@ -1,4 +1,4 @@
-// What can be taken away: JSON and CSV as the command line has them, and the picture with its boxes.
+// Downloads: JSON and CSV as on the command line, and a picture with boxes.
 
 import { kindOf, percent, textNow, textOf } from "./marks.js";
 
@@ -31,7 +31,7 @@ export function saveJson(items) {
 
 function cell(value) {
   let text = value === null || value === undefined ? "" : String(value);
-  // A name that a spreadsheet would take for a formula is kept a name.
+  // Prevents a spreadsheet from running a name as a formula.
   if (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text))) text = `'${text}`;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

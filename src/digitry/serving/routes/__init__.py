@@ -1,1 +1,1 @@
-"""The routes of the service, a file a subject."""
+"""The routes of the service, one module for each subject."""

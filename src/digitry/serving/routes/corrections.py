@@ -1,4 +1,4 @@
-"""Routes that keep, list, show and undo corrections."""
+"""Routes that store, list, show and undo corrections."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,20 +12,21 @@ from digitry.serving.problems import Problem
 from digitry.serving.routes.reading import check_model, examined_image
 from digitry.serving.service import refusals, service_of, validated
 
-# --- corrections -----------------------------------------------------------------------------------
-
 
 def add_corrections(app: FastAPI) -> None:
-    """Add the routes of the store."""
+    """Add the routes for corrections."""
     refused = refusals("store-unavailable", "store-full")
 
     @app.post(
         "/v1/corrections",
-        summary="Say what a digit of an image is",
+        summary="Correct a digit of an image",
         response_model=schema.CorrectionOut,
         status_code=201,
         responses={
-            200: {"model": schema.CorrectionOut, "description": "It was said before"},
+            200: {
+                "model": schema.CorrectionOut,
+                "description": "The same correction is already stored",
+            },
             **refused,
             **refusals(
                 "body-too-slow",
@@ -39,18 +40,20 @@ def add_corrections(app: FastAPI) -> None:
         tags=["corrections"],
     )
     async def correct(request: Request) -> Response:
-        """Send the image, the box of the digit as `/v1/read` gave it, and what the digit is.
+        """Send the image, the box of the digit as returned by `/v1/read`, and the correct label.
 
-        The image is read again here, with the options that are given, so that what is kept is what
-        this service saw. Only the digit's own picture is kept, packed anew, without the rest of the
-        image or its metadata. When the answer comes, the correction is on the disk.
+        The image is read again with the given options, so that the service stores only what it has read
+        itself. It stores the digit's picture, encoded again, without the rest of the image or its
+        metadata. The correction is on disk before the answer is sent.
         """
         service = service_of(request)
         form = await forms.form(request, service.limits)
         files = [part.content for part in form if part.is_file and part.name == "file"]
         fields = {part.name: part.content.decode() for part in form if not part.is_file}
         if len(files) != 1 or len(form) != len(fields) + 1:
-            raise Problem("malformed-request", "send one image, as a part named file")
+            raise Problem(
+                "malformed-request", "send exactly one image, as a file in a part named file"
+            )
         said = validated(schema.CorrectionIn, fields)
         check_model(service, said.model)
         options = schema.ReadOptions.model_validate(
@@ -64,7 +67,7 @@ def add_corrections(app: FastAPI) -> None:
             if digit.box.to_list() == box
         ]
         if not found:
-            raise Problem("no-such-digit", "give box as x,y,w,h of a digit that /v1/read found")
+            raise Problem("no-such-digit", "set box to the x,y,w,h of a digit from /v1/read")
         digit = examined.reading.digits[found[0]]
         correction = Correction(
             label=said.label,
@@ -87,7 +90,7 @@ def add_corrections(app: FastAPI) -> None:
 
     @app.get(
         "/v1/corrections",
-        summary="List corrections, the newest first",
+        summary="List corrections, newest first",
         response_model=schema.CorrectionsOut,
         responses=refused,
         tags=["corrections"],
@@ -99,7 +102,7 @@ def add_corrections(app: FastAPI) -> None:
 
     @app.get(
         "/v1/corrections/{id}",
-        summary="Give one correction",
+        summary="Show one correction",
         response_model=schema.CorrectionOut,
         responses={**refused, **refusals("not-found")},
         tags=["corrections"],
@@ -109,7 +112,7 @@ def add_corrections(app: FastAPI) -> None:
 
     @app.get(
         "/v1/corrections/{id}/{picture}",
-        summary="Give the picture of a corrected digit",
+        summary="Show the picture of a corrected digit",
         response_class=Response,
         responses={
             200: {"content": {"image/png": {}}, "description": "PNG"},
@@ -133,11 +136,11 @@ def add_corrections(app: FastAPI) -> None:
         tags=["corrections"],
     )
     async def undo(request: Request, id: schema.Id) -> Any:
-        """It stands in no list any more and is not trained on; undoing twice changes nothing."""
+        """It is no longer listed or used for training. Undoing it again changes nothing."""
         service = service_of(request)
         correction = await run_in_threadpool(service.store.undo, id)
         if correction is None:
-            raise Problem("not-found", "there is no such correction")
+            raise Problem("not-found", "there is no correction with this id")
         service.metrics.corrections.labels("undone").inc()
         return correction.to_dict()
 
@@ -145,7 +148,7 @@ def add_corrections(app: FastAPI) -> None:
 async def _kept(request: Request, id: str) -> Correction:
     correction = await run_in_threadpool(service_of(request).store.get, id)
     if correction is None:
-        raise Problem("not-found", "there is no such correction")
+        raise Problem("not-found", "there is no correction with this id")
     return correction
 
 

@@ -1,39 +1,48 @@
-"""Routes for whoever watches the service: health, readiness, metrics."""
+"""Routes for monitoring: liveness, readiness, metrics."""
 
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from digitry.corrections.store import StoreError
 from digitry.serving import metrics, schema
 from digitry.serving.problems import Problem
-from digitry.serving.service import refusals, service_of
-
-# --- what watches over the service -----------------------------------------------------------------
+from digitry.serving.service import Service, refusals, service_of
 
 
 def add_health(app: FastAPI) -> None:
-    """Add the routes for whoever watches."""
+    """Add the routes for monitoring."""
 
-    @app.get("/healthz", summary="Tell that it lives", response_model=schema.StatusOut)
+    @app.get("/healthz", summary="Liveness check", response_model=schema.StatusOut)
     async def healthz() -> Any:
         return {"status": "ok"}
 
     @app.get(
         "/readyz",
-        summary="Tell whether it can do its work",
+        summary="Readiness check: a worker is ready and corrections can be stored",
         response_model=schema.StatusOut,
-        responses=refusals("busy"),
+        responses=refusals("not-ready"),
     )
     async def readyz(request: Request) -> Any:
         service = service_of(request)
-        if not service.readers.ready():
-            raise Problem("busy", "the readers are not ready yet", headers={"Retry-After": "1"})
-        await run_in_threadpool(service.store.ping)
+        faults = [service.readers.health().fault(), await run_in_threadpool(_store_fault, service)]
+        if any(faults):
+            detail = "; ".join(fault for fault in faults if fault)
+            raise Problem("not-ready", detail, headers={"Retry-After": "1"})
         return {"status": "ready"}
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def counters(request: Request) -> Response:
-        return Response(
-            service_of(request).metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE}
-        )
+        service = service_of(request)
+        text = service.metrics.text(service.readers.health())
+        return Response(text, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+def _store_fault(service: Service) -> str | None:
+    """Return why corrections cannot be stored now, without any path; None if they can."""
+    try:
+        service.store.check_writable()
+    except StoreError as error:
+        return f"the store of corrections: {error.what}"
+    return None

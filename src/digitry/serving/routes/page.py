@@ -1,4 +1,4 @@
-"""Routes that give the web page and its documents."""
+"""Routes of the web page and of the API reference."""
 
 import hashlib
 from importlib import resources
@@ -14,14 +14,11 @@ PAGE = {
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""Files of the page beside its modules, with their types."""
-
-
-# --- the page --------------------------------------------------------------------------------------
+"""Files of the web page besides its JavaScript modules, with their types."""
 
 
 def add_page(app: FastAPI) -> None:
-    """Add the web page and its documents."""
+    """Add the routes of the web page and of the API reference."""
     folder = resources.files("digitry.serving") / "page"
     types = dict(PAGE)
     types |= {
@@ -29,15 +26,15 @@ def add_page(app: FastAPI) -> None:
         for file in folder.iterdir()
         if file.name.endswith(".js")
     }
-    # A few small files, read once: no request ever names a path.
+    # The files are read once, so no request can name a path on the disk.
     files = {name: (folder / name).read_bytes() for name in types if (folder / name).is_file()}
     tags = {
         name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in files.items()
     }
 
-    def give(request: Request, name: str) -> Response:
+    def respond(request: Request, name: str) -> Response:
         if name not in files:
-            raise Problem("not-found", "the page has no such file")
+            raise Problem("not-found", "the web page has no file of this name")
         headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == tags[name]:
             return Response(status_code=304, headers=headers)
@@ -45,16 +42,16 @@ def add_page(app: FastAPI) -> None:
 
     @app.api_route("/", methods=READING, include_in_schema=False)
     async def index(request: Request) -> Response:
-        return give(request, "index.html")
+        return respond(request, "index.html")
 
     @app.api_route("/docs", methods=READING, include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return give(request, "docs.html")
+        return respond(request, "docs.html")
 
     @app.api_route("/page/{name}", methods=READING, include_in_schema=False)
     async def file(request: Request, name: str) -> Response:
-        return give(request, name)
+        return respond(request, name)
 
     @app.api_route("/favicon.ico", methods=READING, include_in_schema=False)
     async def icon(request: Request) -> Response:
-        return give(request, "icon.svg")
+        return respond(request, "icon.svg")

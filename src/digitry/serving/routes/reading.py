@@ -16,15 +16,13 @@ from digitry.serving.problems import Problem
 from digitry.serving.service import Service, refusals, service_of
 from digitry.workers.answer import Examined
 
-# --- reading ---------------------------------------------------------------------------------------
-
 
 def add_reading(app: FastAPI) -> None:
-    """Add the routes that read, list models and explain."""
+    """Add the routes that read images, list models and explain a digit."""
 
     @app.post(
         "/v1/read",
-        summary="Read the digits in one image or several",
+        summary="Read the digits in one or more images",
         response_model=schema.ReadingsOut,
         responses=refusals(
             "body-too-slow", "body-too-large", "unsupported-media-type", "unreadable-image", "busy"
@@ -35,8 +33,8 @@ def add_reading(app: FastAPI) -> None:
     async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]) -> Response:
         """Send images as multipart parts named `file`, or one image as the body itself.
 
-        Among several images, those that cannot be read stand in `failed`, and the others are read.
-        If none can be, the answer is 422.
+        If some of several images cannot be read, they are listed in `failed`. If none can be read, the
+        answer is 422.
         """
         service = service_of(request)
         check_model(service, options.model)
@@ -59,7 +57,7 @@ def add_reading(app: FastAPI) -> None:
 
     @app.get(
         "/v1/models",
-        summary="List the models that this service reads with",
+        summary="List the models of this service",
         response_model=schema.ModelsOut,
         tags=["reading"],
     )
@@ -87,13 +85,13 @@ def add_reading(app: FastAPI) -> None:
 
     @app.post(
         "/v1/explain",
-        summary="Show which parts of a glyph decided",
+        summary="Show which parts of a glyph the answer depends on",
         response_model=schema.ExplainedOut,
         responses=refusals("body-too-large", "unsupported-media-type", "busy"),
         tags=["reading"],
     )
     async def explain(request: Request, question: schema.ExplainIn) -> Any:
-        """Squares of the glyph are wiped out or filled; the fall of the probability is the weight."""
+        """Squares of the glyph are erased or filled; the weight is the drop of the probability."""
         explainer = service_of(request).explainer
         return {
             "weights": await run_in_threadpool(explainer.weights, question.glyph, question.value)
@@ -109,10 +107,10 @@ async def examined_image(
     glyphs: bool = False,
     crops: bool = False,
 ) -> Examined:
-    """Return what was read on an image, within the time that the service allows.
+    """Return what was read from an image, within the time limit of the service.
 
     Raises:
-        ImageError: it cannot be read, or takes too long.
+        ImageError: the image cannot be read, or takes too long.
         UnavailableError: every worker is busy.
     """
     try:
@@ -128,7 +126,9 @@ async def examined_image(
     except TimeoutError:
         service.metrics.images.labels("failed").inc()
         raise ImageError(
-            f"took longer than {service.limits.read_seconds:g} s", where=name, remedy="shrink it"
+            f"took longer than {service.limits.read_seconds:g} s",
+            where=name,
+            remedy="send a smaller image",
         ) from None
     except ImageError:
         service.metrics.images.labels("failed").inc()
@@ -145,7 +145,7 @@ def _reading_json(examined: Examined) -> dict[str, Any]:
 
 
 def _default_now(loaded: Artifact) -> str | None:
-    """Give the version that the plain name of a model means now; None where that cannot be told."""
+    """Return the version that the plain name of the model stands for now; None if not known."""
     if loaded.version is None:
         return None
     name = loaded.reference.partition("@")[0]
@@ -156,19 +156,19 @@ def _default_now(loaded: Artifact) -> str | None:
 
 
 def check_model(service: Service, name: str | None) -> None:
-    """Refuse the name of a model that is not served here.
+    """Check that a model is served here.
 
     Raises:
-        Problem: it is another model.
+        Problem: it is not.
     """
-    # `reader` is whichever version is read with here; `reader@2` is that one.
+    # `reader` means the version that is served, whichever it is; `reader@2` means exactly version 2.
     own = service.model.metadata.name
     if name not in (None, own, own.partition("@")[0], service.model.reference):
-        raise Problem("invalid-option", "no such model is served here; see /v1/models")
+        raise Problem("invalid-option", "this model is not served here; see /v1/models")
 
 
 def images_body() -> dict[str, Any]:
-    """Return how OpenAPI describes a body of images."""
+    """Return the description of a body of images for OpenAPI."""
     binary = {"type": "string", "format": "binary"}
     return {
         "required": True,

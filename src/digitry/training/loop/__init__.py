@@ -1,1 +1,1 @@
-"""The training loop: a recipe and a split to a trained model."""
+"""The training loop: from a recipe and training images to a trained model."""

@@ -1,4 +1,4 @@
-"""The data on the device, whole; batches as slices of a shuffled index; augmentation by the batch."""
+"""Batches: all images on the device, a shuffled index for each epoch, augmentation for each batch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,17 +7,17 @@ import torch.nn.functional as F
 
 
 class Batches:
-    """Images and labels on the device, and one fixed place for the batch at hand.
+    """Images and labels on the device.
 
-    The images stay bytes: a quarter of the memory to read at each step. They become float32 in
-    [0, 1] as they are gathered, by the same division as everywhere else.
+    The images stay uint8: a quarter of the memory to read at each step. They become float32 in
+    [0, 1] when a batch is gathered, by the same division as everywhere else.
 
     Args:
         images: (n, 28, 28) uint8, ink = 255.
         labels: (n,) integers.
-        device: where they live.
+        device: where they are stored.
         augment: `none`, `light` or `elastic`, see `light`.
-        targets: (n, classes) float32, what is to be learned of each image in place of its label.
+        targets: (n, classes) float32, target probabilities that replace the labels; None = none.
     """
 
     def __init__(
@@ -37,30 +37,30 @@ class Batches:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def stretch(self, size: int, count: int, rows: torch.Tensor) -> "Stretch":
-        """Return a place for up to `count` consecutive batches of `size`; see `Stretch`."""
-        return Stretch(self, size, count, rows)
+    def buffers(self, size: int, count: int, rows: torch.Tensor) -> "BatchBuffers":
+        """Return buffers for up to `count` consecutive batches of `size`; see `BatchBuffers`."""
+        return BatchBuffers(self, size, count, rows)
 
     def order(self, seed: int, epoch: int) -> torch.Tensor:
-        """Return the order of images in an epoch: (n,) int64, the same for the same two numbers."""
+        """Return the order of images in an epoch: (n,) int64, fixed by `seed` and `epoch`."""
         shuffled = np.random.default_rng((seed, epoch)).permutation(len(self))
         return torch.from_numpy(shuffled).to(self.images.device)
 
 
-class Stretch:
-    """Consecutive batches that are filled at once, at fixed addresses, as traced steps want them.
+class BatchBuffers:
+    """Buffers for consecutive batches, at fixed addresses because traced steps need that.
 
     Args:
         batches: where the images come from.
-        size: images a batch.
-        count: batches.
-        rows: (classes, classes) float32, what is looked up for each label.
+        size: images per batch.
+        count: number of batches.
+        rows: (classes, classes) float32, a row for each label.
 
     Attributes:
         glyphs: (count, size, 28, 28) float32 in [0, 1].
         labels: (count, size) int64.
-        rows: (count, classes, size), the row of each label as a column; of targets, the mean of the rows
-            by their shares.
+        rows: (count, classes, size), the row of each label as a column; with targets, the mean of the
+            rows weighted by the targets.
     """
 
     def __init__(self, batches: Batches, size: int, count: int, rows: torch.Tensor) -> None:
@@ -72,10 +72,10 @@ class Stretch:
         self.rows = rows.new_zeros((count, rows.shape[1], size))
 
     def fill(self, index: torch.Tensor) -> None:
-        """Gather the images of `index`, and augment them if asked to.
+        """Gather the images of `index`, and augment them as `augment` says.
 
         Args:
-            index: (n,) int64; n is a multiple of the batch size, at most that of the whole stretch.
+            index: (n,) int64; n is a multiple of the batch size and at most `count * size`.
         """
         n, size = len(index), self.glyphs.shape[1]
         gathered, glyphs = self._bytes[:n], self.glyphs.flatten(0, 1)[:n]
@@ -97,10 +97,10 @@ class Stretch:
 
 
 TURN, ZOOM, SHEAR, SHIFT = 12.0, 0.12, 0.15, 2.0
-"""Limits of `light`: degrees, share, share, pixels. Past them, 4 and 9 or 1 and 7 begin to meet."""
+"""Limits of `light`: degrees, share, share, pixels. Beyond them, a 4 may look like a 9, a 1 like a 7."""
 
 BEND = 0.9
-"""How far `elastic` moves the knots of a 5x5 net, in pixels: the spread in each direction."""
+"""Standard deviation by which `elastic` moves the points of a 5x5 grid, in pixels per direction."""
 
 
 def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
@@ -110,7 +110,7 @@ def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
 
     Args:
         glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
-        bend: spread of the knots of an elastic net, in pixels; 0 keeps straight what is straight.
+        bend: standard deviation of the elastic grid's points, in pixels; 0 = no bending.
 
     Returns:
         The same shape and range.
@@ -125,8 +125,8 @@ def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
     matrix = torch.stack([*rows, down], dim=-1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, [len(glyphs), 1, 28, 28], align_corners=False)
     if bend:
-        knots = torch.randn((len(glyphs), 2, 5, 5), device=glyphs.device).mul_(bend / 14)
-        net = F.interpolate(knots, size=(28, 28), mode="bicubic", align_corners=True)
-        grid = grid + net.permute(0, 2, 3, 1)
+        points = torch.randn((len(glyphs), 2, 5, 5), device=glyphs.device).mul_(bend / 14)
+        shifts = F.interpolate(points, size=(28, 28), mode="bicubic", align_corners=True)
+        grid = grid + shifts.permute(0, 2, 3, 1)
     moved = F.grid_sample(glyphs.unsqueeze(1), grid, mode="bilinear", align_corners=False)
     return moved.squeeze(1).clamp_(0, 1)

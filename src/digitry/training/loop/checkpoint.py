@@ -1,7 +1,7 @@
-"""The state of a training run in one file, so that a killed run goes on as if nothing had been.
+"""The state of a training run in one file, so that a killed run can be resumed exactly.
 
-A checkpoint is a NumPy .npz without pickle: arrays, and one JSON text. It is replaced whole after
-each epoch, and every array carries the checksum of the zip format.
+A checkpoint is a NumPy .npz without pickle: arrays, and one JSON text. It is replaced atomically
+after each epoch, and the zip format stores a checksum of every array.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a run needs to go on after a whole epoch.
+    """What a run needs to continue after a complete epoch.
 
     Attributes:
         recipe: of the run.
-        data_sha256: of the images and labels that it was given, see `fingerprint`.
+        data_sha256: of its images and labels, see `fingerprint`.
         arrays: weights, optimizer, averages, moving statistics, random generators.
         facts: everything that is not an array, as JSON: epoch, step, history, early stopping.
     """
@@ -46,7 +46,7 @@ class Checkpoint:
 def fingerprint(split: Split) -> str:
     """Return the sha256 of the images and labels of a split, with their types and shapes.
 
-    Checkpoints are kept with it, so it stays beside `digitry.fingerprint`, which names no types.
+    It differs from `digitry.fingerprint`, which leaves out the types, because existing checkpoints hold it.
     """
     digest = hashlib.sha256()
     for array in (split.images, split.labels):
@@ -56,7 +56,7 @@ def fingerprint(split: Split) -> str:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; whoever kills the process, `path` holds the old one or the new one."""
+    """Write a checkpoint; if the process is killed, `path` still holds the old or the new one whole."""
     facts = {
         "format": FORMAT_VERSION,
         "recipe": checkpoint.recipe.to_dict(),
@@ -73,17 +73,17 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        UsageError: there is none.
-        ModelError: it is damaged, or of another version.
+        UsageError: the file does not exist.
+        ModelError: it is damaged, or has another format version.
     """
     if not path.is_file():
         raise UsageError(
             "there is no checkpoint to resume from",
             where=path,
-            remedy="name the folder of a run that was broken off, or start without resuming",
+            remedy="name the folder of an interrupted run, or start without resuming",
         )
     try:
-        # Our own handle: NumPy leaves its one open when the content is no zip.
+        # Our own handle: NumPy does not close its own when the content is not a zip.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
         facts = json.loads(content.pop("facts").tobytes())
@@ -108,20 +108,20 @@ def load(path: Path) -> Checkpoint:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        # The ways in which a cut or altered zip, array or JSON text makes itself felt.
+        # What a cut or altered zip, array or JSON text raises.
         raise damaged(path, type(error).__name__) from error
     raise ModelError(
-        f"is a checkpoint of format {version!r}; this digitry reads {FORMAT_VERSION}",
+        f"has checkpoint format {version!r}; this digitry reads format {FORMAT_VERSION}",
         where=path,
-        remedy="resume with the digitry that wrote it",
+        remedy="resume with the version of digitry that wrote it",
     )
 
 
 def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
-    """Read the checkpoint of the very same run; only `epochs` may differ.
+    """Read a checkpoint and check that it belongs to this run; only `epochs` may differ.
 
     Raises:
-        UsageError: there is none, or it belongs to another recipe.
+        UsageError: the file does not exist, or its recipe is another one.
         DataError: it was trained on other data.
         ModelError: it is damaged.
     """
@@ -131,15 +131,15 @@ def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
     if other:
         changes = ", ".join(f"{name} {old[name]!r} -> {new[name]!r}" for name in other)
         raise UsageError(
-            f"the recipe is not the one that was broken off ({changes})",
+            f"the recipe differs from that of the interrupted run ({changes})",
             where=path,
-            remedy="resume with the old settings (only epochs may differ), or start anew",
+            remedy="resume with the old settings (only epochs may differ), or start a new run",
         )
     if found.data_sha256 != data_sha256:
         raise DataError(
-            "the training data are not those of the run that was broken off",
+            "the training data differs from that of the interrupted run",
             where=path,
-            remedy="resume with the same data, or start anew",
+            remedy="resume with the same data, or start a new run",
         )
     return found
 
@@ -147,7 +147,7 @@ def load_for(path: Path, recipe: Recipe, data_sha256: str) -> Checkpoint:
 def damaged(path: Path, why: str) -> ModelError:
     """Return the error for a checkpoint that cannot be used."""
     return ModelError(
-        f"is cut, damaged or no checkpoint ({why})",
+        f"is damaged or not a checkpoint ({why})",
         where=path,
-        remedy="start the training anew",
+        remedy="start the training again",
     )

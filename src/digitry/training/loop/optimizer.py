@@ -1,4 +1,4 @@
-"""Keras' optimizers over one flat buffer: the same arithmetic, a handful of operations a step."""
+"""Keras' optimizers over one flat buffer: the same arithmetic in a few operations per step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ DEFAULT_LEARNING_RATE = 0.001
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) as Keras does it: epsilon stands outside the bias correction.
+    """Adam (Kingma & Ba 2015) as in Keras: epsilon is outside the bias correction.
 
     Args:
         weights: (n,) float32, changed by `step`.
         gradient: (n,) float32, read by `step`.
-        fused: use PyTorch's single kernel. It takes epsilon inside the bias correction and as a
-            number, so a CUDA graph, which would freeze that number, goes without it.
+        fused: use PyTorch's fused kernel. It takes epsilon inside the bias correction and as a
+            Python number. A CUDA graph would freeze that number, so it must be False there.
     """
 
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
@@ -33,7 +33,7 @@ class Adam:
         self._steps = weights.new_zeros(())
 
     def prepare(self, step: int, learning_rate: float) -> None:
-        """Set what differs from step to step; `step` counts from 1."""
+        """Set the values that differ from step to step; `step` counts from 1."""
         if self.fused:
             self._steps.fill_(step)
             self._learning_rate = learning_rate
@@ -69,16 +69,16 @@ class Adam:
 
 
 class RMSprop:
-    """RMSprop (Hinton 2012) as Keras does it: epsilon stands under the root.
+    """RMSprop (Hinton 2012) as in Keras: epsilon is under the root.
 
-    So what is kept is the velocity with epsilon added, whose root is wanted at each step.
+    The state is the velocity plus epsilon, because each step needs the root of this sum.
 
     Args:
         weights: (n,) float32, changed by `step`.
         gradient: (n,) float32, read by `step`.
-        fused: use PyTorch's single kernel for Adam, which without momentum, without epsilon and
-            infinitely long after the start is RMSprop. Its learning rate is a number, which a CUDA
-            graph would freeze.
+        fused: use PyTorch's fused Adam kernel. Without momentum and epsilon, and at a very large step
+            number, Adam is RMSprop. The kernel takes the learning rate as a Python number, which a
+            CUDA graph would freeze, so it must be False there.
     """
 
     rho, epsilon = 0.9, 1e-7
@@ -88,10 +88,10 @@ class RMSprop:
         self.raised = torch.full_like(weights, self.epsilon)
         self._scratch = weights.new_empty(0 if fused else len(weights))
         self._rate = weights.new_zeros(())
-        self._endless = weights.new_full((), 1e9)
+        self._late_step = weights.new_full((), 1e9)
 
     def prepare(self, step: int, learning_rate: float) -> None:
-        """Set what differs from step to step."""
+        """Set the values that differ from step to step."""
         if self.fused:
             self._learning_rate = learning_rate
         else:
@@ -102,10 +102,10 @@ class RMSprop:
         # rho * (raised + this) + (1 - rho) * g * g = rho * velocity + (1 - rho) * g * g + epsilon
         self.raised.add_(self.epsilon * (1 - self.rho) / self.rho)
         if self.fused:
-            # Its momentum without any memory is the gradient, which so is written over itself.
+            # With beta1 = 0 the momentum is the gradient itself, so the kernel may write it in place.
             torch._fused_adam_(
                 [self.weights], [self.gradient], [self.gradient], [self.raised], [],
-                [self._endless], amsgrad=False, lr=self._learning_rate, beta1=0.0,
+                [self._late_step], amsgrad=False, lr=self._learning_rate, beta1=0.0,
                 beta2=self.rho, weight_decay=0.0, eps=0.0, maximize=False,
             )  # fmt: skip
             return
@@ -132,30 +132,30 @@ def optimizer_for(
 
 
 def keras_twin(recipe: Recipe) -> Any:
-    """Return the Keras optimizer of the same settings: what callbacks see and what files name."""
+    """Return the Keras optimizer with the same settings, for callbacks and saved files."""
     from digitry.training.network.build import keras
 
     kind = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[recipe.optimizer]
     return kind(learning_rate=recipe.learning_rate or DEFAULT_LEARNING_RATE)
 
 
-def hand_over(
+def copy_to_keras(
     state: Mapping[str, Sequence[torch.Tensor]], step: int, twin: Any, variables: Sequence[Any]
 ) -> None:
-    """Give the Keras optimizer what ours has learnt, so that Keras can go on from there.
+    """Copy our optimizer's state into the Keras optimizer, so that Keras can continue the training.
 
     Args:
-        state: `momentum` and `velocity`, or the latter alone: one tensor for each variable.
-        step: steps made.
+        state: `momentum` and `velocity`, or `velocity` only: one tensor for each variable.
+        step: number of steps made.
         twin: from `keras_twin`.
-        variables: the model's trainable ones.
+        variables: the model's trainable variables.
     """
     if not twin.built:
         twin.build(variables)
     twin.iterations.assign(step)
     for name, tensors in state.items():
-        own = [variable for variable in twin.variables if variable.path.endswith(f"_{name}")]
-        for variable, tensor in zip(own, tensors, strict=True):
+        targets = [variable for variable in twin.variables if variable.path.endswith(f"_{name}")]
+        for variable, tensor in zip(targets, tensors, strict=True):
             variable.assign(tensor)
 
 
@@ -163,12 +163,12 @@ def schedule(recipe: Recipe, step: int, steps: int) -> float:
     """Return the share of the peak learning rate at a step.
 
     Args:
-        recipe: names the schedule.
-        step: 0-based, over the whole training.
-        steps: of the whole training.
+        recipe: holds the schedule.
+        step: counted from 0 over the whole training.
+        steps: number of steps of the whole training.
 
     Returns:
-        1 if constant. One-cycle (Smith & Topin 2019, with straight lines): from near 0 up to 1 over
+        1 if constant. One-cycle (Smith & Topin 2019, piecewise linear): from near 0 up to 1 over
         the share `warmup`, then down to near 0.
     """
     if recipe.schedule == "constant":

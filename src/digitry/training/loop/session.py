@@ -1,4 +1,4 @@
-"""The state of one training run: weights, averages, optimizer, history; how a step changes it."""
+"""The state of one training run: weights, averages, optimizer, history; and the steps that change it."""
 
 import contextlib
 import math
@@ -15,16 +15,23 @@ from digitry.training.data.dataset import Split
 from digitry.training.epochs import Epoch
 from digitry.training.loop.batches import Batches
 from digitry.training.loop.checkpoint import Checkpoint, damaged
-from digitry.training.loop.optimizer import hand_over, optimizer_for, schedule
-from digitry.training.loop.step import Flat, capture, logits_of, pull_of, state_variables, trace
+from digitry.training.loop.optimizer import copy_to_keras, optimizer_for, schedule
+from digitry.training.loop.step import (
+    Flat,
+    capture,
+    label_gradients,
+    logits_of,
+    state_variables,
+    trace,
+)
 from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 
 SCORED_AT_ONCE = 1000
-"""Held-out images a call."""
+"""Held-out images per call of the model."""
 
 FILLED_AT_ONCE = 2048
-"""Training images that are gathered a call: with their floats they stay in the processor's cache."""
+"""Training images gathered per call: few enough to stay in the processor's cache as float32."""
 
 
 class Session:
@@ -34,10 +41,10 @@ class Session:
         recipe: of the run.
         model: built and compiled; its variables are moved into flat buffers.
         training: the images that are trained on.
-        held: those that are held out.
-        device: where all of it lives.
-        targets: (n, classes) float32, what `training` is to teach in place of its labels; None = those.
-            What is counted, loss and accuracy, is against the labels all the same.
+        held: the held-out images; None = none.
+        device: where everything is stored.
+        targets: (n, classes) float32, target probabilities of `training`; None = its labels. The
+            reported loss and accuracy are always against the labels.
     """
 
     def __init__(
@@ -59,8 +66,8 @@ class Session:
         self.gradient = self.weights.like()
         self.state = Flat.of(state_variables(model), device)
         self.optimizer = optimizer_for(recipe, self.weights.buffer, self.gradient.buffer)
-        # Of each image, as of when it was last trained on. Summed when somebody asks, in an order that
-        # does not depend on when that is.
+        # One value per image, from when it was last trained on. Summed only on demand, in an order that
+        # does not depend on when that happens.
         self.losses = self.weights.buffer.new_zeros(len(self.batches))
         self.hits = torch.zeros(len(self.batches), dtype=torch.bool, device=device)
         self.average = self.live() if recipe.averaging else []
@@ -71,7 +78,7 @@ class Session:
         self.history: list[Epoch] = []
         self.seconds = 0.0
         self.rate = 0.0
-        # Sums want double precision; Apple's GPUs have none.
+        # Sums use double precision, which Apple's GPUs do not have.
         self._exact = torch.float32 if device.type == "mps" else torch.float64
         self._averaging = torch.zeros((), device=device)
         self._order = torch.zeros(0, dtype=torch.int64)
@@ -81,7 +88,7 @@ class Session:
 
     @property
     def ended(self) -> bool:
-        """Whether every epoch is done, or none more would be of use."""
+        """Whether every epoch is done, or early stopping applies."""
         patience = self.recipe.patience
         return len(self.history) >= self.recipe.epochs or (
             patience is not None and self.waited >= patience
@@ -89,20 +96,20 @@ class Session:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps an epoch, the last and shorter one included."""
+        """Steps per epoch, including a shorter last one."""
         return -(-len(self.batches) // self.recipe.batch_size)
 
     def live(self) -> list[torch.Tensor]:
-        """Return copies of the weights and the moving statistics as they are."""
+        """Return copies of the current weights and moving statistics."""
         return [buffer.clone() for buffer in self.buffers()]
 
     def put(self, values: Sequence[torch.Tensor]) -> None:
-        """Make these the weights and the moving statistics."""
+        """Set the weights and the moving statistics."""
         for buffer, value in zip(self.buffers(), values, strict=True):
             buffer.copy_(value)
 
     def begin_epoch(self, order: torch.Tensor) -> None:
-        """Forget the sums of the last epoch, and take the images in this order: (n,) int64."""
+        """Reset the sums of the last epoch, and set the order of images: (n,) int64."""
         self.losses.zero_()
         self.hits.zero_()
         self._order, self._at, self._steps = order, 0, None
@@ -114,7 +121,7 @@ class Session:
         self.step += 1
         self.optimizer.prepare(self.step, self.rate)
         if self.average:
-            # Short of history the average leans on the present (as TensorFlow's moving averages).
+            # Early averages follow the current weights more closely (as TensorFlow's moving averages).
             decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
             self._averaging.fill_(1 - decay)
         steps = self._steps
@@ -123,7 +130,7 @@ class Session:
         steps.advance()
 
     def _fill(self) -> "_Steps":
-        """Bring the batches that come next: as many whole ones as go at once, or the shorter last."""
+        """Gather the next batches: as many full ones as fit at once, or the shorter last one."""
         left, size = len(self._order) - self._at, self.recipe.batch_size
         at_once = 1 if self.captures else max(1, FILLED_AT_ONCE // size)
         many = min(left // size, at_once)
@@ -138,7 +145,7 @@ class Session:
         return steps
 
     def update(self) -> None:
-        """Change the weights by their gradient, and their averages by the weights."""
+        """Update the weights by their gradient, then the averages by the weights."""
         self.optimizer.apply()
         if self.average:
             for average, buffer in zip(self.average, self.buffers(), strict=True):
@@ -166,7 +173,7 @@ class Session:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Let the model have the averaged weights for a while, if there are any."""
+        """Put the averaged weights, if there are any, into the model while the block runs."""
         if not self.average:
             yield
             return
@@ -178,7 +185,7 @@ class Session:
             self.put(kept)
 
     def score(self) -> tuple[float | None, float | None]:
-        """Return loss and accuracy on the held-out images; None without any."""
+        """Return loss and accuracy on the held-out images; None if there are none."""
         if self.held is None:
             return None, None
         totals = torch.zeros(2, dtype=self._exact, device=self.device)
@@ -197,7 +204,7 @@ class Session:
         return loss, right
 
     def note(self, epoch: Epoch) -> None:
-        """Enter an epoch, and keep its weights if it is the best so far. Wants `averaged` weights."""
+        """Add an epoch to the history, and keep its weights if it is the best; call within `averaged`."""
         self.history.append(epoch)
         if self.recipe.patience is None or epoch.val_loss is None:
             return
@@ -207,23 +214,23 @@ class Session:
             self.waited += 1
 
     def settle(self) -> None:
-        """Give the model the weights that the recipe promises."""
+        """Put the final weights into the model: the best, else the averaged, else the current ones."""
         if self.best or self.average:
             self.put(self.best or self.average)
 
     def finish(self) -> None:
-        """Give Keras' optimizer its state, and let go of the traced steps."""
-        # They know this session, and it knows them: a circle that would hold their memory for long.
+        """Copy the optimizer's state to Keras' optimizer, and release the traced steps."""
+        # They and this session refer to each other: without this, their memory is freed late.
         self._made.clear()
         self._steps = None
         state = {
             name: [_like(view, values) for view in self.weights.views]
             for name, values in self.optimizer.as_keras().items()
         }
-        hand_over(state, self.step, self.model.optimizer, self.model.trainable_variables)
+        copy_to_keras(state, self.step, self.model.optimizer, self.model.trainable_variables)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Name every tensor that a later epoch depends on."""
+        """Return every tensor that a later epoch depends on, by name."""
         named = {"weights": self.weights.buffer, "state": self.state.buffer}
         named |= {f"optimizer_{name}": value for name, value in self.optimizer.state().items()}
         for group, values in (("average", self.average), ("best", self.best)):
@@ -231,7 +238,7 @@ class Session:
         return named
 
     def checkpoint(self, data_sha256: str) -> Checkpoint:
-        """Return the state after a whole epoch."""
+        """Return the state after a complete epoch."""
         arrays = {name: value.numpy(force=True) for name, value in self._tensors().items()}
         arrays["generator"] = torch.get_rng_state().numpy()
         if self.device.type == "cuda":
@@ -248,10 +255,10 @@ class Session:
         return Checkpoint(recipe=self.recipe, data_sha256=data_sha256, arrays=arrays, facts=facts)
 
     def restore(self, found: Checkpoint, path: Path) -> None:
-        """Go back to the state of a checkpoint.
+        """Set the state to that of a checkpoint.
 
         Raises:
-            ModelError: something that should be in it is missing or has another shape.
+            ModelError: an array or a field is missing or has another shape.
         """
         try:
             facts = found.facts
@@ -278,12 +285,12 @@ class Session:
 class _Steps:
     """The steps on consecutive batches of one size.
 
-    Their images are gathered at once, and their losses taken at once: what is small is dear one by one.
+    Images are gathered and losses computed for all of them at once: many small operations are slow.
 
     Args:
-        session: that they change.
-        size: images a batch.
-        many: batches at most.
+        session: the state that the steps change.
+        size: images per batch.
+        many: largest number of batches.
     """
 
     def __init__(self, session: Session, size: int, many: int) -> None:
@@ -295,23 +302,23 @@ class _Steps:
         smoothing = session.recipe.label_smoothing
         # A tensor made in inference mode could not be differentiated through.
         with torch.inference_mode(False):
-            pull = pull_of(classes, size, smoothing, weights.buffer)
-            self.place = session.batches.stretch(size, many, pull)
+            table = label_gradients(classes, size, smoothing, weights.buffer)
+            self.buffers = session.batches.buffers(size, many, table)
             self.logits = weights.buffer.new_zeros((many, classes, size))
             self.replays = trace(
                 session.model, weights, session.gradient, session.state,
-                self.place.glyphs, self.place.rows, self.logits, precision=session.recipe.precision,
+                self.buffers.glyphs, self.buffers.rows, self.logits, precision=session.recipe.precision,
             )  # fmt: skip
 
     @property
     def left(self) -> int:
-        """Batches that have been filled and not been trained on."""
+        """Batches that are filled and not yet trained on."""
         return self.filled - self.done
 
     def fill(self, index: torch.Tensor) -> None:
-        """Bring the next images: (n,) int64, n a multiple of the batch size."""
+        """Gather the next images: (n,) int64, n a multiple of the batch size."""
         self.index = index
-        self.place.fill(index)
+        self.buffers.fill(index)
         self.filled, self.done, self.counted = len(index) // self.size, 0, 0
 
     def advance(self) -> None:
@@ -323,27 +330,27 @@ class _Steps:
             self.count()
 
     def count(self) -> None:
-        """Note loss and right answers of the batches trained on since the last time."""
+        """Store loss and hits of the batches trained on since the last call."""
         if self.counted == self.done:
             return
         part = slice(self.counted, self.done)
-        logits, labels = self.logits[part], self.place.labels[part]
+        logits, labels = self.logits[part], self.buffers.labels[part]
         images = self.index.view(-1, self.size)[part].flatten()
         session, smoothing = self.session, self.session.recipe.label_smoothing
         losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
         session.losses.index_copy_(0, images, losses.flatten())
-        # The largest of ten numbers is found faster where they lie side by side.
+        # argmax is faster when the classes are contiguous.
         hits = logits.transpose(1, 2).contiguous().argmax(-1) == labels
         session.hits.index_copy_(0, images, hits.flatten())
         self.counted = self.done
 
 
 class _Captured(_Steps):
-    """The step on one batch, as one CUDA graph: gathering, training, summing."""
+    """The step on one batch as one CUDA graph: gathering, training, counting."""
 
     def __init__(self, session: Session, size: int) -> None:
         super().__init__(session, size, 1)
-        # Image 0, to be captured with.
+        # Capturing runs on image 0.
         self.fixed = torch.zeros(size, dtype=torch.int64, device=session.device)
         self.replay = capture(self._whole, session.changed())
 
@@ -352,16 +359,16 @@ class _Captured(_Steps):
         super().advance()
 
     def fill(self, index: torch.Tensor) -> None:
-        """Note which images come next: they are gathered within the graph."""
+        """Set which images come next: the graph gathers them."""
         self.fixed.copy_(index)
         self.filled, self.done, self.counted = 1, 0, 0
 
     def advance(self) -> None:
-        """Train on them."""
+        """Train on the batch."""
         self.replay()
         self.done = self.counted = 1
 
 
 def _like(view: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """Return the part of a buffer that lies as `view` does in its own."""
+    """Return the view of `buffer` with the shape, strides and offset of `view`."""
     return buffer.as_strided(view.shape, view.stride(), view.storage_offset())

@@ -1,4 +1,4 @@
-"""A trained model to go on from: the layers of a recipe with the weights that it has learnt."""
+"""Parents: trained models whose weights a new training starts from."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 LAYERS = ("architecture", "hidden", "kernels", "stride", "padding", "pools", "head")
-"""The fields of a recipe that its layers follow from, but for dropout, which has no weights."""
-
+"""The fields of a recipe that define its layers, except dropout, which has no weights."""
 
 SETTINGS = ("activation", "kernel_size", "strides", "padding", "pool_size", "epsilon")
 """The settings of a layer that change what it computes."""
@@ -26,12 +25,12 @@ SETTINGS = ("activation", "kernel_size", "strides", "padding", "pool_size", "eps
 
 @dataclass(frozen=True, eq=False)
 class Parent:
-    """A model to go on from.
+    """A model to start from.
 
     Attributes:
-        place: what a later resume finds it by: a shipped model's name or an absolute path.
+        place: where a later resume finds it: a shipped model's name or an absolute path.
         sha256: of the file that the weights come from.
-        build: gives a model of the recipe with these weights; needs Keras.
+        build: returns a model of the recipe with these weights; needs Keras.
     """
 
     place: str
@@ -40,14 +39,14 @@ class Parent:
 
 
 def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
-    """Find a model to go on from.
+    """Return the model to start from.
 
-    A run folder and a Keras file give every weight. A model file has its normalisations folded into
-    the layers before them, where they stay: the same function, with fewer layers.
+    A run folder or a Keras file holds every weight. A .onnx file has its batch normalisation folded
+    into the layer before it, and it stays folded: the same function with fewer layers.
 
     Args:
         model: a run folder, a .keras, .h5 or .onnx file, or a shipped model's name.
-        recipe: what goes on; its layers are the model's.
+        recipe: of the new training; it must define the same layers as the model.
         trust: load a Keras file whose sha256 no run folder records.
 
     Raises:
@@ -64,15 +63,15 @@ def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
 
 
 def place_of(model: Artifact) -> str:
-    """Return what a later resume loads a model by."""
-    known_by_name = model.version is not None
-    return model.reference if known_by_name else str(Path(model.source).resolve())
+    """Return the name or path from which a later resume loads a model."""
+    has_name = model.version is not None
+    return model.reference if has_name else str(Path(model.source).resolve())
 
 
 def _from_file(model: Artifact, recipe: Recipe) -> "keras.Model":
-    from digitry.training.network.from_onnx import revive
+    from digitry.training.network.from_onnx import to_keras
 
-    return revive(model, dropout=recipe.dropout)
+    return to_keras(model, dropout=recipe.dropout)
 
 
 def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Model":
@@ -80,15 +79,15 @@ def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Mo
 
     model = build(recipe, trained.output_shape[-1])
     if _layers(trained) != _layers(model):
-        raise _other_layers(f"has other layers than {recipe.name}", file)
+        raise _other_layers(f"its layers differ from those of recipe {recipe.name}", file)
     model.set_weights(trained.get_weights())
     return model
 
 
 def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
-    """Return what a model computes, but for its weights, and for layers that do nothing but in training.
+    """Return kind, settings and weight shapes of each layer, without layers that only act in training.
 
-    Weights alone do not tell: another stride or another place of a pool leaves their shapes as they are.
+    The shapes of the weights are not enough: they do not depend on strides and on where the pools are.
     """
     found = []
     for layer in model.layers:
@@ -104,16 +103,18 @@ def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
 def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> None:
     if not trained:
         raise ModelError(
-            "does not say by which recipe it was trained", where=where,
+            "does not say which recipe it was trained with", where=where,
             remedy="name its run folder or its .keras file",
         )  # fmt: skip
     wanted = recipe.to_dict()
     for name in LAYERS:
-        # Older files lack what was always the default then.
+        # Older files lack fields that were added later; their value was the default.
         found = trained.get(name, Recipe(name="").to_dict()[name])
         if found != wanted[name]:
-            raise _other_layers(f"{name} is {found} in it, and {wanted[name]} here", where)
+            raise _other_layers(
+                f"{name} is {found} in the model, but {wanted[name]} in the recipe", where
+            )
 
 
 def _other_layers(what: str, where: Path | str) -> ModelError:
-    return ModelError(what, where=where, remedy="take its own recipe, with the same --set")
+    return ModelError(what, where=where, remedy="use the model's own recipe, with the same --set")

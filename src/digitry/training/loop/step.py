@@ -1,16 +1,16 @@
 """One training step, traced once for each batch size and then replayed.
 
-Forward pass and backward pass are recorded as a flat list of tensor operations (`recording`). What is
-left at replay is that list: no autograd, no Keras, no shape checks. Before the first replay the list
-is made shorter and faster:
+Forward and backward pass are recorded as a flat list of tensor operations (`trace.record`). A replay
+runs only that list: no autograd, no Keras, no shape checks. Before the first replay the list is made
+shorter and faster:
 
-- results lie at fixed addresses, so nothing is allocated, and a view of one is taken once;
-- gradients are written straight into one flat buffer, element by element in the order of the
-  weights. Autograd may give a gradient whose strides differ from its weight's; an optimizer that
-  trusts memory order then updates the wrong elements without a word;
-- large products of the forward pass go through oneDNN, which takes bias and ReLU along;
+- results have fixed addresses, so nothing is allocated, and views are created once;
+- gradients are written directly into one flat buffer, element by element in the order of the
+  weights. Autograd may return a gradient whose strides differ from its weight's; an optimizer that
+  relies on memory order would then silently update the wrong elements;
+- large products of the forward pass go through oneDNN, fused with bias and ReLU;
 - operations are called by PyTorch's own names where it has them: `torch.ops` costs a microsecond more,
-  and a step in batches of 32 has twenty operations of ten microseconds.
+  and a step with batches of 32 has twenty operations of ten microseconds.
 """
 
 import ctypes
@@ -32,13 +32,13 @@ from digitry.training.network.build import keras
 aten = torch.ops.aten
 
 ALIGNMENT = 16
-"""Floats between the starts of two weights are a multiple of this: 64 bytes, a cache line."""
+"""Each weight starts at a multiple of this many floats: 64 bytes, a cache line."""
 
 LARGE_PRODUCT = 50_000_000
-"""Floating-point operations from which oneDNN's dearer call pays for taking bias and ReLU along."""
+"""Floating-point operations from which oneDNN is faster: its call is slow, but fuses bias and ReLU."""
 
 NARROW = 16
-"""Outputs up to which a product is faster with the weights of an output side by side."""
+"""Up to this many outputs, a product is faster if the weights of each output are contiguous."""
 
 _VIEWS = frozenset([
     aten.t.default, aten.view.default, aten.permute.default, aten.transpose.int,
@@ -51,11 +51,11 @@ _VIEWS = frozenset([
 
 @dataclass(frozen=True)
 class Flat:
-    """Variables of a model, laid into one buffer of which each variable is a view.
+    """Variables of a model in one flat buffer; each variable is a view of it.
 
     Attributes:
-        buffer: (floats,), of the variables' own precision: float32 but in tests.
-        views: of `buffer`, one for each variable, in the shape that Keras gives it.
+        buffer: (floats,), in the precision of the variables: float32, except in tests.
+        views: of `buffer`, one for each variable, in Keras' shape.
     """
 
     buffer: torch.Tensor
@@ -63,7 +63,7 @@ class Flat:
 
     @classmethod
     def of(cls, variables: Sequence[Any], device: torch.device) -> "Flat":
-        """Move Keras variables, all on the device, into a new flat buffer; they live there afterwards."""
+        """Move Keras variables, all on `device`, into a new flat buffer."""
         tensors = [variable.value.detach() for variable in variables]
         offsets, end = [], 0
         for tensor in tensors:
@@ -80,7 +80,7 @@ class Flat:
         return cls(buffer, views)
 
     def like(self) -> "Flat":
-        """Return a zeroed buffer of the same layout."""
+        """Return a buffer of zeros with the same layout."""
         buffer = torch.zeros_like(self.buffer)
         views = tuple(
             buffer.as_strided(view.shape, view.stride(), view.storage_offset())
@@ -90,11 +90,11 @@ class Flat:
 
 
 def _within(buffer: torch.Tensor, offset: int, shape: Sequence[int]) -> torch.Tensor:
-    """Return the view of a variable, in the order of memory that the kernels like best.
+    """Return the view of a variable, in the memory order that is fastest for the kernels.
 
-    Keras' (height, width, inputs, outputs) lies in memory with the outputs outermost, as oneDNN and
-    cuDNN want it; so nothing is reordered at each step. A matrix (inputs, outputs) lies as Keras has
-    it, in which order the product that gives its gradient is fastest, unless it is narrow.
+    Keras' (height, width, inputs, outputs) is stored with the outputs outermost, as oneDNN and cuDNN
+    need it, so nothing is reordered at each step. A matrix (inputs, outputs) keeps Keras' order, which
+    is fastest for the product that gives its gradient, unless it is narrow.
     """
     count = 1
     for size in shape:
@@ -118,17 +118,17 @@ def logits_of(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Run a model up to its logits, with given values for its variables.
 
-    The last layer stops short of its softmax, whose logarithm is taken more precisely from the
-    logits. The layers that take the time are one PyTorch operation each, with channels last in
-    memory all through; Keras would spell out five for a normalisation, and copy to channels first
-    around a convolution or a pool. Every other layer is called as Keras calls it.
+    The softmax of the last layer is left out: the loss is more precise from logits. The slow layers
+    are one PyTorch operation each, with channels last in memory throughout; Keras would use five
+    operations for a normalisation, and copy to channels first around a convolution or a pool. Every
+    other layer is called as Keras calls it.
 
     Args:
-        model: a stack that ends with a softmax `Dense`.
+        model: a sequence of layers that ends with a softmax `Dense`.
         weights: of each of `model.trainable_variables`.
         state: of each of `state_variables(model)`.
         glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
-        training: whether dropout drops and normalisation uses the batch's own statistics.
+        training: whether dropout is active and normalisation uses the statistics of the batch.
 
     Returns:
         (n, classes) float32, and the new `state`.
@@ -147,8 +147,8 @@ def logits_of(
         elif isinstance(layer, keras.layers.Conv2D) and _is_plain(layer):
             kernel = values[id(layer.kernel)].permute(3, 2, 0, 1)
             bias = values[id(layer.bias)] if layer.use_bias else None
-            around = layer.kernel_size[0] // 2 if layer.padding == "same" else 0
-            x = F.conv2d(x.movedim(-1, 1), kernel, bias, layer.strides, around).movedim(1, -1)
+            padding = layer.kernel_size[0] // 2 if layer.padding == "same" else 0
+            x = F.conv2d(x.movedim(-1, 1), kernel, bias, layer.strides, padding).movedim(1, -1)
             x = layer.activation(x)
         elif isinstance(layer, keras.layers.MaxPooling2D) and layer.padding == "valid":
             x = F.max_pool2d(x.movedim(-1, 1), layer.pool_size, layer.strides).movedim(1, -1)
@@ -164,7 +164,7 @@ def logits_of(
 
 
 def _is_plain(layer: Any) -> bool:
-    """Return whether PyTorch's padding is Keras' for this convolution: odd squares, every pixel."""
+    """Return whether PyTorch and Keras pad this convolution equally: odd square kernel, stride 1."""
     (height, width), plain = layer.kernel_size, layer.groups == 1 and layer.dilation_rate == (1, 1)
     same = layer.padding == "valid" or (height % 2 == 1 and layer.strides == (1, 1))
     return bool(height == width and plain and same)
@@ -188,7 +188,7 @@ def _normalise(
     *,
     training: bool,
 ) -> torch.Tensor:
-    """Batch normalisation over the last axis; notes the new moving statistics in `updates`."""
+    """Return `x` batch-normalised over the last axis; put the new moving statistics into `updates`."""
     mean, variance = values[id(layer.moving_mean)], values[id(layer.moving_variance)]
     gamma, beta = values[id(layer.gamma)], values[id(layer.beta)]
     x = x.movedim(-1, 1)
@@ -200,7 +200,7 @@ def _normalise(
     y, batch_mean, inverse = torch.native_batch_norm(
         x, gamma, beta, None, None, True, 0.0, layer.epsilon
     )
-    # Keras averages the variance as it is, where PyTorch's own update would scale it by n / (n - 1).
+    # Keras averages the biased variance; PyTorch's own update would scale it by n / (n - 1).
     batch_variance = inverse.detach().pow(-2).sub(layer.epsilon).clamp_min(0)
     updates[id(layer.moving_mean)] = mean.lerp(batch_mean.detach(), 1 - layer.momentum)
     updates[id(layer.moving_variance)] = variance.lerp(batch_variance, 1 - layer.momentum)
@@ -210,19 +210,18 @@ def _normalise(
 # --- the traced step --------------------------------------------------------------------------------
 
 
-def pull_of(
+def label_gradients(
     classes: int, batch_size: int, label_smoothing: float, like: torch.Tensor
 ) -> torch.Tensor:
-    """Return what each label contributes to the slope of the mean cross-entropy at the logits.
+    """Return the part of the gradient of the mean cross-entropy that depends on the label only.
 
-    The slope is probabilities less targets, over the size of the batch; this is the part that does not
-    depend on the network.
+    The gradient at the logits is (probabilities - targets) / batch size; this is -targets / batch size.
 
     Args:
         classes: of the model.
         batch_size: images that the mean is over.
         label_smoothing: mass moved from the true label to all.
-        like: a tensor of the precision and device to give it in.
+        like: a tensor with the dtype and device of the result.
 
     Returns:
         (classes, classes), a row for each label.
@@ -237,78 +236,84 @@ def trace(
     gradient: Flat,
     state: Flat,
     glyphs: torch.Tensor,
-    pulls: torch.Tensor,
+    label_rows: torch.Tensor,
     logits: torch.Tensor,
     *,
     precision: str = "float32",
 ) -> list[Callable[[], None]]:
-    """Record a training step, for each of several batches that lie in fixed buffers.
+    """Record a training step for each of several batches in fixed buffers.
 
     Args:
-        model: whose variables are the views of `weights` and `state`.
+        model: its variables are the views of `weights` and `state`.
         weights: read.
         gradient: of the mean cross-entropy, written.
         state: the moving statistics, read and written.
-        glyphs: (batches, n, 28, 28) float32 in [0, 1]; to be filled before a step.
-        pulls: (batches, classes, n), the rows of `pull_of` for the labels; likewise. Here and in
-            `logits` the images are innermost: a softmax over ten numbers side by side is slow.
+        glyphs: (batches, n, 28, 28) float32 in [0, 1]; fill it before a step.
+        label_rows: (batches, classes, n), the rows of `label_gradients` for the labels; fill it before a
+            step. Here and in `logits` the images are innermost: a softmax over ten contiguous numbers
+            is slow.
         logits: (batches, classes, n), written.
         precision: as in the recipe.
 
     Returns:
-        A function for each batch, which makes the step on it; they want to be called in
-        `torch.inference_mode`.
+        A function for each batch that runs the step on it; call it in `torch.inference_mode`.
     """
     many, share = len(weights.views), 1 / glyphs.shape[1]
 
     def step(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [tensor.detach().requires_grad_() for tensor in tensors[:many]]
-        x, pull = tensors[-2:]
-        # Weights, statistics and the loss stay float32; what is rounded are the products' factors.
+        x, row = tensors[-2:]
+        # Weights, statistics and the loss stay float32; only the factors of products are rounded.
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             found, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
-        found = found.to(pull.dtype)
-        slope = torch.add(pull, torch.softmax(found.detach().t(), 0), alpha=share).t()
-        return (found, *torch.autograd.grad(_Loss.apply(found, slope), leaves), *new_state)
+        found = found.to(row.dtype)
+        gradient_at_logits = torch.add(row, torch.softmax(found.detach().t(), 0), alpha=share).t()
+        return (
+            found,
+            *torch.autograd.grad(_Loss.apply(found, gradient_at_logits), leaves),
+            *new_state,
+        )
 
-    inputs = [*weights.views, *state.views, glyphs[0], pulls[0]]
-    # Tracing runs the step once; the random numbers of a run must not depend on when it was traced.
+    inputs = [*weights.views, *state.views, glyphs[0], label_rows[0]]
+    # Tracing runs the step once, which must not change the random numbers of the run.
     devices = [glyphs.device] if glyphs.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         graph, met = record(step, inputs)
     fixed = {node: [tensor] for node, tensor in met.items()}
     of_batch = list(fixed)[len(inputs) - 2 : len(inputs)]
-    fixed |= zip(of_batch, (list(glyphs), list(pulls)), strict=True)
+    fixed |= zip(of_batch, (list(glyphs), list(label_rows)), strict=True)
     return _Rewrite(graph, fixed).finish(gradient, state, [one.t() for one in logits])
 
 
 class _Loss(torch.autograd.Function):  # type: ignore[misc]
-    """Some number with a given slope; to hand `grad` the slope itself would import SymPy."""
+    """A scalar with a given gradient; passing the gradient to `grad` itself would import SymPy."""
 
     @staticmethod
-    def forward(context: Any, logits: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
-        context.slope = slope
+    def forward(
+        context: Any, logits: torch.Tensor, gradient_at_logits: torch.Tensor
+    ) -> torch.Tensor:
+        context.gradient_at_logits = gradient_at_logits
         return logits.new_zeros(())
 
     @staticmethod
     def backward(context: Any, *_: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return context.slope, None
+        return context.gradient_at_logits, None
 
 
 class _Rewrite:
     """Turns a recorded graph into the short list of operations that is replayed.
 
     Args:
-        graph: as `record` gave it; it is changed.
-        fixed: the placeholders, whose tensors are known before a replay: one for all batches, or one
-            for each.
+        graph: from `record`; it is changed.
+        fixed: the tensors of each placeholder, known before a replay: one for all batches, or one for
+            each batch.
     """
 
     def __init__(self, graph: Graph, fixed: dict[Node, list[torch.Tensor]]) -> None:
         self.graph, self.fixed = graph, fixed
         self.names = itertools.count()
         self.own: set[Node] = set()
-        """Nodes in `fixed` that are results, read once: their reader may overwrite them."""
+        """Nodes in `fixed` that are results with one user, which may overwrite them."""
         some = next(iter(fixed.values()))[0]
         self.linear = _onednn_linear(some)
 
@@ -316,7 +321,7 @@ class _Rewrite:
         self, gradient: Flat, state: Flat, logits: list[torch.Tensor]
     ) -> list[Callable[[], None]]:
         """Rewrite everything and compile a replay for each batch."""
-        self._drop_needless()
+        self._remove_redundant()
         (end,) = (node for node in self.graph.nodes if node.op == "output")
         found, *rest = end.args[0]
         gradients, new_state = rest[: len(gradient.views)], rest[len(gradient.views) :]
@@ -330,7 +335,7 @@ class _Rewrite:
         for node in list(self.graph.nodes):
             if node.op == "call_function":
                 with self.graph.inserting_before(node):
-                    self._settle(node)
+                    self._rewrite_node(node)
         for node in list(self.fixed):
             if not node.users:
                 self.graph.erase_node(node)
@@ -338,20 +343,20 @@ class _Rewrite:
         self.graph.lint()
         given = [self.fixed[node] for node in self.graph.nodes if node.op == "placeholder"]
         for node in self.graph.nodes:
-            node.meta.clear()  # The tensors of the recording are needed no more.
+            node.meta.clear()  # Releases the tensors of the recording.
         replay = GraphModule(torch.nn.Module(), self.graph).forward
         return [
             functools.partial(replay, *(tensors[batch % len(tensors)] for tensors in given))
             for batch in range(len(logits))
         ]
 
-    # --- what is there -----------------------------------------------------------------------------
+    # --- nodes -------------------------------------------------------------------------------------
 
     def _call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
         return self.graph.call_function(target, args, kwargs)
 
-    def _fix(self, *tensors: torch.Tensor) -> Node:
-        """Return a placeholder for a tensor that is the same at each replay, or one for each batch."""
+    def _placeholder(self, *tensors: torch.Tensor) -> Node:
+        """Return a new placeholder for one tensor for all batches, or for one tensor per batch."""
         first = next(iter(self.graph.nodes))
         with self.graph.inserting_before(first):
             node = self.graph.placeholder(f"fixed_{next(self.names)}")
@@ -363,20 +368,20 @@ class _Rewrite:
         node.replace_all_uses_with(other)
         self.graph.erase_node(node)
 
-    def _turned(self, node: Node) -> Node:
-        """Return the transpose of a matrix, without turning twice."""
+    def _transposed(self, node: Node) -> Node:
+        """Return the transpose of a matrix; the transpose of a transpose is its source."""
         if node in self.fixed:
-            return self._fix(*(tensor.t() for tensor in self.fixed[node]))
+            return self._placeholder(*(tensor.t() for tensor in self.fixed[node]))
         if _is(node, aten.t.default):
             source: Node = node.args[0]
             return source
-        turned = self._call(aten.t.default, node)
-        turned.meta["val"] = node.meta["val"].t()
-        return turned
+        transposed = self._call(aten.t.default, node)
+        transposed.meta["val"] = node.meta["val"].t()
+        return transposed
 
-    # --- before it is known where results lie ------------------------------------------------------
+    # --- before results have addresses -------------------------------------------------------------
 
-    def _drop_needless(self) -> None:
+    def _remove_redundant(self) -> None:
         for node in list(self.graph.nodes):
             if node.op != "call_function":
                 continue
@@ -396,12 +401,12 @@ class _Rewrite:
     def _copy(self, places: list[torch.Tensor], node: Node) -> None:
         with self.graph.inserting_after(node):
             copy = self._call(aten.copy_.default, node, node)
-        copy.args = (self._fix(*places), node)
+        copy.args = (self._placeholder(*places), node)
 
     def _write(self, node: Node, view: torch.Tensor) -> None:
-        """Bring a gradient into its place in the flat buffer, in one operation where possible."""
+        """Write a gradient into the flat buffer, in one operation where possible."""
         if _is(node, aten._to_copy.default) and not node.users:
-            node = node.args[0]  # Copying converts.
+            node = node.args[0]  # copy_ converts the dtype.
         if _is(node, aten.t.default) and len(node.users) <= 1:
             node, view = node.args[0], view.t()
         with self.graph.inserting_before(node.next):
@@ -409,34 +414,36 @@ class _Rewrite:
             if _is(node, aten.mm.default) and len(node.users) <= 1 and same:
                 a, b = node.args
                 if not view.is_contiguous():
-                    a, b, view = self._turned(b), self._turned(a), view.t()
-                self._call(aten.mm.out, a, b, out=self._fix(view))
+                    a, b, view = self._transposed(b), self._transposed(a), view.t()
+                self._call(aten.mm.out, a, b, out=self._placeholder(view))
             elif _is_sum(node, len(view)) and not node.users:
-                self._call(aten.sum.IntList_out, node.args[0].args[0], [0], out=self._fix(view))
+                self._call(
+                    aten.sum.IntList_out, node.args[0].args[0], [0], out=self._placeholder(view)
+                )
             else:
-                self._call(aten.copy_.default, self._fix(view), node)
+                self._call(aten.copy_.default, self._placeholder(view), node)
 
-    # --- where results lie, and what makes them ----------------------------------------------------
+    # --- addresses of results, and the operations that write them ----------------------------------
 
-    def _settle(self, node: Node) -> None:
-        """Give an operation its last form; those before it have theirs."""
+    def _rewrite_node(self, node: Node) -> None:
+        """Rewrite one operation; all operations before it are rewritten already."""
         target, source = node.target, node.args[0] if node.args else None
         if not isinstance(source, Node):
             return
         relu = target is aten.relu.default
         if target in _VIEWS and source in self.fixed:
             tensors = [target(tensor, *node.args[1:]) for tensor in self.fixed[source]]
-            self._replace(node, self._fix(*tensors))
+            self._replace(node, self._placeholder(*tensors))
         elif target is aten.addmm.default and self._is_large(node):
             bias, a, b = node.args
-            product = self._call(self.linear, a, self._turned(b), bias, "none", [], "")
+            product = self._call(self.linear, a, self._transposed(b), bias, "none", [], "")
             product.meta["val"] = node.meta["val"]
             place = self._place(node)
             if place is not None:
                 self._call(aten.copy_.default, place, product)
             self._replace(node, place or product)
-        elif target in _INTO:
-            self._lay(node)
+        elif target in _OUT_FUNCTIONS:
+            self._write_out(node)
         elif relu and _is(source, self.linear) and len(source.users) == 1:
             source.update_arg(3, "relu")
             self._replace(node, source)
@@ -449,7 +456,7 @@ class _Rewrite:
         elif target is aten.copy_.default and source is node.args[1]:
             self.graph.erase_node(node)
         else:
-            node.target = _NAMES.get(target, target)
+            node.target = _FASTER_NAMES.get(target, target)
 
     def _is_large(self, product: Node) -> bool:
         _, a, b = product.args
@@ -458,25 +465,25 @@ class _Rewrite:
         return large and self.linear is not None and a.meta["val"].dtype == torch.float32
 
     def _place(self, node: Node) -> Node | None:
-        """Return the place that a result is to be copied to as it is, if there is one."""
+        """Return the buffer that a result is copied to without conversion, if there is one."""
         places = [user.args[0] for user in node.users if _is(user, aten.copy_.default)]
         dtype = node.meta["val"].dtype
         return next((place for place in places if place.meta["val"].dtype == dtype), None)
 
-    def _lay(self, node: Node) -> None:
-        """Let a result lie at a fixed address: its own, or where it is to be copied."""
+    def _write_out(self, node: Node) -> None:
+        """Write a result to a fixed address: where it would be copied to, or a buffer of its own."""
         place = self._place(node)
         if place is None:
             like = node.meta["val"]
-            place = self._fix(torch.empty_like(like, memory_format=torch.contiguous_format))
+            place = self._placeholder(torch.empty_like(like, memory_format=torch.contiguous_format))
             if len(node.users) == 1:
                 self.own.add(place)
-        function, arguments = _INTO[node.target]
+        function, arguments = _OUT_FUNCTIONS[node.target]
         self._call(function, *node.args[:arguments], **node.kwargs, out=place)
         self._replace(node, place)
 
     def _overwrite(self, node: Node, function: Any, *args: Any, **kwargs: Any) -> None:
-        """Let the result of an operation take the place of its first argument."""
+        """Write the result of an operation over its first argument."""
         place = args[0]
         self._call(function, *args, **kwargs)
         if len(node.users) != 1:
@@ -484,24 +491,24 @@ class _Rewrite:
         self._replace(node, place)
 
 
-_INTO: dict[Any, tuple[Any, int]] = {
+_OUT_FUNCTIONS: dict[Any, tuple[Any, int]] = {
     aten.addmm.default: (torch.addmm, 3),
     aten.mm.default: (torch.mm, 2),
     aten.add.Tensor: (torch.add, 2),
     aten._softmax.default: (torch.softmax, 2),
 }
-"""Operations whose results are laid at fixed addresses: the function, and how many arguments it takes."""
+"""Operations that can write to a given `out`: the function, and how many arguments it takes."""
 
-_NAMES: dict[Any, Any] = {
+_FASTER_NAMES: dict[Any, Any] = {
     aten.mm.out: torch.mm,
     aten.sum.IntList_out: torch.sum,
     aten.t.default: torch.t,
 }
-"""What is called by a name other than its own because that is faster."""
+"""Faster names for the same operations."""
 
 
 def _onednn_linear(like: torch.Tensor) -> Any:
-    """Return oneDNN's linear(a, b.t(), bias) with its activation, or None where it would not serve."""
+    """Return oneDNN's fused linear(a, b.t(), bias) with activation, or None where it is not available."""
     if (
         like.device.type == "cpu"
         and like.dtype == torch.float32
@@ -518,7 +525,7 @@ def _is(node: Any, target: Any) -> bool:
 
 
 def _is_sum(node: Node, length: int) -> bool:
-    """Return whether a node is the sum of rows that ends as the gradient of a bias."""
+    """Return whether a node is a sum over rows, as in the gradient of a bias."""
     if not _is(node, aten.view.default) or list(node.args[1]) != [length]:
         return False
     total = node.args[0]
@@ -535,7 +542,7 @@ def _shape(node: Any) -> tuple[int, ...] | None:
 
 @contextmanager
 def unchanged(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Put tensors and random generators back to what they were, whatever the block did to them."""
+    """Restore tensors and random generators after the block."""
     kept = [tensor.clone() for tensor in tensors]
     devices = [tensors[0].device] if tensors[0].device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -545,19 +552,19 @@ def unchanged(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
 
 
 def capture(work: Callable[[], None], touched: Sequence[torch.Tensor]) -> Callable[[], None]:
-    """Record a step as one CUDA graph: a single launch in place of one for each operation.
+    """Record a step as one CUDA graph: one launch instead of one per operation.
 
     Args:
         work: reads and writes tensors at fixed addresses only; every number that changes from step
-            to step lies in a tensor.
-        touched: what `work` changes; capturing leaves it as it was.
+            to step is in a tensor.
+        touched: what `work` changes; it is restored after capturing.
 
     Returns:
-        A function that does what `work` does.
+        A function that does the same as `work`.
     """
     with unchanged(touched):
-        # Libraries choose their kernels and take their memory at the first calls, which a capture
-        # cannot record; PyTorch's notes on CUDA graphs ask for them on a side stream.
+        # At their first calls, libraries choose kernels and allocate memory, which a capture cannot
+        # record; PyTorch's notes on CUDA graphs ask for these calls on a side stream.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -574,11 +581,11 @@ def capture(work: Callable[[], None], touched: Sequence[torch.Tensor]) -> Callab
 def keep_memory() -> None:
     """Ask the C library to keep large blocks for the next step.
 
-    By default glibc hands them back to the system at each `free` and has them mapped anew, page by
-    page; for the activations of a convolution that takes as long as the arithmetic. Elsewhere than
-    on glibc nothing is done.
+    By default glibc returns them to the system at each `free` and maps them again, page by page; for
+    the activations of a convolution this takes as long as the arithmetic. Without glibc this function
+    does nothing.
     """
-    # On Windows there is no library without a name: a TypeError.
+    # On Windows CDLL(None) raises a TypeError.
     with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)

@@ -1,8 +1,8 @@
-"""What a teacher says of the training images, for a student to learn beside their labels.
+"""Knowledge distillation: a teacher's probabilities as targets beside the labels.
 
-A large model's probabilities tell of each image what else it might have been; a small model that learns
-them reads better than from the labels alone (Hinton, Vinyals & Dean 2015, Distilling the Knowledge in
-a Neural Network).
+A large model's probabilities also rate the wrong classes of each image; a small model that learns
+them becomes more accurate than from the labels alone (Hinton, Vinyals & Dean 2015, Distilling the
+Knowledge in a Neural Network).
 """
 
 import numpy as np
@@ -15,18 +15,17 @@ from digitry.training.evaluation import scores
 
 
 def targets(teacher: Artifact, split: Split, share: float) -> npt.NDArray[np.float32]:
-    """Mix the labels of images with what a teacher says of them.
+    """Return a mixture of one-hot labels and a teacher's calibrated probabilities.
 
-    The teacher sees the images as they are, without augmentation, and says its calibrated
-    probabilities. Cross-entropy is linear in what it compares with, so the loss against the mixture is
-    the mixture of the losses.
+    The teacher sees the images without augmentation. Cross-entropy is linear in its targets, so the
+    loss against the mixture is the mixture of the losses.
 
     Args:
-        teacher: a checked model file. One that knows `not a digit` teaches data without it what it
-            thinks of an image if that is a digit. One that knows digits alone has nothing to say of
-            what is none: there the label stands.
+        teacher: a checked model file. If it has the class `not a digit` and the data has not, its
+            softmax is over the digits only. If the data has that class and the teacher has not,
+            those images keep their label.
         split: training images and labels.
-        share: of the teacher in the mixture, in [0, 1).
+        share: weight of the teacher in the mixture, in [0, 1).
 
     Returns:
         (n, classes) float32, rows sum to 1; 10 classes, or 11 where a label is `not a digit`.
@@ -35,7 +34,7 @@ def targets(teacher: Artifact, split: Split, share: float) -> npt.NDArray[np.flo
     logits = scores.infer(teacher, split.images)[:, :classes]
     taught = np.zeros((len(split), classes))
     taught[:, : logits.shape[1]] = softmax(logits, teacher.metadata.temperature)
-    told = np.eye(classes)[split.labels]
+    one_hot = np.eye(classes)[split.labels]
     unknown = split.labels >= logits.shape[1]
-    taught[unknown] = told[unknown]
-    return ((1 - share) * told + share * taught).astype(np.float32)
+    taught[unknown] = one_hot[unknown]
+    return ((1 - share) * one_hot + share * taught).astype(np.float32)

@@ -1,8 +1,8 @@
 """Records what PyTorch computes in a function, as a flat graph of tensor operations.
 
-It is what `torch.fx.experimental.proxy_tensor.make_fx` does (Reed et al., torch.fx, MLSys 2022), in so
-far as a training step needs it: that one first imports TorchDynamo, Inductor and SymPy, which takes
-longer than to train a small network for an epoch.
+This is the part of `torch.fx.experimental.proxy_tensor.make_fx` (Reed et al., torch.fx, MLSys 2022)
+that a training step needs. `make_fx` itself imports TorchDynamo, Inductor and SymPy, which takes
+longer than one epoch of a small network.
 """
 
 import operator
@@ -19,15 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 def record(
     function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[torch.Tensor]
 ) -> tuple[Graph, dict[Node, torch.Tensor]]:
-    """Run a function once and write down every operation below autograd, in order.
+    """Run a function once and record every operation below autograd, in order.
 
     Args:
-        function: of tensors; what it does besides computing with them is not recorded.
+        function: of tensors; only its tensor operations are recorded.
         inputs: its arguments.
 
     Returns:
-        The graph, whose placeholders are the inputs, in order, and then every other tensor that was
-        met; each node has its value as `meta["val"]`. And the tensor of each placeholder.
+        The graph and the tensor of each placeholder. The placeholders are the inputs, in order, then
+        every other tensor that the function used; each node has its value as `meta["val"]`.
     """
     recorder = _Recorder(inputs)
     with recorder:
@@ -37,25 +37,25 @@ def record(
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[misc]
-    """Sees each operation after autograd has split it up, and before a kernel runs."""
+    """Records each operation after autograd and before its kernel runs."""
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
         super().__init__()
         self.graph = Graph()
         self.placeholders: dict[Node, torch.Tensor] = {}
         self._nodes: dict[int, Node] = {}
-        # An id belongs to a tensor for as long as that lives.
+        # Keeps the tensors alive, because an id is unique only as long as its tensor exists.
         self._met: list[torch.Tensor] = []
         for tensor in inputs:
             self.node_of(tensor)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # By default PyTorch imports TorchDynamo to keep it away from what it never sees here.
+        # By default PyTorch imports TorchDynamo here only to disable it.
         return False
 
     def node_of(self, tensor: torch.Tensor) -> Node:
-        """Return the node that made a tensor; for one from outside a placeholder."""
+        """Return the node that made a tensor; a placeholder for a tensor from outside."""
         if id(tensor) not in self._nodes:
             before = next((n for n in self.graph.nodes if n.op != "placeholder"), None)
             with nullcontext() if before is None else self.graph.inserting_before(before):

@@ -1,8 +1,8 @@
-"""A training told to TensorBoard or MLflow while it goes on, through Keras' callbacks.
+"""Logs a training to TensorBoard or MLflow, through Keras' callbacks.
 
-TensorBoard's files lie in the run folder, or in that of a sweep's training, laid out as Keras' own
-callback does (which wants TensorFlow): `tensorboard --logdir runs`. MLflow's run goes where
-MLFLOW_TRACKING_URI says, by default to a file `mlflow.db` in the working folder: `mlflow ui`.
+TensorBoard's files are written into the run folder, or that of a sweep's training, with the layout
+of Keras' own callback (which needs TensorFlow): `tensorboard --logdir runs`. MLflow's run goes to
+MLFLOW_TRACKING_URI, by default to a file `mlflow.db` in the working folder: `mlflow ui`.
 """
 
 import contextlib
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 TRACKERS = ("tensorboard", "mlflow")
 EVENTS = "tensorboard"
 MLFLOW = "mlflow.json"
-"""What a run folder keeps of them: TensorBoard's events; the MLflow run that a resumed one goes on with."""
+"""Names in a run folder: TensorBoard's events; the id of the MLflow run that a resumed run continues."""
 
 
 def check(names: Sequence[str]) -> None:
-    """Check that these trackers are known and installed, before anything is begun.
+    """Check that these trackers are known and installed.
 
     Raises:
         UsageError: one is not among `TRACKERS`.
-        UnavailableError: its package is not here.
+        UnavailableError: its package is not installed.
     """
     for name in names:
         if name not in TRACKERS:
             raise UsageError(
-                f"{name!r} is no tracker",
+                f"{name!r} is not a tracker",
                 where="--log",
                 remedy=f"choose from: {', '.join(TRACKERS)}",
             )
         if find_spec(name) is None:
             raise UnavailableError(
-                f"this needs {name}", where="--log", remedy=f"pip install 'digitry[{name}]'"
+                f"needs the package {name}", where="--log", remedy=f"pip install 'digitry[{name}]'"
             )
 
 
@@ -59,18 +59,18 @@ def follow(
     console: "Console | None" = None,
     scored: bool = True,
 ) -> Iterator[list[Any]]:
-    """Follow a training; give the callbacks that it is to have.
+    """Yield the callbacks that log a training, and log its scores when the block ends.
 
     Args:
         names: among `TRACKERS`; none = no callbacks.
         recipe: what is trained.
-        folder: of the run; the scores are read from it when the block ends well.
-        console: where it is said that a tracker no longer answers; None = nowhere.
-        scored: whether it is a run folder, with scores; a training of a sweep has none.
+        folder: of the run; the scores are read from it when the block ends without an error.
+        console: shows a message when a tracker no longer answers; None = nothing.
+        scored: whether the folder is a run folder with scores; a training of a sweep has none.
 
     Raises:
         UsageError: a tracker is not known.
-        UnavailableError: its package is not here, or its server does not answer.
+        UnavailableError: its package is not installed, or its server does not answer.
     """
     check(names)
     made: dict[str, Any] = {"tensorboard": TensorBoardLog, "mlflow": MlflowLog}
@@ -84,12 +84,12 @@ def follow(
     run = run_folder.load_run(folder) if trackers and scored else None
     for tracker in trackers:
         if run is not None:
-            tracker.tell_scores(run)
+            tracker.log_scores(run)
         tracker.finish(killed=run is not None and run.metrics["interrupted"])
 
 
 class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Writes what TensorBoard shows: `train`, `validation` and `test` as curves of their own."""
+    """Writes TensorBoard's event files: `train`, `validation` and `test` as separate curves."""
 
     def __init__(self, recipe: Recipe, folder: Path, console: "Console | None" = None) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._writers: dict[str, Any] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Write the recipe down, as a table."""
+        """Write the recipe as a table."""
         rows = [f"| {name} | {value} |" for name, value in self.recipe.to_dict().items()]
         text = "\n".join(["| field | value |", "| --- | --- |", *rows])
         self._writer("train").add_text("recipe", text)
@@ -114,7 +114,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         """Release the files."""
         self._close()
 
-    def tell_scores(self, run: Run) -> None:
+    def log_scores(self, run: Run) -> None:
         """Write the test scores, at the last epoch."""
         test, last = run.test, max(len(run.history) - 1, 0)
         for name in ("loss", "accuracy", "ece"):
@@ -129,7 +129,7 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
         self._close()
 
     def _writer(self, part: str) -> Any:
-        # Only now: the run folder has to be empty when the training begins.
+        # Created late: the run folder must be empty when the training starts.
         from torch.utils.tensorboard import SummaryWriter
 
         if part not in self._writers:
@@ -143,28 +143,28 @@ class TensorBoardLog(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells MLflow the recipe, each epoch, and the scores.
+    """Logs the recipe, each epoch and the scores to MLflow.
 
-    It keeps to a client of its own: no active run, no tracking address of the process is touched.
-    Where the server falls silent during a training, that is said once and the training goes on.
+    It uses its own client and changes neither the active run nor the tracking address of the process.
+    If the server stops answering during a training, one message says so and the training continues.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, console: "Console | None" = None) -> None:
         super().__init__()
-        # What MLflow would tell its makers about this machine is not ours to give.
+        # Users have not agreed to send MLflow's usage data.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         self.recipe, self.folder, self.console = recipe, folder, console
-        self._silent: tuple[type[Exception], ...] = (MlflowException, OSError)
+        self._errors: tuple[type[Exception], ...] = (MlflowException, OSError)
         self._run = ""
         self._answers = True
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "digitry")
-        # It tells at length that it makes its tables.
-        talk = logging.getLogger("mlflow")
-        level = talk.level
-        talk.setLevel(logging.WARNING)
+        # MLflow logs many lines when it creates its tables.
+        logger = logging.getLogger("mlflow")
+        level = logger.level
+        logger.setLevel(logging.WARNING)
         try:
             self.client = MlflowClient()
             found = self.client.get_experiment_by_name(name)
@@ -175,20 +175,20 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
             raise UnavailableError(
                 f"MLflow cannot open its store ({error})",
                 where="--log",
-                remedy="pip install 'digitry[mlflow]', or name a server by MLFLOW_TRACKING_URI",
+                remedy="pip install 'digitry[mlflow]', or set MLFLOW_TRACKING_URI to a server",
             ) from error
-        except self._silent as error:
+        except self._errors as error:
             raise UnavailableError(
                 f"MLflow does not answer ({_first_line(error)})",
                 where="--log",
-                remedy="see MLFLOW_TRACKING_URI, or leave --log away",
+                remedy="check MLFLOW_TRACKING_URI, or train without --log mlflow",
             ) from error
         finally:
-            talk.setLevel(level)
+            logger.setLevel(level)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin a run with the recipe as its parameters, or go on with the one of this folder."""
-        self._tell(self._begin)
+        """Start a run with the recipe as its parameters, or continue the run of this folder."""
+        self._send(self._begin)
 
     def _begin(self) -> None:
         kept = self.folder / MLFLOW
@@ -207,42 +207,42 @@ class MlflowLog(keras.callbacks.Callback):  # type: ignore[misc]
             self.client.log_param(self._run, name, value)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell an epoch's losses and accuracies."""
-        self._tell(lambda: self._log(logs or {}, epoch))
+        """Log an epoch's losses and accuracies."""
+        self._send(lambda: self._log(logs or {}, epoch))
 
-    def tell_scores(self, run: Run) -> None:
-        """Tell the test scores."""
+    def log_scores(self, run: Run) -> None:
+        """Log the test scores."""
         test, last = run.test, max(len(run.history) - 1, 0)
         names = ("loss", "accuracy", "accuracy_undisputed", "ece", "calibrated_ece")
         scores = {f"test_{name}": getattr(test, name) for name in names}
         scores["fit_seconds"] = run.metrics["fit_seconds"]
-        self._tell(lambda: self._log(scores, last))
+        self._send(lambda: self._log(scores, last))
 
     def finish(self, *, killed: bool) -> None:
-        """Tell that it is over."""
+        """Mark the run as finished or killed."""
         status = "KILLED" if killed else "FINISHED"
-        self._tell(lambda: self.client.set_terminated(self._run, status=status))
+        self._send(lambda: self.client.set_terminated(self._run, status=status))
 
     def fail(self) -> None:
-        """Tell that it came to nothing."""
+        """Mark the run as failed."""
         if self._run:
-            self._tell(lambda: self.client.set_terminated(self._run, status="FAILED"))
+            self._send(lambda: self.client.set_terminated(self._run, status="FAILED"))
 
     def _log(self, values: Mapping[str, float | None], step: int) -> None:
         for name, value in values.items():
             if value is not None:
                 self.client.log_metric(self._run, name, float(value), step=step)
 
-    def _tell(self, work: Callable[[], object]) -> None:
+    def _send(self, work: Callable[[], object]) -> None:
         if not self._answers:
             return
         try:
             work()
-        except self._silent as error:
+        except self._errors as error:
             self._answers = False
             if self.console is not None:
                 self.console.print(
-                    f"MLflow no longer answers ({_first_line(error)}); the training goes on",
+                    f"MLflow no longer answers ({_first_line(error)}); the training continues",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,

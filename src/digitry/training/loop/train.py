@@ -1,7 +1,7 @@
 """Training: a recipe and images in, a Keras model out.
 
-The model is Keras', its callbacks are honoured and its optimizers' arithmetic is kept; the loop is our
-own and replays one traced step (`digitry.training.loop.step`).
+Model, callbacks and the arithmetic of the optimizers are Keras'; the loop is our own and replays one
+traced step (`digitry.training.loop.step`).
 """
 
 import contextlib
@@ -38,16 +38,16 @@ __all__ = ["Epoch", "Trained", "find_device", "train"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and how it came to be.
+    """A trained model and its history.
 
     Attributes:
-        recipe: that it was trained by.
+        recipe: what it was trained with.
         model: from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities; compiled.
-        history: one entry for each whole epoch.
-        fit_seconds: of the call, and of the calls that it resumed: building, tracing, training,
+        history: one entry for each complete epoch.
+        fit_seconds: of this call and of the calls that it resumed: building, tracing, training,
             validation, checkpoints.
-        interrupted: whether Ctrl-C ended it early. The model is that of the last step then.
-        told_to_stop: whether Ctrl-C came at all, also when nothing was left to end.
+        interrupted: whether Ctrl-C ended it early. The model is then that of the last step.
+        told_to_stop: whether Ctrl-C was pressed, even if the training was complete by then.
     """
 
     recipe: Recipe
@@ -72,69 +72,69 @@ def train(
 ) -> Trained:
     """Train a model.
 
-    The same recipe, data and machine give the same bytes on CPU, whether in one go or resumed.
+    The same recipe, data and machine give the same bytes on CPU, with or without interruption.
 
     Args:
         recipe: what to train and how; its share `validation` is held out from the end of `split`.
         split: training images and labels; never the test set.
-        device: `auto` (CUDA if there is any, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
-        callbacks: Keras callbacks, called as `fit` calls them; what they do to the learning rate
-            and to `model.stop_training` counts. Their own memory is not in the checkpoint.
+        device: `auto` (CUDA if available, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+        callbacks: Keras callbacks, called as `fit` calls them; they may change the learning rate
+            and `model.stop_training`. Their own state is not in the checkpoint.
         checkpoint: a file that is replaced after each epoch; None = none is written.
-        resume: go on from `checkpoint` instead of starting anew.
-        console: where one progress line is shown, or a line an epoch if it is no terminal.
-        start: builds the chain to go on from; None = the recipe's own, untrained.
-        targets: (n, classes) float32, what each image of `split` is to teach in place of its label; see
-            `distillation`. Just what a recipe with `distil` wants.
+        resume: continue from `checkpoint`.
+        console: shows a progress line, or one line per epoch if it is not a terminal.
+        start: builds the model to start from; None = the recipe's own, untrained.
+        targets: (n, classes) float32, target probabilities of `split` in place of its labels, see
+            `digitry.training.loop.teacher`; needed if and only if the recipe's `distil` is above 0.
 
     Returns:
-        The model with its history. With `patience`, the weights of the epoch with the least
-        validation loss; with `averaging`, the averaged ones.
+        The model with its history. With `patience`, the weights of the epoch with the lowest
+        validation loss; with `averaging`, the averaged weights.
 
     Raises:
         UsageError: `resume` without a checkpoint, or with one of another recipe; `distil` without
             `targets`, or the reverse.
         DataError: no training images are left, they have labels that the model has no output for, or
-            the checkpoint was made on others.
+            the checkpoint belongs to other images.
         ModelError: the checkpoint is damaged.
-        UnavailableError: the device is not here.
-        DigitryError: loss or weights are no longer finite numbers, it takes more memory than there is, or
-            the checkpoint cannot be written.
+        UnavailableError: the device is not available.
+        DigitryError: loss or weights are not finite, the memory is too small, or the checkpoint cannot
+            be written.
         KeyboardInterrupt: at a second Ctrl-C.
     """
     began = time.perf_counter()
     chosen = find_device(device)
     if resume and checkpoint is None:
-        raise UsageError("nothing to resume from", remedy="name a checkpoint")
+        raise UsageError("resume needs a checkpoint", remedy="name a checkpoint file")
     if (targets is None) == (recipe.distil > 0):
         raise UsageError(
-            f"distil is {recipe.distil:g}, and there is {'no' if targets is None else 'a'} teacher",
+            f"distil is {recipe.distil:g}, but {'no' if targets is None else 'a'} teacher is given",
             where=f"recipe {recipe.name}",
-            remedy="name a teacher, and a share of the loss for it above 0; or neither",
+            remedy="name a teacher and set distil above 0, or do neither",
         )
     training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
     if len(training) == 0 or (held is not None and len(held) == 0):
         raise DataError(
-            f"{len(split)} images are too few to train on", remedy="give more, or hold out less"
+            f"{len(split)} images are too few to train on", remedy="add images, or lower validation"
         )
     data = checkpoints.fingerprint(split) if checkpoint is not None else ""
     found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
     keep_memory()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_in_memory(recipe, chosen))
+        stack.enter_context(_out_of_memory_as_error(recipe, chosen))
         interrupt = stack.enter_context(_interruptible())
-        # The run seeds PyTorch's generators for itself; the caller's stay as they are.
+        # The run seeds PyTorch's generators; the caller's state is restored afterwards.
         stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
         if chosen.type == "cuda":
-            # Streams and graphs are made on PyTorch's device of the moment, whatever Keras' is.
+            # PyTorch creates streams and graphs on its own current device, not on Keras'.
             stack.enter_context(torch.cuda.device(chosen))
         stack.enter_context(keras.device(_keras_name(chosen)))
         torch.manual_seed(recipe.seed)
-        # Built here, whichever it is, so that its weights come to life on the device.
+        # Built inside `keras.device`, so that the weights are created on the device.
         classes = max(10, int(split.labels.max()) + 1)
         model = build(recipe, classes) if start is None else start()
         _compile(model, recipe)
-        taught = _fitting(targets, classes, model)
+        taught = _check_outputs(targets, classes, model)
         session = Session(
             recipe, model, training, held, chosen,
             None if taught is None else taught[: len(training)],
@@ -157,16 +157,16 @@ def train(
     return Trained(recipe, model, history, seconds, told and not session.ended, told)
 
 
-def _fitting(
+def _check_outputs(
     targets: npt.NDArray[np.float32] | None, classes: int, model: keras.Model
 ) -> npt.NDArray[np.float32] | None:
-    """Check that a model has an output for each label; give the targets a column for each output."""
+    """Check that a model has an output for each label; return targets with a column for each output."""
     outputs = model.output_shape[-1]
     if classes > outputs:
         raise DataError(
-            f"tell {classes} labels apart, and the model {outputs}",
+            f"have {classes} classes, but the model has {outputs}",
             where="the training images",
-            remedy="take other data, or begin with a model that was trained on such",
+            remedy=f"use data with {outputs} classes, or start from a model with {classes}",
         )
     if targets is None:
         return None
@@ -174,27 +174,26 @@ def _fitting(
 
 
 @contextlib.contextmanager
-def _in_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Return in one line that a training asks for more memory than there is."""
+def _out_of_memory_as_error(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Turn an out-of-memory error within the block into a `DigitryError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # PyTorch has a class of its own for a GPU's memory alone; of the processor's it says so.
-        told = isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error)
-        if not told:
+        # PyTorch has an error class for the memory of GPUs only; for the CPU there is only the text.
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc" in str(error)):
             raise
         raise DigitryError(
-            f"takes more memory than {device.type} has",
+            f"needs more memory than {device.type} has",
             where=f"recipe {recipe.name}",
             remedy="lower hidden or batch_size",
         ) from error
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name, if it is here.
+    """Return the device of that name.
 
     Raises:
-        UnavailableError: it is not; says what is.
+        UnavailableError: it is not available; the message lists those that are.
     """
     here = ["cpu"]
     if torch.cuda.is_available():
@@ -205,7 +204,7 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if "cuda" in here else "cpu"
     if name not in here:
         raise UnavailableError(
-            f"there is no device {name!r}", remedy=f"choose from: auto, {', '.join(here)}"
+            f"device {name!r} is not available", remedy=f"choose from: auto, {', '.join(here)}"
         )
     return torch.device("cuda:0" if name == "cuda" else name)
 
@@ -217,13 +216,13 @@ def _run(
     display: EpochDisplay,
     keep: Callable[[], None],
 ) -> None:
-    """Train epoch after epoch, until all are done, or somebody says stop."""
+    """Train until all epochs are done, or until early stopping, a callback or Ctrl-C ends it."""
     recipe, model = session.recipe, session.model
     listeners = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model,
         epochs=recipe.epochs, steps=session.steps_per_epoch, verbose=0,
     )  # fmt: skip
-    batch_hooks = any(_hears_batches(callback) for callback in callbacks)
+    batch_hooks = any(_has_batch_hooks(callback) for callback in callbacks)
     model.stop_training = False
     logs: dict[str, float] = {}
     number = len(session.history)
@@ -240,7 +239,7 @@ def _run(
         _check_finite("loss", loss, recipe, number)
         if not (whole or model.stop_training):
             break
-        # What is validated, shown to callbacks and kept as the best is what would be saved.
+        # Validation, callbacks and the best weights all use the weights that would be saved.
         with session.averaged():
             listeners.on_test_begin()
             val_loss, val_accuracy = session.score()
@@ -260,10 +259,10 @@ def _run(
             keep()
         display.epoch(epoch)
     session.settle()
-    # The last step may have spoilt what its loss does not show yet.
+    # The last step may have made weights infinite, which its loss does not show.
     for buffer in session.buffers():
         _check_finite("sum of the weights", float(buffer.sum()), recipe, number)
-    # Callbacks come last: those that put weights back mean what is to be kept.
+    # Callbacks come last: if one restores weights, those are the result.
     listeners.on_train_end(logs)
 
 
@@ -283,7 +282,7 @@ def _epoch(
     interrupt: threading.Event,
     display: EpochDisplay,
 ) -> int:
-    """Make the steps of one epoch; give how many images were seen."""
+    """Run the steps of one epoch; return the number of images seen."""
     recipe, model = session.recipe, session.model
     count, size = len(session.batches), recipe.batch_size
     session.begin_epoch(session.batches.order(recipe.seed, number))
@@ -302,7 +301,7 @@ def _epoch(
                 loss, accuracy = session.mean(seen)
                 listeners.on_train_batch_end(batch, {"accuracy": accuracy, "loss": loss})
                 if model.stop_training:
-                    # Keras, too, lets the epoch end here and validates what there is.
+                    # As in Keras, the epoch ends here and is validated.
                     break
             if display.due():
                 display.show(number, seen, *session.mean(seen))
@@ -310,7 +309,7 @@ def _epoch(
 
 
 def _compile(model: keras.Model, recipe: Recipe) -> None:
-    """Tell Keras what the model is trained with: for callbacks, `evaluate`, and the saved files."""
+    """Compile the model with optimizer and loss, for callbacks, `evaluate` and the saved files."""
     if recipe.one_hot:
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
     else:
@@ -320,8 +319,8 @@ def _compile(model: keras.Model, recipe: Recipe) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _hears_batches(callback: keras.callbacks.Callback) -> bool:
-    """Return whether a callback wants to be called at each batch; most do not, and it costs."""
+def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
+    """Return whether a callback has hooks for each batch; calling them costs time, most have none."""
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     base = keras.callbacks.Callback
     return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
@@ -333,9 +332,9 @@ def _keras_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one raises, as ever.
+    """Turn the first Ctrl-C into an event; the second one raises `KeyboardInterrupt`.
 
-    Outside the main thread Python lets nobody handle signals, and none come.
+    Outside the main thread Python allows no signal handlers, so the event is never set.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -351,5 +350,5 @@ def _interruptible() -> Iterator[threading.Event]:
     try:
         yield event
     finally:
-        # None: a handler that was not set from Python and cannot be set again from it.
+        # None: the old handler was not set from Python and cannot be restored from it.
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

@@ -1,1 +1,1 @@
-"""Networks: built, saved, exported, joined."""
+"""Networks: build, save, export and join them."""

@@ -1,14 +1,13 @@
-"""Keras 3 models as plain functions of a recipe.
+"""Builds the Keras 3 model of a recipe.
 
-Only standard layers are used, so that the saved files load in plain Keras on any backend.
+Only standard layers are used, so the saved files load in plain Keras on any backend.
 """
 
 import os
 from itertools import pairwise
 
-# Keras reads this once, at its first import, and then keeps its backend for good. Ours is PyTorch:
-# the training step is traced through it. A choice that a user has made already is respected, and
-# refused below in words if it cannot work.
+# Keras reads this once, at its first import, and keeps the backend. The training step is traced
+# through PyTorch. A user's own choice is not changed; if it is another backend, an error follows below.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras as keras  # the modules that need Keras take it from here
@@ -19,7 +18,7 @@ from digitry.training.recipes import Recipe
 
 if keras.backend.backend() != "torch":
     raise UnavailableError(
-        f"Keras already runs on {keras.backend.backend()!r}; training needs it on torch",
+        f"Keras already uses the backend {keras.backend.backend()!r}; training needs 'torch'",
         remedy="set KERAS_BACKEND=torch before the first import of keras",
     )
 
@@ -34,26 +33,26 @@ def build(recipe: Recipe, classes: int) -> keras.Model:
     """Build the untrained model of a recipe.
 
     Args:
-        recipe: names the architecture, its widths, its dropout and the seed of its weights.
-        classes: outputs; 10 digits, and perhaps one more for what is no digit.
+        recipe: holds the architecture, its widths, its dropout and the seed of its weights.
+        classes: outputs; 10 digits, or 11 with `not a digit`.
 
     Returns:
         A model from (n, 28, 28) float32 in [0, 1], ink = 1, to (n, classes) softmax probabilities.
 
     Raises:
-        UsageError: the recipe asks for more pooling than an image of 28 pixels can bear, or for more
-            parameters than a model file may have.
+        UsageError: the recipe shrinks a 28-pixel image to nothing, or has more parameters than a model
+            file may have.
     """
-    # Before they are made: hundreds of gigabytes can be asked for in one line.
-    _check_count(_least(recipe, classes))
+    # Before building: one recipe field can ask for hundreds of gigabytes.
+    _check_count(_min_parameters(recipe, classes))
     layers = {"dense": _dense, "conv": _conv}[recipe.architecture](recipe)
-    # Each layer with its own stream of one seed: the same recipe gives the same weights, and two
-    # seeds share none.
+    # Each layer gets its own seed from the recipe's: the same recipe gives the same weights, and
+    # different seeds give unrelated ones.
     seeds = np.random.SeedSequence(recipe.seed).generate_state(len(layers) + 1)
     output = keras.layers.Dense(classes, activation="softmax", name="digits")
     for layer, seed in zip([*layers, output], seeds, strict=True):
         if hasattr(layer, "kernel_initializer"):
-            # Keras' own default, Glorot & Bengio 2010, said aloud for the sake of the seed.
+            # Keras' own default, Glorot & Bengio 2010, set explicitly because of the seed.
             layer.kernel_initializer = keras.initializers.GlorotUniform(seed=int(seed))
     name = recipe.name.replace("/", "-") or "digits"
     model = keras.Sequential([keras.layers.Input((SIZE, SIZE)), *layers, output], name=name)
@@ -61,8 +60,8 @@ def build(recipe: Recipe, classes: int) -> keras.Model:
     return model
 
 
-def _least(recipe: Recipe, classes: int) -> int:
-    """Count the weights between hidden layers: nearly all, but for those of a flattened image."""
+def _min_parameters(recipe: Recipe, classes: int) -> int:
+    """Return a lower bound of the parameters: the weights between hidden layers."""
     if recipe.architecture == "dense":
         widths = (SIZE * SIZE, *recipe.hidden, classes)
         return sum(before * after for before, after in pairwise(widths))
@@ -74,24 +73,24 @@ def _least(recipe: Recipe, classes: int) -> int:
 def _check_count(parameters: int) -> None:
     if parameters > MAX_PARAMETERS:
         raise UsageError(
-            f"makes {parameters:,} parameters or more, and a model file may have {MAX_PARAMETERS:,}",
+            f"gives {parameters:,} parameters or more; the limit is {MAX_PARAMETERS:,}",
             where="recipe field hidden",
-            remedy="take narrower layers",
+            remedy="use narrower layers",
         )
 
 
 def _dense(recipe: Recipe) -> list[keras.Layer]:
-    """Return flatten and the hidden ReLU layers, as the classic programs stack them."""
+    """Return flatten and the hidden ReLU layers."""
     layers: list[keras.Layer] = [keras.layers.Flatten()]
     layers += [keras.layers.Dense(units, activation="relu") for units in recipe.hidden]
     return layers + _dropout(recipe)
 
 
 def _conv(recipe: Recipe) -> list[keras.Layer]:
-    """Return convolutions, each normalised and rectified, with 2x2 max pools behind some of them.
+    """Return convolutions, each with batch normalisation and ReLU, some with a 2x2 max pool.
 
-    The pool stands between convolution and normalisation: the same function of the pixels up to the
-    sign of a scale, at a quarter of the work (the order of the fastest published MNIST programs).
+    The pool is between convolution and normalisation: the same function of the pixels if the learned
+    scale is positive, at a quarter of the work (the order of the fastest published MNIST programs).
     """
     layers: list[keras.Layer] = [keras.layers.Reshape((SIZE, SIZE, 1))]
     pools, side = _pools(recipe), SIZE
@@ -109,11 +108,11 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
             layers.append(keras.layers.MaxPooling2D(2))
         if side < 1:
             raise UsageError(
-                f"{list(recipe.hidden)} leaves nothing of a {SIZE}-pixel image",
+                f"{list(recipe.hidden)} shrinks a {SIZE}-pixel image to nothing",
                 where="recipe field hidden",
-                remedy="let the channels grow at most 4 times, or take fewer or smaller windows",
+                remedy="let the channels grow at most 4 times, or use fewer or smaller kernels",
             )
-        # Keras' momentum of 0.99 needs thousands of steps to forget its start; these runs are short.
+        # Keras' momentum of 0.99 needs thousands of steps to converge; these runs are shorter.
         layers.append(keras.layers.BatchNormalization(momentum=0.9))
         layers.append(keras.layers.ReLU())
     if recipe.head == "average":
@@ -124,7 +123,7 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
 
 
 def _pools(recipe: Recipe) -> tuple[int, ...]:
-    """Return the convolutions, counted from 1, that a pool stands behind."""
+    """Return the convolutions, counted from 1, that a pool follows."""
     if recipe.pools is not None:
         return recipe.pools
     following = (*recipe.hidden[1:], 0)

@@ -1,6 +1,6 @@
-"""From one file format of a model to another, and Keras models to model files.
+"""Converts models between file formats, and Keras models to model files.
 
-A run folder holds all three formats; this is for models that were taken out of theirs.
+A run folder holds all three formats already; this is for model files outside of a run folder.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ FORMATS = ("keras", "h5", "onnx")
 
 
 def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
-    """Turn a Keras model into a model file in memory, checked as any other.
+    """Return a Keras model as a checked model file in memory.
 
     Raises:
-        ModelError: it has layers that a model file cannot hold, or other labels than it should.
+        ModelError: it has layers that a model file cannot hold, or its outputs do not match the labels.
     """
     from digitry.training.network import to_onnx
 
@@ -35,16 +35,16 @@ def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
 
 
 def load_artifact(model: str, *, trust: bool = False) -> Artifact:
-    """Load any model that can be run: a shipped one's name, a .onnx file, a run folder, or a Keras file.
+    """Load a model: the name of a shipped one, a .onnx file, a run folder, or a Keras file.
 
-    A Keras file says nothing of recipe and calibration, so its temperature is 1.
+    A Keras file holds no recipe and no calibration, so its temperature is 1.
 
     Args:
         model: what to load.
         trust: load a Keras file whose sha256 no run folder records.
 
     Raises:
-        ModelError: there is none, it is no reader of digits, or a Keras file that is not trusted.
+        ModelError: it is missing, not a digit model, or a Keras file that is not trusted.
     """
     path = Path(model)
     if path.suffix in KERAS and path.is_file():
@@ -55,26 +55,26 @@ def load_artifact(model: str, *, trust: bool = False) -> Artifact:
 def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False) -> Path:
     """Write a model in another format.
 
-    A Keras file that is written into the run folder of its source is recorded there, if its source is.
+    A Keras file written into the run folder of its source is recorded there if the source is recorded.
 
     Args:
         model: a run folder, a .keras, .h5 or .onnx file, or the name of a shipped model.
         to: `keras`, `h5` or `onnx`.
-        out: the file to write; None = beside the source, with the format's ending; what is there is
-            replaced once the new file is whole. A run folder keeps its own files as they are.
+        out: the file to write, replaced atomically; None = beside the source, with the format's suffix.
+            A run folder's own files are never replaced.
         trust: load a Keras file whose sha256 no run folder records.
 
     Returns:
-        The file written; of a run folder that holds the format and without `out`, that one.
+        The file written; for a run folder without `out`, its own file of that format if it has one.
 
     Raises:
         UsageError: the format is unknown, a .onnx file is to become a Keras model, or a run's own file
-            would be replaced by one that knows less.
+            would be replaced.
         ModelError: the model is missing, damaged, or a Keras file that is not trusted.
     """
     if to not in FORMATS:
         raise UsageError(
-            f"{to!r} is no format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
+            f"{to!r} is not a format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
         )
     source = Path(model)
     shipped = model in SHIPPED
@@ -90,11 +90,11 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     is_run = not shipped and (home / run_folder.START).exists() and kept.exists()
     if is_run and target.resolve() == kept.resolve() and source.resolve() != kept.resolve():
         if not source.is_dir():
-            # It has the recipe, the calibration and the scores, or the optimizer's state.
+            # The run's own file holds the recipe, the calibration and the scores, or the optimizer.
             raise UsageError(
-                "is the run's own file, which knows more than this one would",
+                "is the run's own file and holds more than the converted one would",
                 where=kept,
-                remedy=f"take that, or name another file: --out my.{to}",
+                remedy=f"use it as it is, or write another file: --out my.{to}",
             )
         return kept
     if to == "onnx":
@@ -104,19 +104,19 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     file = keras_file(source)
     if shipped or file is None:
         raise UsageError(
-            "a model file cannot become a Keras model again: its layers are folded together",
+            "a model file cannot be converted back to Keras: its layers are folded together",
             where=model,
             remedy="name the run folder that it came from, or its model.keras",
         )
-    from digitry.training.network.keras_files import load_keras, without_advice
+    from digitry.training.network.keras_files import load_keras, without_h5_warning
 
     loaded_model = load_keras(file, trust=trust)
     if target.suffix != f".{to}":
-        # Keras chooses the format by the ending, and so does whoever opens the file.
+        # Keras chooses the format by the suffix.
         raise UsageError(
-            f"does not end in .{to}", where=target, remedy=f"call it {target.stem}.{to}"
+            f"does not end in .{to}", where=target, remedy=f"name it {target.stem}.{to}"
         )
-    with files.replacing(target) as temporary, without_advice():
+    with files.replacing(target) as temporary, without_h5_warning():
         loaded_model.save(temporary)
         sha256 = hashlib.sha256(temporary.read_bytes()).hexdigest()
     if not trust and target.parent.resolve() == file.parent.resolve():
@@ -125,7 +125,11 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
 
 
 def keras_file(source: Path) -> Path | None:
-    """Return the Keras file that a path means, itself or a run folder's; None where there is none."""
+    """Return `source` if it is a Keras file, or the Keras file of a run folder; else None.
+
+    Raises:
+        ModelError: the folder holds no model at all.
+    """
     if source.is_dir():
         found = [
             source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
@@ -137,7 +141,7 @@ def keras_file(source: Path) -> Path | None:
 
 
 def _from_keras(path: Path, *, trust: bool) -> Artifact:
-    # Keras is not needed for a .onnx file, for which the base install is enough.
+    # Imported here because a .onnx file needs only the base install, without Keras.
     from digitry.training.network.keras_files import load_keras
 
     model = load_keras(path, trust=trust)
@@ -146,8 +150,8 @@ def _from_keras(path: Path, *, trust: bool) -> Artifact:
     labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)
     if labels is None or tuple(model.input_shape[1:]) != (28, 28):
         raise ModelError(
-            f"takes {model.input_shape} and gives {model.output_shape}",
+            f"has the input {model.input_shape} and the output {model.output_shape}",
             where=path,
-            remedy="a reader of digits takes (n, 28, 28) and gives 10 or 11 outputs",
+            remedy="use a digit model: input (n, 28, 28), 10 or 11 outputs",
         )
     return as_artifact(model, Metadata(name=path.stem, labels=labels))

@@ -1,8 +1,8 @@
-"""Several model files as one, whose probabilities are the mean of theirs.
+"""Joins several model files into one whose probabilities are the mean of theirs.
 
-Averaging what independently trained networks say is the oldest and surest way to read a little better
-than any of them (Hansen & Salamon 1990, Neural Network Ensembles). The members' graphs stand side by
-side in one ONNX file, behind each its own temperature, so any tool runs it as it runs one model.
+The mean of independently trained networks is usually more accurate than any of them (Hansen &
+Salamon 1990, Neural Network Ensembles). One ONNX file holds the members' graphs side by side, each
+followed by its own temperature, so any tool runs it like a single model.
 """
 
 import math
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from digitry.training.data.dataset import Dataset
 
 TOLERANCE = 1e-5
-"""The largest difference of a probability between the file and the mean of its members."""
+"""Largest allowed difference of a probability between the file and the mean of its members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,9 @@ class Ensemble:
 
     Attributes:
         path: the file.
-        metadata: what it says about itself.
-        held_out: images, unseen by every member, on which its risk-coverage curve was measured.
-        why: if there were none, the reason.
+        metadata: as in the file.
+        held_out: number of images, held out by every member, that gave its risk-coverage curve.
+        why: if there were no such images, the reason.
     """
 
     path: Path
@@ -61,25 +61,25 @@ def join(
     """Write several models as one file.
 
     Its `probabilities` are the mean of the members' calibrated ones, its `logits` their logarithm, so
-    its own temperature is 1. Where every member is a run folder on the same data with a share held
-    out, the images that none of them saw give the risk-coverage curve, and the test images the
-    scores; else it carries neither, since nothing that the members say of themselves holds for it.
+    its own temperature is 1. If every member is a run folder on the same data with a validation share,
+    the images that all of them held out give the risk-coverage curve, and the test images the scores.
+    Otherwise it has neither, because the members' own scores are not valid for the ensemble.
 
     Args:
         models: two or more: run folders, .onnx, .keras or .h5 files, or shipped models' names.
-        out: the file to write, ending in .onnx; what is there is replaced once the new one is whole.
-        console: where progress of loading the data goes; None = nowhere.
+        out: the file to write, with the suffix .onnx, replaced atomically.
+        console: shows progress of loading the data; None = nothing.
         trust: load Keras files whose sha256 no run folder records.
 
     Raises:
-        UsageError: fewer than two, one of them twice, or another ending.
-        ModelError: a model is missing, damaged, or a Keras file that is not trusted; they know
-            different labels; or they are too large together.
+        UsageError: fewer than two models, the same model twice, or another suffix.
+        ModelError: a model is missing, damaged, or a Keras file that is not trusted; the labels
+            differ; or the models are too large together.
     """
     if len(models) < 2:
-        raise UsageError("one model is no ensemble", remedy="name two or more")
+        raise UsageError("an ensemble needs at least two models", remedy="name two or more")
     if out.suffix != ".onnx":
-        raise UsageError("does not end in .onnx", where=out, remedy=f"call it {out.stem}.onnx")
+        raise UsageError("does not end in .onnx", where=out, remedy=f"name it {out.stem}.onnx")
     members = [convert.load_artifact(model, trust=trust) for model in models]
     _check(models, members)
     graph = merged(members)
@@ -125,7 +125,7 @@ def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
         seen[member.sha256] = model
         if member.metadata.labels != first.metadata.labels:
             raise ModelError(
-                f"knows {len(member.metadata.labels)} labels, {models[0]} "
+                f"has {len(member.metadata.labels)} labels, but {models[0]} has "
                 f"{len(first.metadata.labels)}",
                 where=model,
                 remedy="join models with the same labels",
@@ -133,14 +133,14 @@ def _check(models: Sequence[str], members: Sequence[Artifact]) -> None:
     total = sum(len(member.onnx) for member in members)
     if total > MAX_BYTES:
         raise ModelError(
-            f"{len(members)} models of {total >> 20} MiB together are more than the "
-            f"{MAX_BYTES >> 20} MiB that a model file may have",
-            remedy="join fewer, or smaller ones",
+            f"{len(members)} models have {total >> 20} MiB together; "
+            f"a model file may have {MAX_BYTES >> 20} MiB",
+            remedy="join fewer or smaller models",
         )
 
 
 def _data(members: Sequence[Artifact]) -> dict[str, str]:
-    """Return name -> sha256 of all that any member was trained on."""
+    """Return name -> sha256 of all data sets that any member was trained on."""
     found: dict[str, str] = {}
     for member in members:
         for name, sha256 in member.metadata.data.items():
@@ -155,15 +155,15 @@ def _data(members: Sequence[Artifact]) -> dict[str, str]:
 def merged(members: Sequence[Artifact]) -> bytes:
     """Return one ONNX graph of several: input `glyphs`, outputs `logits` and `probabilities`.
 
-    The mean is taken of logarithms, log(mean p) = logsumexp(log p) - log k, so that a class that all
-    members think impossible does not become log 0. A log-softmax over the members gives it from the
-    operators that a model file may have: l - logsoftmax(l) is logsumexp(l) for each member alike.
+    The mean is computed from logarithms, log(mean p) = logsumexp(log p) - log k, so that a class with
+    a tiny probability in all members does not become log 0. A model file may not hold ReduceLogSumExp,
+    so a log-softmax over the members replaces it: l - logsoftmax(l) = logsumexp(l) for each member.
 
     Args:
         members: checked model files with the same labels.
 
     Raises:
-        ModelError: they were written for different versions of ONNX's operators.
+        ModelError: they use different ONNX opsets.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -172,8 +172,8 @@ def merged(members: Sequence[Artifact]) -> bytes:
     versions = {_opset(model) for model in models}
     if len(versions) > 1 or not 13 <= min(versions) <= 17:
         raise ModelError(
-            f"the models use the ONNX operators of versions {sorted(versions)}",
-            remedy="export all of them again with this digitry",
+            f"the models use the ONNX opsets {sorted(versions)}, not one from 13 to 17",
+            remedy="export all of them again with this version of digitry",
         )
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
@@ -189,12 +189,12 @@ def merged(members: Sequence[Artifact]) -> bytes:
     between = weight("between", [1], np.int64)
     stacked = []
     for number, (model, member) in enumerate(zip(models, members, strict=True)):
-        own = f"m{number}_"
-        _take(model.graph, own, nodes, weights)
-        cooling = weight(f"{own}cooling", 1 / member.metadata.temperature)
-        scaled = add("Mul", f"{own}logits", cooling, output=f"{own}scaled")
-        logarithm = add("LogSoftmax", scaled, output=f"{own}log", axis=-1)
-        stacked.append(add("Unsqueeze", logarithm, between, output=f"{own}row"))
+        prefix = f"m{number}_"
+        _add_member(model.graph, prefix, nodes, weights)
+        cooling = weight(f"{prefix}cooling", 1 / member.metadata.temperature)
+        scaled = add("Mul", f"{prefix}logits", cooling, output=f"{prefix}scaled")
+        logarithm = add("LogSoftmax", scaled, output=f"{prefix}log", axis=-1)
+        stacked.append(add("Unsqueeze", logarithm, between, output=f"{prefix}row"))
     together = add("Concat", *stacked, output="members", axis=1)  # (n, members, classes)
     shares = add("LogSoftmax", together, output="shares", axis=1)
     sums = add("Sub", together, shares, output="sums")
@@ -223,12 +223,14 @@ def _opset(model: "onnx.ModelProto") -> int:
     )
 
 
-def _take(graph: "onnx.GraphProto", own: str, nodes: list[Any], weights: list[Any]) -> None:
-    """Add a member's nodes and weights, every name but `glyphs` beginning with `own`."""
+def _add_member(
+    graph: "onnx.GraphProto", prefix: str, nodes: list[Any], weights: list[Any]
+) -> None:
+    """Add a member's nodes and weights; every name except `glyphs` gets the prefix `prefix`."""
 
     def renamed(name: str) -> str:
-        # An empty name stands for an input that is left out.
-        return name if name in ("", "glyphs") else f"{own}{name}"
+        # An empty name is an optional input that is left out.
+        return name if name in ("", "glyphs") else f"{prefix}{name}"
 
     read = {name for node in graph.node for name in node.input}
     for node in graph.node:
@@ -244,7 +246,7 @@ def _take(graph: "onnx.GraphProto", own: str, nodes: list[Any], weights: list[An
 
 
 def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> None:
-    """Check that the file says what its members say on average, on noise of every strength."""
+    """Check that the file gives the mean of its members' probabilities, on noise of rising strength."""
     random = np.random.default_rng(0)
     glyphs = (
         random.random((64, 28, 28), np.float32)
@@ -252,12 +254,12 @@ def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> Non
     )
     mean = np.mean([Classifier(member).probabilities(glyphs) for member in members], axis=0)
     difference = float(np.abs(Classifier(joined).probabilities(glyphs) - mean).max())
-    # Written so that NaN fails, too.
+    # `not <=` also catches NaN.
     if not difference <= TOLERANCE:
         raise ModelError(
             f"gives probabilities that differ by {difference:.1e} from its members' mean",
             where=out,
-            remedy="nothing was saved, and an older file stays; please report this",
+            remedy="nothing was saved, an existing file is unchanged; please report this",
         )
 
 
@@ -265,33 +267,33 @@ def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> Non
 
 
 def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dataset", float]:
-    """Return the data of all members, and the share of it, from its end, that none of them saw.
+    """Return the data of all members, and the share of it, from its end, that all of them held out.
 
     Raises:
-        DigitryError: there is none; says why.
+        DigitryError: there is no such data.
     """
     starts = []
     for model in models:
         if not (Path(model) / run_folder.START).is_file():
-            raise UsageError(f"{model} is no run folder")
+            raise UsageError(f"{model} is not a run folder")
         starts.append(run_folder.load_start(Path(model)))
     if len({start.data_sha256 for start in starts}) > 1:
         raise UsageError("the members were trained on different data")
     share = min(start.recipe.validation for start in starts)
     if share == 0:
-        raise UsageError("a member held nothing out")
+        raise UsageError("a member has no validation images")
     first = starts[0]
     folder = None if first.data_dir is None else Path(first.data_dir)
     dataset = datasets.load_dataset(first.data, data_dir=folder, console=console)
     if dataset.sha256 != first.data_sha256:
-        raise UsageError(f"{first.data} holds other images now")
+        raise UsageError(f"{first.data} has changed since the training")
     return dataset, share
 
 
 def _measured(joined: Artifact, dataset: "Dataset", share: float) -> tuple[Metadata, int]:
     """Return the metadata with the curve on what all members held out, and the test scores."""
     held_out = hold_out(dataset.train, share)[1]
-    said = softmax(evaluation.infer(joined, held_out.images))
+    probabilities = softmax(evaluation.infer(joined, held_out.images))
     test = evaluation.score(
         evaluation.infer(joined, dataset.test.images),
         dataset.test.labels,
@@ -303,5 +305,5 @@ def _measured(joined: Artifact, dataset: "Dataset", share: float) -> tuple[Metad
         for name in names
         if getattr(test, name) is not None
     }
-    curve = calibration.risk_coverage(said, held_out.labels)
+    curve = calibration.risk_coverage(probabilities, held_out.labels)
     return replace(joined.metadata, risk_coverage=curve, scores=scores), len(held_out)

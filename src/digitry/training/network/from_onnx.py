@@ -1,9 +1,8 @@
-"""A model file back to a Keras model that can be trained on.
+"""Turns a model file back into a Keras model that can be trained further.
 
-What `export` writes is a chain of operators, and this walks it again: each operator becomes the layer
-that it was, with the weights that the file holds. A normalisation that the exporter folded into the
-layer before it stays folded; the function is the same, and that is checked. Nothing is assumed of the
-recipe, so any chain will do, whatever its widths.
+`to_onnx` writes a chain of operators; here each operator becomes a layer again, with the weights
+of the file. A normalisation that the exporter folded into the layer before it stays folded; the
+function is the same, which is checked. The recipe is not needed: any chain of these operators works.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,22 +22,22 @@ from digitry.training.network.build import SIZE, keras
 Arrays = list[npt.NDArray[Any]]
 
 MOMENTUM = 0.9
-"""Of the moving statistics, as in `architectures`; a model file does not say."""
+"""Of the moving statistics, as in `build`; a model file does not store it."""
 
 
-def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
-    """Build the Keras model of a model file.
+def to_keras(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
+    """Return the Keras model of a model file.
 
     Args:
         artifact: a checked model file.
-        dropout: share of what the last layer is fed with that training drops, in [0, 1); a model
-            file knows nothing of it.
+        dropout: rate of a dropout layer before the last layer, in [0, 1); a model file does not
+            store it.
 
     Returns:
-        A chain from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities.
+        A sequential model from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities.
 
     Raises:
-        ModelError: the file holds no chain, or an operator that has no layer here.
+        ModelError: the graph is not a chain, or has an operator that is not supported.
     """
     graph = onnx.load_model_from_string(artifact.onnx).graph
     weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
@@ -47,12 +46,12 @@ def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
     try:
         steps = list(_chain(graph))
         if [kind for kind, *_ in steps[-3:]] != ["Gemm", "Identity", "Softmax"]:
-            raise _unknown("an end other than a product and a softmax")
+            raise _unsupported("a last layer other than Dense with softmax")
         for kind, inputs, attributes in steps[:-2]:
-            if kind not in _HOW:
-                raise _unknown(f"the operator {kind}")
+            if kind not in _CONVERTERS:
+                raise _unsupported(f"the operator {kind}")
             held = [weights[name] for name in inputs]
-            layer, values = _HOW[kind](held, attributes, shape)
+            layer, values = _CONVERTERS[kind](held, attributes, shape)
             if layer is not None:
                 layers.append((layer, values))
                 shape = layer.compute_output_shape((None, *shape))[1:]
@@ -66,9 +65,9 @@ def revive(artifact: Artifact, *, dropout: float = 0.0) -> keras.Model:
         raise ModelError(error.what, where=artifact.source, remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(
-            f"is no chain of layers that can be trained on ({type(error).__name__})",
+            f"is not a chain of layers that can be trained further ({type(error).__name__})",
             where=artifact.source,
-            remedy="train its recipe anew",
+            remedy="train its recipe from scratch",
         ) from error
     _check_same(model, artifact)
     return model
@@ -78,13 +77,13 @@ def _chain(graph: Any) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
     """Yield (operator, names of its weights, its attributes) along the chain.
 
     Raises:
-        ModelError: a value goes to several operators, or comes from none.
+        ModelError: the graph branches.
     """
     value = "glyphs"
     for node in graph.node:
         first, *others = node.input
         if first != value or len(node.output) != 1:
-            raise _unknown("a graph that is no chain")
+            raise _unsupported("a graph that is not a chain")
         yield (
             node.op_type,
             others,
@@ -94,36 +93,36 @@ def _chain(graph: Any) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
 
 
 def _check_same(model: keras.Model, artifact: Artifact) -> None:
-    """Check that the model says what its file says."""
+    """Check that the model gives the same probabilities as its file."""
     glyphs = np.random.default_rng(0).random((16, SIZE, SIZE), np.float32)
-    # Half of them like ink: mostly paper.
+    # Half of them mostly empty, as images of digits are.
     glyphs[::2] *= glyphs[::2] > 0.8
     expected = softmax(Classifier(artifact).logits(glyphs))
     difference = float(np.abs(keras_files.probabilities(model, glyphs) - expected).max())
-    # Written so that NaN fails, too.
-    # Ten layers with weights of chance add roundings up to 2e-4; a wrong layer is off by tenths.
+    # `not <=` also catches NaN. Rounding in ten layers with random weights adds up to 2e-4; a wrong
+    # layer differs by tenths.
     if not difference <= 100 * keras_files.TOLERANCE:
         raise ModelError(
-            f"gives probabilities that differ by {difference:.1e} once it is a Keras model",
+            f"gives probabilities that differ by {difference:.1e} after conversion to Keras",
             where=artifact.source,
             remedy="please report this",
         )
 
 
-# --- operators to layers, each (weights, attributes, shape of its input) -> layer and its weights ---
+# --- operators to layers: (weights, attributes, shape of the input) -> (layer, its weights) ---------
 
 Layer = tuple[keras.Layer | None, Arrays]
 
 
 def _unsqueeze(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
     if weights[0].tolist() != [1] or len(shape) != 2:
-        raise _unknown("an Unsqueeze of another axis")
+        raise _unsupported("an Unsqueeze of another axis")
     return keras.layers.Reshape((*shape, 1)), []
 
 
 def _reshape(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
     if len(shape) > 2:
-        raise _unknown("a Reshape of images")
+        raise _unsupported("a Reshape of images")
     return keras.layers.Reshape(tuple(weights[0].tolist()[1:])), []
 
 
@@ -142,7 +141,7 @@ def _conv(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]
 
 
 def _pool(kind: str) -> Callable[..., Layer]:
-    def how(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
+    def convert(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
         window = tuple(attributes["kernel_shape"])
         layer = getattr(keras.layers, kind)(
             window,
@@ -151,7 +150,7 @@ def _pool(kind: str) -> Callable[..., Layer]:
         )
         return layer, []
 
-    return how
+    return convert
 
 
 def _padding(
@@ -160,7 +159,7 @@ def _padding(
     window: tuple[int, ...],
     spread: tuple[int, ...],
 ) -> str:
-    """Return Keras' name for paddings in numbers."""
+    """Return Keras' name, `valid` or `same`, for ONNX's numbers of padding pixels."""
     pads = list(attributes.get("pads", (0, 0, 0, 0)))
     if not any(pads):
         return "valid"
@@ -171,7 +170,7 @@ def _padding(
         before.append(needed // 2)
         after.append(needed - needed // 2)
     if pads != [*before, *after]:
-        raise _unknown(f"the padding {pads}")
+        raise _unsupported(f"the padding {pads}")
     return "same"
 
 
@@ -181,9 +180,9 @@ def _normalise(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int,
 
 
 def _transpose(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
-    # Channels are innermost in Keras already.
+    # In Keras the channels are innermost already.
     if list(attributes["perm"]) != [0, 2, 3, 1]:
-        raise _unknown(f"a Transpose by {list(attributes['perm'])}")
+        raise _unsupported(f"a Transpose by {list(attributes['perm'])}")
     return None, []
 
 
@@ -198,27 +197,27 @@ def _largest(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, .
 def _clip(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
     low, high = (float(bound.item()) for bound in weights)
     if low != 0:
-        raise _unknown(f"a Clip from {low}")
+        raise _unsupported(f"a Clip from {low}")
     return keras.layers.ReLU(max_value=high), []
 
 
 def _gemm(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
-    if any(attributes.get(name, plain) != plain for name, plain in _PLAIN.items()):
-        raise _unknown("a Gemm that scales or transposes")
+    if any(attributes.get(name, default) != default for name, default in _GEMM_DEFAULTS.items()):
+        raise _unsupported("a Gemm that scales or transposes")
     return keras.layers.Dense(weights[0].shape[1]), weights
 
 
-_PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+_GEMM_DEFAULTS = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
 
 
-def _plain(make: Callable[[], keras.Layer]) -> Callable[..., Layer]:
-    def how(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
+def _without_weights(make: Callable[[], keras.Layer]) -> Callable[..., Layer]:
+    def convert(weights: Arrays, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Layer:
         return make(), []
 
-    return how
+    return convert
 
 
-_HOW: dict[str, Callable[..., Any]] = {
+_CONVERTERS: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
     "Conv": _conv,
@@ -227,17 +226,19 @@ _HOW: dict[str, Callable[..., Any]] = {
     "GlobalAveragePool": _average,
     "GlobalMaxPool": _largest,
     "BatchNormalization": _normalise,
-    "Relu": _plain(keras.layers.ReLU),
+    "Relu": _without_weights(keras.layers.ReLU),
     "Clip": _clip,
-    "Sigmoid": _plain(lambda: keras.layers.Activation("sigmoid")),
-    "Tanh": _plain(lambda: keras.layers.Activation("tanh")),
-    "HardSwish": _plain(lambda: keras.layers.Activation("hard_silu")),
+    "Sigmoid": _without_weights(lambda: keras.layers.Activation("sigmoid")),
+    "Tanh": _without_weights(lambda: keras.layers.Activation("tanh")),
+    "HardSwish": _without_weights(lambda: keras.layers.Activation("hard_silu")),
     "Transpose": _transpose,
-    "Flatten": _plain(keras.layers.Flatten),
+    "Flatten": _without_weights(keras.layers.Flatten),
     "Gemm": _gemm,
 }
-"""How each operator is taken back; a wrong layer cannot slip through, since the whole is compared."""
+"""Operator -> function that returns its layer. `_check_same` compares the whole model afterwards."""
 
 
-def _unknown(what: str) -> ModelError:
-    return ModelError(f"holds {what}, and cannot be trained on", remedy="train its recipe anew")
+def _unsupported(what: str) -> ModelError:
+    return ModelError(
+        f"holds {what} and cannot be trained further", remedy="train its recipe from scratch"
+    )

@@ -1,9 +1,9 @@
-"""Imports Keras alone, for a process in which nobody but us asks it for anything.
+"""Imports Keras without its optional dependencies, for the command line only.
 
-Keras 3 on PyTorch imports, in case it should be asked, scikit-learn for its wrappers, JAX for one kind
-of checkpoint, matplotlib and OpenCV for drawing, and TorchDynamo, which our own loop never calls: three
-seconds beside a third of a second for Keras itself. A program that uses Keras for itself, too, should
-have it whole; so this is for the command line, not for the library.
+Keras 3 on PyTorch also imports scikit-learn for its wrappers, JAX for one kind of checkpoint,
+matplotlib and OpenCV for drawing, and TorchDynamo, which our training loop never calls: together
+three seconds, against 0.3 seconds for Keras itself. A program that also uses Keras itself may need
+these features, so the library does not use this module.
 """
 
 import sys
@@ -11,29 +11,29 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-_UNASKED = ("sklearn", "jax", "tensorflow", "matplotlib", "cv2", "pandas", "scipy")
-"""What Keras does without where it is not installed, and what is hidden from it here."""
+_OPTIONAL = ("sklearn", "jax", "tensorflow", "matplotlib", "cv2", "pandas", "scipy")
+"""Optional dependencies of Keras, hidden from its import here."""
 
 _DYNAMO = "torch._dynamo"
 
 
 def import_keras() -> None:
-    """Import Keras without what it imports on the chance; afterwards all of that is found again.
+    """Import Keras without its optional dependencies; afterwards they can be imported as usual.
 
-    If Keras is there already, whole, it stays so.
+    Do nothing if Keras is imported already.
     """
     if "keras" in sys.modules:
         return
-    import torch  # noqa: F401 (whole, before any of it is hidden)
+    import torch  # noqa: F401 (complete, before parts of it are hidden)
 
-    hidden: dict[str, Any] = {name: None for name in _UNASKED if name not in sys.modules}
+    hidden: dict[str, Any] = {name: None for name in _OPTIONAL if name not in sys.modules}
     if _DYNAMO not in sys.modules:
-        hidden[_DYNAMO] = _undecorated()
+        hidden[_DYNAMO] = _dynamo_stub()
     sys.modules.update(hidden)
     try:
         from digitry.training.network import build  # noqa: F401 (it chooses the backend)
     except (ImportError, AttributeError):
-        # A Keras that cannot do without them gets them, from whoever imports it next.
+        # This version of Keras needs them: the next import of Keras loads everything.
         for name in [name for name in sys.modules if name.split(".")[0] == "keras"]:
             del sys.modules[name]
     finally:
@@ -41,8 +41,8 @@ def import_keras() -> None:
             del sys.modules[name]
 
 
-def _undecorated() -> ModuleType:
-    """Return a TorchDynamo whose one decorator, which marks what is not to be compiled, does nothing."""
+def _dynamo_stub() -> ModuleType:
+    """Return a stand-in for TorchDynamo with its decorator `disable`, which does nothing here."""
 
     def disable(function: Callable[..., Any] | None = None, **_: Any) -> Callable[..., Any]:
         return function if function is not None else lambda given: given

@@ -1,4 +1,4 @@
-"""Keras models as files: .keras, .h5 and .onnx saved in agreement, Keras files loaded."""
+"""Saves a model as .keras, .h5 and .onnx with equal results, and loads Keras files."""
 
 import contextlib
 import hashlib
@@ -24,13 +24,13 @@ from digitry.training.network.build import MAX_PARAMETERS, keras
 from digitry.training.network.to_onnx import to_onnx
 
 TOLERANCE = 1e-5
-"""The largest difference of a probability between the formats."""
+"""Largest allowed difference of a probability between the formats."""
 
 MAX_BYTES = 3 * 4 * MAX_PARAMETERS + (4 << 20)
-"""Largest Keras file that is read: four bytes a parameter, and Adam's two numbers beside each."""
+"""Largest Keras file that is read: 4 bytes per parameter, and as much for each of Adam's two moments."""
 
 TRUST = (
-    "name its run folder or a .onnx file, or, if you trust its maker, add --trust "
+    "use its run folder or a .onnx file; if you trust the author of the file, add --trust "
     "(in Python: trust=True)"
 )
 """What to do about a Keras file that no run folder records."""
@@ -43,34 +43,34 @@ Floats = npt.NDArray[np.float32]
 def save_formats(
     model: keras.Model, folder: Path, metadata: Metadata, glyphs: Floats
 ) -> dict[str, str]:
-    """Save a model as model.keras, model.h5 and model.onnx, if all three say the same.
+    """Save a model as model.keras, model.h5 and model.onnx, if all three give the same results.
 
-    All are written beside their places and read back from the disk; the labels they give must be the
-    same, and each probability within `TOLERANCE`. Only then are they moved into place.
+    All are written to temporary files and read back; their labels must be the same, and each
+    probability within `TOLERANCE`. Only then are they moved into place.
 
     Args:
         model: from (n, 28, 28) float32 in [0, 1], ink = 1, to softmax probabilities.
-        folder: where to; made if need be.
-        metadata: what the .onnx says about itself.
-        glyphs: (n, 28, 28) float32 in [0, 1]; what they are compared on.
+        folder: where they are written; created if it does not exist.
+        metadata: of the .onnx file.
+        glyphs: (n, 28, 28) float32 in [0, 1]; the images they are compared on.
 
     Returns:
         The sha256 of the two Keras files, by name.
 
     Raises:
-        ModelError: they differ, or a layer cannot be exported; the old files stay.
+        ModelError: they differ, or a layer cannot be exported; existing files are unchanged.
         DigitryError: the folder cannot be written.
     """
     reference = probabilities(model, glyphs)
     if model.compiled and model.optimizer and not model.optimizer.built:
-        # Else Keras warns at loading that the optimizer's variables are missing.
+        # Otherwise Keras warns when loading that the optimizer's variables are missing.
         model.optimizer.build(model.trainable_variables)
     with contextlib.ExitStack() as stack:
         native, legacy, graph = (
             stack.enter_context(files.replacing(folder / name)) for name in NAMES
         )
         model.save(native)
-        with without_advice():
+        with without_h5_warning():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
         for name, path in (("model.keras", native), ("model.h5", legacy)):
@@ -84,7 +84,7 @@ def save_formats(
 
 
 def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
-    """Run a Keras model.
+    """Return the probabilities that a Keras model gives.
 
     Args:
         model: with softmax outputs.
@@ -94,11 +94,11 @@ def probabilities(model: keras.Model, glyphs: Floats) -> Floats:
         (n, classes) float32.
     """
     parts = [np.zeros((0, model.output_shape[-1]), np.float32)]
-    # Keras sends inputs to its own idea of the device; the model knows where it was trained.
+    # Run on the model's own device, not on Keras' default device.
     device = model.weights[0].value.device if model.weights else torch.device("cpu")
     name = f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
-    # A GPU's convolutions round to ten bits unless they are told not to: enough to train with, but
-    # half of all probabilities would differ from the other formats' by more than `TOLERANCE`.
+    # By default a GPU's convolutions round to ten bits (TF32). This is enough for training, but half
+    # of all probabilities would differ from the other formats' by more than `TOLERANCE`.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.no_grad(), keras.device(name), exact:
         for at in range(0, len(glyphs), 1000):
@@ -117,66 +117,68 @@ def _agree(reference: Floats, found: Floats, path: Path) -> None:
         difference = np.inf
     else:
         difference = float(np.abs(found - reference).max(initial=0))
-    # Written so that NaN fails, too.
+    # `not <=` also catches NaN.
     if not difference <= TOLERANCE:
         what = f"gives probabilities that differ by {difference:.1e} from the trained model's"
     elif (found.argmax(-1) != reference.argmax(-1)).any():
-        what = "gives other labels than the trained model"
+        what = "gives different labels than the trained model"
     else:
         return
     raise ModelError(
-        what, where=path, remedy="nothing was saved, and older files stay; please report this"
+        what,
+        where=path,
+        remedy="nothing was saved, existing files are unchanged; please report this",
     )
 
 
 def load_keras(path: Path, *, trust: bool = False) -> keras.Model:
-    """Load a .keras or .h5 file that digitry wrote, or whose maker the user trusts.
+    """Load a .keras or .h5 file that digitry wrote, or whose author the user trusts.
 
-    Keras loads it in its safe mode, which refuses Python code within the file. That is no protection
-    against a file that was made to do harm; a model of a stranger comes as ONNX.
+    Keras loads it in its safe mode, which refuses Python code in the file. This does not protect
+    against a malicious file; for models from unknown authors use ONNX.
 
     Args:
-        path: the file; its sha256 is recorded in the metrics.json of the run folder that it lies in.
-        trust: load it whatever any record says.
+        path: the file; the metrics.json of its run folder must record its sha256.
+        trust: load it even if its sha256 is not recorded.
 
     Raises:
-        ModelError: it is missing, too large, not recorded and not trusted, damaged, or not loaded by
+        ModelError: it is missing, too large, neither recorded nor trusted, damaged, or refused by
             Keras' safe mode.
     """
     content = _read(path)
     if not trust:
         _check_recorded(path, content)
     if path.suffix == ".keras" and not zipfile.is_zipfile(io.BytesIO(content)):
-        raise ModelError("is not a whole .keras file", where=path, remedy="copy it again")
+        raise ModelError("is not a complete .keras file", where=path, remedy="copy it again")
     with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
-        # Keras opens the bytes that were compared, whatever happens to the file meanwhile.
+        # Keras reads a copy of the bytes that were checked, even if the file changes now.
         copy = Path(folder) / f"model{path.suffix}"
         try:
             copy.write_bytes(content)
             loaded = keras.saving.load_model(copy, compile=False, safe_mode=True)
-            # A reloaded chain remembers several graphs, of which a layer tells the first alone; a
-            # clone has one, along which it can be walked.
+            # A loaded model may have several graphs, of which `layer.input` gives the first only; a
+            # clone has one graph.
             model = keras.models.clone_model(loaded)
             model.set_weights(loaded.get_weights())
         except Exception as error:
-            # Keras lets through whatever its readers of JSON and HDF5 raise: there is no common base.
+            # Keras passes on any error of its JSON and HDF5 readers; they have no common base class.
             reason = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0][:200]
             raise ModelError(
                 f"cannot be loaded in Keras' safe mode: {reason.replace(str(copy), path.name)}",
                 where=path,
-                remedy="name a model of Keras 3 that is made of its own layers",
+                remedy="use a Keras 3 model that has only Keras' own layers",
             ) from error
     if model.count_params() > MAX_PARAMETERS:
         raise ModelError(
-            f"has {model.count_params():,} parameters, and {MAX_PARAMETERS:,} are allowed",
+            f"has {model.count_params():,} parameters; the limit is {MAX_PARAMETERS:,}",
             where=path,
-            remedy="take a smaller model",
+            remedy="use a smaller model",
         )
     return model
 
 
 def _read(path: Path) -> bytes:
-    """Read a Keras file that is not too large."""
+    """Return the bytes of a Keras file of at most `MAX_BYTES`."""
     if not path.is_file():
         raise ModelError("no such model", where=path, remedy="name a .keras or .h5 file")
     try:
@@ -187,29 +189,27 @@ def _read(path: Path) -> bytes:
             f"cannot be read ({error.strerror})", where=path, remedy="copy it again"
         ) from error
     raise ModelError(
-        f"is larger than {MAX_BYTES >> 20} MiB", where=path, remedy="take a smaller model"
+        f"is larger than {MAX_BYTES >> 20} MiB", where=path, remedy="use a smaller model"
     )
 
 
 def _check_recorded(path: Path, content: bytes) -> None:
-    """Raise a ModelError unless the run folder of a file records its sha256."""
+    """Raise a `ModelError` unless the run folder of a file records its sha256."""
     recorded = run_folder.recorded_sha256(path)
     if recorded == hashlib.sha256(content).hexdigest():
         return
     if recorded is not None:
-        what = f"has changed since {run_folder.METRICS} was written: its sha256 is another"
+        what = f"has changed since {run_folder.METRICS} was written: its sha256 differs"
     elif (path.parent / run_folder.METRICS).exists():
-        what = (
-            f"may be from anyone: {run_folder.METRICS} does not record its sha256, as in older runs"
-        )
+        what = f"is not trusted: {run_folder.METRICS} does not record its sha256"
     else:
-        what = "may be from anyone: it lies in no run folder"
+        what = "is not trusted: it is not in a run folder"
     raise ModelError(what, where=path, remedy=TRUST)
 
 
 @contextlib.contextmanager
-def without_advice() -> Iterator[None]:
-    """Silence Keras' advice against .h5, which is written on purpose; nothing else."""
+def without_h5_warning() -> Iterator[None]:
+    """Suppress Keras' warning about .h5 files, which we write on purpose; other messages stay."""
 
     def is_news(record: logging.LogRecord) -> bool:
         return "HDF5 file" not in record.getMessage()

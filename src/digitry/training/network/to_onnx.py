@@ -1,8 +1,7 @@
-"""A Keras model as files: .keras, .h5 and .onnx, which must agree or none is written.
+"""Exports a Keras model to ONNX, layer by layer.
 
-The ONNX graph is built layer by layer by our own exporter, some two dozen lines a layer kind: the graph
-is as small as the network (normalisation folded into the weights before it, dropout gone), the batch
-is dynamic, and the logits are an output beside the probabilities.
+The graph is as small as the network: normalisation is folded into the weights before it, dropout is
+left out. The batch size is dynamic, and the logits are an output beside the probabilities.
 """
 
 from collections.abc import Callable
@@ -22,10 +21,10 @@ Floats = npt.NDArray[np.float32]
 
 
 def to_onnx(model: keras.Model) -> bytes:
-    """Turn a Keras model into an ONNX graph.
+    """Return a Keras model as an ONNX model.
 
     Args:
-        model: a chain, or a functional model with sums, products and joins, from (n, 28, 28) to a
+        model: sequential, or functional with Add, Multiply and Concatenate, from (n, 28, 28) to a
             softmax; channels last.
 
     Returns:
@@ -33,11 +32,11 @@ def to_onnx(model: keras.Model) -> bytes:
         the softmax, and `probabilities`; any n.
 
     Raises:
-        ModelError: a layer or a setting of one has no translation here.
+        ModelError: a layer or one of its settings is not supported.
     """
     graph = _Graph()
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise _unknown("a model with several inputs or outputs")
+        raise _unsupported("a model with several inputs or outputs")
     graph.values[id(model.inputs[0])] = "glyphs"
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer in layers:
@@ -50,7 +49,7 @@ def to_onnx(model: keras.Model) -> bytes:
 
 
 class _Graph:
-    """An ONNX graph in the making. Images are channels first in it, as ONNX wants them."""
+    """An ONNX graph under construction. Images are channels first, as ONNX requires."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -59,7 +58,7 @@ class _Graph:
         """Names in the graph by the id of Keras' symbolic tensor."""
         self.uses: dict[int, int] = {}
         self.linear: dict[str, tuple[str, str]] = {}
-        """Values that are a plain convolution or product -> names of its kernel and bias."""
+        """Outputs of a convolution or product without activation -> names of its kernel and bias."""
 
     def weight(self, values: npt.NDArray[Any], *, integer: bool = False) -> str:
         name = f"w{len(self.weights)}"
@@ -95,18 +94,20 @@ class _Graph:
 def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
     """Add one layer to the graph."""
     inputs = [graph.values[id(tensor)] for tensor in _inputs(layer)]
-    translate = next((how for kind, how in _HOW.items() if type(layer) is kind), None)
+    translate = next(
+        (function for kind, function in _TRANSLATORS.items() if type(layer) is kind), None
+    )
     if translate is None:
-        raise _unknown(f"the layer {type(layer).__name__}")
+        raise _unsupported(f"the layer {type(layer).__name__}")
     if layer.compute_dtype != "float32":
-        raise _unknown(f"{layer.name}, which computes in {layer.compute_dtype},")
+        raise _unsupported(f"{layer.name}, which computes in {layer.compute_dtype},")
     if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise _unknown(f"{layer.name}, which has channels first,")
+        raise _unsupported(f"{layer.name}, which has channels first,")
     value = translate(graph, layer, *inputs)
     activation = getattr(layer, "activation", None)
     softmax = activation is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
     if softmax != last or (softmax and len(layer.output.shape) != 2):
-        raise _unknown("a model whose one softmax is not its last step")
+        raise _unsupported("a model that does not have one softmax, as its last step,")
     if softmax:
         graph.add("Identity", value, output="logits")
         value = graph.add("Softmax", "logits", output="probabilities", axis=-1)
@@ -116,11 +117,11 @@ def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
 
 
 def _inputs(layer: Any) -> list[Any]:
-    """Return the symbolic inputs of a layer, which must have been used once."""
+    """Return the symbolic inputs of a layer, which must be used exactly once."""
     try:
         found = layer.input
     except (AttributeError, ValueError) as error:
-        raise _unknown(f"{layer.name}, which is used more than once,") from error
+        raise _unsupported(f"{layer.name}, which is used more than once,") from error
     return list(found) if isinstance(found, list | tuple) else [found]
 
 
@@ -139,7 +140,7 @@ def _activate(graph: _Graph, activation: Any, value: str) -> str:
         return graph.add("HardSwish", value)
     plain = {known.relu: "Relu", known.sigmoid: "Sigmoid", known.tanh: "Tanh"}
     if activation not in plain:
-        raise _unknown(f"the activation {getattr(activation, '__name__', activation)}")
+        raise _unsupported(f"the activation {getattr(activation, '__name__', activation)}")
     return graph.add(plain[activation], value)
 
 
@@ -154,11 +155,11 @@ def _bias(layer: Any, count: int) -> Floats:
 
 def _dense(graph: _Graph, layer: Any, x: str) -> str:
     if len(layer.input.shape) != 2:
-        raise _unknown(f"{layer.name}, which is not fed with rows,")
+        raise _unsupported(f"{layer.name}, whose input is not (n, features),")
     kernel = graph.weight(_array(layer.kernel))
     bias = graph.weight(_bias(layer, layer.units))
     value = graph.add("Gemm", x, kernel, bias)
-    return _remember(graph, layer, value, kernel, bias)
+    return _foldable(graph, layer, value, kernel, bias)
 
 
 def _conv(graph: _Graph, layer: Any, x: str) -> str:
@@ -181,20 +182,20 @@ def _conv(graph: _Graph, layer: Any, x: str) -> str:
         group=groups,
         pads=_pads(layer, layer.kernel_size, layer.dilation_rate),
     )
-    return _remember(graph, layer, value, weight, bias)
+    return _foldable(graph, layer, value, weight, bias)
 
 
-def _remember(graph: _Graph, layer: Any, value: str, kernel: str, bias: str) -> str:
-    """Note that a normalisation right behind this value can be folded into its weights."""
+def _foldable(graph: _Graph, layer: Any, value: str, kernel: str, bias: str) -> str:
+    """Record that a normalisation directly after this value can be folded into its weights."""
     if layer.activation is keras.activations.linear and graph.uses.get(id(layer.output)) == 1:
         graph.linear[value] = (kernel, bias)
     return value
 
 
 def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> list[int]:
-    """Return TensorFlow's `same` padding in numbers: the odd pixel goes behind."""
+    """Return the padding in pixels; with `same` an odd pixel goes to the end, as in TensorFlow."""
     if layer.padding not in ("valid", "same"):
-        raise _unknown(f"the padding {layer.padding!r}")
+        raise _unsupported(f"the padding {layer.padding!r}")
     if layer.padding == "valid":
         return [0, 0, 0, 0]
     before, after = [], []
@@ -210,7 +211,7 @@ def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1
 def _normalise(graph: _Graph, layer: Any, x: str) -> str:
     rank = len(layer.input.shape)
     if layer.axis not in (-1, rank - 1):
-        raise _unknown(f"{layer.name}, which does not normalise channels,")
+        raise _unsupported(f"{layer.name}, which normalises another axis than channels,")
     mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
     scale = _array(layer.gamma) if layer.scale else np.ones_like(mean)
     shift = _array(layer.beta) if layer.center else np.zeros_like(mean)
@@ -220,7 +221,7 @@ def _normalise(graph: _Graph, layer: Any, x: str) -> str:
     kernel, bias = graph.linear[x]
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + layer.epsilon)
     old = graph.weights[kernel]
-    # Outputs come first in a convolution's kernel, last in a product's.
+    # Outputs are the first axis of a convolution's kernel, the last axis of a product's.
     spread = factor.reshape(-1, 1, 1, 1) if old.ndim == 4 else factor
     graph.weights[kernel] = (old * spread).astype(np.float32)
     graph.weights[bias] = ((graph.weights[bias] - mean) * factor + shift).astype(np.float32)
@@ -232,8 +233,8 @@ def _reshape(graph: _Graph, layer: Any, x: str) -> str:
     if after == (*before, 1) and len(after) == 3:
         return graph.add("Unsqueeze", x, graph.weight(np.array([1]), integer=True))
     if len(before) == 3 or len(after) == 3:
-        raise _unknown(f"{layer.name}, from {before} to {after},")
-    # 0: the batch as it is.
+        raise _unsupported(f"{layer.name}, from {before} to {after},")
+    # In ONNX, 0 keeps the size of the batch axis.
     return graph.add("Reshape", x, graph.weight(np.array([0, *after]), integer=True))
 
 
@@ -248,7 +249,7 @@ def _flatten(graph: _Graph, layer: Any, x: str) -> str:
 def _pool(graph: _Graph, layer: Any, x: str) -> str:
     kind = "MaxPool" if isinstance(layer, keras.layers.MaxPooling2D) else "AveragePool"
     if kind == "AveragePool" and layer.padding == "same":
-        raise _unknown(f"{layer.name}, whose borders Keras' own backends average differently,")
+        raise _unsupported(f"{layer.name}, whose `same` padding differs between Keras' backends,")
     return graph.add(
         kind,
         x,
@@ -266,7 +267,7 @@ def _pool_all(graph: _Graph, layer: Any, x: str) -> str:
 
 def _relu(graph: _Graph, layer: Any, x: str) -> str:
     if layer.threshold or layer.negative_slope:
-        raise _unknown(f"{layer.name}, a ReLU with a threshold or a slope,")
+        raise _unsupported(f"{layer.name}, a ReLU with a threshold or a slope,")
     if layer.max_value is None:
         return graph.add("Relu", x)
     bounds = [graph.weight(np.array(bound)) for bound in (0.0, layer.max_value)]
@@ -275,32 +276,32 @@ def _relu(graph: _Graph, layer: Any, x: str) -> str:
 
 def _rescale(graph: _Graph, layer: Any, x: str) -> str:
     if np.ndim(layer.scale) or np.ndim(layer.offset):
-        raise _unknown(f"{layer.name}, which scales each channel by itself,")
+        raise _unsupported(f"{layer.name}, which scales each channel separately,")
     scaled = graph.add("Mul", x, graph.weight(np.asarray(layer.scale)))
     return graph.add("Add", scaled, graph.weight(np.asarray(layer.offset)))
 
 
 def _concatenate(graph: _Graph, layer: Any, *inputs: str) -> str:
     if layer.axis not in (-1, len(layer.output.shape) - 1):
-        raise _unknown(f"{layer.name}, which does not join channels,")
+        raise _unsupported(f"{layer.name}, which joins another axis than channels,")
     return graph.add("Concat", *inputs, axis=1)
 
 
 def _combine(kind: str) -> Callable[..., str]:
-    def how(graph: _Graph, layer: Any, first: str, *others: str) -> str:
+    def translate(graph: _Graph, layer: Any, first: str, *others: str) -> str:
         for other in others:
             first = graph.add(kind, first, other)
         return first
 
-    return how
+    return translate
 
 
 def _same(graph: _Graph, layer: Any, x: str) -> str:
-    """Translate a layer that does nothing but in training, or only activates."""
+    """Translate a layer that acts only in training, or is only an activation."""
     return x
 
 
-_HOW: dict[Any, Callable[..., str]] = {
+_TRANSLATORS: dict[Any, Callable[..., str]] = {
     keras.layers.Dense: _dense,
     keras.layers.Conv2D: _conv,
     keras.layers.DepthwiseConv2D: _conv,
@@ -323,10 +324,11 @@ _HOW: dict[Any, Callable[..., str]] = {
     keras.layers.GaussianNoise: _same,
     keras.layers.GaussianDropout: _same,
 }
-"""How each kind of layer is translated; a subclass may do anything, so it is not taken for its parent."""
+"""Layer class -> function that translates it. Subclasses are refused: they may compute anything."""
 
 
-def _unknown(what: str) -> ModelError:
+def _unsupported(what: str) -> ModelError:
     return ModelError(
-        f"{what} cannot be exported to ONNX", remedy="build it from the layers that export.py lists"
+        f"{what} cannot be exported to ONNX",
+        remedy="use layers that digitry.training.network.to_onnx supports",
     )

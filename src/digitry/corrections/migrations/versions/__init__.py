@@ -1,1 +1,1 @@
-"""The revisions, each in a file of its own; what has been released is never changed."""
+"""The revisions, one file each; a released revision never changes."""

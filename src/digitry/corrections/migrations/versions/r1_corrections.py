@@ -1,4 +1,4 @@
-"""The table of corrections, as it was when Alembic came."""
+"""The table of corrections, as it was before Alembic."""
 
 import sqlalchemy
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make it."""
+    """Create the table and its indexes."""
     op.create_table(
         "digitry_corrections",
         sqlalchemy.Column("id", sqlalchemy.String(24), primary_key=True),

@@ -1,4 +1,4 @@
-"""The table that said the version before Alembic did: two could come to say different things."""
+"""Drop the version table from before Alembic, so that only one table records the version."""
 
 import sqlalchemy
 from alembic import op
@@ -8,6 +8,6 @@ down_revision = "r1"
 
 
 def upgrade() -> None:
-    """Take it away, where it is."""
+    """Drop the table if it exists."""
     if sqlalchemy.inspect(op.get_bind()).has_table("digitry_schema"):
         op.drop_table("digitry_schema")

@@ -1,0 +1,164 @@
+"""Where on a strip each character is: from where the network saw it, and from the ink.
+
+The network tells in which columns it saw a character: a column or two near its middle. Ink that hangs
+together and is what one character was seen in is that character's; ink that several were seen in is
+cut between them, where there is the least of it. Rulings and borders are nobody's.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Ink = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.uint8]
+
+LEVEL = 0.35
+"""Ink is what has this part of the strip's darkest ink."""
+
+NOISE = 0.1
+"""What is fainter than this is no ink."""
+
+RULING = 1.5
+"""Ink that runs level for so many heights of the writing is a ruling, not a digit's stroke."""
+
+CLAIM = 0.4
+"""A piece with this part of the ink in the columns where a character was seen is that character."""
+
+ASIDE = 4.0
+"""Rows of ink that a cut in the middle between two characters may have more than one close to either."""
+
+REACH = 0.3
+"""How far from where a character was seen, in heights of the writing, a loose piece may begin."""
+
+SPECK = 4
+"""Pixels. Loose pieces that are smaller belong to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle on a strip, in its pixels.
+
+    Attributes:
+        start, end: the first column and the first after it.
+        top, bottom: the first row and the first below it.
+    """
+
+    start: int
+    end: int
+    top: int
+    bottom: int
+
+    def __or__(self, other: "Box") -> "Box":
+        """Return the smallest box that holds both."""
+        return Box(
+            min(self.start, other.start),
+            max(self.end, other.end),
+            min(self.top, other.top),
+            max(self.bottom, other.bottom),
+        )
+
+
+def boxes(ink: Ink, seen: npt.NDArray[np.float64], height: float) -> list[Box]:
+    """Return the box of each character.
+
+    Args:
+        ink: (h, W) float32 in [0, 1], ink = 1; W at least 1 if there is a character.
+        seen: (n, 2), the first and the last column in which the network saw each, in pixels, from
+            left to right.
+        height: of a digit, in pixels.
+    """
+    if not len(seen):
+        return []
+    mask = _writing(ink, height)
+    cuts = _cuts(mask, seen)
+    found = _owned(mask, seen, cuts, height)
+    return [
+        _guess(ink, seen[i], cuts[i], height) if box is None else box for i, box in enumerate(found)
+    ]
+
+
+def _writing(ink: Ink, height: float) -> Mask:
+    """Return 1 where there is ink that is no ruling and no border, (h, W)."""
+    level = max(LEVEL * float(np.percentile(ink, 99)), NOISE)
+    mask = (ink > level).astype(np.uint8)
+    # A border runs from the top of the strip to its bottom; digits do so only where they fill it.
+    across, down = round(RULING * height), ink.shape[0] - 2
+    for size in ((across, 1), (1, down))[: 2 if down > 1.1 * height else 1]:
+        lines = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones(size[::-1], np.uint8))
+        mask &= 1 - lines
+    return mask
+
+
+def _cuts(mask: Mask, seen: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return the columns between the cuts on both sides of each character."""
+    profile = mask.sum(axis=0, dtype=np.int64).tolist()
+    borders = [0]
+    for (_, left), (right, _) in pairwise(seen.tolist()):
+        low = min(math.floor(left) + 1, len(profile) - 1)
+        high = max(min(math.ceil(right), len(profile)), low + 1)
+        middle, length = (low + high - 1) / 2, high - low
+        cost = {x: profile[x] + ASIDE * ((x - middle) / length) ** 2 for x in range(low, high)}
+        borders.append(min(cost, key=cost.__getitem__))
+    return list(pairwise([*borders, len(profile)]))
+
+
+def _owned(
+    mask: Mask, seen: npt.NDArray[np.float64], cuts: list[tuple[int, int]], height: float
+) -> list[Box | None]:
+    """Return the box of the ink of each character, None where it has none."""
+    _, parts, stats, middles = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    starts = [start for start, _ in cuts[1:]]
+    found: list[Box | None] = [None] * len(seen)
+
+    def add(i: int, box: Box) -> None:
+        known = found[i]
+        found[i] = box if known is None else known | box
+
+    pieces = zip(stats[1:].tolist(), middles[1:, 0].tolist(), _claims(parts, seen), strict=True)
+    for index, ((x, y, w, h, area), middle, claimed) in enumerate(pieces, 1):
+        owners = np.flatnonzero(claimed).tolist()
+        whole = Box(x, x + w, y, y + h)
+        if len(owners) == 1:
+            add(owners[0], whole)
+        elif owners:
+            for i in owners:
+                rows, columns = np.nonzero(parts[:, cuts[i][0] : cuts[i][1]] == index)
+                if len(rows):
+                    left = cuts[i][0] + int(columns.min())
+                    right = cuts[i][0] + int(columns.max()) + 1
+                    add(i, Box(left, right, int(rows.min()), int(rows.max()) + 1))
+        elif area >= SPECK:
+            # A loose piece is part of the character in whose columns its middle lies, if it is near.
+            i = int(np.searchsorted(starts, middle, side="right"))
+            if x <= seen[i, 1] + REACH * height and x + w >= seen[i, 0] - REACH * height:
+                add(i, whole)
+    return found
+
+
+def _claims(parts: npt.NDArray[np.int32], seen: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which pieces of ink are what the network saw: (pieces, n)."""
+    width = parts.shape[1]
+    count = int(parts.max()) + 1
+    places = (parts * width + np.arange(width)).ravel()
+    inked = np.bincount(places, minlength=count * width).reshape(count, width)[1:]
+    so_far = np.concatenate([np.zeros((count - 1, 1)), np.cumsum(inked, axis=1)], axis=1)
+    first = np.clip(np.floor(seen[:, 0]).astype(int) - 1, 0, width)
+    past = np.clip(np.ceil(seen[:, 1]).astype(int) + 2, 0, width)
+    held = so_far[:, past] - so_far[:, first]
+    claimed: npt.NDArray[np.bool_] = (held > 0) & (held >= CLAIM * held.sum(axis=0))
+    return claimed
+
+
+def _guess(ink: Ink, seen: npt.NDArray[np.float64], cuts: tuple[int, int], height: float) -> Box:
+    """Return the box of a character that is too faint to be told from the paper: a digit's size."""
+    middle, half = (float(seen[0]) + float(seen[1]) + 1) / 2, 0.3 * height
+    start = max(cuts[0], min(math.floor(seen[0]), round(middle - half)), 0)
+    end = min(cuts[1], max(math.ceil(seen[1]) + 1, round(middle + half)))
+    start = min(start, ink.shape[1] - 1)
+    top = max(round((ink.shape[0] - height) / 2), 0)
+    bottom = min(max(round((ink.shape[0] + height) / 2), top + 1), ink.shape[0])
+    return Box(start, max(end, start + 1), top, bottom)

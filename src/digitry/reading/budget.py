@@ -1,0 +1,33 @@
+"""How much work a picture may ask for: what grows faster than its pixels is not writing.
+
+A digit's cost goes with its own box, and the boxes of writing lie beside each other, so the work on a
+page of writing grows with its pixels. Grids, mazes and sketches are one piece of ink as large as the
+page, or thousands of pieces inside each other: there each stage could go over the page a hundred times.
+"""
+
+from digitry.errors import ImageError
+
+TOO_MUCH = "has too much ink to be writing"
+
+
+class Budget:
+    """Work that is left for one stage on one page.
+
+    Args:
+        pixels: of the working page.
+        share: units of work for each pixel.
+        least: units of work that even the smallest picture may ask for.
+    """
+
+    def __init__(self, pixels: int, *, share: float, least: int) -> None:
+        self._left = least + share * pixels
+
+    def spend(self, work: float) -> None:
+        """Take some work off the budget, before it is done.
+
+        Raises:
+            ImageError: that much is not left.
+        """
+        self._left -= work
+        if self._left < 0:
+            raise ImageError(TOO_MUCH, remedy="crop it to the digits")

@@ -1,0 +1,332 @@
+"""From the scores of a strip to its text: characters, words, how sure they are, and where they stand.
+
+A strip is read freely, or within a pattern. The text is the one that is the most probable, summed over
+all the ways to write it into the columns (CTC; see `lattice`). All probabilities are those of the
+network: `temperature` is what calibrates them. Places are columns of the strip, in pixels; where the
+strip lies on a page is the caller's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.errors import UsageError
+from digitry.reading.best_text import Found, best_fitting, best_text
+from digitry.reading.boxes import Box, boxes
+from digitry.reading.classes import BLANK, OTHER, SYMBOLS
+from digitry.reading.lattice import (
+    Lattice,
+    Log,
+    Text,
+    before,
+    empty,
+    extend,
+    lattice,
+    log_probability,
+    log_sum,
+)
+from digitry.reading.pattern import Pattern
+from digitry.reading.posterior import Sums, anything, instead, occupancy, sums
+
+STRIDE = 2
+"""Pixels of the strip for each column of scores."""
+
+UNFIT = 1e-3
+"""How probable texts that do not fit a pattern are, compared with those that do, before anything is seen.
+
+A line fits if its most probable text within the pattern is at least this part as probable as its most
+probable text without."""
+
+WORD_GAP = 0.6
+"""A gap between the ink of two characters that is wider than this, in heights of a digit, parts words."""
+
+NAMED = 1e-3
+"""Alternatives that are less probable are not named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """One line of writing as the network saw it.
+
+    Attributes:
+        scores: (T, 17), log-probabilities by column, in the order of `classes.CLASSES`.
+        ink: (h, W) float32 in [0, 1], ink = 1; column t of the scores begins at pixel `STRIDE * t`.
+        height: of a digit on the strip, in pixels.
+    """
+
+    scores: npt.NDArray[np.floating]
+    ink: npt.NDArray[np.float32] = field(repr=False)
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Character:
+    """One character of a line.
+
+    Attributes:
+        value: a digit, a mark, or `?` for a run of other writing.
+        confidence: the probability in [0, 1] that it is `value`, if the rest of the line is right.
+        box: where it stands on the strip.
+        alternatives: (value, probability), itself first, then the most probable; together at most 1.
+            What is left is that there are no or several characters in its place.
+    """
+
+    value: str
+    confidence: float
+    box: Box
+    alternatives: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Characters that stand together.
+
+    Attributes:
+        text: what they say.
+        confidence: the probability in [0, 1] that all of them are right, if the rest of the line is.
+        first, past: the index of its first character in the line, and of the first after it.
+        box: where it stands on the strip.
+    """
+
+    text: str
+    confidence: float
+    first: int
+    past: int
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a strip says.
+
+    Attributes:
+        text: the words, joined by a space.
+        confidence: the probability in [0, 1] of just this text, spaces left aside; within a pattern,
+            of this text among those that fit.
+        characters: from left to right.
+        words: from left to right.
+        strip: which of the strips the boxes are on: the index of the one that is the surest.
+        fits: whether it fits the pattern; None where there is none. A line that does not fit is read
+            freely.
+    """
+
+    text: str
+    confidence: float
+    characters: tuple[Character, ...]
+    words: tuple[Word, ...]
+    strip: int = 0
+    fits: bool | None = None
+
+
+def decode(
+    strips: Strip | Sequence[Strip],
+    *,
+    pattern: Pattern | None = None,
+    temperature: float = 1.0,
+) -> Line:
+    """Return what a line of writing says.
+
+    Args:
+        strips: the line; or the same line scaled to several heights. Then the text is the one whose
+            probability is the greatest in the mean of all, and it stands where it does on the strip
+            that is the surest of it.
+        pattern: what the line must look like, compiled with `pattern.READABLE`.
+        temperature: greater than 0; calibrates the scores.
+
+    Raises:
+        ModelError: the scores are not (T, 17) finite numbers.
+        UsageError: there is no strip, or the temperature is not a positive number.
+    """
+    views = [strips] if isinstance(strips, Strip) else list(strips)
+    if not views:
+        raise UsageError("there is no strip to decode", remedy="give at least one")
+    lattices = [lattice(view.scores, temperature) for view in views]
+    free, log_free = _best([best_text(one) for one in lattices], lattices)
+    if pattern is None:
+        return _line(views, lattices, free, None)
+    within = [best_fitting(one, pattern) for one in lattices]
+    fitting, log_fitting = _best([found for found in within if found], lattices)
+    if log_fitting < log_free + math.log(UNFIT):
+        return _line(views, lattices, free, None, fits=False)
+    mass = _log_mean([found.log_mass if found else -math.inf for found in within])
+    return _line(views, lattices, fitting, _Prior(pattern, mass), fits=True)
+
+
+def single(scores: Sequence[npt.ArrayLike], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return how probable it is that a strip says just one digit, for each of the ten.
+
+    Args:
+        scores: (T, 17) each, of one strip scaled to several heights: the mean of them is taken.
+        temperature: greater than 0; calibrates the scores.
+
+    Returns:
+        (10,) in [0, 1]; what is missing to 1 in their sum is that it is not one digit.
+
+    Raises:
+        ModelError: the scores are not (T, 17) finite numbers.
+        UsageError: there are none, or the temperature is not a positive number.
+    """
+    if not len(scores):
+        raise UsageError("there is no strip to decode", remedy="give at least one")
+    digits = np.arange(10)
+    found = []
+    for one in scores:
+        grid = lattice(one, temperature)
+        alone = extend(grid, before(empty(grid), digits[None])[0], digits)
+        found.append(np.exp(alone.total[:, -1]))
+    mean: npt.NDArray[np.float64] = np.mean(found, axis=0)
+    return np.minimum(mean, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prior:
+    """What is known of a line beforehand: a text that fits is `1 / UNFIT` times as probable.
+
+    `log_mass` is the logarithm of the probability of all that fit, by the scores alone.
+    """
+
+    pattern: Pattern
+    log_mass: float
+
+    @property
+    def log_total(self) -> float:
+        """The logarithm of what the probabilities of all texts, so weighted, add up to."""
+        mass = min(math.exp(self.log_mass), 1.0)
+        return math.log(mass + UNFIT * (1.0 - mass)) if mass else self.log_mass
+
+    def weights(self, text: Text, symbols: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the weight of a text with each symbol in each place: (n, m)."""
+        fit = [
+            [
+                self.pattern.matches(_written((*text[:i], int(symbol), *text[i + 1 :])))
+                for symbol in symbols
+            ]
+            for i in range(len(text))
+        ]
+        return np.where(fit, 1.0, UNFIT)
+
+    @property
+    def otherwise(self) -> float:
+        """The greatest weight of a text that is longer or shorter."""
+        return 1.0 if self.pattern.length is None else UNFIT
+
+
+def _best(found: Sequence[Found], lattices: Sequence[Lattice]) -> tuple[Text, float]:
+    """Return the text that is the most probable in the mean of all strips, and the logarithm of that."""
+    if len(found) == len(lattices) == 1:
+        return found[0].text, found[0].log_probability
+    best: Text = ()
+    known = -math.inf
+    for text in dict.fromkeys(one.text for one in found):
+        mean = _log_mean([log_probability(one, text) for one in lattices])
+        if mean > known:
+            best, known = text, mean
+    return best, known
+
+
+def _line(
+    views: Sequence[Strip],
+    lattices: Sequence[Lattice],
+    text: Text,
+    prior: _Prior | None,
+    fits: bool | None = None,
+) -> Line:
+    seen = [sums(one, text) for one in lattices]
+    log_p = [one.log_probability for one in seen]
+    surest = int(np.argmax(log_p))
+    places = _places(views[surest], seen[surest])
+    # Other writing that a pattern names by a letter or a sign is passed over.
+    kept = [i for i, symbol in enumerate(text) if prior is None or symbol != OTHER]
+    bounds = _words([places[i] for i in kept], views[surest].height)
+    ranges = [(i, i + 1) for i in range(len(text))]
+    ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
+    alike = _alike(seen, ranges)
+    alternatives = _alternatives(seen, alike[: len(text)], prior)
+    characters = [Character(*alternatives[i][0], places[i], alternatives[i]) for i in kept]
+    confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
+    words = [
+        Word(
+            "".join(character.value for character in characters[first:past]),
+            # A word is right at least as often as the line.
+            max(_probability(_log_mean(log_p) - log_alike), confidence),
+            first,
+            past,
+            reduce(or_, (character.box for character in characters[first:past])),
+        )
+        for (first, past), log_alike in zip(bounds, alike[len(text) :].tolist(), strict=True)
+    ]
+    said = " ".join(word.text for word in words)
+    return Line(said, confidence, tuple(characters), tuple(words), surest, fits)
+
+
+def _alike(seen: Sequence[Sums], ranges: Sequence[tuple[int, int]]) -> Log:
+    """Return the probability, for each range of the text, of all texts that agree with the rest."""
+    starts, stops = np.array(ranges, np.intp).reshape(-1, 2).T
+    return _log_means([anything(one, starts, stops) for one in seen])
+
+
+def _alternatives(
+    seen: Sequence[Sums], alike: Log, prior: _Prior | None
+) -> list[tuple[tuple[str, float], ...]]:
+    """Return what each character may be, itself first."""
+    text = seen[0].text
+    if not text:
+        return []
+    # A symbol that is nowhere probable enough need not be tried.
+    shown = np.max([log_sum(one.lattice.log_p[:BLANK]) for one in seen], axis=0)
+    least = math.log(NAMED) + _log_mean([one.log_probability for one in seen])
+    symbols = np.union1d(np.flatnonzero(shown > least), np.array(text, np.intp))
+    p = np.exp(_log_means([instead(one, symbols) for one in seen]) - alike[:, None])
+    if prior is not None:
+        several = np.maximum(1.0 - p.sum(axis=1), 0.0) * prior.otherwise
+        p *= prior.weights(text, symbols)
+        p /= (p.sum(axis=1) + several)[:, None]
+    found = []
+    for row, own in zip(p, np.searchsorted(symbols, text).tolist(), strict=True):
+        order = [own, *(k for k in np.argsort(-row, kind="stable").tolist() if k != own)]
+        named = [k for k in order if k == own or row[k] >= NAMED]
+        found.append(tuple((SYMBOLS[symbols[k]], min(float(row[k]), 1.0)) for k in named))
+    return found
+
+
+def _places(strip: Strip, seen: Sums) -> list[Box]:
+    """Return where each character stands."""
+    share = np.cumsum(occupancy(seen), axis=1)
+    if not len(share):
+        return []
+    share /= share[:, -1:]
+    first = (share < 0.1).sum(axis=1) * STRIDE
+    last = (share < 0.9).sum(axis=1) * STRIDE + STRIDE - 1
+    return boxes(strip.ink, np.stack([first, last], axis=1).astype(np.float64), strip.height)
+
+
+def _words(places: Sequence[Box], height: float) -> list[tuple[int, int]]:
+    """Return the first and the past-the-last character of each word."""
+    if not places:
+        return []
+    gaps = [right.start - left.end for left, right in pairwise(places)]
+    parted = [i for i, gap in enumerate(gaps, 1) if gap > WORD_GAP * height]
+    return list(pairwise([0, *parted, len(places)]))
+
+
+def _written(text: Text) -> str:
+    return "".join(SYMBOLS[symbol] for symbol in text)
+
+
+def _log_mean(values: Sequence[float]) -> float:
+    return float(_log_means(values))
+
+
+def _log_means(values: Sequence[npt.ArrayLike]) -> Log:
+    stacked = np.stack([np.asarray(value, np.float64) for value in values], axis=-1)
+    return log_sum(stacked) - math.log(len(values))
+
+
+def _probability(log_p: float) -> float:
+    return math.exp(min(log_p, 0.0))

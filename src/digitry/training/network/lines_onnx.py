@@ -1,0 +1,184 @@
+"""The line network as ONNX, and back.
+
+The graph is a chain of Conv, Relu and MaxPool, with each normalisation folded into the convolution before
+it, and a Reshape that makes columns; number and width of the strips are free.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from digitry.errors import ModelError
+from digitry.training.network.lines import OUTPUTS, Conv, Layers, Pool, build
+from digitry.training.writing.strings import HEIGHT
+
+OPSET = 17
+INPUT, OUTPUT = "strips", "log_probs"
+
+
+def to_onnx(network: nn.Sequential) -> onnx.ModelProto:
+    """Return a line network as an ONNX model.
+
+    Args:
+        network: what `build` returns, trained; it is taken as in evaluation.
+
+    Returns:
+        From `strips` (n, 1, 32, width) float32 to `log_probs` (n, width / 2, 17) float32.
+
+    Raises:
+        ModelError: a module has no translation here.
+    """
+    nodes: list[onnx.NodeProto] = []
+    weights: dict[str, npt.NDArray[Any]] = {}
+    modules = list(network)
+    value, at = INPUT, 0
+    while at < len(modules):
+        module, result = modules[at], f"v{at}"
+        if isinstance(module, nn.Conv2d):
+            weight, bias = _numbers(module)
+            if at + 1 < len(modules) and isinstance(modules[at + 1], nn.BatchNorm2d):
+                weight, bias = _folded(weight, bias, modules[at + 1])
+                at += 1
+            weights[f"{result}_w"], weights[f"{result}_b"] = weight, bias
+            down, across = (int(side) for side in module.padding)
+            nodes.append(
+                helper.make_node(
+                    "Conv",
+                    [value, f"{result}_w", f"{result}_b"],
+                    [result],
+                    kernel_shape=list(module.kernel_size),
+                    pads=[down, across, down, across],
+                )
+            )
+        elif isinstance(module, nn.ReLU):
+            nodes.append(helper.make_node("Relu", [value], [result]))
+        elif isinstance(module, nn.MaxPool2d):
+            window = list(module.kernel_size)
+            nodes.append(
+                helper.make_node("MaxPool", [value], [result], kernel_shape=window, strides=window)
+            )
+        else:
+            raise ModelError(
+                f"a {type(module).__name__} has no translation to ONNX", where="the line network"
+            )
+        value, at = result, at + 1
+    nodes += _columns(value, weights)
+    graph = helper.make_graph(
+        nodes,
+        "lines",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 1, HEIGHT, "width"])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "columns", OUTPUTS])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitry"
+    )
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return model
+
+
+def _columns(value: str, weights: dict[str, npt.NDArray[Any]]) -> list[onnx.NodeProto]:
+    """Return what makes two columns of each: (n, 34, 1, t) -> (n, 2 t, 17)."""
+    weights["halves"] = np.array([0, 2, OUTPUTS, -1], np.int64)
+    weights["flat"] = np.array([0, -1, OUTPUTS], np.int64)
+    return [
+        helper.make_node("Reshape", [value, "halves"], ["by_half"]),
+        helper.make_node("Transpose", ["by_half"], ["by_column"], perm=[0, 3, 1, 2]),
+        helper.make_node("Reshape", ["by_column", "flat"], ["logits"]),
+        helper.make_node("LogSoftmax", ["logits"], [OUTPUT], axis=-1),
+    ]
+
+
+def _numbers(module: nn.Conv2d) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    weight = module.weight.detach().cpu().numpy().astype(np.float32)
+    if module.bias is None:
+        return weight, np.zeros(len(weight), np.float32)
+    return weight, module.bias.detach().cpu().numpy().astype(np.float32)
+
+
+def _folded(
+    weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], norm: nn.BatchNorm2d
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return a convolution's weights with the normalisation after it in them; in float64 on the way."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ModelError("a normalisation keeps no statistics", where="the line network")
+    mean, var, gain, shift = (
+        tensor.detach().cpu().numpy().astype(np.float64)
+        for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    factor = gain / np.sqrt(var + norm.eps)
+    return (
+        (weight * factor[:, None, None, None]).astype(np.float32),
+        ((bias - mean) * factor + shift).astype(np.float32),
+    )
+
+
+def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
+    """Return the layers and the network of an ONNX model that `to_onnx` made, to train it on.
+
+    Each normalisation comes back as one that adds the bias and does no more; in training it measures its
+    statistics anew.
+
+    Raises:
+        ModelError: the graph is not such a chain.
+    """
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    chain = [node for node in model.graph.node if node.op_type in ("Conv", "MaxPool", "Relu")]
+    layers: list[Conv | Pool] = []
+    convolutions: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    for index, node in enumerate(chain):
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        if node.op_type == "MaxPool":
+            down, across = attributes["kernel_shape"]
+            layers.append(Pool((down, across)))
+        elif node.op_type == "Conv":
+            if len(node.input) != 3 or not {node.input[1], node.input[2]} <= weights.keys():
+                raise ModelError("a convolution's weights are not stored", where="the line network")
+            weight, bias = weights[node.input[1]], weights[node.input[2]]
+            after = chain[index + 1].op_type if index + 1 < len(chain) else ""
+            pads = attributes["pads"]
+            layers.append(
+                Conv(
+                    len(weight),
+                    (weight.shape[2], weight.shape[3]),
+                    (pads[0], pads[1]),
+                    last=after != "Relu",
+                )
+            )
+            convolutions.append((weight, bias))
+    if not layers or not isinstance(layers[-1], Conv) or layers[-1].channels != 2 * OUTPUTS:
+        raise ModelError("is not a line network", remedy="give one that digitry trained")
+    network = build(tuple(layers))
+    _fill(network, convolutions)
+    return tuple(layers), network.eval()
+
+
+def _fill(
+    network: nn.Sequential,
+    convolutions: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+) -> None:
+    modules = list(network)
+    found = iter(convolutions)
+    for at, module in enumerate(modules):
+        if not isinstance(module, nn.Conv2d):
+            continue
+        weight, bias = next(found)
+        if tuple(module.weight.shape) != weight.shape:
+            raise ModelError("its layers do not fit together", where="the line network")
+        module.weight.data.copy_(torch.from_numpy(np.array(weight)))
+        if module.bias is not None:
+            module.bias.data.copy_(torch.from_numpy(np.array(bias)))
+            continue
+        norm = modules[at + 1]
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
+            raise ModelError("a convolution has no normalisation", where="the line network")
+        if norm.running_var is None:
+            raise ModelError("a normalisation keeps no statistics", where="the line network")
+        norm.running_var.fill_(1 - norm.eps)
+        norm.bias.data.copy_(torch.from_numpy(np.array(bias)))

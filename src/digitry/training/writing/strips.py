@@ -1,0 +1,348 @@
+"""Training strips: composed ones and real ones, with what they say, in batches by width."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from digitry.training.writing import camera, paper
+from digitry.training.writing.camera import Strip
+from digitry.training.writing.hands import PEN, Hands, Ink, cut_to_ink, draw_strokes
+from digitry.training.writing.strings import (
+    CLASSES,
+    HEIGHT,
+    MOST_COLUMNS,
+    OTHER,
+    Others,
+    Written,
+    style,
+    warp,
+    write,
+)
+from digitry.training.writing.texts import LETTER, WORD, drawn, text
+
+WIDTH_STEP = 8
+"""Batches are a multiple of this many columns wide."""
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """A strip of real writing.
+
+    `ink` is (height, width) uint8, 255 = ink; its digits stand in the rows `top` to `bottom`.
+    """
+
+    ink: Ink
+    labels: tuple[int, ...]
+    top: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What strips are made of."""
+
+    hands: Sequence[Hands]
+    shares: Sequence[float]
+    """How often each of the hands writes; sums to 1."""
+    others: Others
+    real: Sequence[Real]
+    chances: npt.NDArray[np.float64]
+    """How often each real strip is shown; sums to 1."""
+    text: Sequence[Real]
+    """Words and windows of text without digits."""
+    doodles: Sequence[Ink]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What part of the strips is of which kind; the rest is composed lines."""
+
+    single: float = 0.12
+    real: float = 0.17
+    nothing: float = 0.17
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Strips of about one width.
+
+    `strips` is (n, 1, 32, width) uint8, 255 = ink on 0; `labels[i]` the classes in strip i, in order.
+    """
+
+    strips: npt.NDArray[np.uint8]
+    labels: tuple[tuple[int, ...], ...]
+
+    @property
+    def empty(self) -> npt.NDArray[np.bool_]:
+        """Return which strips hold neither a digit nor a mark."""
+        return np.array([all(label == OTHER for label in line) for line in self.labels], bool)
+
+
+class Composer:
+    """Strips without end, the same for the same seed."""
+
+    def __init__(self, sources: Sources, seed: int | Sequence[int], mix: Mix | None = None) -> None:
+        self.sources = sources
+        self.rng = np.random.default_rng(seed)
+        self.mix = mix or Mix()
+        self._chances = np.cumsum(sources.chances)
+        self.before: Ink | None = None
+
+    def strip(self) -> tuple[Strip, tuple[int, ...]]:
+        """Return a strip, (32, width) float32, and its labels."""
+        rng, mix, sources = self.rng, self.mix, self.sources
+        kind = rng.random()
+        if kind < mix.single:
+            return single(sources, rng)
+        kind -= mix.single
+        if kind < mix.real and len(sources.real):
+            place = int(np.searchsorted(self._chances, rng.random() * self._chances[-1]))
+            real = sources.real[min(place, len(sources.real) - 1)]
+            ink = placed(real, rng)
+            return camera.spoilt(ink, rng), real.labels
+        kind -= mix.real
+        if kind < mix.nothing:
+            return camera.spoilt(nothing(sources, rng), rng), ()
+        return self._line()
+
+    def _line(self) -> tuple[Strip, tuple[int, ...]]:
+        rng, sources = self.rng, self.sources
+        hands = sources.hands[drawn(sources.shares, rng)]
+        written = write(text(rng), hands, sources.others, style(rng), rng)
+        ink = paper.under(written, self.before, rng)
+        self.before = written.ink
+        return camera.spoilt(ink, rng), written.labels
+
+    def batches(self, count: int, columns: int) -> list[Batch]:
+        """Return strips in batches, in a random order of batches.
+
+        Args:
+            count: how many strips are made; each is put beside others of about its width.
+            columns: strips times width in a batch, at the most.
+        """
+        parts = by_width([self.strip() for _ in range(count)], columns)
+        return [stacked(parts[index]) for index in self.rng.permutation(len(parts))]
+
+
+def by_width(
+    made: Sequence[tuple[Strip, tuple[int, ...]]], columns: int
+) -> list[list[tuple[Strip, tuple[int, ...]]]]:
+    """Return strips in groups of about one width, each of `columns` columns at the most."""
+    parts: list[list[tuple[Strip, tuple[int, ...]]]] = [[]]
+    for strip, labels in sorted(made, key=lambda pair: pair[0].shape[1]):
+        width = -(-strip.shape[1] // WIDTH_STEP) * WIDTH_STEP
+        if parts[-1] and (len(parts[-1]) + 1) * width > columns:
+            parts.append([])
+        parts[-1].append((strip, labels))
+    return parts
+
+
+def stacked(made: Sequence[tuple[Strip, tuple[int, ...]]]) -> Batch:
+    """Return strips as one batch, as wide as the widest; empty columns are added on the right."""
+    width = max(strip.shape[1] for strip, _ in made)
+    strips = np.zeros((len(made), 1, HEIGHT, -(-width // WIDTH_STEP) * WIDTH_STEP), np.uint8)
+    for place, (strip, _) in zip(strips, made, strict=True):
+        place[0, :, : strip.shape[1]] = np.rint(strip * 255)
+    return Batch(strips, tuple(labels for _, labels in made))
+
+
+def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int, ...]]:
+    """Return a strip of one digit in one of the forms that digits alone come in."""
+    hands = sources.hands[drawn(sources.shares, rng)]
+    place = int(rng.integers(len(hands.glyphs)))
+    glyph, label = hands.glyphs[place], int(hands.labels[place])
+    form = drawn((0.4, 0.3, 0.15, 0.15), rng)
+    if form == 0:
+        # As MNIST has it: 20 pixels tall, its mass in the middle of 28x28.
+        scale = 20 / float(hands.em[place]) * rng.uniform(0.9, 1.2)
+        glyph = warp(glyph, scale, scale, rng.normal(0, 0.05), rng.normal(0, 0.03))
+        return _framed(glyph, 28 + int(rng.integers(0, 9)), rng, rng.random() < 0.6), (label,)
+    if form == 1:
+        # Stretched to a small square, mostly in black and white, and scaled up again.
+        side = int(rng.integers(12, 21))
+        glyph = cv2.resize(glyph, (side, side), interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.75:
+            level = float(rng.uniform(50, 140))
+            _, glyph = cv2.threshold(glyph, level, 255, cv2.THRESH_BINARY)
+    elif form == 2:
+        # Small, its aspect kept.
+        scale = rng.uniform(8, 16) / float(hands.em[place])
+        glyph = warp(glyph, scale, scale, rng.normal(0, 0.08), rng.normal(0, 0.03))
+        if rng.random() < 0.5:
+            _, glyph = cv2.threshold(glyph, 100, 255, cv2.THRESH_BINARY)
+    else:
+        # It fills its crop.
+        scale = rng.uniform(26, 31) / glyph.shape[0]
+        wide = scale * float(np.exp(rng.normal(0, 0.15)))
+        glyph = warp(glyph, wide, scale, rng.normal(0, 0.08), rng.normal(0, 0.03))
+    tall = int(rng.integers(14, 30)) if form != 3 else min(glyph.shape[0], 31)
+    wide_ = max(3, round(glyph.shape[1] * tall / glyph.shape[0]))
+    how = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(3))]
+    glyph = cv2.resize(glyph, (wide_, tall), interpolation=how)
+    return _framed(glyph, wide_ + int(rng.integers(2, 24)), rng, rng.random() < 0.5), (label,)
+
+
+def _framed(glyph: Ink, width: int, rng: np.random.Generator, plain: bool) -> Strip:
+    """Return one glyph in the middle of a strip, plain or spoilt by the camera."""
+    glyph = glyph[:HEIGHT]
+    height, wide = glyph.shape
+    ink = np.zeros((HEIGHT, max(width, wide + 2, 16)), np.uint8)
+    y = int(np.clip((HEIGHT - height) / 2 + rng.normal(0, 1), 0, HEIGHT - height))
+    x = int(np.clip((ink.shape[1] - wide) / 2 + rng.normal(0, 1), 0, ink.shape[1] - wide))
+    ink[y : y + height, x : x + wide] = glyph
+    return np.asarray(ink, np.float32) / np.float32(255) if plain else camera.spoilt(ink, rng)
+
+
+def placed(real: Real, rng: np.random.Generator) -> Ink:
+    """Return a real strip scaled so that its digits are of a random size, near the middle.
+
+    Returns:
+        (32, width) uint8.
+    """
+    tall = rng.uniform(15, 27) if rng.random() < 0.75 else rng.uniform(10, 30)
+    return set_in(real, tall, float(np.exp(rng.normal(0, 0.1))), rng.normal(0, 1.5))
+
+
+def set_in(real: Real, tall: float, aspect: float = 1.0, down: float = 0.0) -> Ink:
+    """Return a real strip with digits `tall` pixels high in its middle, or `down` pixels below it.
+
+    Returns:
+        (32, width) uint8, the width a result of the scale.
+    """
+    scale = tall / max(real.bottom - real.top, 4)
+    height, width = real.ink.shape
+    wide = int(np.clip(round(width * scale * aspect), 8, MOST_COLUMNS))
+    if scale < 0.75:
+        # Averages first: a warp alone would skip pixels.
+        size = (wide, max(4, round(height * scale)))
+        ink = cv2.resize(real.ink, size, interpolation=cv2.INTER_AREA)
+        across = tall_scale = 1.0
+        middle = (real.top + real.bottom) / 2 * size[1] / height
+    else:
+        ink, across, tall_scale = real.ink, wide / width, scale
+        middle = (real.top + real.bottom) / 2 * scale
+    matrix = np.array([[across, 0, 0], [0, tall_scale, HEIGHT / 2 + down - middle]])
+    return np.asarray(cv2.warpAffine(ink, matrix, (wide, HEIGHT), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def nothing(sources: Sources, rng: np.random.Generator) -> Ink:
+    """Return a strip without a digit: words, letters, a doodle, or paper alone."""
+    kind = drawn((0.38, 0.38, 0.08, 0.16), rng)
+    if kind == 0 and len(sources.text):
+        real = sources.text[int(rng.integers(len(sources.text)))]
+        return placed(real, rng)[:, :320]
+    if kind == 1:
+        count = 1 if rng.random() < 0.5 else int(rng.integers(2, 8))
+        said = LETTER * count if rng.random() < 0.85 else WORD
+        written = write(said, sources.hands[0], sources.others, style(rng), rng)
+        return written.ink if rng.random() < 0.4 else paper.under(written, None, rng)
+    width = int(rng.integers(16, 200))
+    ink = np.zeros((HEIGHT, width), np.uint8)
+    spans: tuple[tuple[int, int], ...] = ((8, max(9, width - 8)),)
+    if kind == 2 and len(sources.doodles):
+        doodle = sources.doodles[int(rng.integers(len(sources.doodles)))]
+        side = int(rng.integers(14, 32))
+        small = cv2.resize(doodle, (side, side), interpolation=cv2.INTER_AREA)[:, :width]
+        ink[:side, : small.shape[1]] = small
+        spans = ((0, small.shape[1]),)
+    written = Written(ink, (), spans, 5, 27, rng.uniform(1.5, 3))
+    for _ in range(rng.integers(0, 3)):
+        written = Written(paper.under(written, None, rng), (), spans, 5, 27, written.pen)
+    return written.ink
+
+
+def from_scan(grey: npt.NDArray[np.uint8]) -> Ink:
+    """Return the ink of a grey scan, dark on light, without removing any line.
+
+    Args:
+        grey: (height, width) uint8.
+
+    Returns:
+        (height, width) uint8, 255 = the darkest ink, 0 = paper.
+    """
+    side = max(9, grey.shape[0] // 2) | 1
+    edge = cv2.copyMakeBorder(grey, side, side, side, side, cv2.BORDER_REPLICATE)
+    ground = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    ground = cv2.blur(ground, (side, side))[side:-side, side:-side]
+    ink = np.clip(ground.astype(np.float32) - grey, 0, None)
+    paper_noise = float(np.median(ink))
+    ink = np.clip(ink - paper_noise, 0, None)
+    top = max(float(np.percentile(ink, 98.5)), 12.0)
+    return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
+
+
+def rows_of_writing(ink: Ink) -> tuple[int, int]:
+    """Return the rows in which the writing of a strip stands, rulings and neighbours left aside."""
+    height, width = ink.shape
+    # Faint digits beside a dark border: the level is between the paper and what ink there is.
+    level, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    level = min(110.0, max(level, 45.0))
+    _, _, stats, centres = cv2.connectedComponentsWithStats((ink > level).astype(np.uint8))
+    rows = []
+    for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
+        ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
+        # What reaches in from above or below: another line's foot, a border.
+        cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
+        small = h < 0.2 * height or area < 12
+        if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
+            rows.append((int(y), int(y + h)))
+    if not rows:
+        return round(0.25 * height), round(0.75 * height)
+    tops, bottoms = zip(*rows, strict=True)
+    tallest = max(b - t for t, b in rows)
+    # A short stroke beside tall ones is a mark or a piece.
+    rows = [(t, b) for t, b in rows if b - t > 0.5 * tallest]
+    tops, bottoms = zip(*rows, strict=True)
+    top, bottom = int(np.median(tops)), int(np.median(bottoms))
+    if bottom - top < 0.22 * height:
+        return round(0.25 * height), round(0.75 * height)
+    return top, bottom
+
+
+def labels_of(said: str) -> tuple[int, ...]:
+    """Return the classes of a transcription.
+
+    Spaces have none; a run of characters that have no class is one `OTHER`.
+    """
+    labels: list[int] = []
+    for char in said:
+        if char == " ":
+            continue
+        label = CLASSES.find(char)
+        if label < 0:
+            if labels and labels[-1] == OTHER:
+                continue
+            label = OTHER
+        labels.append(label)
+    return tuple(labels)
+
+
+def stroke_strip(
+    strokes: Sequence[npt.NDArray[np.float32]], rng: np.random.Generator
+) -> Real | None:
+    """Return a string written with a pen on a tablet, drawn with a pen of a random width.
+
+    Args:
+        strokes: (points, 2) float32 each, y down.
+        rng: what chooses the pen.
+    """
+    heights = np.array([np.ptp(stroke[:, 1]) for stroke in strokes], float)
+    tall = heights[heights > 0.35 * heights.max(initial=0)]
+    unit = float(np.percentile(tall, 60)) if len(tall) else 0.0
+    if unit <= 0:
+        return None
+    size = 36.0
+    picture = draw_strokes(strokes, size, size * rng.uniform(*PEN), unit)
+    if picture.shape[1] > 24 * size or cut_to_ink(picture) is None:
+        return None
+    picture = np.pad(picture, ((12, 12), (8, 8)))
+    profile = picture.astype(np.float32).sum(axis=1)
+    filled = np.flatnonzero(profile > 0.15 * profile.max())
+    top, bottom = int(filled[0]), int(filled[-1]) + 1
+    if bottom - top < size * 0.8:
+        middle = (top + bottom) / 2
+        top, bottom = int(middle - size / 2), int(middle + size / 2)
+    return Real(picture, (), top, bottom)

@@ -1,0 +1,115 @@
+"""Reading has an end: what asks for more work than writing does is refused, in time and within memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitry.errors import ImageError
+from digitry.reading import glyph
+from digitry.reading.budget import TOO_MUCH, Budget
+from digitry.reading.reader import Reader
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted(p for p in (ROOT / "samples").iterdir() if p.suffix in (".png", ".jpg"))
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from _floods import FLOODS, flood  # noqa: E402 (benchmarks are no package)
+
+MOST_MB = 300
+HANG_S = 30
+"""Not how long it may take, but when it is certain that it does not end."""
+
+READ_ALL = """
+import json, resource, sys
+from _floods import FLOODS, flood
+from digitry.errors import ImageError
+from digitry.reading.reader import Reader
+reader = Reader()
+for name in FLOODS:
+    content = flood(name)
+    try:
+        answer = f"{len(reader.read(content, name=name).digits)} digits"
+    except ImageError as error:
+        answer = str(error)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([name, answer, peak // 1024]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, tuple[str, int]]:
+    """Of each flood the answer, and the peak of the process that has read it and all before it, in MB."""
+    pytest.importorskip("resource")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(BENCHMARKS)!r})\n{READ_ALL}"],
+        capture_output=True, text=True, timeout=HANG_S * len(FLOODS),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return {name: (answer, peak) for name, answer, peak in rows}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_of_ink_is_read_or_refused(answers: dict[str, tuple[str, int]], name: str) -> None:
+    answer, _ = answers[name]
+    assert answer == f"{name}: {TOO_MUCH}; crop it to the digits" or answer.endswith(" digits")
+
+
+def test_no_flood_of_ink_takes_more_memory_than_a_large_photo(
+    answers: dict[str, tuple[str, int]],
+) -> None:
+    peaks = [peak for _, peak in answers.values()]
+    # Some systems count bytes where Linux counts kilobytes.
+    assert max(peaks) / (1024 if sys.platform == "darwin" else 1) < MOST_MB
+
+
+def test_most_of_them_are_refused(answers: dict[str, tuple[str, int]]) -> None:
+    assert sum(TOO_MUCH in answer for answer, _ in answers.values()) >= 6
+
+
+def test_a_flood_among_others_is_refused_alone() -> None:
+    reader = Reader()
+    sample = ROOT / "samples" / "digit-3.png"
+    first, refused, last = reader.read_many([sample, flood("diagonal grid"), sample])
+    assert isinstance(refused, ImageError)
+    assert refused.what == TOO_MUCH
+    assert not isinstance(first, ImageError)
+    assert not isinstance(last, ImageError)
+    assert first.text == last.text == "3"
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_glyphs_are_the_same_to_the_bit_without_the_bound_on_discs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader()
+    bounded, seen = reader.examine(path)
+    monkeypatch.setattr(glyph, "THICKEST_DISC", 10_000)
+    free, wanted = reader.examine(path)
+    assert bounded.text == free.text
+    assert np.array_equal(seen, wanted)
+
+
+def test_surroundings_scaled_down_first_are_shown_nearly_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ink = np.zeros((600, 900), np.float32)
+    ink[50:550, 200:204] = ink[300:304, 100:800] = ink[50:550, 600:604] = 1
+    piece = np.ascontiguousarray(ink[:, :400])
+    (seen,) = glyph.normalise([piece], [(ink, 0, 0)])
+    monkeypatch.setattr(glyph, "THICKEST_DISC", 10_000)
+    (wanted,) = glyph.normalise([piece], [(ink, 0, 0)])
+    assert (seen != wanted).any()
+    assert np.abs(seen - wanted).mean() < 0.01
+
+
+def test_a_budget_grows_with_the_pixels_and_ends() -> None:
+    budget = Budget(1000, share=2, least=500)
+    budget.spend(2500)
+    with pytest.raises(ImageError, match="too much ink to be writing; crop it to the digits"):
+        budget.spend(1)

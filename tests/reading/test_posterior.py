@@ -1,0 +1,90 @@
+"""How sure each part of a text is, against counting every text of small strips."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digitry.reading.classes import BLANK, OTHER
+from digitry.reading.lattice import lattice
+from digitry.reading.posterior import anything, instead, occupancy, sums
+
+SEEN = (1, 2, OTHER, BLANK)
+ROWS = st.lists(st.tuples(*[st.floats(-6, 6)] * len(SEEN)), min_size=1, max_size=5)
+EVERY = np.arange(BLANK)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, data=st.data())
+def test_another_symbol_in_its_place_gives_the_text_with_it(
+    rows, data, scores_of, every_text
+) -> None:
+    texts = every_text(SEEN, rows)
+    text = data.draw(st.sampled_from(sorted(texts)))
+    p = np.exp(instead(sums(lattice(scores_of(SEEN, rows)), text), EVERY))
+    assert p.shape == (len(text), len(EVERY))
+    for i in range(len(text)):
+        for symbol in range(BLANK):
+            changed = (*text[:i], symbol, *text[i + 1 :])
+            assert p[i, symbol] == pytest.approx(texts.get(changed, 0.0), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, data=st.data())
+def test_anything_in_a_range_is_all_texts_that_agree_with_the_rest(
+    rows, data, scores_of, every_text
+) -> None:
+    texts = every_text(SEEN, rows)
+    text = data.draw(st.sampled_from(sorted(texts)))
+    n = len(text)
+    ranges = [(i, j) for i in range(n + 1) for j in range(i, n + 1)]
+    starts, stops = np.array(ranges).T
+    p = np.exp(anything(sums(lattice(scores_of(SEEN, rows)), text), starts, stops))
+    for (i, j), found in zip(ranges, p, strict=True):
+        agree = [
+            q
+            for other, q in texts.items()
+            if len(other) >= n - (j - i)
+            and other[:i] == text[:i]
+            and other[len(other) - (n - j) :] == text[j:]
+        ]
+        assert found == pytest.approx(sum(agree), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, data=st.data())
+def test_a_character_and_what_may_stand_instead_are_together_at_most_certain(
+    rows, data, scores_of, every_text
+) -> None:
+    text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
+    seen = sums(lattice(scores_of(SEEN, rows)), text)
+    places = np.arange(len(text))
+    p = np.exp(instead(seen, EVERY) - anything(seen, places, places + 1)[:, None])
+    assert (p.sum(axis=1) <= 1 + 1e-9).all()
+    assert (p >= 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, data=st.data())
+def test_each_column_shows_one_character_or_none(rows, data, scores_of, every_text) -> None:
+    text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
+    shown = occupancy(sums(lattice(scores_of(SEEN, rows)), text))
+    assert shown.shape == (len(text), len(rows))
+    assert (shown.sum(axis=0) <= 1 + 1e-9).all()
+    assert (shown.sum(axis=1) >= 1 - 1e-9).all()
+
+
+def test_a_character_is_where_it_was_seen(scores_of) -> None:
+    rows = [(0, 0, 0, 9), (9, 0, 0, 0), (0, 0, 0, 9), (0, 0, 0, 9), (0, 9, 0, 0)]
+    shown = occupancy(sums(lattice(scores_of(SEEN, rows)), (1, 2)))
+    assert shown.argmax(axis=1).tolist() == [1, 4]
+
+
+def test_a_text_of_no_symbols_has_no_parts(scores_of) -> None:
+    seen = sums(lattice(scores_of(SEEN, [(0, 0, 0, 0)])), ())
+    assert instead(seen, EVERY).shape == (0, BLANK)
+    assert occupancy(seen).shape == (0, 1)
+    # All texts agree with nothing.
+    assert math.exp(anything(seen, np.array([0]), np.array([0]))[0]) == pytest.approx(1)
