@@ -78,7 +78,7 @@ WITH_MARKS = [
 
 
 @pytest.mark.parametrize("text", WITH_MARKS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_with_marks_it_agrees_with_re(text: str, data: st.DataObject) -> None:
     compiled = pattern.compile(text, pattern.READABLE)

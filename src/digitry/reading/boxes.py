@@ -83,7 +83,8 @@ def boxes(ink: Ink, seen: npt.NDArray[np.float64], height: float) -> list[Box]:
 
 def _writing(ink: Ink, height: float) -> Mask:
     """Return 1 where there is ink that is no ruling and no border, (h, W)."""
-    level = max(LEVEL * float(np.percentile(ink, 99)), NOISE)
+    most = ink.size - 1 - ink.size // 100
+    level = max(LEVEL * float(np.partition(ink, most, axis=None)[most]), NOISE)
     mask = (ink > level).astype(np.uint8)
     # A border runs from the top of the strip to its bottom; digits do so only where they fill it.
     across, down = round(RULING * height), ink.shape[0] - 2
@@ -110,7 +111,7 @@ def _owned(
     mask: Mask, seen: npt.NDArray[np.float64], cuts: list[tuple[int, int]], height: float
 ) -> list[Box | None]:
     """Return the box of the ink of each character, None where it has none."""
-    _, parts, stats, middles = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    count, parts, stats, middles = cv2.connectedComponentsWithStats(mask, connectivity=8)
     starts = [start for start, _ in cuts[1:]]
     found: list[Box | None] = [None] * len(seen)
 
@@ -118,9 +119,10 @@ def _owned(
         known = found[i]
         found[i] = box if known is None else known | box
 
-    pieces = zip(stats[1:].tolist(), middles[1:, 0].tolist(), _claims(parts, seen), strict=True)
+    claims = _claims(parts, seen, count)
+    pieces = zip(stats[1:].tolist(), middles[1:, 0].tolist(), claims.tolist(), strict=True)
     for index, ((x, y, w, h, area), middle, claimed) in enumerate(pieces, 1):
-        owners = np.flatnonzero(claimed).tolist()
+        owners = [i for i, is_owner in enumerate(claimed) if is_owner]
         whole = Box(x, x + w, y, y + h)
         if len(owners) == 1:
             add(owners[0], whole)
@@ -139,16 +141,15 @@ def _owned(
     return found
 
 
-def _claims(parts: npt.NDArray[np.int32], seen: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _claims(
+    parts: npt.NDArray[np.int32], seen: npt.NDArray[np.float64], count: int
+) -> npt.NDArray[np.bool_]:
     """Return which pieces of ink are what the network saw: (pieces, n)."""
-    width = parts.shape[1]
-    count = int(parts.max()) + 1
-    places = (parts * width + np.arange(width)).ravel()
-    inked = np.bincount(places, minlength=count * width).reshape(count, width)[1:]
-    so_far = np.concatenate([np.zeros((count - 1, 1)), np.cumsum(inked, axis=1)], axis=1)
-    first = np.clip(np.floor(seen[:, 0]).astype(int) - 1, 0, width)
-    past = np.clip(np.ceil(seen[:, 1]).astype(int) + 2, 0, width)
-    held = so_far[:, past] - so_far[:, first]
+    held = np.zeros((count, len(seen)), np.int64)
+    for i, (left, right) in enumerate(seen.tolist()):
+        columns = parts[:, max(math.floor(left) - 1, 0) : max(math.ceil(right) + 2, 0)]
+        held[:, i] = np.bincount(columns.ravel(), minlength=count)
+    held = held[1:]
     claimed: npt.NDArray[np.bool_] = (held > 0) & (held >= CLAIM * held.sum(axis=0))
     return claimed
 

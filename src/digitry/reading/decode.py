@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
 from operator import or_
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +38,18 @@ from digitry.reading.posterior import Sums, anything, instead, occupancy, sums
 STRIDE = 2
 """Pixels of the strip for each column of scores."""
 
-UNFIT = 1e-3
+UNFIT = 0.05
 """How probable texts that do not fit a pattern are, compared with those that do, before anything is seen.
 
 A line fits if its most probable text within the pattern is at least this part as probable as its most
-probable text without."""
+probable text without: what the scores are more than 95% sure of, a pattern does not overrule."""
 
-WORD_GAP = 0.6
-"""A gap between the ink of two characters that is wider than this, in heights of a digit, parts words."""
+WORD_GAP = 0.4
+"""Words are parted where a gap is wider by this, in heights of a digit, than what is usual between the
+digits of the line; beside a mark or other writing, wider by twice this."""
+
+FAR = 1.5
+"""Words are also parted where a gap is wider than this, in heights of a digit."""
 
 NAMED = 1e-3
 """Alternatives that are less probable are not named."""
@@ -243,7 +248,8 @@ def _line(
     places = _places(views[surest], seen[surest])
     # Other writing that a pattern names by a letter or a sign is passed over.
     kept = [i for i, symbol in enumerate(text) if prior is None or symbol != OTHER]
-    bounds = _words([places[i] for i in kept], views[surest].height)
+    values = [SYMBOLS[text[i]] for i in kept]
+    bounds = _words(values, [places[i] for i in kept], views[surest].height)
     ranges = [(i, i + 1) for i in range(len(text))]
     ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
     alike = _alike(seen, ranges)
@@ -252,7 +258,7 @@ def _line(
     confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
     words = [
         Word(
-            "".join(character.value for character in characters[first:past]),
+            "".join(values[first:past]),
             # A word is right at least as often as the line.
             max(_probability(_log_mean(log_p) - log_alike), confidence),
             first,
@@ -306,13 +312,20 @@ def _places(strip: Strip, seen: Sums) -> list[Box]:
     return boxes(strip.ink, np.stack([first, last], axis=1).astype(np.float64), strip.height)
 
 
-def _words(places: Sequence[Box], height: float) -> list[tuple[int, int]]:
+def _words(values: Sequence[str], places: Sequence[Box], height: float) -> list[tuple[int, int]]:
     """Return the first and the past-the-last character of each word."""
     if not places:
         return []
-    gaps = [right.start - left.end for left, right in pairwise(places)]
-    parted = [i for i, gap in enumerate(gaps, 1) if gap > WORD_GAP * height]
-    return list(pairwise([0, *parted, len(places)]))
+    gaps = [(right.start - left.end) / height for left, right in pairwise(places)]
+    between = [left.isdigit() and right.isdigit() for left, right in pairwise(values)]
+    parted = [0]
+    for i, gap in enumerate(gaps):
+        usual = [gaps[k] for k in range(len(gaps)) if k != i and between[k]]
+        least = max(median(usual), 0.0) if usual else 0.0
+        least += WORD_GAP if between[i] else 2 * WORD_GAP
+        if gap > min(least, FAR):
+            parted.append(i + 1)
+    return list(pairwise([*parted, len(places)]))
 
 
 def _written(text: Text) -> str:
@@ -320,12 +333,16 @@ def _written(text: Text) -> str:
 
 
 def _log_mean(values: Sequence[float]) -> float:
-    return float(_log_means(values))
+    top = max(values)
+    if not math.isfinite(top):
+        return top
+    return top + math.log(sum(math.exp(value - top) for value in values) / len(values))
 
 
-def _log_means(values: Sequence[npt.ArrayLike]) -> Log:
-    stacked = np.stack([np.asarray(value, np.float64) for value in values], axis=-1)
-    return log_sum(stacked) - math.log(len(values))
+def _log_means(values: Sequence[Log]) -> Log:
+    if len(values) == 1:
+        return values[0]
+    return log_sum(np.stack(values, axis=-1)) - math.log(len(values))
 
 
 def _probability(log_p: float) -> float:

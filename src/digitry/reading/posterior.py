@@ -107,51 +107,78 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
     Returns:
         (k,), logarithms.
     """
-    lattice = sums.lattice
     left, right = sums.before[starts], sums.after[len(sums.text) - stops]
-    entries = _Entries(lattice, left)
-    # Once in the free part, a path may do as it likes.
-    nothing = np.full((len(starts), 1), -np.inf)
-    free = np.concatenate([nothing, np.logaddexp.accumulate(entries.but(), axis=1)], axis=1)
-    to_the_end = np.logaddexp(free[:, -1], left.total[:, -1])
-    # Where symbols follow, the first of them must be a new one, not more of the free part's last.
+    # From here on sums are of probabilities, each row scaled by its greatest.
+    left_scale, begun = _scaled(left.total)
+    right_scale, ends = _scaled(right.emitting)
     first = right.last
-    new = np.logaddexp(
-        free[:, :-1] + _without(lattice, first[:, None]), entries.but(first[:, None])
-    )
-    if OTHER in first:
-        ends = np.stack([first, np.full_like(first, BLANK)], axis=1)
-        begun = np.logaddexp(free[:, :-1] + _without(lattice, ends), entries.but(ends))
-        blank = lattice.so_far[BLANK, 1:]
-        begun = np.logaddexp.accumulate(begun - blank, axis=1) + blank
-        new = np.where((first == OTHER)[:, None], begun, new)
-    new = np.concatenate([nothing, new[:, :-1]], axis=1) if lattice.width else new
-    direct = before(left, first[:, None])[:, 0]
-    followed = log_sum(np.logaddexp(new, direct) + right.emitting[:, :-1])
-    return np.where(first == BLANK, to_the_end, followed)
+    new = _Entries(sums.lattice, left, left_scale)
+    # Once in the free part, a path may do as it likes.
+    free = _after(np.cumsum(new.but(), axis=1))
+    with np.errstate(divide="ignore"):
+        to_the_end = np.log(free[:, -1] + begun[:, -1]) + left_scale[:, 0]
+    # Where symbols follow, the first of them must be a new one, not more of the free part's last.
+    free = _after(free[:, :-1] * new.without(first[:, None]) + new.but(first[:, None]))
+    other = np.flatnonzero(first == OTHER)
+    if len(other):
+        free[other] = new.not_other(other)
+    direct = np.exp(before(left, first[:, None])[:, 0] - left_scale)
+    with np.errstate(divide="ignore"):
+        followed = np.log(((free[:, :-1] + direct) * ends[:, :-1]).sum(axis=1))
+    followed += (left_scale + right_scale)[:, 0]
+    # The text itself agrees, also where it is so improbable that the sums are nought.
+    return np.maximum(np.where(first == BLANK, to_the_end, followed), sums.log_probability)
 
 
 class _Entries:
-    """The probability of going from a prefix to any new symbol, by column."""
+    """The probability of going from a prefix to any new symbol, by column.
 
-    def __init__(self, lattice: Lattice, before: Prefixes) -> None:
-        self.lattice = lattice
-        self.open, self.label = before.open[:, :-1], before.label[:, :-1]
-        self.last = before.last[:, None]
+    Args:
+        lattice: of the strip.
+        prefixes: n of them.
+        scale: (n, 1), the logarithm of what they are divided by.
+    """
 
-    def but(self, symbols: npt.NDArray[np.intp] | None = None) -> Log:
+    def __init__(self, lattice: Lattice, prefixes: Prefixes, scale: Log) -> None:
+        self.p = np.exp(lattice.log_p)
+        self.open = np.exp(prefixes.open[:, :-1] - scale)
+        self.label = np.exp(prefixes.label[:, :-1] - scale)
+        self.last = prefixes.last[:, None]
+
+    def but(self, symbols: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float64]:
         """Return (n, T), leaving out `symbols` (n, k)."""
-        blank = np.full_like(self.last, BLANK)
-        left_out = blank if symbols is None else np.concatenate([blank, symbols], axis=1)
+        out = np.full_like(self.last, BLANK)
+        if symbols is not None:
+            out = np.concatenate([out, symbols], axis=1)
         # Other writing after other writing is not new, whatever lies between.
         again = np.where(self.last == OTHER, OTHER, BLANK)
-        from_open = _without(self.lattice, np.concatenate([left_out, again], axis=1))
-        from_label = _without(self.lattice, np.concatenate([left_out, self.last], axis=1))
-        return np.logaddexp(self.open + from_open, self.label + from_label)
+        return self.open * self.without(np.concatenate([out, again], axis=1)) + (
+            self.label * self.without(np.concatenate([out, self.last], axis=1))
+        )
+
+    def without(self, left_out: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the probability of all classes but those of each row: (n, k) to (n, T)."""
+        # Summed, not subtracted from 1, which would leave nothing of small ones.
+        kept = np.ones((len(left_out), len(CLASSES)))
+        kept[np.arange(len(left_out))[:, None], left_out] = 0.0
+        return kept @ self.p
+
+    def not_other(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return what of the free part has not other writing as its last symbol: (rows, T + 1)."""
+        whole = _after(np.cumsum(self.but(), axis=1))[rows]
+        out = np.broadcast_to([OTHER, BLANK], (len(self.last), 2))
+        begun = (whole[:, :-1] * self.without(out)[rows] + self.but(out)[rows]).T
+        found = np.zeros((len(begun) + 1, len(rows)))
+        for t, (entered, blank) in enumerate(zip(begun, self.p[BLANK], strict=True)):
+            found[t + 1] = entered + found[t] * blank
+        return found.T
 
 
-def _without(lattice: Lattice, left_out: npt.NDArray[np.intp]) -> Log:
-    # (n, k) classes -> (n, T): the probability of all the others, summed and not subtracted.
-    kept = np.ones((len(left_out), len(CLASSES)))
-    np.put_along_axis(kept, left_out, 0.0, axis=1)
-    return np.log(kept @ np.exp(lattice.log_p))
+def _scaled(values: Log) -> tuple[Log, npt.NDArray[np.float64]]:
+    # (n, T) -> (n, 1) the greatest of each row, and the row divided by it, no logarithms any more.
+    scale = np.maximum(values.max(axis=1, keepdims=True), -1e300)
+    return scale, np.exp(values - scale)
+
+
+def _after(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.zeros((len(values), 1)), values], axis=1)
