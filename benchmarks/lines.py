@@ -17,17 +17,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.classes import BLANK, CLASSES, OTHER
 from digitry.training.writing import sources as where
 from digitry.training.writing.hands import Hands, Ink
 from digitry.training.writing.paper import Sheet, edges
-from digitry.training.writing.strings import CLASSES, HEIGHT, OTHER, Written
+from digitry.training.writing.strings import HEIGHT, Written
 from digitry.training.writing.strips import Real, Sources, by_width, set_in, stacked
 
 Line = tuple[npt.NDArray[np.float32], tuple[int, ...]]
 Read = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 """From (n, 1, 32, width) float32 to (n, columns), the likeliest class of each column."""
 
-BLANK = OTHER + 1
 TALL = 22
 """Of real writing on its strip, pixels."""
 

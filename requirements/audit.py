@@ -1,7 +1,7 @@
-"""Hold the locks of this folder against the known weaknesses of packages (pip-audit): `make audit`.
+"""Look up known vulnerabilities of the locked packages (pip-audit): `make audit`.
 
-Prints a line for each weakness. Exit code 1 if there is one, 4 if the service that knows them cannot be
-asked; 0 only if every locked package was looked up and nothing is known against it.
+Prints a line for each vulnerability. Exit code 1 if there is one, 4 if the service cannot be reached; 0
+only if every locked package was looked up and none was found.
 
 Where the service cannot be reached, `make audit ARGS="--database all.zip"` looks into a database that was
 downloaded before: a zip of advisories in OSV's format, one JSON file each.
@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 HERE = Path(__file__).resolve().parent
 LOCKS = ("dev.txt", "torch.txt", "tools.txt")
@@ -59,7 +59,7 @@ def main() -> int:
                 mended = ", ".join(weakness["fix_versions"]) or "nowhere yet"
                 print(
                     f"{name}: {package['name']} {package['version']}: {weakness['id']}, "
-                    f"mended in {mended}"
+                    f"fixed in {mended}"
                 )
     print(f"{looked_up} packages looked up, {known} findings")
     return 1 if known else 0
@@ -104,31 +104,37 @@ def offline(database: Path) -> int:
 
 
 def is_affected(version: str, affected: dict[str, list[Any]]) -> bool:
-    """Return whether a version is listed, or lies in a range of versions."""
+    """Return whether a version is listed, or lies in a range of versions.
+
+    A range that names a version which cannot be compared counts: better one finding too many.
+    """
     if version in affected.get("versions", []):
         return True
-    number = Version(version)
-    for known in affected.get("ranges", []):
-        if known.get("type") != "ECOSYSTEM":
-            continue
-        inside = False
-        for event in known.get("events", []):
-            if "introduced" in event:
-                inside = inside or number >= Version(event["introduced"])
-            elif "fixed" in event:
-                inside = inside and number < Version(event["fixed"])
-            elif "last_affected" in event:
-                inside = inside and number <= Version(event["last_affected"])
-        if inside:
-            return True
-    return False
+    ranges = [known for known in affected.get("ranges", []) if known.get("type") == "ECOSYSTEM"]
+    try:
+        return any(is_inside(Version(version), known.get("events", [])) for known in ranges)
+    except InvalidVersion:
+        return True
+
+
+def is_inside(version: Version, events: list[dict[str, str]]) -> bool:
+    """Return whether a version lies in a range, given as OSV's events."""
+    inside = False
+    for event in events:
+        if "introduced" in event:
+            inside = inside or version >= Version(event["introduced"])
+        elif "fixed" in event:
+            inside = inside and version < Version(event["fixed"])
+        elif "last_affected" in event:
+            inside = inside and version <= Version(event["last_affected"])
+    return inside
 
 
 def unknown(name: str, words: str) -> int:
-    """Say in one line that nothing was learnt."""
+    """Print in one line that nothing was looked up; return the exit code for that."""
     print(
-        f"audit: {name} was not looked up, so nothing is known of it ({' '.join(words.split())[:160]}); "
-        "try again where the service of known weaknesses can be reached",
+        f"audit: {name} was not looked up, so nothing was checked ({' '.join(words.split())[:160]}); "
+        "run it with network access, or give a downloaded database: --database ZIP",
         file=sys.stderr,
     )
     return 4

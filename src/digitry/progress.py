@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,7 @@ class Display:
         self._progress: Progress | None = None
         self._shown = 0.0
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> Self:
         self._shown = time.monotonic()
         if self.console is None:
             return self

@@ -15,7 +15,6 @@ from digitry.cli.options import (
     ONLY_HELP,
     OUT_HELP,
     SEED_HELP,
-    SETTINGS_HELP,
     check_device,
     names_in,
     recipe_settings,
@@ -24,6 +23,8 @@ from digitry.cli.options import (
 )
 from digitry.cli.runs import modules_for_pictures, write_report
 from digitry.cli.text import console_for, print_run
+
+TUNED_HELP = "Change how it is trained, e.g. lr=1e-4 or epochs=4; its layers stay. Repeatable."
 
 
 @app.command()
@@ -38,7 +39,7 @@ def teach(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=SETTINGS_HELP)
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=TUNED_HELP)
     ] = None,
     epochs: Annotated[int | None, typer.Option(help=EPOCHS_HELP)] = None,
     seed: Annotated[int | None, typer.Option(help=SEED_HELP)] = None,

@@ -131,7 +131,9 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
     path = corrections_file() if db is None else file_of(db)
     if path is not None and not path.is_file():
         raise DataError(
-            "no such corrections store", where=path, remedy="name the store of digitry serve --db"
+            "no such corrections store",
+            where=path,
+            remedy="correct some readings on the web page of digitry serve, or name its store by --db",
         )
     images, labels, digests, skipped = [], [], [], 0
     with open_store(db) as store:

@@ -216,7 +216,9 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"has no pixels ({width} x {height})", where=name)
+        raise ImageError(
+            f"has no pixels ({width} x {height})", where=name, remedy="save the image again"
+        )
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise ImageError(
             f"is too large ({width} x {height} pixels)",
@@ -518,9 +520,17 @@ def _from_array(array: npt.NDArray[Any], name: str, max_pixels: int) -> Page:
     if array.dtype == object or not (
         np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
     ):
-        raise ImageError(f"an array of {array.dtype} is not an image", where=name)
+        raise ImageError(
+            f"an array of {array.dtype} is not an image",
+            where=name,
+            remedy="give integers, booleans or floats",
+        )
     if np.issubdtype(array.dtype, np.complexfloating):
-        raise ImageError("an array of complex numbers is not an image", where=name)
+        raise ImageError(
+            "an array of complex numbers is not an image",
+            where=name,
+            remedy="give integers, booleans or floats",
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):

@@ -151,11 +151,11 @@ class _Parser:
         close = self.text.find("}", self.at)
         low, comma, high = self.text[self.at + 1 : max(close, self.at + 1)].partition(",")
         if close < 0 or not low.isdecimal() or (comma and high and not high.isdecimal()):
-            raise self.wrong("a repetition that is none")
+            raise self.wrong("an invalid repetition, not like {4}, {2,} or {2,4},")
         self.at = close + 1
         most = int(low) if not comma else int(high) if high else None
         if int(low) > 200 or (most is not None and (most > 200 or most < int(low) or most == 0)):
-            raise self.wrong("a repetition out of 1 to 200")
+            raise self.wrong("a repetition outside 1 to 200")
         return int(low), most
 
     def atom(self) -> tuple[int, int]:

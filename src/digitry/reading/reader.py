@@ -1,4 +1,4 @@
-"""The reader: image -> segment -> glyph -> classify -> best split."""
+"""The reader: image -> ink -> segment -> glyph -> classifier -> search, joined."""
 
 import math
 import time

@@ -81,7 +81,7 @@ def load_dataset(
     if name == "uci":
         return _uci()
     if name == "pages":
-        # Imported here because this module itself imports data sets: no circle at import.
+        # Imported late: OpenCV and the reader are not needed for other data.
         from digitry.training.synthetic import glyphs
 
         return glyphs.load(mnist.load(data_dir, offline, console), console=console)

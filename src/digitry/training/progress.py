@@ -1,6 +1,5 @@
 """Shows the epochs of a training on a `digitry.progress.Display`."""
 
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from digitry.progress import Display
@@ -14,7 +13,7 @@ PLAIN_INTERVAL = 30.0
 """Seconds between progress lines within an epoch, if the output is not a terminal."""
 
 
-class EpochDisplay:
+class EpochDisplay(Display):
     """Shows the progress of a training run; a context manager.
 
     Args:
@@ -24,8 +23,8 @@ class EpochDisplay:
     """
 
     def __init__(self, console: "Console | None", epochs: int, images: int) -> None:
-        self.console, self.epochs, self.images = console, epochs, images
-        self._display = Display(
+        self.epochs, self.images = epochs, images
+        super().__init__(
             console,
             epochs * images,
             text="preparing",
@@ -33,22 +32,6 @@ class EpochDisplay:
             every=PLAIN_INTERVAL,
             stays=True,
         )
-
-    def __enter__(self) -> "EpochDisplay":
-        self._display.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._display.__exit__(kind, error, trace)
-
-    def due(self) -> bool:
-        """Return whether it is time to show the loss; reading it from a GPU makes the GPU wait."""
-        return self._display.due()
 
     def show(self, number: int, seen: int, loss: float, accuracy: float) -> None:
         """Show the progress within an epoch.
@@ -62,7 +45,7 @@ class EpochDisplay:
         text = f"epoch {number}/{self.epochs}"
         if self.console is not None and not self.console.is_terminal:
             text += f", {100 * seen // self.images}%"
-        self._display.at(
+        self.at(
             (number - 1) * self.images + seen,
             f"{text}  loss {loss:.4f}  accuracy {accuracy:.4f}",
         )
@@ -82,4 +65,4 @@ class EpochDisplay:
         if epoch.val_loss is not None and epoch.val_accuracy is not None:
             parts += [f"val_loss {epoch.val_loss:.4f}", f"val_accuracy {epoch.val_accuracy:.4f}"]
         parts.append(f"{epoch.seconds:.2f} s")
-        self._display.line("  ".join(parts))
+        self.line("  ".join(parts))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from digitry.errors import UsageError
+from digitry.reading.classes import BLANK, OTHER
 from digitry.training.loop.lines import (
     CHECKPOINT,
     LineSettings,
@@ -14,9 +15,8 @@ from digitry.training.loop.lines import (
     step,
     train_lines,
 )
-from digitry.training.network.lines import BLANK, OUTPUTS
+from digitry.training.network.lines import OUTPUTS
 from digitry.training.writing.composers import Pools
-from digitry.training.writing.strings import OTHER
 from digitry.training.writing.strips import Composer, Mix, Sources
 
 SMALL = LineSettings(

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from digitry.reading.classes import OTHER
 from digitry.training.data.handwriting import Digits, Images, Strings, Strokes
 from digitry.training.writing.sources import hands_of, real_strip
-from digitry.training.writing.strings import OTHER
 
 
 def images(pictures: np.ndarray, dark_ink: bool) -> Images:

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from digitry.reading.classes import OTHER
 from digitry.training.writing import texts
 from digitry.training.writing.hands import Hands
 from digitry.training.writing.strings import (
-    CLASSES,
+    CHARACTERS,
     HEIGHT,
-    OTHER,
     Style,
     stroke_width,
     style,
@@ -33,7 +33,7 @@ PLAIN = Style(
 def test_texts_are_digits_marks_other_writing_and_spaces():
     rng = np.random.default_rng(0)
     said = [texts.text(rng) for _ in range(2000)]
-    assert set("".join(said)) == set(CLASSES + texts.LETTER + texts.WORD + " ")
+    assert set("".join(said)) == set(CHARACTERS + texts.LETTER + texts.WORD + " ")
     assert any(len(line) == 1 for line in said)
     assert all(any(char.isdigit() for char in line) for line in said)
 
@@ -41,7 +41,7 @@ def test_texts_are_digits_marks_other_writing_and_spaces():
 def test_a_line_says_what_was_written(sources: Sources, hands: Hands):
     for said in ("7", "0042", "12.50", "-3", "03/11/1999", "12:45", "1,000"):
         written = write(said, hands, sources.others, PLAIN, np.random.default_rng(1))
-        assert "".join(CLASSES[label] for label in written.labels) == said
+        assert "".join(CHARACTERS[label] for label in written.labels) == said
         assert len(written.spans) == len(said)
 
 

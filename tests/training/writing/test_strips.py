@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from digitry.training.writing.strings import HEIGHT, OTHER
+from digitry.reading.classes import OTHER
+from digitry.training.writing.strings import HEIGHT
 from digitry.training.writing.strips import (
     Composer,
     Mix,

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from digitry import files
 from digitry.errors import DataError, UsageError
-from digitry.training.network.lines import BLANK, build, line_layers, log_probs
+from digitry.reading.classes import BLANK, OTHER
+from digitry.training.network.lines import build, line_layers, log_probs
 from digitry.training.writing.composers import Pools, composed
-from digitry.training.writing.strings import OTHER
 from digitry.training.writing.strips import Batch, Sources
 
 CHECKPOINT = "lines.pt"

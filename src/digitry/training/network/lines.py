@@ -12,12 +12,10 @@ import torch
 from torch import nn
 
 from digitry.errors import ModelError
-from digitry.training.writing.strings import CLASSES, HEIGHT, OTHER
+from digitry.reading.classes import BLANK, CLASSES, OTHER
+from digitry.training.writing.strings import HEIGHT
 
-BLANK = OTHER + 1
-"""CTC's blank, the last class."""
-
-OUTPUTS = BLANK + 1
+OUTPUTS = len(CLASSES)
 """Ten digits, five marks, other writing, blank."""
 
 STRIDE = 2

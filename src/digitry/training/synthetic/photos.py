@@ -1,7 +1,7 @@
 """Scenes: MNIST digits and our own strokes as cameras and scanners see them; seeded.
 
 First the ink: a digit written with some pen, a letter, a smudge, a doodle. Then the picture: paper, light,
-rulings, a neighbour's ink at the rim, blur, noise, compression. `synthesis` makes glyphs of them.
+rulings, a neighbour's ink at the rim, blur, noise, compression. `glyphs` makes 28x28 glyphs of them.
 """
 
 import itertools

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.classes import MARKS
 from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Digits, Images, Other, Samples, Strings, Strokes
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, from_images, from_strokes
@@ -20,7 +21,6 @@ from digitry.training.writing.strips import (
     rows_of_writing,
     stroke_strip,
 )
-from digitry.training.writing.texts import MARKS
 
 S = TypeVar("S", bound=Samples)
 

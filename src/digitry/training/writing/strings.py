@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.classes import DIGITS, MARKS, OTHER
 from digitry.training.writing.hands import Hands, Ink
-from digitry.training.writing.texts import LETTER, MARKS, WORD, drawn
+from digitry.training.writing.texts import LETTER, WORD, drawn
 
 HEIGHT = 32
 """Of a strip, pixels."""
 
-CLASSES = "0123456789" + MARKS
-OTHER = len(CLASSES)
-"""The class of a run of other writing; the blank of CTC comes after it."""
+CHARACTERS = DIGITS + MARKS
+"""The characters that have a class of their own, in the order of the network's outputs."""
 
 MOST_COLUMNS = 640
 
@@ -124,7 +124,7 @@ def write(said: str, hands: Hands, others: Others, how: Style, rng: np.random.Ge
             if not thickness:
                 thickness = how.height * rng.uniform(0.06, 0.16)
             glyph, below = _mark(char, others, how, thickness, rng)
-            placed = pen.put(glyph, CLASSES.index(char), below, _mark_gap(char, rng))
+            placed = pen.put(glyph, CHARACTERS.index(char), below, _mark_gap(char, rng))
             pen.loosen(_mark_gap(char, rng) - _gap(how, rng))
         if not placed:
             break

@@ -7,14 +7,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.classes import OTHER
 from digitry.training.writing import camera, paper
 from digitry.training.writing.camera import Strip
 from digitry.training.writing.hands import PEN, Hands, Ink, cut_to_ink, draw_strokes
 from digitry.training.writing.strings import (
-    CLASSES,
+    CHARACTERS,
     HEIGHT,
     MOST_COLUMNS,
-    OTHER,
     Others,
     Written,
     style,
@@ -311,7 +311,7 @@ def labels_of(said: str) -> tuple[int, ...]:
     for char in said:
         if char == " ":
             continue
-        label = CLASSES.find(char)
+        label = CHARACTERS.find(char)
         if label < 0:
             if labels and labels[-1] == OTHER:
                 continue
