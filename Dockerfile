@@ -1,13 +1,22 @@
 # The service in a container: digitry serve, as a user without rights, on a file system of its own.
 #   docker build -t digitry . && docker run --read-only -p 8000:8000 -e DIGITRY_TOKEN=... digitry
-FROM python:3.13-slim AS build
+#
+# For an image that can be built again, give the base by its digest; this command prints it:
+#   docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}'
+#   docker build --build-arg BASE=python:3.13-slim@sha256:... -t digitry .
+ARG BASE=python:3.13-slim
+FROM ${BASE} AS build
 WORKDIR /src
+# Every package in the version, and by the sha256, that requirements/serve.txt locks.
+COPY requirements/serve.txt requirements/
+RUN python -m venv /opt/digitry \
+    && /opt/digitry/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements/serve.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
-RUN python -m venv /opt/digitry \
-    && /opt/digitry/bin/pip install --no-cache-dir ".[serve,postgresql]"
+RUN /opt/digitry/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/digitry/bin/pip check
 
-FROM python:3.13-slim
+FROM ${BASE}
 LABEL org.opencontainers.image.title="digitry" \
       org.opencontainers.image.source="https://github.com/digitry/digitry" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -4,6 +4,7 @@
     torch.txt  torch as the package index has it, and the CUDA that it wants on Linux
     cpu.txt    torch in the builds for processors that PyTorch publishes elsewhere, where pip is told
                of them: a tenth of the size
+    serve.txt  what the Docker image installs: the extras serve and postgresql, and what builds digitry
     tools.txt  what `make lock`, `make audit`, `make sbom` and `make dist` run, in an environment of its
                own
 
@@ -27,6 +28,7 @@ HEADS = {
     "dev.txt": "All that development needs but torch.",
     "torch.txt": "torch as the package index has it, and the CUDA that it wants on Linux.",
     "cpu.txt": "torch for processors, as PyTorch publishes it beside the package index.",
+    "serve.txt": "What the Docker image installs.",
     "tools.txt": "What `make lock`, `make audit`, `make sbom` and `make dist` run.",
 }
 TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
@@ -74,7 +76,7 @@ def builds(version: str, before: str, files: list[Path]) -> str:
 
 
 def main() -> None:
-    """Write the four locks."""
+    """Write the locks."""
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -100,6 +102,14 @@ def main() -> None:
         parts["torch.txt" if TORCH.match(name) else "dev.txt"] += block
     version = re.search(r"^torch==(\S+)", parts["torch.txt"], re.M)
     parts["cpu.txt"] = builds(version[1] if version else "", old["cpu.txt"], given.cpu)
+    # The versions that the tests ran with, where they are locked.
+    image = compiled(
+        ["pyproject.toml", "requirements/dev.in"],
+        ["--extra", "serve", "--extra", "postgresql"],
+        parts["dev.txt"],
+        upgrade=False,
+    )
+    parts["serve.txt"] = "".join(blocks(image).values())
     tools = compiled(["requirements/tools.in"], [], old["tools.txt"], upgrade=given.upgrade)
     parts["tools.txt"] = "".join(blocks(tools).values())
     for name, text in parts.items():

@@ -31,7 +31,9 @@ def last_stage() -> list[tuple[str, str]]:
 
 
 def test_every_base_image_has_a_version_or_a_digest() -> None:
-    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    defaults = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
+    named = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    bases = [defaults.get(name.strip("${}"), name) for name in named]
     composed = yaml.safe_load((ROOT / "compose.yaml").read_text())
     images = [service["image"] for service in composed["services"].values() if "image" in service]
     assert bases

@@ -9,11 +9,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("dev.txt", "torch.txt", "cpu.txt", "tools.txt")
+LOCKS = ("dev.txt", "serve.txt", "torch.txt", "cpu.txt", "tools.txt")
 
 
 def locked(*names: str) -> dict[str, set[str]]:
-    """Give the locked versions of each package; several where they differ by Python or system."""
+    """Return the locked versions of each package; several where they differ by Python or system."""
     found: dict[str, set[str]] = {}
     for name in names:
         text = (ROOT / "requirements" / name).read_text()
@@ -22,11 +22,11 @@ def locked(*names: str) -> dict[str, set[str]]:
     return found
 
 
-def wanted() -> list[Requirement]:
-    """Give all that development needs: the base, `dev`, and the extras that it names."""
+def wanted(*names: str) -> list[Requirement]:
+    """Return what these extras need: the base, and the extras that they name in turn."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras, found = project["optional-dependencies"], []
-    waiting = [*project["dependencies"], *extras["dev"]]
+    waiting = [*project["dependencies"], *(line for name in names for line in extras[name])]
     while waiting:
         requirement = Requirement(waiting.pop())
         if requirement.name == "digitry":
@@ -38,16 +38,27 @@ def wanted() -> list[Requirement]:
 
 def test_what_is_locked_is_what_pyproject_asks_for() -> None:
     versions = locked("dev.txt", "torch.txt")
-    for requirement in wanted():
+    for requirement in wanted("dev"):
         held = versions.get(canonicalize_name(requirement.name), set())
         assert held, f"{requirement.name} is not locked; run make lock"
         for version in held:
             assert requirement.specifier.contains(version), f"{requirement}; run make lock"
 
 
-def test_what_builds_digitry_is_locked_too() -> None:
+def test_the_image_installs_the_locked_versions_that_the_tests_ran_with() -> None:
+    tested, image = locked("dev.txt"), locked("serve.txt")
+    for requirement in wanted("serve", "postgresql"):
+        assert image.get(canonicalize_name(requirement.name)), f"{requirement}; run make lock"
+    assert {name: held for name, held in image.items() if not held <= tested.get(name, set())} == {}
+    lines = (ROOT / "Dockerfile").read_text()
+    assert "--require-hashes --no-deps -r requirements/serve.txt" in lines
+    assert "!requirements/serve.txt" in (ROOT / ".dockerignore").read_text()
+
+
+@pytest.mark.parametrize("lock", ["dev.txt", "serve.txt"])
+def test_what_builds_digitry_is_locked_too(lock: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    versions = locked("dev.txt")
+    versions = locked(lock)
     for line in project["build-system"]["requires"]:
         requirement = Requirement(line)
         assert all(requirement.specifier.contains(held) for held in versions[requirement.name])
