@@ -1,11 +1,13 @@
-"""The reader: image -> ink -> segment -> glyph -> classifier -> search, joined."""
+"""The reader: image -> places of numbers -> lines -> characters -> text, joined."""
 
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import islice
+from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,47 +17,273 @@ import numpy.typing as npt
 from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
 from digitry.model.load import SHIPPED, calibration_path, load_model
-from digitry.reading import glyph, image, segment
+from digitry.reading import decode, glyph, image, lines, network
+from digitry.reading.alone import Alone, alone
+from digitry.reading.boxes import Box as BoxOnCut
 from digitry.reading.budget import Budget
+from digitry.reading.classes import DIGITS, UNREADABLE
 from digitry.reading.classifier import Classifier, threshold_for
+from digitry.reading.find import Place, find
 from digitry.reading.ink import lift
+from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
-from digitry.reading.result import Box, Digit, Line, Reading
-from digitry.reading.search import Guess, Guesses, best_path, fitting_path, guess
+from digitry.reading.pieces import Piece, pieces
+from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
+from digitry.reading.rows import joined, rows
 
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
 
 CHUNK = 64
-"""Images that `read_many` prepares before it asks the network once for all of them."""
+"""Images that `read_many` prepares before it asks the networks once for all of them."""
 
 SURE_POLARITY = 0.5
 """Below this certainty both polarities are tried, and the better reading is taken."""
 
-SURE_WHOLE = 0.97
-"""A cluster of ink that is so surely one digit is not taken apart: most are, and that saves the time."""
-
-WORK_SHARE = 24
-WORK_LEAST = 64 << 20
-GLYPH_WORK = 40_000
-"""What one page may ask of the network and for taking clusters apart, in pixels that are gone over: for
-each pixel of the page, for the smallest page, and what one glyph counts for."""
+UPRIGHT = 0.8
+"""A page whose digits are read with less than this mean confidence is also read on its sides."""
 
 SMALLEST = 8
-"""Pixels. Ink that is less high and wide, and refused, is refused as too small. Of held-out MNIST digits,
-scaled down, 99% are guessed right and 96% accepted at 8 pixels, 98% and 88% at 7, 92% and 59% at 6."""
+"""Pixels. Ink that is less high and wide, and refused, is refused as too small."""
+
+FEWEST = 3
+"""Digits. Of fewer, nobody knows which way up they stand."""
+
+TURN_FOR = 0.12
+"""A page is turned if its digits are read with so much more confidence."""
+
+SPECK = 0.3
+"""A single digit that is so much smaller than the largest that was read with confidence is dirt."""
+
+FOUND, CLEAR = 0.78, 0.9
+"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence."""
+
+DEFAULT_MARK = 0.5
+"""Marks with less confidence are refused."""
+
+NONE = np.zeros(11)
+EMPTY = np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
+
+LEAST = 1e-6
+"""Keeps logarithms finite."""
+
+WEIGHT_LINE, WEIGHT_GLYPH = 0.5, 1.0
+"""How much the line network and the glyph model count where a digit stands free."""
+
+COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
+"""What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One character, and what is known of it.
+
+    Attributes:
+        value: what the line says.
+        p: (10,) how probable each digit is; zeros for a mark.
+        confidence: that it is `value`.
+        box: on the page, in pixels of the working page.
+        glyph: (28, 28) float32, or None for a mark.
+    """
+
+    value: str
+    p: npt.NDArray[np.float64]
+    confidence: float
+    box: Box
+    piece: Piece | None = field(repr=False)
+    glyph: npt.NDArray[np.float32] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A place that was read."""
+
+    place: Place
+    said: tuple[_Said, ...]
+    words: tuple[tuple[int, int], ...]
+    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One way to see a page: its clusters in lines, under one polarity."""
+    """One way to see a page.
 
+    Attributes:
+        gray: (h, w) uint8, dark on light, turned.
+        inverted: whether its ink was light.
+        turned: by how many quarters counter-clockwise it was turned.
+        lines: what was read; none before it is.
+    """
+
+    gray: npt.NDArray[np.uint8] = field(repr=False)
     inverted: bool
-    lines: list[list[segment.Cluster]]
+    turned: int = 0
+    lines: tuple[_Line, ...] = ()
+
+    @property
+    def merit(self) -> float:
+        """How good this way to see the page is: the mean confidence of its digits, those found for sure."""
+        scores = [said.confidence for line in self.lines for said in line.said]
+        # Large writing counts more: specks are read as something, too.
+        weights = [line.place.height * line.place.score for line in self.lines for _ in line.said]
+        return float(np.average(scores, weights=weights)) if sum(weights) > 0 else -1.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the page may lie on its side: little of it is read with confidence."""
+        return self.merit < UPRIGHT and sum(len(line.said) for line in self.lines) >= FEWEST
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """How the working page lies on the image."""
+
+    shape: tuple[int, ...]
+    page: image.Page
+    turned: int
+
+    @property
+    def width(self) -> int:
+        """Of the image as it was turned, pixels."""
+        return self.page.height if self.turned % 2 else self.page.width
+
+    @property
+    def height(self) -> int:
+        """Of the image as it was turned, pixels."""
+        return self.page.width if self.turned % 2 else self.page.height
+
+    def full_size(self, box: Box) -> Box:
+        """Return a box of the working page in pixels of the image."""
+        across, down = self.width / self.shape[1], self.height / self.shape[0]
+        x, y = math.floor(box.x * across), math.floor(box.y * down)
+        x, y = min(max(x, 0), self.width - 1), min(max(y, 0), self.height - 1)
+        right = min(math.ceil(box.right * across), self.width)
+        bottom = min(math.ceil(box.bottom * down), self.height)
+        return Box(x, y, max(right - x, 1), max(bottom - y, 1))
+
+    def cause(self, box: Box) -> str | None:
+        """Return what about its ink made a digit hard to know, where that can be told."""
+        if max(box.h, box.w) < SMALLEST:
+            return "too small"
+        edge = box.x <= 0 or box.y <= 0 or box.right >= self.width or box.bottom >= self.height
+        return "cut off" if edge else None
+
+
+def _views(page: image.Page) -> list[_View]:
+    """Return a page under both polarities where it is not plain which one holds."""
+    inverted, certainty = image.light_on_dark(page.gray)
+    sides = [inverted] if certainty >= SURE_POLARITY else [inverted, not inverted]
+    return [_View(255 - page.gray if side else page.gray, side) for side in sides]
+
+
+def _turned(view: _View, quarters: int) -> _View:
+    gray = np.ascontiguousarray(np.rot90(view.gray, quarters))
+    return _View(gray, view.inverted, quarters)
+
+
+def _best(views: Sequence[_View]) -> _View:
+    return max(views, key=lambda view: view.merit)
+
+
+def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a page as the place of one digit; None where there is none."""
+    found = alone(lift(gray))
+    if found is None:
+        return None
+    box = found.box
+    height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
+    middle = box.y + box.h / 2
+    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0), found
+
+
+def on_page(box: BoxOnCut, cut: lines.Cut) -> Box:
+    """Return the upright box around a box of a cut, on the page."""
+    corners = np.array(
+        [
+            (x, y, 1.0)
+            for x in (box.start, box.end)
+            for y in (box.top, box.bottom)
+        ]
+    )
+    at = corners @ cut.to_page.T
+    low, high = np.floor(at.min(axis=0)), np.ceil(at.max(axis=0))
+    x, y = int(low[0]), int(low[1])
+    return Box(x, y, max(int(high[0]) - x, 1), max(int(high[1]) - y, 1))
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box that holds them all."""
+    return reduce(Box.union, boxes)
+
+
+def _as_one(line: decode.Line, seen: Sequence[decode.Strip]) -> decode.Line:
+    """Return a line as one digit, whatever it says."""
+    p = decode.single([strip.scores for strip in seen])
+    strip = seen[line.strip]
+    if line.characters:
+        box = reduce(or_, (character.box for character in line.characters))
+    else:
+        box = BoxOnCut(0, strip.ink.shape[1], 0, strip.ink.shape[0])
+    alternatives = tuple((DIGITS[k], float(p[k])) for k in np.argsort(-p).tolist())
+    one = decode.Character(alternatives[0][0], alternatives[0][1], box, alternatives)
+    word = decode.Word(one.value, one.confidence, 0, 1, box)
+    return decode.Line(one.value, one.confidence, (one,), (word,), line.strip, line.fits)
+
+
+def _own(whole: Alone, cut: lines.Cut) -> Piece:
+    """Return all the ink of a page as the piece of its one character."""
+    return Piece(whole.ink, True, BoxOnCut(0, cut.ink.shape[1], 0, cut.ink.shape[0]))
+
+
+def _may_be_alone(view: _View) -> bool:
+    """Return whether a page may hold just one digit, which the finder did not see as a whole."""
+    return view.merit < UPRIGHT or sum(len(line.said) for line in view.lines) <= 1
+
+
+def _besides(view: _View, box: Box) -> bool:
+    """Return whether numbers stand beside a box that are surely read, and no specks beside it."""
+    return any(
+        line.place.score >= FOUND
+        and _clarity(line) >= CLEAR
+        and line.place.height > SPECK * box.h
+        and not (box.x < line.place.middle[0] < box.right and box.y < line.place.middle[1] < box.bottom)
+        for line in view.lines
+        if line.said
+    )
+
+
+def _writing(found: Sequence[_Line], threshold: float) -> list[_Line]:
+    """Return the lines that are numbers; where none is, the one that is the nearest to it."""
+    kept = [line for line in found if _is_number(line, threshold)]
+    if kept or not found:
+        sure = [line.place.height for line in kept if _clarity(line) >= CLEAR]
+        small = SPECK * max(sure, default=0.0)
+        return [line for line in kept if line.place.height > small or len(line.said) > 1]
+    said = [line for line in found if line.said]
+    return [max(said, key=lambda line: line.place.score)] if said else []
+
+
+def _is_number(line: _Line, threshold: float) -> bool:
+    digits = [said for said in line.said if said.glyph is not None]
+    read = [said for said in digits if said.confidence >= threshold and said.p[10] < 0.5]
+    if not read:
+        return False
+    # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
+    return line.place.score >= FOUND or line.place.score == 0 or _clarity(line) >= CLEAR
+
+
+def _clarity(line: _Line) -> float:
+    """Return the mean confidence of the digits of a line; 0 without any."""
+    found = [said.confidence for said in line.said if said.glyph is not None]
+    return float(np.mean(found)) if found else 0.0
 
 
 class Reader:
     """Reads images with one model; safe to share between calls, holds no state of theirs.
+
+    The networks of the package find numbers, and read each line as a whole. The model is asked about each
+    digit by itself. What the shipped model says is weighed against what the line says; any other model
+    alone decides what a digit is.
 
     Args:
         model: the name of a shipped model (`reader`, `reader@shipped`, `reader@2`: see
@@ -64,10 +292,10 @@ class Reader:
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
             refusing follows from the model's own risk-coverage curve. None refuses only what is more
             likely wrong than right.
-        pattern: what each line must look like, e.g. `\\d{4}`; see `digitry.reading.pattern`. A line
-            that cannot be read so is read freely, and refused.
+        pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
+            `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
         max_pixels: larger images are refused.
-        threads: threads in the network.
+        threads: threads in the networks.
 
     Raises:
         ModelError: the model is missing, damaged, or not ours.
@@ -85,12 +313,15 @@ class Reader:
         threads: int = 1,
     ) -> None:
         self.layout = _checked(layout)
-        self.pattern = None if pattern is None else compile_pattern(pattern)
+        self.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
         self.max_pixels = max_pixels
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
+        self._weighs = self.name.partition("@")[0] in SHIPPED
         self.threshold = threshold_for(self._classifier.metadata, max_error)
+        self._finder = network.shipped("finder", threads=threads)
+        self._lines = network.shipped("lines", threads=threads)
 
     def read(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -105,15 +336,12 @@ class Reader:
         Raises:
             ImageError: the image cannot be read.
         """
-        layout = self.layout if layout is None else _checked(layout)
-        started = time.perf_counter()
-        page = image.load(source, max_pixels=self.max_pixels, name=name)
-        return self._read_page(page, layout, started)[0]
+        return self.examine(source, layout=layout, name=name)[0]
 
     def examine(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
     ) -> tuple[Reading, npt.NDArray[np.float32]]:
-        """Read one image, and give also what the network saw.
+        """Read one image, and return also what the model saw.
 
         Args:
             source, layout, name: as for `read`.
@@ -130,7 +358,7 @@ class Reader:
         return self._read_page(page, layout, started)
 
     def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Ask the network about glyphs.
+        """Ask the model about glyphs.
 
         Args:
             glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
@@ -141,7 +369,7 @@ class Reader:
         return self._classifier.probabilities(glyphs)
 
     def accepting(self, max_error: float | None) -> "Reader":
-        """Return a reader with another share of errors, on the same network.
+        """Return a reader with another share of errors, on the same networks.
 
         Args:
             max_error: see `Reader`.
@@ -203,136 +431,227 @@ class Reader:
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[tuple[Reading, npt.NDArray[np.float32]]]:
-        """Prepare every page, ask the network about all of them, and put the readings together.
+        """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:
             ImageError: a page has too much ink to be writing. It names no source.
         """
-        seen = [_views(page, layout) for page in pages]
-        clusters, budgets = [], []
-        for page, views in zip(pages, seen, strict=True):
-            found = [c for view in views for line in view.lines for c in line]
-            budget = Budget(page.gray.size, share=WORK_SHARE, least=WORK_LEAST)
-            budget.spend(GLYPH_WORK * len(found))
-            clusters += found
-            budgets += [budget] * len(found)
-        guesses = iter(self._guessed(clusters, budgets))
-        results = []
-        for page, views in zip(pages, seen, strict=True):
-            solved = [
-                [self._solved([next(guesses) for _ in line]) for line in view.lines]
-                for view in views
-            ]
-            best = max(range(len(views)), key=lambda index: _merit(solved[index]))
-            results.append((page, views[best].inverted, solved[best]))
+        views = [_views(page) for page in pages]
+        best = [_best(seen) for seen in self._seen(views, layout)]
+        if layout != "single":
+            aside = [i for i, view in enumerate(best) if view.doubtful]
+            turned = [[_turned(best[i], k) for k in (1, 2, 3)] for i in aside]
+            for i, seen in zip(aside, self._seen(turned, layout), strict=True):
+                other = _best(seen)
+                if other.merit > best[i].merit + TURN_FOR and not other.doubtful:
+                    best[i] = other
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        return [self._reading(page, inverted, lines, ms) for page, inverted, lines in results]
+        return [self._reading(page, view, layout, ms) for page, view in zip(pages, best, strict=True)]
 
-    def _guessed(
-        self, clusters: Sequence[segment.Cluster], budgets: Sequence[Budget]
-    ) -> list[Guesses]:
-        """Ask the network about clusters as they are, then about the parts of those it is unsure of."""
-        wholes = self._guesses([cluster.whole for cluster in clusters])
-        found: list[Guesses] = [{(0, 1): whole} for whole in wholes]
-        sure = math.inf if self.pattern else math.log(SURE_WHOLE)
-        unsure = [
-            index
-            for index, (cluster, whole) in enumerate(zip(clusters, wholes, strict=True))
-            if cluster.spacing > 0 and whole.score < sure
+    def _seen(self, views: Sequence[Sequence["_View"]], layout: Layout) -> list[list["_View"]]:
+        """Return views of pages with their lines; the networks are asked once for all of them."""
+        flat = [view for seen in views for view in seen]
+        found = [self._places(view.gray, layout) for view in flat]
+        made = iter(self._read_places(flat, found, [None] * sum(map(len, found)), layout == "single"))
+        flat = [
+            replace(view, lines=tuple(islice(made, len(part))))
+            for view, part in zip(flat, found, strict=True)
         ]
-        parts = []
-        for index in unsure:
-            budgets[index].spend(segment.cutting_work(clusters[index]))
-            parts.append(segment.candidates(clusters[index]))
-            budgets[index].spend(GLYPH_WORK * len(parts[-1]))
-        pieces = iter(self._guesses([piece for part in parts for piece in part.values()]))
-        for index, part in zip(unsure, parts, strict=True):
-            found[index] = {run: next(pieces) for run in part}
+        flat = self._or_alone(flat, layout)
+        again = iter(flat)
+        return [[next(again) for _ in seen] for seen in views]
+
+    def _or_alone(self, views: Sequence["_View"], layout: Layout) -> list["_View"]:
+        """Return views in which one digit is all there is, where that is read with more confidence."""
+        asked = [view for view in views if layout == "single" or _may_be_alone(view)]
+        wholes = [_whole(view.gray) for view in asked]
+        kept = [(view, whole) for view, whole in zip(asked, wholes, strict=True) if whole]
+        lines_ = self._read_places(
+            [view for view, _ in kept],
+            [[place] for _, (place, _) in kept],
+            [found for _, (_, found) in kept],
+            True,
+        )
+        better = {
+            id(view): replace(view, lines=(line,))
+            for (view, _), line in zip(kept, lines_, strict=True)
+            if line.said[0].confidence > view.merit and not _besides(view, line.said[0].box)
+        }
+        return [better.get(id(view), view) for view in views]
+
+    def _places(self, gray: npt.NDArray[np.uint8], layout: Layout) -> list[Place]:
+        found = find(gray, self._finder)
+        if layout == "single":
+            alone = max(found, key=lambda place: place.score * place.height, default=None)
+            return [] if alone is None else [alone]
+        if layout == "line" or self.pattern is not None:
+            found = [place for row in rows(found) for place in joined([found[k] for k in row])]
+        budget = Budget(gray.size, share=COLUMNS_SHARE, least=COLUMNS_LEAST)
+        for place in found:
+            budget.spend(lines.CUT * place.length / place.height)
         return found
 
-    def _guesses(self, pieces: Sequence[segment.Piece]) -> list[Guess]:
-        glyphs = glyph.normalise(
-            [piece.ink for piece in pieces], [piece.surroundings for piece in pieces]
-        )
-        rows = zip(pieces, glyphs, self.probabilities(glyphs), strict=True)
-        return [guess(*row) for row in rows]
+    def _read_places(
+        self,
+        views: Sequence["_View"],
+        places: Sequence[Sequence[Place]],
+        wholes: Sequence[Alone | None],
+        as_one: bool,
+    ) -> list[_Line]:
+        """Return what the lines of several views say, one after the other."""
+        flat = [place for part in places for place in part]
+        cuts = [
+            lines.cut(view.gray, place)
+            for view, part in zip(views, places, strict=True)
+            for place in part
+        ]
+        strips = lines.seen(cuts, self._lines)
+        read = self._said(cuts, strips, wholes, as_one)
+        return [_Line(place, *one) for place, one in zip(flat, read, strict=True)]
 
-    def _solved(self, clusters: Sequence[Guesses]) -> list[Guess]:
-        """Return the digits of one line: the best path, or the best that fits the pattern."""
-        if self.pattern is not None:
-            fitting = fitting_path(clusters, self.pattern)
-            if fitting is not None:
-                return fitting
-        return [digit for guesses in clusters for digit in best_path(guesses)]
+    def _said(
+        self,
+        cuts: Sequence[lines.Cut],
+        strips: Sequence[Sequence[decode.Strip]],
+        wholes: Sequence[Alone | None],
+        as_one: bool,
+    ) -> list[tuple[tuple[_Said, ...], tuple[tuple[int, int], ...], bool]]:
+        """Return what each line says: characters, words, and whether it fits the pattern."""
+        read = [decode.decode(list(seen), pattern=self.pattern) for seen in strips]
+        if as_one:
+            read = [_as_one(line, seen) for line, seen in zip(read, strips, strict=True)]
+        inks = [
+            pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
+            for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
+        ]
+        wanted = [
+            piece
+            for line, ink in zip(read, inks, strict=True)
+            for character, piece in zip(line.characters, ink, strict=True)
+            if character.value in DIGITS or character.value == UNREADABLE
+        ]
+        glyphs = glyph.normalise([piece.ink for piece in wanted])
+        asked = zip(glyphs, self.probabilities(glyphs), strict=True)
+        found = []
+        for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
+            said = []
+            for character, piece in zip(line.characters, ink, strict=True):
+                box = on_page(piece.box, cut) if whole is None else whole.box
+                if character.value not in DIGITS and character.value != UNREADABLE:
+                    said.append(_Said(character.value, NONE, character.confidence, box, None, None))
+                    continue
+                shown, p_glyph = next(asked)
+                p = self._weighed(character, p_glyph, piece.free)
+                value = character.value
+                if self.pattern is None or value not in DIGITS or not line.fits:
+                    value = str(int(p[:10].argmax()))
+                said.append(_Said(value, p, float(p[int(value)]), box, piece, shown))
+            words = tuple((word.first, word.past) for word in line.words)
+            found.append((tuple(said), words, line.fits is not False))
+        return found
+
+    def _weighed(
+        self, character: decode.Character, p_glyph: npt.NDArray[np.float64], free: bool
+    ) -> npt.NDArray[np.float64]:
+        """Return how probable each digit is, and that it is none, (11,), from what both say."""
+        if not self._weighs:
+            return p_glyph if len(p_glyph) > 10 else np.append(p_glyph, 0.0)
+        p_line = np.zeros(11)
+        for value, p in character.alternatives:
+            if value in DIGITS:
+                p_line[int(value)] += p
+        p_line[10] = max(1.0 - p_line[:10].sum(), 0.0)
+        logs = np.log(p_line + LEAST), np.log(p_glyph + LEAST)
+        if free:
+            mixed = WEIGHT_LINE * logs[0] + WEIGHT_GLYPH * logs[1]
+        else:
+            # Its glyph has a ruling or a neighbour in it: the line knows better.
+            mixed = logs[0]
+        p = np.exp(mixed - mixed.max())
+        result: npt.NDArray[np.float64] = p / p.sum()
+        return result
 
     def _reading(
-        self, page: image.Page, inverted: bool, lines: list[list[Guess]], ms: float
+        self, page: image.Page, view: "_View", layout: Layout, ms: float
     ) -> tuple[Reading, npt.NDArray[np.float32]]:
-        digits: list[Digit] = []
-        glyphs: list[npt.NDArray[np.float32]] = []
+        sheet = _Sheet(view.gray.shape, page, view.turned)
+        kept = view.lines if layout == "single" else _writing(view.lines, self.threshold)
         found: list[Line] = []
-        for guesses in lines:
-            fits = self.pattern is None or self.pattern.matches(
-                "".join(str(guess.value) for guess in guesses)
-            )
-            kept = [self._digit(guess, page, len(found), fits) for guess in guesses]
-            if not self._is_writing(kept, alone=len(lines) == 1):
-                continue
-            digits += kept
-            glyphs += [guess.glyph for guess in guesses]
-            text = "".join(digit.text for digit in kept)
-            confidence = math.prod(digit.confidence for digit in kept)
-            found.append(Line(text, round(confidence, 6), segment.around([d.box for d in kept])))
+        words: list[Word] = []
+        digits: list[Digit] = []
+        marks: list[Mark] = []
+        glyphs: list[npt.NDArray[np.float32]] = []
+        for row in rows([line.place for line in kept]):
+            number = len(found)
+            in_row: list[Word] = []
+            for line in (kept[k] for k in row):
+                texts, boxes = [], []
+                for said in line.said:
+                    box = sheet.full_size(said.box)
+                    boxes.append(box)
+                    if said.glyph is None and said.confidence >= DEFAULT_MARK:
+                        marks.append(Mark(said.value, round(said.confidence, 6), box, number))
+                        texts.append(said.value)
+                        continue
+                    digit = self._digit(said, box, number, line.fits, sheet)
+                    digits.append(digit)
+                    glyphs.append(EMPTY if said.glyph is None else said.glyph)
+                    texts.append(digit.text)
+                for first, past in line.words:
+                    confidence = math.prod(said.confidence for said in line.said[first:past])
+                    box = around(boxes[first:past])
+                    text = "".join(texts[first:past])
+                    in_row.append(Word(text, round(confidence, 6), box, number))
+            if in_row:
+                words += in_row
+                confidence = math.prod(word.confidence for word in in_row)
+                text = " ".join(word.text for word in in_row)
+                found.append(Line(text, round(confidence, 6), around([w.box for w in in_row])))
         reason = next((digit.reason for digit in digits if digit.reason), None)
         if not digits:
-            reason = "blank"
+            reason = "blank" if not view.lines else "not a digit"
         reading = Reading(
             source=page.source,
             text="\n".join(line.text for line in found),
-            confidence=round(math.prod(d.confidence for d in digits), 6) if digits else 0.0,
+            confidence=round(math.prod(line.confidence for line in found), 6) if digits else 0.0,
             rejected=reason is not None,
             reason=reason,
-            width=page.width,
-            height=page.height,
-            inverted=inverted,
+            width=sheet.width,
+            height=sheet.height,
+            inverted=view.inverted,
+            turned=view.turned * 90,
             lines=tuple(found),
+            words=tuple(words),
             digits=tuple(digits),
+            marks=tuple(marks),
             model=self.name,
             ms=round(ms, 3),
         )
         return reading, np.array(glyphs, np.float32).reshape(-1, glyph.SIZE, glyph.SIZE)
 
-    @staticmethod
-    def _is_writing(digits: Sequence[Digit], *, alone: bool) -> bool:
-        """Tell a line of digits from a smudge: among other lines, one without any digit is none."""
-        return bool(digits) and (alone or any(digit.value is not None for digit in digits))
-
-    def _digit(self, guess: Guess, page: image.Page, line: int, fits: bool) -> Digit:
-        values = np.argsort(-guess.probabilities[:10])[:3]
-        best = guess.value
-        confidence = guess.confidence
+    def _digit(self, said: _Said, box: Box, line: int, fits: bool, sheet: "_Sheet") -> Digit:
+        values = np.argsort(-said.p[:10])[:3].tolist()
+        best = int(said.value) if said.value in DIGITS else values[0]
         if best != values[0]:
-            # A pattern has overruled the network: what the pattern asks for comes first.
-            values = np.array([best, *(value for value in values if value != best)][:3])
+            # A pattern has overruled the networks: what the pattern asks for comes first.
+            values = [best, *(value for value in values if value != best)][:3]
         reason = None
-        if self._classifier.rejects and guess.probabilities[10] > confidence:
+        if said.glyph is None:
+            reason = f"ambiguous {said.value}"
+        elif said.p[10] > said.confidence:
             reason = "not a digit"
-        elif confidence < self.threshold:
-            reason = f"ambiguous {best}/{int(values[1])}"
+        elif said.confidence < self.threshold:
+            reason = f"ambiguous {best}/{values[1]}"
         if reason is not None:
-            reason = _cause(guess.piece) or reason
+            reason = sheet.cause(box) or reason
         elif not fits and self.pattern is not None:
             reason = f"does not fit {self.pattern.text}"
-        p = guess.probabilities.tolist()
         return Digit(
             value=best if reason is None else None,
-            confidence=round(confidence, 6),
-            box=_full_size(guess.piece.box, page),
+            confidence=round(said.confidence, 6),
+            box=box,
             line=line,
-            alternatives=tuple(
-                (int(value), round(confidence if value == best else p[value], 6))
-                for value in values
-            ),
+            alternatives=tuple((value, round(float(said.p[value]), 6)) for value in values),
             reason=reason,
         )
 
@@ -378,7 +697,7 @@ def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
 
 
 def single_glyph(source: Any) -> npt.NDArray[np.float32]:
-    """Return the glyph of an image of one digit, as the network would see it.
+    """Return the glyph of an image of one digit, as a model would see it.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
@@ -389,12 +708,8 @@ def single_glyph(source: Any) -> npt.NDArray[np.float32]:
     Raises:
         ImageError: the image cannot be read.
     """
-    page = image.load(source)
-    inverted, _ = image.light_on_dark(page.gray)
-    piece = segment.single(lift(255 - page.gray if inverted else page.gray))
-    pieces = [] if piece is None else [piece.ink]
-    glyphs = glyph.normalise(pieces)
-    return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
+    _, glyphs = _reader("reader", None).examine(source, layout="single")
+    return glyphs[0] if len(glyphs) else EMPTY
 
 
 _readers: dict[tuple[str, object, float | None], Reader] = {}
@@ -436,49 +751,3 @@ def _checked(layout: Layout) -> Layout:
     if layout not in LAYOUTS:
         raise UsageError(f"no layout is called {layout!r}", remedy=f"choose: {', '.join(LAYOUTS)}")
     return layout
-
-
-def _views(page: image.Page, layout: Layout) -> list[_View]:
-    """Segment the page, under both polarities where it is not plain which one holds."""
-    inverted, certainty = image.light_on_dark(page.gray)
-    sides = [inverted] if certainty >= SURE_POLARITY else [inverted, not inverted]
-    return [
-        _View(side, _segmented(255 - page.gray if side else page.gray, layout)) for side in sides
-    ]
-
-
-def _segmented(gray: npt.NDArray[np.uint8], layout: Layout) -> list[list[segment.Cluster]]:
-    ink = lift(gray)
-    if layout != "single":
-        lines = segment.lines(ink)
-        clusters = [cluster for line in lines for cluster in line]
-        if layout == "line":
-            return [sorted(clusters, key=lambda cluster: cluster.box.x)] if clusters else []
-        if layout == "page" or len(clusters) > 1 or any(c.spacing > 0 for c in clusters):
-            return lines
-    piece = segment.single(ink)
-    return [] if piece is None else [[segment.Cluster(piece)]]
-
-
-def _merit(lines: list[list[Guess]]) -> float:
-    """How good a view is: the mean confidence of its digits; nothing found is worst."""
-    scores = [guess.score for line in lines for guess in line]
-    return float(np.mean(scores)) if scores else -math.inf
-
-
-def _cause(piece: segment.Piece) -> str | None:
-    """Return what about its ink made a digit hard to know, where that can be told."""
-    # The box has a rim of one pixel around the ink.
-    if max(piece.box.h, piece.box.w) - 2 < SMALLEST:
-        return "too small"
-    return "cut off" if piece.cut else None
-
-
-def _full_size(box: Box, page: image.Page) -> Box:
-    """Bring a box from the working page to the pixels of the upright image."""
-    across = page.width / page.gray.shape[1]
-    down = page.height / page.gray.shape[0]
-    x, y = math.floor(box.x * across), math.floor(box.y * down)
-    right = min(math.ceil(box.right * across), page.width)
-    bottom = min(math.ceil(box.bottom * down), page.height)
-    return Box(x, y, right - x, bottom - y)

@@ -15,8 +15,10 @@ from digitry.training.writing.strings import (
     CHARACTERS,
     HEIGHT,
     MOST_COLUMNS,
+    SHARE_BENT,
     Others,
     Written,
+    bent,
     style,
     warp,
     write,
@@ -154,6 +156,8 @@ def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int
     hands = sources.hands[drawn(sources.shares, rng)]
     place = int(rng.integers(len(hands.glyphs)))
     glyph, label = hands.glyphs[place], int(hands.labels[place])
+    if rng.random() < SHARE_BENT:
+        glyph = bent(glyph, rng)
     form = drawn((0.4, 0.3, 0.15, 0.15), rng)
     if form == 0:
         # As MNIST has it: 20 pixels tall, its mass in the middle of 28x28.
