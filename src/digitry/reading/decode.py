@@ -51,6 +51,10 @@ digits of the line; beside a mark or other writing, wider by twice this."""
 FAR = 1.5
 """Words are also parted where a gap is wider than this, in heights of a digit."""
 
+SLASH_HIGH, SLASH_STEEP = 1.12, 20.0
+"""A stroke so many times as high as the digits beside it is a slash as probably as a 1; and how the odds
+grow with its height."""
+
 NAMED = 1e-3
 """Alternatives that are less probable are not named."""
 
@@ -254,6 +258,9 @@ def _line(
     ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
     alike = _alike(seen, ranges)
     alternatives = _alternatives(seen, alike[: len(text)], prior)
+    if prior is None:
+        alternatives = _slash_or_one(alternatives, places)
+        values = [alternatives[i][0][0] for i in kept]
     characters = [Character(*alternatives[i][0], places[i], alternatives[i]) for i in kept]
     confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
     words = [
@@ -298,6 +305,33 @@ def _alternatives(
         order = [own, *(k for k in np.argsort(-row, kind="stable").tolist() if k != own)]
         named = [k for k in order if k == own or row[k] >= NAMED]
         found.append(tuple((SYMBOLS[symbols[k]], min(float(row[k]), 1.0)) for k in named))
+    return found
+
+
+def _slash_or_one(
+    alternatives: Sequence[tuple[tuple[str, float], ...]], places: Sequence[Box]
+) -> list[tuple[tuple[str, float], ...]]:
+    """Return what each character may be, slashes told from ones by how high they are among the digits.
+
+    A slanted 1 and a slash are the same stroke; but a slash is mostly higher than the digits beside it.
+    """
+    tall = [box.bottom - box.top for box in places]
+    digits = [h for h, named in zip(tall, alternatives, strict=True) if named[0][0] in "023456789"]
+    if not digits:
+        return list(alternatives)
+    usual = median(digits)
+    found = []
+    for height, named in zip(tall, alternatives, strict=True):
+        p = dict(named)
+        if named[0][0] in "1/" and "1" in p and "/" in p:
+            odds = (
+                p["/"] / max(p["1"], NAMED) * math.exp(SLASH_STEEP * (height / usual - SLASH_HIGH))
+            )
+            both = p["1"] + p["/"]
+            p["/"] = both * odds / (1 + odds)
+            p["1"] = both - p["/"]
+            named = tuple(sorted(p.items(), key=lambda pair: -pair[1]))
+        found.append(named)
     return found
 
 

@@ -47,6 +47,9 @@ LEVEL = 0.5
 SURE = 0.6
 """A number is where cells are above `LEVEL`, one of them above `SURE`."""
 
+FAINT = 0.2
+"""A number goes on at its ends while cells are above this."""
+
 EASY = (11.0, 34.0)
 HARD = (6.0, 56.0)
 """Pixels. Heights of digits that the network knows well, and beyond which it is not believed."""
@@ -177,7 +180,7 @@ def _places(cells: npt.NDArray[np.float32]) -> list[Place]:
         if not HARD[0] <= height <= HARD[1]:
             continue
         rows, columns = np.nonzero(inside)
-        start, end = _line(columns + x, rows + y, p, height / CELL)
+        start, end = _reaching(sure, *_line(columns + x, rows + y, p, height / CELL), height / CELL)
         score = float(p.mean()) * _ease(height)
         found.append(Place(_point(start), _point(end), height, score))
     return found
@@ -204,6 +207,30 @@ def _line(
     less = min(WIDENED * height, 0.4 * (high - low))
     low, high = low + less, high - less
     return (low, middle_y + slope * (low - middle_x)), (high, middle_y + slope * (high - middle_x))
+
+
+def _reaching(
+    sure: npt.NDArray[np.float32],
+    start: tuple[float, float],
+    end: tuple[float, float],
+    height: float,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return a line made longer at its ends, as far as cells are hardly unsure, less the widening."""
+    slope = (end[1] - start[1]) / max(end[0] - start[0], 1.0)
+    less = WIDENED * height
+    ends = []
+    for (x, y), step in ((start, -1), (end, 1)):
+        at = x + step * less
+        while True:
+            column, row = round(at + step), round(y + slope * (at + step - x))
+            inside = 0 <= column < sure.shape[1] and 0 <= row < sure.shape[0]
+            if not inside or sure[row, column] < FAINT:
+                break
+            at += step
+        at -= step * less
+        at = min(at, x) if step < 0 else max(at, x)
+        ends.append((at, y + slope * (at - x)))
+    return ends[0], ends[1]
 
 
 def _ease(height: float) -> float:
@@ -285,6 +312,8 @@ def _covering(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     c, s = math.cos(place.slope), math.sin(place.slope)
     along, aside = px * c + py * s, py * c - px * s
     reach = 0.3 * place.height
-    inside = (along >= -reach) & (along <= place.length + reach) & (np.abs(aside) < 0.5 * place.height)
+    inside = (
+        (along >= -reach) & (along <= place.length + reach) & (np.abs(aside) < 0.5 * place.height)
+    )
     result: npt.NDArray[np.float64] = inside.mean(axis=1)
     return result

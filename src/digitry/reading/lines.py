@@ -72,7 +72,10 @@ def _warped(gray: Bytes, to_page: npt.NDArray[np.float64], wide: int, scale: flo
     low = np.floor(corners.min(axis=1)).astype(int) - 2
     high = np.ceil(corners.max(axis=1)).astype(int) + 3
     x0, y0 = int(np.clip(low[0], 0, gray.shape[1] - 1)), int(np.clip(low[1], 0, gray.shape[0] - 1))
-    x1, y1 = int(np.clip(high[0], x0 + 1, gray.shape[1])), int(np.clip(high[1], y0 + 1, gray.shape[0]))
+    x1, y1 = (
+        int(np.clip(high[0], x0 + 1, gray.shape[1])),
+        int(np.clip(high[1], y0 + 1, gray.shape[0])),
+    )
     part = gray[y0:y1, x0:x1]
     matrix = to_page.copy()
     # The centre of a pixel is half a pixel from its corner.
@@ -134,7 +137,9 @@ def seen(cuts: Sequence[Cut], network: Session, tall: Sequence[int] = TALL) -> l
         network: the line network.
         tall: heights of digits at which each line is shown.
     """
-    made = [(index, height, strip(line, height)) for index, line in enumerate(cuts) for height in tall]
+    made = [
+        (index, height, strip(line, height)) for index, line in enumerate(cuts) for height in tall
+    ]
     order = sorted(range(len(made)), key=lambda i: made[i][2].shape[1])
     found: list[list[Strip]] = [[] for _ in cuts]
     scores: dict[int, npt.NDArray[np.float32]] = {}
@@ -159,6 +164,5 @@ def _scores(
         row[0, :, : one.shape[1]] = one
     result = network.run(together)
     return {
-        name: row[: one.shape[1] // 2]
-        for name, row, one in zip(names, result, strips, strict=True)
+        name: row[: one.shape[1] // 2] for name, row, one in zip(names, result, strips, strict=True)
     }

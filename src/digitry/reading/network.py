@@ -58,5 +58,3 @@ def shipped(name: str, *, threads: int = 1) -> Session:
     """Return a network of the package: `finder` or `lines`."""
     with resources.as_file(resources.files("digitry") / "models" / f"{name}.onnx") as path:
         return Session(path, threads=threads)
-
-

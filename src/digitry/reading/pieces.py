@@ -17,7 +17,7 @@ OWN = 0.6
 """A piece of ink with this part of it in a character's box is that character's alone."""
 
 FREE = 0.92
-"""A character stands free if this part of the ink in its box is its own alone."""
+"""A character stands free if this part of the ink in its box is its own, and of its own ink in its box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +86,5 @@ def _piece(
     near = cv2.dilate(np.isin(inside, list(taken)).astype(np.uint8), np.ones((3, 3), np.uint8))
     others = np.isin(inside, list(set(present.tolist()) - taken))
     shown = np.where((near > 0) & ~others, part, np.float32(0))
-    return Piece(shown, total > 0 and alone >= FREE * total, box)
+    whole = int(areas[list(own)].sum()) if own else 0
+    return Piece(shown, total > 0 and alone >= FREE * max(total, whole), box)

@@ -129,6 +129,12 @@ class _View:
         return float(np.average(scores, weights=weights)) if sum(weights) > 0 else -1.0
 
     @property
+    def stands(self) -> bool:
+        """Whether it is read as a page that stands upright is: surely, in numbers of several digits."""
+        count = sum(len(line.said) for line in self.lines)
+        return self.merit >= UPRIGHT and count >= FEWEST and count >= 2 * len(self.lines)
+
+    @property
     def doubtful(self) -> bool:
         """Whether the page may lie on its side: little of it is read with confidence."""
         return self.merit < UPRIGHT and sum(len(line.said) for line in self.lines) >= FEWEST
@@ -198,13 +204,7 @@ def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
 
 def on_page(box: BoxOnCut, cut: lines.Cut) -> Box:
     """Return the upright box around a box of a cut, on the page."""
-    corners = np.array(
-        [
-            (x, y, 1.0)
-            for x in (box.start, box.end)
-            for y in (box.top, box.bottom)
-        ]
-    )
+    corners = np.array([(x, y, 1.0) for x in (box.start, box.end) for y in (box.top, box.bottom)])
     at = corners @ cut.to_page.T
     low, high = np.floor(at.min(axis=0)), np.ceil(at.max(axis=0))
     x, y = int(low[0]), int(low[1])
@@ -230,6 +230,15 @@ def _as_one(line: decode.Line, seen: Sequence[decode.Strip]) -> decode.Line:
     return decode.Line(one.value, one.confidence, (one,), (word,), line.strip, line.fits)
 
 
+def _among_digits(
+    p_line: npt.NDArray[np.float64], p_glyph: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the line's probabilities, with what the glyph tells of which digit it is."""
+    mixed = WEIGHT_LINE * np.log(p_line[:10] + LEAST) + WEIGHT_GLYPH * np.log(p_glyph[:10] + LEAST)
+    p = np.exp(mixed - mixed.max())
+    return np.append(p / p.sum() * (1 - p_line[10]), p_line[10])
+
+
 def _own(whole: Alone, cut: lines.Cut) -> Piece:
     """Return all the ink of a page as the piece of its one character."""
     return Piece(whole.ink, True, BoxOnCut(0, cut.ink.shape[1], 0, cut.ink.shape[0]))
@@ -241,14 +250,16 @@ def _may_be_alone(view: _View) -> bool:
 
 
 def _besides(view: _View, box: Box) -> bool:
-    """Return whether numbers stand beside a box that are surely read, and no specks beside it."""
+    """Return whether writing of about its size stands beside a box, by what the finder saw."""
     return any(
         line.place.score >= FOUND
-        and _clarity(line) >= CLEAR
         and line.place.height > SPECK * box.h
-        and not (box.x < line.place.middle[0] < box.right and box.y < line.place.middle[1] < box.bottom)
+        and (
+            line.place.length > 1.5 * box.w
+            or not box.x < line.place.middle[0] < box.right
+            or not box.y < line.place.middle[1] < box.bottom
+        )
         for line in view.lines
-        if line.said
     )
 
 
@@ -443,16 +454,20 @@ class Reader:
             turned = [[_turned(best[i], k) for k in (1, 2, 3)] for i in aside]
             for i, seen in zip(aside, self._seen(turned, layout), strict=True):
                 other = _best(seen)
-                if other.merit > best[i].merit + TURN_FOR and not other.doubtful:
+                if other.merit > best[i].merit + TURN_FOR and other.stands:
                     best[i] = other
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        return [self._reading(page, view, layout, ms) for page, view in zip(pages, best, strict=True)]
+        return [
+            self._reading(page, view, layout, ms) for page, view in zip(pages, best, strict=True)
+        ]
 
     def _seen(self, views: Sequence[Sequence["_View"]], layout: Layout) -> list[list["_View"]]:
         """Return views of pages with their lines; the networks are asked once for all of them."""
         flat = [view for seen in views for view in seen]
         found = [self._places(view.gray, layout) for view in flat]
-        made = iter(self._read_places(flat, found, [None] * sum(map(len, found)), layout == "single"))
+        made = iter(
+            self._read_places(flat, found, [None] * sum(map(len, found)), layout == "single")
+        )
         flat = [
             replace(view, lines=tuple(islice(made, len(part))))
             for view, part in zip(flat, found, strict=True)
@@ -541,7 +556,7 @@ class Reader:
                     said.append(_Said(character.value, NONE, character.confidence, box, None, None))
                     continue
                 shown, p_glyph = next(asked)
-                p = self._weighed(character, p_glyph, piece.free)
+                p = self._weighed(character, p_glyph, piece.free, alone=len(line.characters) == 1)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
@@ -551,7 +566,11 @@ class Reader:
         return found
 
     def _weighed(
-        self, character: decode.Character, p_glyph: npt.NDArray[np.float64], free: bool
+        self,
+        character: decode.Character,
+        p_glyph: npt.NDArray[np.float64],
+        free: bool,
+        alone: bool,
     ) -> npt.NDArray[np.float64]:
         """Return how probable each digit is, and that it is none, (11,), from what both say."""
         if not self._weighs:
@@ -561,12 +580,13 @@ class Reader:
             if value in DIGITS:
                 p_line[int(value)] += p
         p_line[10] = max(1.0 - p_line[:10].sum(), 0.0)
-        logs = np.log(p_line + LEAST), np.log(p_glyph + LEAST)
-        if free:
-            mixed = WEIGHT_LINE * logs[0] + WEIGHT_GLYPH * logs[1]
-        else:
+        if not free:
             # Its glyph has a ruling or a neighbour in it: the line knows better.
-            mixed = logs[0]
+            return p_line
+        if not alone:
+            # Among other digits, the line knows what is one.
+            return _among_digits(p_line, p_glyph)
+        mixed = WEIGHT_LINE * np.log(p_line + LEAST) + WEIGHT_GLYPH * np.log(p_glyph + LEAST)
         p = np.exp(mixed - mixed.max())
         result: npt.NDArray[np.float64] = p / p.sum()
         return result

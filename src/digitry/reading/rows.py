@@ -32,7 +32,11 @@ def rows(places: Sequence[Place]) -> list[list[int]]:
             beside = min(row, key=lambda k: abs(across[k] - across[index]))
             apart = abs(down[beside] - down[index])
             height = min(places[beside].height, places[index].height)
-            if apart < SHARED * height and apart < nearest and not _overlap(places, across, beside, index):
+            if (
+                apart < SHARED * height
+                and apart < nearest
+                and not _overlap(places, across, beside, index)
+            ):
                 best, nearest = row, apart
         if best is None:
             found.append([index])

@@ -63,9 +63,7 @@ def train_lines(
     return fit(network, batch_loss, settings.schedule, settings.pools, sources, path, **told)
 
 
-def batch_loss(
-    network: nn.Module, batch: Batch, device: torch.device
-) -> tuple[torch.Tensor, int]:
+def batch_loss(network: nn.Module, batch: Batch, device: torch.device) -> tuple[torch.Tensor, int]:
     """Return the mean loss of a batch of strips, and how many they are."""
     strips = torch.from_numpy(batch.strips).to(device).float().div_(255)
     raw = run(network, strips)

@@ -49,8 +49,12 @@ class Finder(nn.Module):
                 nn.Sequential(_conv(c16, c32, 2), _conv(c32, c32), _conv(c32, c32)),
             ]
         )
-        self.across = nn.ModuleList([_conv(c4, c4, side=1), _conv(c8, c8, side=1), _conv(c16, c16, side=1)])
-        self.narrow = nn.ModuleList([_conv(c8, c4, side=1), _conv(c16, c8, side=1), _conv(c32, c16, side=1)])
+        self.across = nn.ModuleList(
+            [_conv(c4, c4, side=1), _conv(c8, c8, side=1), _conv(c16, c16, side=1)]
+        )
+        self.narrow = nn.ModuleList(
+            [_conv(c8, c4, side=1), _conv(c16, c8, side=1), _conv(c32, c16, side=1)]
+        )
         self.join = nn.ModuleList([_conv(c4, c4), _conv(c8, c8), _conv(c16, c16)])
         self.head = nn.Conv2d(c4, OUTPUTS, 1)
         for module in self.modules():
@@ -100,7 +104,11 @@ def to_onnx(network: Finder) -> onnx.ModelProto:
         graph.nodes,
         "finder",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 1, "height", "width"])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", OUTPUTS, "down", "across"])],
+        [
+            helper.make_tensor_value_info(
+                OUTPUT, TensorProto.FLOAT, ["n", OUTPUTS, "down", "across"]
+            )
+        ],
         [numpy_helper.from_array(array, name) for name, array in graph.weights.items()],
     )
     model = helper.make_model(
@@ -116,9 +124,7 @@ class _Graph:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, npt.NDArray[Any]] = {
-            "scales": np.array([1, 1, 2, 2], np.float32)
-        }
+        self.weights: dict[str, npt.NDArray[Any]] = {"scales": np.array([1, 1, 2, 2], np.float32)}
 
     def _name(self) -> str:
         return f"v{len(self.nodes)}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from digitry.reading.classes import DIGITS, OTHER
 from digitry.reading.find import CELL, ink_map
 from digitry.training.writing.hands import Hands, Ink
-from digitry.training.writing.strings import HEIGHT, Style, style, write
+from digitry.training.writing.strings import Style, style, write
 from digitry.training.writing.strips import Real, Sources, set_in
 from digitry.training.writing.texts import LETTER, WORD, digits, drawn, text
 
@@ -108,9 +108,7 @@ class _Sheet:
             size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
             ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA)
         across, down = piece.ink.shape[1] * scale, piece.ink.shape[0] * scale
-        inner = np.array(
-            [[across / ink.shape[1], 0, x], [0, down / ink.shape[0], y], [0, 0, 1.0]]
-        )
+        inner = np.array([[across / ink.shape[1], 0, x], [0, down / ink.shape[0], y], [0, 0, 1.0]])
         matrix = self.turn @ inner
         shown = cv2.warpAffine(ink, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
         np.maximum(self.writing, cv2.convertScaleAbs(shown, alpha=dark), out=self.writing)
@@ -145,7 +143,10 @@ class _Sheet:
         """Return whether nothing stands in a place yet."""
         left, top, right, bottom = box
         return all(
-            right + margin < l or r + margin < left or bottom + margin / 2 < t or b + margin / 2 < top
+            right + margin < l
+            or r + margin < left
+            or bottom + margin / 2 < t
+            or b + margin / 2 < top
             for l, t, r, b in self.taken
         )
 
@@ -359,9 +360,7 @@ def _placed(
     return None
 
 
-def _alone(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _alone(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Write one number, mostly a digit, near the middle."""
     tall = float(np.exp(rng.uniform(np.log(12), np.log(44))))
     said = digits(1, rng) if rng.random() < 0.5 else None
@@ -376,9 +375,7 @@ def _alone(
         _around(sheet, piece, box, scale, rng)
 
 
-def _scattered(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _scattered(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Write numbers and words anywhere."""
     count = int(rng.integers(2, 6 + round(300 / tall)))
     wordy = rng.choice((0.0, 0.15, 0.4))
@@ -397,9 +394,7 @@ def _scattered(
             _around(sheet, piece, box, scale, rng)
 
 
-def _table(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _table(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Write numbers into the cells of a table, with or without its lines."""
     tall = min(tall, 34.0)
     row = tall * rng.uniform(1.25, 2.3)
@@ -444,9 +439,7 @@ def _table(
     sheet.taken.append((x0, y0, right, bottom))
 
 
-def _form(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _form(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Write labels in letters, and beside them numbers in boxes, combs and on lines."""
     tall = min(tall, 32.0)
     y = rng.uniform(-10, 20)
@@ -473,9 +466,7 @@ def _form(
         y += tall * rng.uniform(1.8, 4)
 
 
-def _prose(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _prose(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Write lines of words, and few numbers among them."""
     tall = float(np.clip(tall, 8, 30))
     rare = rng.choice((0.0, 0.06, 0.2))
@@ -490,9 +481,7 @@ def _prose(
         y += tall * rng.uniform(1.5, 2.6)
 
 
-def _bare(
-    sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
-) -> None:
+def _bare(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
     """Leave the page without writing: doodles and lines alone."""
     for _ in range(rng.integers(0, 4)):
         if not len(sources.doodles):
@@ -513,9 +502,7 @@ def _lead(tall: float, rng: np.random.Generator) -> tuple[float, float]:
     return min(thick, 0.12 * tall), float(rng.uniform(0.25, 1.0))
 
 
-def _around(
-    sheet: _Sheet, piece: _Piece, box: Box, scale: float, rng: np.random.Generator
-) -> None:
+def _around(sheet: _Sheet, piece: _Piece, box: Box, scale: float, rng: np.random.Generator) -> None:
     """Draw what a number is written into: a line, a box, a comb, boxes for each digit."""
     left, top, right, bottom = box
     tall = bottom - top
@@ -580,7 +567,9 @@ def _strokes_of_other_things(sheet: _Sheet, tall: float, rng: np.random.Generato
         sheet.line(*map(tuple, path.tolist()), thick=float(rng.uniform(0.6, 3)), dark=dark)
 
 
-def _crop(sheet: _Sheet, tall: float, kind: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def _crop(
+    sheet: _Sheet, tall: float, kind: int, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
     """Return the part of the page that the picture shows: left, top, right, bottom in pixels.
 
     Pictures of one number are often cut close around it; larger ones end anywhere.
@@ -604,9 +593,7 @@ def _crop(sheet: _Sheet, tall: float, kind: int, rng: np.random.Generator) -> tu
 # The camera
 
 
-def photographed(
-    sheet: _Sheet, crop: tuple[int, int, int, int], rng: np.random.Generator
-) -> Bytes:
+def photographed(sheet: _Sheet, crop: tuple[int, int, int, int], rng: np.random.Generator) -> Bytes:
     """Return the part of a page as a grey picture, dark ink on light paper."""
     left, top, right, bottom = crop
     height, width = bottom - top, right - left
@@ -620,7 +607,9 @@ def photographed(
     if rough < 0.18:
         _shadow(paper, rng)
     dark = rng.uniform(0.2, 0.95)
-    seen = np.maximum(ink * np.float32(dark), lines * np.float32(min(1.0, dark * rng.uniform(0.4, 1.3))))
+    seen = np.maximum(
+        ink * np.float32(dark), lines * np.float32(min(1.0, dark * rng.uniform(0.4, 1.3)))
+    )
     if rng.random() < 0.1:
         _surroundings(paper, seen, rng)
     if rng.random() < 0.12:
@@ -693,5 +682,3 @@ def _strew(seen: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
     count = int(rng.integers(5, 10 + height * width // 200))
     ys, xs = rng.integers(0, height, count), rng.integers(0, width, count)
     seen[ys, xs] = np.maximum(seen[ys, xs], rng.uniform(0.1, 0.9, count))
-
-
