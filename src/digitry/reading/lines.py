@@ -18,8 +18,9 @@ from digitry.reading.network import Session
 HEIGHT = 32
 """Of a strip, pixels."""
 
-TALL = (17, 20, 23, 26)
-"""Heights of the digits on the strips of a line."""
+TALL = (20, 24)
+TALL_MORE = (17, 27)
+"""Heights of the digits on the strips of a line; and on more strips where the first do not agree."""
 
 CUT = 64
 """Rows of a line that is cut out; its digits are half as high."""

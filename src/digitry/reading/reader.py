@@ -11,6 +11,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -60,6 +61,12 @@ FOUND, CLEAR = 0.78, 0.9
 
 DEFAULT_MARK = 0.5
 """Marks with less confidence are refused."""
+
+SURE_ALONE = 0.995
+"""All the ink of a picture is one digit if the model is so sure of that; nothing else is asked."""
+
+SMALL_PICTURE = 128 * 128
+"""Pixels. Pictures of several digits are mostly larger."""
 
 NONE = np.zeros(11)
 EMPTY = np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
@@ -125,7 +132,7 @@ class _View:
         """How good this way to see the page is: the mean confidence of its digits, those found for sure."""
         scores = [said.confidence for line in self.lines for said in line.said]
         # Large writing counts more: specks are read as something, too.
-        weights = [line.place.height * line.place.score for line in self.lines for _ in line.said]
+        weights = [line.place.height * (line.place.score or 1) for line in self.lines for _ in line.said]
         return float(np.average(scores, weights=weights)) if sum(weights) > 0 else -1.0
 
     @property
@@ -194,12 +201,14 @@ def _best(views: Sequence[_View]) -> _View:
 def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
     """Return all the ink of a page as the place of one digit; None where there is none."""
     found = alone(lift(gray))
-    if found is None:
-        return None
+    return None if found is None else (_place_of(found), found)
+
+
+def _place_of(found: Alone) -> Place:
     box = found.box
     height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
     middle = box.y + box.h / 2
-    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0), found
+    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0)
 
 
 def on_page(box: BoxOnCut, cut: lines.Cut) -> Box:
@@ -216,18 +225,44 @@ def around(boxes: Sequence[Box]) -> Box:
     return reduce(Box.union, boxes)
 
 
-def _as_one(line: decode.Line, seen: Sequence[decode.Strip]) -> decode.Line:
+def _as_one(seen: Sequence[decode.Strip], whole: Alone | None) -> decode.Line:
     """Return a line as one digit, whatever it says."""
     p = decode.single([strip.scores for strip in seen])
-    strip = seen[line.strip]
-    if line.characters:
-        box = reduce(or_, (character.box for character in line.characters))
-    else:
-        box = BoxOnCut(0, strip.ink.shape[1], 0, strip.ink.shape[0])
+    rows_, columns = seen[0].ink.shape
+    box, surest = BoxOnCut(0, columns, 0, rows_), 0
+    if whole is None:
+        # Where the digit stands among rulings and its neighbours' ink.
+        line = decode.decode(seen)
+        if line.characters:
+            box = reduce(or_, (character.box for character in line.characters))
+            surest = line.strip
     alternatives = tuple((DIGITS[k], float(p[k])) for k in np.argsort(-p).tolist())
     one = decode.Character(alternatives[0][0], alternatives[0][1], box, alternatives)
     word = decode.Word(one.value, one.confidence, 0, 1, box)
-    return decode.Line(one.value, one.confidence, (one,), (word,), line.strip, line.fits)
+    return decode.Line(one.value, one.confidence, (one,), (word,), surest, None)
+
+
+def _may_be_one(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a small picture as one digit, if it hangs together as one does."""
+    if gray.size > SMALL_PICTURE:
+        return None
+    ink = lift(gray)
+    whole = alone(ink)
+    if whole is None or whole.cut:
+        return None
+    outside = int(ink.mask.sum()) - int(
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right].sum()
+    )
+    inside = (whole.ink > 0) & (
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right] > 0
+    )
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    largest = int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
+    if outside > 0 or count < 2 or largest < 0.9 * int(inside.sum()):
+        return None
+    if whole.box.w > 1.2 * whole.box.h:
+        return None
+    return _place_of(whole), whole
 
 
 def _among_digits(
@@ -464,41 +499,92 @@ class Reader:
     def _seen(self, views: Sequence[Sequence["_View"]], layout: Layout) -> list[list["_View"]]:
         """Return views of pages with their lines; the networks are asked once for all of them."""
         flat = [view for seen in views for view in seen]
-        found = [self._places(view.gray, layout) for view in flat]
-        made = iter(
-            self._read_places(flat, found, [None] * sum(map(len, found)), layout == "single")
-        )
-        flat = [
-            replace(view, lines=tuple(islice(made, len(part))))
-            for view, part in zip(flat, found, strict=True)
-        ]
-        flat = self._or_alone(flat, layout)
+        if layout == "single":
+            flat = self._singles(flat)
+        else:
+            if layout == "auto":
+                flat = self._sure_singles(flat, [_may_be_one(view.gray) for view in flat])
+            left = [i for i, view in enumerate(flat) if not view.lines]
+            for i, view in zip(left, self._pages([flat[i] for i in left], layout), strict=True):
+                flat[i] = view
         again = iter(flat)
         return [[next(again) for _ in seen] for seen in views]
 
-    def _or_alone(self, views: Sequence["_View"], layout: Layout) -> list["_View"]:
-        """Return views in which one digit is all there is, where that is read with more confidence."""
-        asked = [view for view in views if layout == "single" or _may_be_alone(view)]
-        wholes = [_whole(view.gray) for view in asked]
-        kept = [(view, whole) for view, whole in zip(asked, wholes, strict=True) if whole]
-        lines_ = self._read_places(
-            [view for view, _ in kept],
-            [[place] for _, (place, _) in kept],
-            [found for _, (_, found) in kept],
+    def _singles(self, views: Sequence["_View"]) -> list["_View"]:
+        """Return views as one digit: all the ink, or what the finder takes for a digit."""
+        wholes = [_whole(view.gray) for view in views]
+        found = self._sure_singles(views, wholes)
+        for i, view in self._alone(
+            found, wholes, [i for i, view in enumerate(found) if not view.lines]
+        ):
+            found[i] = view
+        doubtful = [i for i, view in enumerate(found) if view.merit < CLEAR]
+        places = [self._places(found[i].gray, "single") for i in doubtful]
+        asked = [(i, part) for i, part in zip(doubtful, places, strict=True) if part]
+        read = self._read_places(
+            [found[i] for i, _ in asked], [part for _, part in asked], [None] * len(asked), True
+        )
+        for (i, _), line in zip(asked, read, strict=True):
+            other = replace(found[i], lines=(line,))
+            if other.merit > found[i].merit:
+                found[i] = other
+        return found
+
+    def _sure_singles(
+        self, views: Sequence["_View"], wholes: Sequence[tuple[Place, Alone] | None]
+    ) -> list["_View"]:
+        """Return views, those with their line whose ink the model is sure is one digit."""
+        asked = [(i, whole) for i, whole in enumerate(wholes) if whole is not None]
+        glyphs = glyph.normalise([found.ink for _, (_, found) in asked])
+        result = list(views)
+        rows_ = zip(asked, glyphs, self.probabilities(glyphs), strict=True)
+        for (i, (place, found)), shown, p_glyph in rows_:
+            p = p_glyph if len(p_glyph) > 10 else np.append(p_glyph, 0.0)
+            best = int(p[:10].argmax())
+            if p[best] < SURE_ALONE:
+                continue
+            said = _Said(str(best), p, float(p[best]), found.box, None, shown)
+            result[i] = replace(result[i], lines=(_Line(place, (said,), ((0, 1),), True),))
+        return result
+
+    def _alone(
+        self,
+        views: Sequence["_View"],
+        wholes: Sequence[tuple[Place, Alone] | None],
+        which: Sequence[int],
+    ) -> list[tuple[int, "_View"]]:
+        """Return some of the views with all their ink read as one digit."""
+        asked = [(i, whole) for i in which if (whole := wholes[i]) is not None]
+        read = self._read_places(
+            [views[i] for i, _ in asked],
+            [[place] for _, (place, _) in asked],
+            [found for _, (_, found) in asked],
             True,
         )
-        better = {
-            id(view): replace(view, lines=(line,))
-            for (view, _), line in zip(kept, lines_, strict=True)
-            if line.said[0].confidence > view.merit and not _besides(view, line.said[0].box)
-        }
-        return [better.get(id(view), view) for view in views]
+        return [
+            (i, replace(views[i], lines=(line,))) for (i, _), line in zip(asked, read, strict=True)
+        ]
+
+    def _pages(self, views: Sequence["_View"], layout: Layout) -> list["_View"]:
+        """Return views with the lines that the finder finds; or with one digit, if that reads better."""
+        places = [self._places(view.gray, layout) for view in views]
+        made = iter(self._read_places(views, places, [None] * sum(map(len, places)), False))
+        found = [
+            replace(view, lines=tuple(islice(made, len(part))))
+            for view, part in zip(views, places, strict=True)
+        ]
+        which = [i for i, view in enumerate(found) if _may_be_alone(view)]
+        wholes = [_whole(view.gray) if i in which else None for i, view in enumerate(found)]
+        for i, view in self._alone(found, wholes, which):
+            if view.merit > found[i].merit and not _besides(found[i], view.lines[0].said[0].box):
+                found[i] = view
+        return found
 
     def _places(self, gray: npt.NDArray[np.uint8], layout: Layout) -> list[Place]:
         found = find(gray, self._finder)
         if layout == "single":
-            alone = max(found, key=lambda place: place.score * place.height, default=None)
-            return [] if alone is None else [alone]
+            largest = max(found, key=lambda place: place.score * place.height, default=None)
+            return [] if largest is None else [largest]
         if layout == "line" or self.pattern is not None:
             found = [place for row in rows(found) for place in joined([found[k] for k in row])]
         budget = Budget(gray.size, share=COLUMNS_SHARE, least=COLUMNS_LEAST)
@@ -520,9 +606,18 @@ class Reader:
             for view, part in zip(views, places, strict=True)
             for place in part
         ]
-        strips = lines.seen(cuts, self._lines)
+        strips = self._strips(cuts)
         read = self._said(cuts, strips, wholes, as_one)
         return [_Line(place, *one) for place, one in zip(flat, read, strict=True)]
+
+    def _strips(self, cuts: Sequence[lines.Cut]) -> list[list[decode.Strip]]:
+        """Return the strips of each line, more of them where the first do not say the same."""
+        strips = lines.seen(cuts, self._lines)
+        unsure = [i for i, seen in enumerate(strips) if not decode.is_plain(seen)]
+        more = lines.seen([cuts[i] for i in unsure], self._lines, lines.TALL_MORE)
+        for i, seen in zip(unsure, more, strict=True):
+            strips[i] += seen
+        return strips
 
     def _said(
         self,
@@ -532,9 +627,10 @@ class Reader:
         as_one: bool,
     ) -> list[tuple[tuple[_Said, ...], tuple[tuple[int, int], ...], bool]]:
         """Return what each line says: characters, words, and whether it fits the pattern."""
-        read = [decode.decode(list(seen), pattern=self.pattern) for seen in strips]
         if as_one:
-            read = [_as_one(line, seen) for line, seen in zip(read, strips, strict=True)]
+            read = [_as_one(seen, whole) for seen, whole in zip(strips, wholes, strict=True)]
+        else:
+            read = [decode.decode(seen, pattern=self.pattern) for seen in strips]
         inks = [
             pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
             for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
