@@ -37,7 +37,7 @@ class Finder(nn.Module):
     height of a digit, divided by `find.TALL` pixels.
     """
 
-    def __init__(self, channels: tuple[int, int, int, int, int] = (12, 24, 40, 56, 64)) -> None:
+    def __init__(self, channels: tuple[int, int, int, int, int] = (8, 16, 32, 48, 64)) -> None:
         super().__init__()
         first, c4, c8, c16, c32 = channels
         self.channels = channels
