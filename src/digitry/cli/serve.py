@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import require_serving
+from digitry.cli.options import ReadModel, require_serving
 from digitry.errors import UnavailableError, UsageError
 
 TOKEN = "DIGITRY_TOKEN"
@@ -43,9 +43,7 @@ def serve(
             min=1, help="Number of worker processes. Default: one per processor, at most 8."
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
+    model: ReadModel = "reader",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Another host name that the service accepts. Repeatable."),

@@ -17,16 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from digitry.corrections import migrations
 from digitry.errors import DigitryError, UnavailableError, UsageError
-from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
+from digitry.model.artifact import GLYPH_VERSION, LABELS, NOT_A_DIGIT
 from digitry.places import corrections_file
 from digitry.plain import Plain
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Row, Table
 
-
-LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
-"""The labels that a correction can give a digit."""
 
 LONGEST_AUTHOR = 200
 BUSY_SECONDS = 5.0

@@ -5,38 +5,35 @@ fits this camera, these pens and this paper, as far as the images represent them
 """
 
 import hashlib
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from digitry import __version__
 from digitry.errors import DataError, ImageError
 from digitry.model import calibration_file
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
 from digitry.progress import Display
+from digitry.reading.classifier import softmax, threshold_of
 from digitry.reading.reader import Layout, Reader
 from digitry.training.data import folders
-
-if TYPE_CHECKING:
-    from rich.console import Console
-import math
-from collections.abc import Callable, Mapping
-
-import numpy.typing as npt
-
-from digitry.reading.classifier import softmax, threshold_of
 from digitry.training.evaluation.calibration import (
     COOLEST,
-    DIGITS,
     HOTTEST,
     expected_calibration_error,
     risk_coverage,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FEWEST = 50
 """Least number of digits for a calibration. With fewer, the temperature would be mostly noise: with 50
@@ -50,9 +47,8 @@ LIMITS = (0.01, 0.001)
 """Error rates for which the coverage is reported."""
 
 FOLDS = 10
-SURE = 0.95
-"""Confidence level of the error bound of a threshold."""
-
+CONFIDENCE_LEVEL = 0.95
+"""Of the error bound of a threshold."""
 
 Curve = tuple[tuple[float, float, float], ...]
 Floats = npt.NDArray[np.floating]
@@ -318,16 +314,16 @@ def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Cu
     return tuple(rows)
 
 
-def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
+def upper_bound(wrong: int, count: int, level: float = CONFIDENCE_LEVEL) -> float:
     """Return an upper confidence bound of the error rate.
 
     Clopper and Pearson 1934, one-sided: the rate p at which `wrong` errors or fewer in `count` readings
-    have the probability 1 - `sure`.
+    have the probability 1 - `level`.
 
     Args:
         wrong: number of errors, at most `count`.
         count: number of readings.
-        sure: confidence level, in (0, 1).
+        level: confidence level, in (0, 1).
 
     Returns:
         The bound, in [0, 1].
@@ -345,7 +341,7 @@ def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
     low, high = wrong / count, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if likely(middle) > 1 - sure:
+        if likely(middle) > 1 - level:
             low = middle
         else:
             high = middle
@@ -357,10 +353,10 @@ def _quality(
 ) -> Quality:
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
-    right = probabilities[:, :DIGITS].argmax(axis=1) == labels
+    right = probabilities[:, :DIGIT_CLASSES].argmax(axis=1) == labels
     kept = []
     for limit, least in thresholds.items():
-        accepted = (best < DIGITS) & (confidence >= least)
+        accepted = (best < DIGIT_CLASSES) & (confidence >= least)
         count = int(accepted.sum())
         kept.append(
             Kept(

@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, NOT_A_DIGIT_CLASS, Artifact
 from digitry.plain import Plain
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
-from digitry.training.evaluation.calibration import DIGITS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +46,7 @@ MOST_LOST_REFUSALS = 0.01
 WRONG_LABELS = 0.1
 """Share of the corrections that is assumed to be wrong; see `p_value`."""
 
-SURE = 0.01
+MAX_P_VALUE = 0.01
 """Largest p-value at which the held-out corrections count as improved."""
 
 Labels = npt.NDArray[np.uint8]
@@ -193,17 +192,17 @@ def judge(
             raise DataError(
                 "the predictions do not match the gate's images", remedy="run each model again"
             )
-    support = np.bincount(truth, minlength=DIGITS)[:DIGITS]
+    support = np.bincount(truth, minlength=DIGIT_CLASSES)[:DIGIT_CLASSES]
     if not support.all():
         raise DataError(
             f"the frozen set has no {int(support.argmin())}", remedy="use MNIST's whole test set"
         )
 
     def hits(given: GatePredictions) -> npt.NDArray[np.int64]:
-        return np.bincount(truth[given.frozen == truth], minlength=DIGITS)[:DIGITS]
+        return np.bincount(truth[given.frozen == truth], minlength=DIGIT_CLASSES)[:DIGIT_CLASSES]
 
     def refused(given: GatePredictions) -> int:
-        return int((given.nothing == DIGITS).sum())
+        return int((given.nothing == NOT_A_DIGIT_CLASS).sum())
 
     new = hits(after)
     olds = [hits(given) for given in (before, *anchors)]
@@ -231,7 +230,7 @@ def judge(
     gained = int((right_after & ~right_before).sum())
     dropped = int((right_before & ~right_after).sum())
     p = p_value(gained, dropped, len(labels))
-    if not p <= SURE:
+    if not p <= MAX_P_VALUE:
         reasons.append(_unproven(gained, dropped, len(labels), p))
     shares = [tuple(float(share) for share in old / support) for old in (olds[0], new)]
     count = max(len(gate_images.nothing), 1)
@@ -283,7 +282,7 @@ def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) 
 def fewest() -> int:
     """Return the least number of held-out corrections that can pass, if all of them are gained."""
     count = 1
-    while p_value(count, 0, count) > SURE:
+    while p_value(count, 0, count) > MAX_P_VALUE:
         count += 1
     return count
 
@@ -294,7 +293,9 @@ def _unproven(gained: int, lost: int, count: int, p: float) -> str:
     changes = f"of {count} held-out corrections {gained} are newly right and {lost} newly wrong"
     if gained <= lost:
         return changes
-    return f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {SURE:g})"
+    return (
+        f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {MAX_P_VALUE:g})"
+    )
 
 
 def _points(difference: float) -> str:

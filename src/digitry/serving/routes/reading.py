@@ -150,7 +150,7 @@ def _default_now(loaded: Artifact) -> str | None:
         return None
     name = loaded.reference.partition("@")[0]
     try:
-        return f"{name}@{versions.default_number(name) or versions.SHIPPED}"
+        return f"{name}@{versions.default_number(name) or versions.SHIPPED_VERSION}"
     except ModelError:
         return None
 

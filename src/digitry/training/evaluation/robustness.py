@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.load import load_model
 from digitry.plain import Plain
 from digitry.progress import Display
 from digitry.reading.classifier import Classifier
 from digitry.training.data.dataset import Split
-from digitry.training.evaluation.calibration import DIGITS
 from digitry.training.evaluation.corruptions import (
     CORRUPTIONS,
     PUBLISHED,
@@ -120,7 +119,7 @@ def robustness(
 
     def answer(images: Bytes) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
         logits = classifier.logits(images.astype(np.float32) / np.float32(255))
-        return logits.argmax(axis=1), logits[:, :DIGITS].argmax(axis=1)
+        return logits.argmax(axis=1), logits[:, :DIGIT_CLASSES].argmax(axis=1)
 
     return measure(answer, split, seed=seed, console=console)
 
@@ -137,7 +136,7 @@ def measure(
     Raises:
         DataError: there are no images of digits.
     """
-    digits = np.flatnonzero(split.labels < DIGITS)
+    digits = np.flatnonzero(split.labels < DIGIT_CLASSES)
     if len(digits) == 0:
         raise DataError("there are no images of digits", remedy="give at least one")
     if len(digits) > MOST:
@@ -155,7 +154,7 @@ def measure(
                 said, likeliest = answer(corrupt(images, name, severity, seed))
                 wrong += said != labels
                 errors.append(float((said != labels).mean()))
-                refused.append(float((said >= DIGITS).mean()))
+                refused.append(float((said >= DIGIT_CLASSES).mean()))
                 forced.append(float((likeliest != labels).mean()))
             scores.append(CorruptionScore(name, tuple(errors), tuple(refused), tuple(forced)))
             display.line(f"{name:<13}" + "".join(f"{100 * error:6.1f}%" for error in errors))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.model.artifact import DIGIT_CLASSES
 from digitry.training.data.dataset import Split, hold_out
 from digitry.training.epochs import Epoch
 from digitry.training.loop import checkpoint as checkpoints
@@ -67,7 +68,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     console: "Console | None" = None,
-    start: Callable[[], keras.Model] | None = None,
+    initial_model: Callable[[], keras.Model] | None = None,
     targets: npt.NDArray[np.float32] | None = None,
 ) -> Trained:
     """Train a model.
@@ -83,7 +84,7 @@ def train(
         checkpoint: a file that is replaced after each epoch; None = none is written.
         resume: continue from `checkpoint`.
         console: shows a progress line, or one line per epoch if it is not a terminal.
-        start: builds the model to start from; None = the recipe's own, untrained.
+        initial_model: builds the model to start from; None = the recipe's own, untrained.
         targets: (n, classes) float32, target probabilities of `split` in place of its labels, see
             `digitry.training.loop.teacher`; needed if and only if the recipe's `distil` is above 0.
 
@@ -131,8 +132,8 @@ def train(
         stack.enter_context(keras.device(_keras_name(chosen)))
         torch.manual_seed(recipe.seed)
         # Built inside `keras.device`, so that the weights are created on the device.
-        classes = max(10, int(split.labels.max()) + 1)
-        model = build(recipe, classes) if start is None else start()
+        classes = max(DIGIT_CLASSES, int(split.labels.max()) + 1)
+        model = build(recipe, classes) if initial_model is None else initial_model()
         _compile(model, recipe)
         taught = _check_outputs(targets, classes, model)
         session = Session(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from digitry.model.artifact import NOT_A_DIGIT
+from digitry.model.artifact import LABELS
 from digitry.reading.classifier import softmax
 from digitry.training.evaluation.calibration import Bin
 from digitry.training.evaluation.scores import Evaluation, wilson
@@ -83,7 +83,7 @@ def _label_histogram(run: Run) -> Sheet:
     axes.grid(False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_xticks(places, [str(place) if place < 10 else NOT_A_DIGIT for place in places])
+    axes.set_xticks(places, LABELS[: len(places)])
     axes.tick_params(axis="x", labelsize=10.5, labelcolor=INK)
     return figure
 
@@ -233,7 +233,7 @@ def _confusion(run: Run) -> Sheet:
     np.fill_diagonal(wrong, 0)
     if wrong.max():
         true, said = np.unravel_index(wrong.argmax(), wrong.shape)
-        what = str(said) if said < 10 else NOT_A_DIGIT
+        what = LABELS[said]
         title = f"Most often {true} is read as {what}: {_times(int(wrong.max()))}"
     else:
         title = "No mistakes"
@@ -326,7 +326,7 @@ def _calibrated(run: Run, probabilities: npt.NDArray[np.float32]) -> npt.NDArray
 def _example(run: Run) -> Sheet:
     example = run.metrics["example"]
     actual, predicted = example["actual"], example["predicted"]
-    what = str(predicted) if predicted < 10 else NOT_A_DIGIT
+    what = LABELS[predicted]
     joint = "and it is" if predicted == actual else "but it is"
     figure = new_sheet(
         2.75,
