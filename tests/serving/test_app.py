@@ -362,12 +362,12 @@ class _Waiting(LocalReaders):
         super().__init__(reader)
         self.gate = threading.Event()
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         import asyncio
 
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
-        return await super().examine(content, **options)
+        return await super().read(content, **options)
 
 
 def test_a_busy_service_refuses_at_once(
@@ -407,7 +407,7 @@ def test_an_image_that_takes_too_long_is_refused(
 class _Failing(LocalReaders):
     """A reader that fails."""
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
             raise ImageError("crashed its worker process (SIGSEGV)")
         raise RuntimeError("secret detail")
