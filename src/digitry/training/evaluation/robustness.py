@@ -42,7 +42,7 @@ class CorruptionScore(Plain):
 
     Attributes:
         name: one of `CORRUPTIONS`.
-        errors: share not read right at each severity, 1 to 5, in [0, 1]; a refusal is an error.
+        errors: share wrong at each severity, 1 to 5, in [0, 1]; a refusal counts as wrong.
         refused: share refused as not a digit at each severity; all 0 if the model cannot refuse.
         forced: share whose likeliest digit is wrong at each severity, as MNIST-C counts, whose models
             cannot refuse.
@@ -66,7 +66,7 @@ class Robustness(Plain):
     Attributes:
         count: number of images, each tested under every corruption and severity.
         seed: seed of the corruptions.
-        clean_error: share of the same images not read right without corruption, in [0, 1].
+        clean_error: share of the same images that is wrong without corruption, in [0, 1].
         mean_error: mean error over all corruptions and severities, in [0, 1].
         interval: 95% interval of the mean error: normal, with the mean error of an image as one
             observation, because the same images are used under every corruption.
