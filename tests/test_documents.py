@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitry.corrections import transfer
-from digitry.corrections.store import Correction, Corrections
+from digitry.corrections.correction import Correction
+from digitry.corrections.store import Corrections
 from digitry.errors import DigitryError
 from digitry.training import run_folder
 from digitry.training.recipes import RECIPES, Recipe

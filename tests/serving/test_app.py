@@ -444,7 +444,7 @@ def test_metrics_count_requests_with_few_labels(client: TestClient) -> None:
 def test_without_its_store_it_reads_but_is_not_ready(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.corrections.store import StoreError
+    from digitry.corrections.database import StoreError
 
     def gone(*_: Any) -> None:
         raise StoreError("is gone", where="secret place")
@@ -490,7 +490,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(
         monkeypatch.setattr(os, "access", lambda *_: False)
     else:
         # A writer that never finishes.
-        monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("digitry.corrections.database.BUSY_SECONDS", 0.1)
         other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
     response = client.get("/readyz")

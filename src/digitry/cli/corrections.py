@@ -11,7 +11,8 @@ from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import DataError
 
 if TYPE_CHECKING:
-    from digitry.corrections.store import Correction, Corrections
+    from digitry.corrections.correction import Correction
+    from digitry.corrections.store import Corrections
 
 group = typer.Typer(
     name="corrections", help="List, export, import and delete corrections.", no_args_is_help=True

@@ -120,7 +120,8 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
     """Return the corrections of a store as arrays."""
     import numpy as np
 
-    from digitry.corrections.store import file_of, open_store
+    from digitry.corrections.database import file_of
+    from digitry.corrections.store import open_store
     from digitry.improve.retrain import Corrected
     from digitry.model.artifact import GLYPH_VERSION, LABELS
     from digitry.places import corrections_file

@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from digitry import __version__
-from digitry.corrections.store import Corrections, StoreError, StoreFullError
+from digitry.corrections.database import StoreError, StoreFullError
+from digitry.corrections.store import Corrections
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model

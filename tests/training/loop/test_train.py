@@ -20,9 +20,10 @@ from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
 from digitry.training import progress
 from digitry.training.data.dataset import Split
 from digitry.training.loop import session as sessions
+from digitry.training.loop.flat import Flat
 from digitry.training.loop.optimizer import Adam, RMSprop, keras_twin, schedule
 from digitry.training.loop.session import Session
-from digitry.training.loop.step import Flat, unchanged
+from digitry.training.loop.step import unchanged
 from digitry.training.loop.train import Trained, find_device, train
 from digitry.training.network.build import build, keras
 from digitry.training.recipes import RECIPES, Recipe

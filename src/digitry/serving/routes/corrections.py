@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from digitry.corrections.store import Correction
+from digitry.corrections.correction import Correction
 from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
 from digitry.serving.service import check_model, read_image, refusals, service_of, validated

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from digitry.corrections.store import StoreError
+from digitry.corrections.database import StoreError
 from digitry.serving import metrics, schema
 from digitry.serving.problems import Problem
 from digitry.serving.service import Service, refusals, service_of
