@@ -18,6 +18,7 @@ from digitry.model.load import load_uncalibrated
 from digitry.training import run_folder
 from digitry.training.evaluation.scores import Evaluation, wilson
 from digitry.training.report import plots
+from digitry.training.report.comparison_plot import draw_comparison
 from digitry.training.report.style import percent
 from digitry.training.run_folder import PLOTS, Run
 
@@ -91,7 +92,7 @@ def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
     if len(runs) < 2:
         raise UsageError("only one run is named", remedy="name two or more run folders")
     path = folder / COMPARISON
-    files.write_bytes(path, plots.draw_comparison(runs))
+    files.write_bytes(path, draw_comparison(runs))
     return [path]
 
 
