@@ -1,7 +1,7 @@
 """The verb that measures a model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from digitry.cli.options import (
 )
 from digitry.cli.text import console_for, print_evaluation, print_json, print_robustness
 from digitry.errors import UsageError
+
+if TYPE_CHECKING:
+    from digitry.training.data.dataset import Dataset
+    from digitry.training.evaluation.robustness import Robustness
 
 
 @app.command()
@@ -86,22 +90,27 @@ def evaluate(
 
         found = robustness.robustness(loaded, dataset.test, console=console)
         facts["robustness"] = found.to_dict()
+        written = [] if out is None else _write_robustness(facts, found, dataset, name, out)
         if format_ is Format.TEXT:
             print_robustness(found)
-        if out is not None:
-            from digitry import files
-            from digitry.training.report import robustness_plot
-
-            written = out / "robustness.json"
-            files.write_json(written, facts)
-            pictures = [
-                robustness_plot.write_robustness(found, f"{name} on {dataset.name}", out),
-                robustness_plot.write_corruptions(dataset.test.images[:15], out),
-            ]
-            if format_ is Format.TEXT:
-                print(*(written, *pictures), sep="\n")
+            print(*written, sep="\n", end="\n" if written else "")
     if format_ is Format.JSON:
         print_json(facts)
+
+
+def _write_robustness(
+    facts: dict[str, Any], found: "Robustness", dataset: "Dataset", name: str, out: Path
+) -> list[Path]:
+    """Write the scores on corrupted images and two pictures of them; return the files."""
+    from digitry import files
+    from digitry.training.report import robustness_plot
+
+    files.write_json(out / "robustness.json", facts)
+    return [
+        out / "robustness.json",
+        robustness_plot.write_robustness(found, f"{name} on {dataset.name}", out),
+        robustness_plot.write_corruptions(dataset.test.images[:15], out),
+    ]
 
 
 def _data_of(

@@ -6,7 +6,7 @@ fits this camera, these pens and this paper, as far as the images represent them
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from digitry.model import calibration_file
 from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
-from digitry.progress import Display
+from digitry.progress import track
 from digitry.reading.classifier import softmax, threshold_of
 from digitry.reading.reader import Layout, Reader
 from digitry.training.data import folders
@@ -151,33 +151,12 @@ def calibrate(
     """
     listed = folders.labelled_pictures(Path(folder))
     loaded = load_uncalibrated(model)
-    reader = Reader(loaded, layout)
-    logits, labels, failed, unread = [], [], [], 0
-    digest = hashlib.sha256()
-    with Display(console, len(listed)) as display:
-        for number, (path, label) in enumerate(listed):
-            if display.due():
-                display.at(number, f"reading, {number:,} of {len(listed):,}")
-            try:
-                _, glyphs = reader.examine(path)
-            except ImageError as error:
-                failed.append(error)
-                continue
-            with path.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{content} {label}\n".encode())
-            if len(glyphs) != 1:
-                unread += 1
-                continue
-            # Logits up to a constant, which does not change the softmax.
-            shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
-            logits.append(loaded.metadata.temperature * np.log(shares))
-            labels.append(label)
-    images = len(listed) - len(failed)
+    read = _read(listed, loaded, layout, console)
+    images = len(listed) - len(read.failed)
     try:
         fit = fit_source(
-            np.array(logits, np.float64).reshape(len(labels), len(loaded.metadata.labels)),
-            np.array(labels, np.int64),
+            read.logits,
+            read.labels,
             images=images,
             temperature=loaded.metadata.temperature,
             curve=loaded.metadata.risk_coverage,
@@ -190,8 +169,8 @@ def calibrate(
         risk_coverage=fit.risk_coverage,
         source=_printable(Path(folder).resolve().name),
         images=images,
-        digits=len(labels),
-        data_sha256=digest.hexdigest(),
+        digits=len(read.labels),
+        data_sha256=read.sha256,
         scores={
             f"{name} {when}": value
             for when, quality in (("before", fit.before), ("after", fit.after))
@@ -206,8 +185,57 @@ def calibrate(
         model=loaded,
         before=fit.before,
         after=fit.after,
-        unread=unread,
+        unread=images - len(read.labels),
+        failed=read.failed,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Read:
+    """What a model reads in the labelled images.
+
+    Attributes:
+        logits: (n, classes) float64, of the images with one digit, up to a constant for each image.
+        labels: (n,) int64.
+        failed: the errors of images that could not be opened.
+        sha256: of the other images and their labels.
+    """
+
+    logits: Floats
+    labels: Labels
+    failed: tuple[ImageError, ...]
+    sha256: str
+
+
+def _read(
+    listed: Sequence[tuple[Path, int]],
+    loaded: Artifact,
+    layout: Layout,
+    console: "Console | None",
+) -> _Read:
+    reader, temperature = Reader(loaded, layout), loaded.metadata.temperature
+    logits, labels, failed = [], [], []
+    digest = hashlib.sha256()
+    for path, label in track(listed, len(listed), "reading", console):
+        try:
+            _, glyphs = reader.examine(path)
+        except ImageError as error:
+            failed.append(error)
+            continue
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{content} {label}\n".encode())
+        if len(glyphs) == 1:
+            # The constant does not change the softmax.
+            shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
+            logits.append(temperature * np.log(shares))
+            labels.append(label)
+    classes = len(loaded.metadata.labels)
+    return _Read(
+        logits=np.array(logits, np.float64).reshape(len(labels), classes),
+        labels=np.array(labels, np.int64),
         failed=tuple(failed),
+        sha256=digest.hexdigest(),
     )
 
 

@@ -77,32 +77,15 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
             f"{to!r} is not a format", where="--format", remedy=f"choose from: {', '.join(FORMATS)}"
         )
     source = Path(model)
-    shipped = model in SHIPPED
-    target = out or (
-        Path(f"{model}.{to}")
-        if shipped
-        else source / f"model.{to}"
-        if source.is_dir()
-        else source.with_suffix(f".{to}")
-    )
-    home = source if source.is_dir() else source.parent
-    kept = home / f"model.{to}"
-    is_run = not shipped and (home / run_folder.ARGUMENTS).exists() and kept.exists()
-    if is_run and target.resolve() == kept.resolve() and source.resolve() != kept.resolve():
-        if not source.is_dir():
-            # The run's own file holds the recipe, the calibration and the scores, or the optimizer.
-            raise UsageError(
-                "is the run's own file and holds more than the converted one would",
-                where=kept,
-                remedy=f"use it as it is, or write another file: --out my.{to}",
-            )
-        return kept
+    target, is_there = _target(model, to, out)
+    if is_there:
+        return target
     if to == "onnx":
         loaded = load_artifact(model, trust=trust)
         files.write_bytes(target, loaded.onnx)
         return target
     file = keras_file(source)
-    if shipped or file is None:
+    if model in SHIPPED or file is None:
         raise UsageError(
             "a model file cannot be converted back to Keras: its layers are folded together",
             where=model,
@@ -122,6 +105,30 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     if not trust and target.parent.resolve() == file.parent.resolve():
         run_folder.record_sha256(target, sha256)
     return target
+
+
+def _target(model: str, to: str, out: Path | None) -> tuple[Path, bool]:
+    """Return the file to write, and whether it is there already: a run folder's own file.
+
+    Raises:
+        UsageError: a run's own file would be replaced.
+    """
+    source = Path(model)
+    if model in SHIPPED:
+        return out or Path(f"{model}.{to}"), False
+    home = source if source.is_dir() else source.parent
+    own = home / f"model.{to}"
+    target = out or (own if source.is_dir() else source.with_suffix(f".{to}"))
+    is_run = (home / run_folder.ARGUMENTS).exists() and own.exists()
+    is_own = is_run and target.resolve() == own.resolve() and source.resolve() != own.resolve()
+    if is_own and not source.is_dir():
+        # The run's own file holds the recipe, the calibration and the scores, or the optimizer.
+        raise UsageError(
+            "is the run's own file and holds more than the converted one would",
+            where=own,
+            remedy=f"use it as it is, or write another file: --out my.{to}",
+        )
+    return target, is_own
 
 
 def keras_file(source: Path) -> Path | None:
