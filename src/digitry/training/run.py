@@ -213,7 +213,8 @@ def _finish(
     from digitry.training.network import keras_files, summary
 
     model, only = trained.model, arguments.only
-    found = _measured(model, dataset, _draft(trained, dataset, arguments))
+    draft = _draft(trained, dataset, arguments)
+    found = _measured(model, dataset, draft, trained.recipe.validation)
     glyphs = dataset.test.images.astype(np.float32) / np.float32(255)
     sha256 = keras_files.save_formats(model, folder, found.metadata, glyphs)
     # All three formats are always written and compared, then the unwanted ones are deleted.
@@ -298,8 +299,8 @@ class _Measured:
     validation: "Evaluation | None"
 
 
-def _measured(model: "keras.Model", dataset: "Dataset", draft: Metadata) -> _Measured:
-    """Calibrate a model on its held-out images, and score it on the test images.
+def _measured(model: "keras.Model", dataset: "Dataset", draft: Metadata, share: float) -> _Measured:
+    """Calibrate a model on the held-out share of the training images, and score it on the test images.
 
     The model file holds its own scores. So a draft of it is scored here, and saved again with the
     scores; the graph of both is identical.
@@ -307,7 +308,6 @@ def _measured(model: "keras.Model", dataset: "Dataset", draft: Metadata) -> _Mea
     graph = convert.as_artifact(model, draft)
     logits = scores.infer(graph, dataset.test.images)
     temperature, curve, validation = 1.0, draft.risk_coverage, None
-    share = Recipe.from_dict(draft.recipe).validation
     if share > 0:
         held_out = hold_out(dataset.train, share)[1]
         held_logits = scores.infer(graph, held_out.images)
