@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry import files
-from digitry.model.artifact import GLYPH_VERSION
+from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT_CLASS
 from digitry.places import cache_dir
 from digitry.progress import Display
 from digitry.reading import glyph, segment
 from digitry.reading.ink import lift
 from digitry.training.data.dataset import Dataset, Split, dataset_of
 from digitry.training.synthetic import damage, pen, photos
-from digitry.training.synthetic.photos import NOTHING as NOTHING
 from digitry.training.synthetic.photos import Bytes, Floats, Random
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def word_glyphs(split: Split, rng: Random) -> list[tuple[Floats, int]]:
     """
     height = float(np.exp(rng.uniform(np.log(16), np.log(80))))
     count = int(rng.choice([1, 2, 3, 4], p=[0.55, 0.15, 0.15, 0.15]))
-    labels = np.full(count, NOTHING, np.uint8)
+    labels = np.full(count, NOT_A_DIGIT_CLASS, np.uint8)
     signs = [name for name in pen.SYMBOLS if name not in pen.SMALL]
     drawn = []
     for place in range(count):
@@ -161,7 +160,7 @@ def _cut_up(
     for index in rng.permutation(len(found)):
         piece, label = found[index]
         taken[label] += 1
-        if taken[label] <= (4 if label == NOTHING else 2):
+        if taken[label] <= (4 if label == NOT_A_DIGIT_CLASS else 2):
             kept.append((piece, label))
     glyphs = glyph.normalise(
         [piece.ink for piece, _ in kept], [piece.surroundings for piece, _ in kept]
@@ -185,10 +184,10 @@ def _label_of(
         return int(labels[best])
     if piece.whole is None and max(box.w, box.h) < 0.4 * height:
         return None
-    if piece.whole is None and labels[best] == NOTHING and box.w < 0.4 * box.h:
+    if piece.whole is None and labels[best] == NOT_A_DIGIT_CLASS and box.w < 0.4 * box.h:
         # The stroke of a letter that stands alone is a 1 to everybody.
         return None
-    return NOTHING if min(recall[best], precision[best]) < 0.66 else None
+    return NOT_A_DIGIT_CLASS if min(recall[best], precision[best]) < 0.66 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +338,7 @@ def _part(split: Split, mix: Mix, seed: tuple[int, int]) -> tuple[Bytes, Bytes]:
         for scene in seen:
             add(glyph_of(scene), scene.label)
         if rng.random() < mix.things:
-            add(thing_glyph(rng), NOTHING)
+            add(thing_glyph(rng), NOT_A_DIGIT_CLASS)
         if rng.random() < mix.strings:
             for piece, piece_label in string_glyphs(split, rng):
                 add(piece, piece_label)
@@ -355,10 +354,10 @@ def _refused(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | Non
         if rng.random() < mix.words:
             yield from word_glyphs(split, rng)
         if rng.random() < mix.empty:
-            yield empty_glyph(rng), NOTHING
+            yield empty_glyph(rng), NOT_A_DIGIT_CLASS
         if rng.random() < mix.mirrored:
             scene = photos.mirrored_scene(split, rng)
-            yield (None if scene is None else glyph_of(scene)), NOTHING
+            yield (None if scene is None else glyph_of(scene)), NOT_A_DIGIT_CLASS
 
 
 def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None, int]]:
@@ -371,9 +370,9 @@ def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None
         if rng.random() < mix.spoilt:
             yield _found(*damage.spoilt(digit, rng)), int(label)
         if rng.random() < mix.spoilt_nothing:
-            yield _spoilt_nothing(rng), NOTHING
+            yield _spoilt_nothing(rng), NOT_A_DIGIT_CLASS
         if rng.random() < mix.spoilt_nothing:
-            yield _no_digit(_pixels(_spoilt_nothing(rng))), NOTHING
+            yield _no_digit(_pixels(_spoilt_nothing(rng))), NOT_A_DIGIT_CLASS
 
 
 def _spoilt_nothing(rng: Random) -> Floats:
