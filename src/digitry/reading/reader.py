@@ -391,7 +391,10 @@ def single_glyph(source: Any) -> npt.NDArray[np.float32]:
     """
     page = image.load(source)
     inverted, _ = image.light_on_dark(page.gray)
-    piece = segment.single(lift(255 - page.gray if inverted else page.gray))
+    try:
+        piece = segment.single(lift(255 - page.gray if inverted else page.gray))
+    except ImageError as error:
+        raise ImageError(error.what, where=page.source, remedy=error.remedy) from None
     pieces = [] if piece is None else [piece.ink]
     glyphs = glyph.normalise(pieces)
     return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
