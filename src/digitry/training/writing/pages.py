@@ -6,6 +6,7 @@ network as the reader shows it one: as the ink map of `digitry.reading.find`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -23,6 +24,14 @@ SIDE = 256
 
 APART = 1.5
 """Numbers are two where a gap is wider than this, in heights of a digit."""
+
+SHARES = (0.19, 0.24, 0.17, 0.12, 0.08, 0.04, 0.16)
+"""Of pages with one number, scattered numbers, a table, a form, prose, no writing, a crop of a register."""
+
+REGISTER = len(SHARES) - 1
+
+SCAN = 64
+"""Rows of the crops of scanned registers."""
 
 SHIFT = 4
 UNIT = 1 << SHIFT
@@ -143,11 +152,11 @@ class _Sheet:
         """Return whether nothing stands in a place yet."""
         left, top, right, bottom = box
         return all(
-            right + margin < l
-            or r + margin < left
-            or bottom + margin / 2 < t
-            or b + margin / 2 < top
-            for l, t, r, b in self.taken
+            right + margin < x0
+            or x1 + margin < left
+            or bottom + margin / 2 < y0
+            or y1 + margin / 2 < top
+            for x0, y0, x1, y1 in self.taken
         )
 
 
@@ -160,15 +169,17 @@ def page(
     sources: Sources, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes, Bytes, npt.NDArray[np.float32]]:
     """Return a page: its ink map (256, 256) uint8, and core, other and tall by cells."""
+    kind = drawn(SHARES, rng)
     angle = rng.uniform(-0.27, 0.27) if rng.random() < 0.2 else rng.normal(0, 0.04)
+    if kind == REGISTER:
+        angle *= 0.2
     turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), np.degrees(angle), 1.0)
     if rng.random() < 0.3:
         turn[0, 1] += rng.normal(0, 0.06)
     sheet = _Sheet(np.asarray(turn, float))
     tall = float(np.exp(rng.uniform(np.log(8.5), np.log(42))))
-    kinds = (_alone, _scattered, _table, _form, _prose, _bare)
-    kind = drawn((0.22, 0.28, 0.2, 0.14, 0.11, 0.05), rng)
-    ruled = rng.random()
+    kinds = (_alone, _scattered, _table, _form, _prose, _bare, _register)
+    ruled = rng.random() if kinds[kind] is not _register else 1.0
     if ruled < 0.12:
         _ruled(sheet, tall, rng)
     elif ruled < 0.2:
@@ -237,7 +248,7 @@ def _written(
             run = []
         run.append((left, right, char))
     numbers += _run(written.ink, run)
-    walls = [(a[1] + b[0]) / 2 for a, b in zip(spans, spans[1:], strict=False)]
+    walls = [(a[1] + b[0]) / 2 for a, b in pairwise(spans)]
     return _cut(written.ink, numbers, others, walls)
 
 
@@ -493,6 +504,44 @@ def _bare(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
         _strokes_of_other_things(sheet, tall, rng)
 
 
+def _register(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
+    """Show a crop of a scanned register: a number with its borders, or words."""
+    for _ in range(20):
+        crops = sources.text if rng.random() < 0.25 else sources.real
+        real: Real = crops[int(rng.integers(len(crops)))]
+        if real.ink.shape[0] == SCAN:
+            break
+    else:
+        return
+    box = _writing_in(real)
+    boxes = () if box is None else (box,)
+    said = bool(real.labels)
+    piece = _Piece(real.ink, boxes if said else (), () if said else boxes)
+    scale = float(np.clip(tall, 9, 40)) / max(real.bottom - real.top, 8)
+    scale = min(scale, 1.3 * SIDE / SCAN)
+    wide, high = real.ink.shape[1] * scale, SCAN * scale
+    x = rng.uniform(0, max(SIDE - wide, 1.0))
+    y = rng.uniform(0, max(SIDE - high, 1.0))
+    sheet.put(piece, x, y, scale, rng.uniform(0.75, 1.0))
+    sheet.taken.append((x, y, x + wide, y + high))
+
+
+def _writing_in(real: Real) -> Box | None:
+    """Return where the writing of a crop stands, its borders left aside."""
+    mask = (real.ink > 100).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    tall = real.bottom - real.top
+    columns = []
+    for x, y, w, h, area in stats[1:].tolist():
+        border = h > 0.9 * SCAN or (y == 0 and y + h >= SCAN - 1)
+        level = min(y + h, real.bottom) - max(y, real.top)
+        if not border and area >= 8 and level > 0.4 * tall:
+            columns += [x, x + w]
+    if not columns:
+        return None
+    return min(columns), real.top, max(columns), real.bottom
+
+
 # What is printed and drawn around it
 
 
@@ -575,6 +624,14 @@ def _crop(
     Pictures of one number are often cut close around it; larger ones end anywhere.
     """
     chance = rng.random()
+    if kind == REGISTER and sheet.taken and chance < 0.8:
+        # The crop as it is; its own edges are those of the picture.
+        left, top, right, bottom = sheet.taken[0]
+        corners = sheet.at([(left, top), (right, top), (left, bottom), (right, bottom)])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        left, top = (int(v) for v in np.clip(np.floor(low), 0, SIDE - 12))
+        right, bottom = (int(v) for v in np.clip(np.ceil(high), (left + 10, top + 10), SIDE))
+        return left, top, right, bottom
     if kind == 0 and sheet.taken and chance < 0.75:
         left, top, right, bottom = sheet.taken[0]
         corners = sheet.at([(left, top), (right, top), (left, bottom), (right, bottom)])
