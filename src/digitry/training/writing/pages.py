@@ -30,6 +30,7 @@ from digitry.training.writing.sheets import (
     around,
     lead,
     other_strokes,
+    ruled,
     squared,
 )
 from digitry.training.writing.strips import Real, Sources
