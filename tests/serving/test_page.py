@@ -23,7 +23,7 @@ from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.training.synthetic import pen
-from digitry.workers.answer import Examined
+from digitry.workers.answer import PicturedReading
 from digitry.workers.supervisor import Health, State
 
 from .conftest import Running, drawn, png
@@ -331,9 +331,9 @@ class Answers:
     def health(self) -> Health:
         return Health({**dict.fromkeys(State, 0), State.READY: 1}, {}, None)
 
-    async def examine(self, content: bytes, **options: Any) -> Examined:
+    async def read(self, content: bytes, **options: Any) -> PicturedReading:
         blank = png(np.zeros((28, 28), np.uint8))
-        return Examined(self.reading, (blank,) * len(self.reading.digits))
+        return PicturedReading(self.reading, (blank,) * len(self.reading.digits))
 
     def close(self) -> None:
         pass

@@ -138,7 +138,7 @@ def pyramid(gray: Bytes) -> list[tuple[Bytes, tuple[float, float]]]:
     height, width = gray.shape
     long = max(height, width)
     factor = min(1.0, LARGEST / long) if long >= ENOUGH else ENOUGH / long
-    pages = []
+    pages: list[tuple[Bytes, tuple[float, float]]] = []
     current = gray
     while long * factor >= SMALLEST or not pages:
         size = (max(4, round(width * factor)), max(4, round(height * factor)))
@@ -160,7 +160,8 @@ def _cells(gray: Bytes, finder: Session) -> npt.NDArray[np.float32]:
         ink, 255, out=padded[0, 0, MARGIN : MARGIN + height, MARGIN : MARGIN + width],
         casting="unsafe",
     )  # fmt: skip
-    return finder.run(padded)[0]
+    cells: npt.NDArray[np.float32] = finder.run(padded)[0]
+    return cells
 
 
 def _places(cells: npt.NDArray[np.float32]) -> list[Place]:

@@ -18,8 +18,9 @@ from digitry.reading.network import Session
 HEIGHT = 32
 """Of a strip, pixels."""
 
-TALL = (17, 20, 23, 26)
-"""Heights of the digits on the strips of a line."""
+TALL = (20, 24)
+TALL_MORE = (17, 27)
+"""Heights of the digits on the strips of a line; and on more strips where the first do not agree."""
 
 CUT = 64
 """Rows of a line that is cut out; its digits are half as high."""
@@ -116,6 +117,54 @@ def lifted(gray: Bytes) -> Bytes:
     ink = np.clip(ink - np.float32(np.median(ink)), 0, None)
     top = max(float(np.percentile(ink, 98.5)), 12.0)
     return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
+
+
+def whole(gray: Bytes) -> Place | None:
+    """Return a picture as the place of one line, or None where there is no room for one.
+
+    Args:
+        gray: (h, w) uint8, ink darker than the paper; cut close around one line.
+    """
+    height, width = gray.shape
+    if min(height, width) < 8:
+        return None
+    size = (max(8, round(width * CUT / height)), CUT)
+    small = cv2.resize(
+        gray, size, interpolation=cv2.INTER_AREA if height > CUT else cv2.INTER_CUBIC
+    )
+    top, bottom = rows_of_writing(lifted(np.asarray(small, np.uint8)))
+    scale = height / CUT
+    tall, middle = (bottom - top) * scale, (top + bottom) / 2 * scale
+    edge = min(ASIDE * tall, 0.25 * width)
+    return Place((edge, middle), (width - edge, middle), tall, 0.0)
+
+
+def rows_of_writing(ink: Bytes) -> tuple[int, int]:
+    """Return the rows in which the writing of a strip stands, rulings and neighbours left aside."""
+    height, width = ink.shape
+    # Faint digits beside a dark border: the level is between the paper and what ink there is.
+    level, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    level = min(110.0, max(level, 45.0))
+    _, _, stats, centres = cv2.connectedComponentsWithStats((ink > level).astype(np.uint8))
+    rows = []
+    for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
+        ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
+        # What reaches in from above or below: another line's foot, a border.
+        cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
+        small = h < 0.2 * height or area < 12
+        if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
+            rows.append((int(y), int(y + h)))
+    if not rows:
+        return round(0.25 * height), round(0.75 * height)
+    tops, bottoms = zip(*rows, strict=True)
+    tallest = max(b - t for t, b in rows)
+    # A short stroke beside tall ones is a mark or a piece.
+    rows = [(t, b) for t, b in rows if b - t > 0.5 * tallest]
+    tops, bottoms = zip(*rows, strict=True)
+    top, bottom = int(np.median(tops)), int(np.median(bottoms))
+    if bottom - top < 0.22 * height:
+        return round(0.25 * height), round(0.75 * height)
+    return top, bottom
 
 
 def strip(line: Cut, tall: int) -> npt.NDArray[np.float32]:

@@ -1,15 +1,11 @@
 """The reader: image -> places of numbers -> lines -> characters -> text, joined."""
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
-from functools import reduce
 from itertools import islice
-from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,276 +13,20 @@ import numpy.typing as npt
 from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
 from digitry.model.load import SHIPPED, calibration_path, load_model
-from digitry.reading import decode, glyph, image, lines, network
-from digitry.reading.alone import Alone, alone
-from digitry.reading.boxes import Box as BoxOnCut
-from digitry.reading.budget import Budget
-from digitry.reading.classes import DIGITS, UNREADABLE
+from digitry.reading import glyph, image, network
+from digitry.reading.assemble import Terms, glyphs_of, reading_of
 from digitry.reading.classifier import Classifier, threshold_for
-from digitry.reading.find import Place, find
-from digitry.reading.ink import lift
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
-from digitry.reading.pieces import Piece, pieces
-from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
-from digitry.reading.rows import joined, rows
-
-Layout = Literal["auto", "single", "line", "page"]
-LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
+from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
+from digitry.reading.result import Reading
+from digitry.reading.view import Said, best, turned, views_of
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
 
-SURE_POLARITY = 0.5
-"""Below this certainty both polarities are tried, and the better reading is taken."""
-
-UPRIGHT = 0.8
-"""A page whose digits are read with less than this mean confidence is also read on its sides."""
-
-SMALLEST = 8
-"""Pixels. Ink that is less high and wide, and refused, is refused as too small."""
-
-FEWEST = 3
-"""Digits. Of fewer, nobody knows which way up they stand."""
-
 TURN_FOR = 0.12
 """A page is turned if its digits are read with so much more confidence."""
-
-SPECK = 0.3
-"""A single digit that is so much smaller than the largest that was read with confidence is dirt."""
-
-FOUND, CLEAR = 0.78, 0.9
-"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence."""
-
-DEFAULT_MARK = 0.5
-"""Marks with less confidence are refused."""
-
-NONE = np.zeros(11)
-EMPTY = np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
-
-LEAST = 1e-6
-"""Keeps logarithms finite."""
-
-WEIGHT_LINE, WEIGHT_GLYPH = 0.5, 1.0
-"""How much the line network and the glyph model count where a digit stands free."""
-
-COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
-"""What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """One character, and what is known of it.
-
-    Attributes:
-        value: what the line says.
-        p: (10,) how probable each digit is; zeros for a mark.
-        confidence: that it is `value`.
-        box: on the page, in pixels of the working page.
-        glyph: (28, 28) float32, or None for a mark.
-    """
-
-    value: str
-    p: npt.NDArray[np.float64]
-    confidence: float
-    box: Box
-    piece: Piece | None = field(repr=False)
-    glyph: npt.NDArray[np.float32] | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A place that was read."""
-
-    place: Place
-    said: tuple[_Said, ...]
-    words: tuple[tuple[int, int], ...]
-    fits: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """One way to see a page.
-
-    Attributes:
-        gray: (h, w) uint8, dark on light, turned.
-        inverted: whether its ink was light.
-        turned: by how many quarters counter-clockwise it was turned.
-        lines: what was read; none before it is.
-    """
-
-    gray: npt.NDArray[np.uint8] = field(repr=False)
-    inverted: bool
-    turned: int = 0
-    lines: tuple[_Line, ...] = ()
-
-    @property
-    def merit(self) -> float:
-        """How good this way to see the page is: the mean confidence of its digits, those found for sure."""
-        scores = [said.confidence for line in self.lines for said in line.said]
-        # Large writing counts more: specks are read as something, too.
-        weights = [line.place.height * line.place.score for line in self.lines for _ in line.said]
-        return float(np.average(scores, weights=weights)) if sum(weights) > 0 else -1.0
-
-    @property
-    def stands(self) -> bool:
-        """Whether it is read as a page that stands upright is: surely, in numbers of several digits."""
-        count = sum(len(line.said) for line in self.lines)
-        return self.merit >= UPRIGHT and count >= FEWEST and count >= 2 * len(self.lines)
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether the page may lie on its side: little of it is read with confidence."""
-        return self.merit < UPRIGHT and sum(len(line.said) for line in self.lines) >= FEWEST
-
-
-@dataclass(frozen=True, slots=True)
-class _Sheet:
-    """How the working page lies on the image."""
-
-    shape: tuple[int, ...]
-    page: image.Page
-    turned: int
-
-    @property
-    def width(self) -> int:
-        """Of the image as it was turned, pixels."""
-        return self.page.height if self.turned % 2 else self.page.width
-
-    @property
-    def height(self) -> int:
-        """Of the image as it was turned, pixels."""
-        return self.page.width if self.turned % 2 else self.page.height
-
-    def full_size(self, box: Box) -> Box:
-        """Return a box of the working page in pixels of the image."""
-        across, down = self.width / self.shape[1], self.height / self.shape[0]
-        x, y = math.floor(box.x * across), math.floor(box.y * down)
-        x, y = min(max(x, 0), self.width - 1), min(max(y, 0), self.height - 1)
-        right = min(math.ceil(box.right * across), self.width)
-        bottom = min(math.ceil(box.bottom * down), self.height)
-        return Box(x, y, max(right - x, 1), max(bottom - y, 1))
-
-    def cause(self, box: Box) -> str | None:
-        """Return what about its ink made a digit hard to know, where that can be told."""
-        if max(box.h, box.w) < SMALLEST:
-            return "too small"
-        edge = box.x <= 0 or box.y <= 0 or box.right >= self.width or box.bottom >= self.height
-        return "cut off" if edge else None
-
-
-def _views(page: image.Page) -> list[_View]:
-    """Return a page under both polarities where it is not plain which one holds."""
-    inverted, certainty = image.light_on_dark(page.gray)
-    sides = [inverted] if certainty >= SURE_POLARITY else [inverted, not inverted]
-    return [_View(255 - page.gray if side else page.gray, side) for side in sides]
-
-
-def _turned(view: _View, quarters: int) -> _View:
-    gray = np.ascontiguousarray(np.rot90(view.gray, quarters))
-    return _View(gray, view.inverted, quarters)
-
-
-def _best(views: Sequence[_View]) -> _View:
-    return max(views, key=lambda view: view.merit)
-
-
-def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
-    """Return all the ink of a page as the place of one digit; None where there is none."""
-    found = alone(lift(gray))
-    if found is None:
-        return None
-    box = found.box
-    height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
-    middle = box.y + box.h / 2
-    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0), found
-
-
-def on_page(box: BoxOnCut, cut: lines.Cut) -> Box:
-    """Return the upright box around a box of a cut, on the page."""
-    corners = np.array([(x, y, 1.0) for x in (box.start, box.end) for y in (box.top, box.bottom)])
-    at = corners @ cut.to_page.T
-    low, high = np.floor(at.min(axis=0)), np.ceil(at.max(axis=0))
-    x, y = int(low[0]), int(low[1])
-    return Box(x, y, max(int(high[0]) - x, 1), max(int(high[1]) - y, 1))
-
-
-def around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds them all."""
-    return reduce(Box.union, boxes)
-
-
-def _as_one(line: decode.Line, seen: Sequence[decode.Strip]) -> decode.Line:
-    """Return a line as one digit, whatever it says."""
-    p = decode.single([strip.scores for strip in seen])
-    strip = seen[line.strip]
-    if line.characters:
-        box = reduce(or_, (character.box for character in line.characters))
-    else:
-        box = BoxOnCut(0, strip.ink.shape[1], 0, strip.ink.shape[0])
-    alternatives = tuple((DIGITS[k], float(p[k])) for k in np.argsort(-p).tolist())
-    one = decode.Character(alternatives[0][0], alternatives[0][1], box, alternatives)
-    word = decode.Word(one.value, one.confidence, 0, 1, box)
-    return decode.Line(one.value, one.confidence, (one,), (word,), line.strip, line.fits)
-
-
-def _among_digits(
-    p_line: npt.NDArray[np.float64], p_glyph: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the line's probabilities, with what the glyph tells of which digit it is."""
-    mixed = WEIGHT_LINE * np.log(p_line[:10] + LEAST) + WEIGHT_GLYPH * np.log(p_glyph[:10] + LEAST)
-    p = np.exp(mixed - mixed.max())
-    return np.append(p / p.sum() * (1 - p_line[10]), p_line[10])
-
-
-def _own(whole: Alone, cut: lines.Cut) -> Piece:
-    """Return all the ink of a page as the piece of its one character."""
-    return Piece(whole.ink, True, BoxOnCut(0, cut.ink.shape[1], 0, cut.ink.shape[0]))
-
-
-def _may_be_alone(view: _View) -> bool:
-    """Return whether a page may hold just one digit, which the finder did not see as a whole."""
-    return view.merit < UPRIGHT or sum(len(line.said) for line in view.lines) <= 1
-
-
-def _besides(view: _View, box: Box) -> bool:
-    """Return whether writing of about its size stands beside a box, by what the finder saw."""
-    return any(
-        line.place.score >= FOUND
-        and line.place.height > SPECK * box.h
-        and (
-            line.place.length > 1.5 * box.w
-            or not box.x < line.place.middle[0] < box.right
-            or not box.y < line.place.middle[1] < box.bottom
-        )
-        for line in view.lines
-    )
-
-
-def _writing(found: Sequence[_Line], threshold: float) -> list[_Line]:
-    """Return the lines that are numbers; where none is, the one that is the nearest to it."""
-    kept = [line for line in found if _is_number(line, threshold)]
-    if kept or not found:
-        sure = [line.place.height for line in kept if _clarity(line) >= CLEAR]
-        small = SPECK * max(sure, default=0.0)
-        return [line for line in kept if line.place.height > small or len(line.said) > 1]
-    said = [line for line in found if line.said]
-    return [max(said, key=lambda line: line.place.score)] if said else []
-
-
-def _is_number(line: _Line, threshold: float) -> bool:
-    digits = [said for said in line.said if said.glyph is not None]
-    read = [said for said in digits if said.confidence >= threshold and said.p[10] < 0.5]
-    if not read:
-        return False
-    # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
-    return line.place.score >= FOUND or line.place.score == 0 or _clarity(line) >= CLEAR
-
-
-def _clarity(line: _Line) -> float:
-    """Return the mean confidence of the digits of a line; 0 without any."""
-    found = [said.confidence for said in line.said if said.glyph is not None]
-    return float(np.mean(found)) if found else 0.0
 
 
 class Reader:
@@ -329,10 +69,14 @@ class Reader:
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
-        self._weighs = self.name.partition("@")[0] in SHIPPED
         self.threshold = threshold_for(self._classifier.metadata, max_error)
-        self._finder = network.shipped("finder", threads=threads)
-        self._lines = network.shipped("lines", threads=threads)
+        self._networks = Recogniser(
+            network.shipped("finder", threads=threads),
+            network.shipped("lines", threads=threads),
+            self._classifier,
+            weighs=self.name.partition("@")[0] in SHIPPED,
+            pattern=self.pattern,
+        )
 
     def read(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -347,7 +91,7 @@ class Reader:
         Raises:
             ImageError: the image cannot be read.
         """
-        return self.examine(source, layout=layout, name=name)[0]
+        return self._read(source, layout, name)[0]
 
     def examine(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -363,6 +107,12 @@ class Reader:
         Raises:
             ImageError: the image cannot be read.
         """
+        reading, seen = self._read(source, layout, name)
+        return reading, glyphs_of(seen)
+
+    def _read(
+        self, source: Any, layout: Layout | None, name: str | None
+    ) -> tuple[Reading, list[Said]]:
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
@@ -433,7 +183,7 @@ class Reader:
 
     def _read_page(
         self, page: image.Page, layout: Layout, started: float
-    ) -> tuple[Reading, npt.NDArray[np.float32]]:
+    ) -> tuple[Reading, list[Said]]:
         try:
             return self._read_pages([page], layout, started)[0]
         except ImageError as error:
@@ -441,239 +191,24 @@ class Reader:
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> list[tuple[Reading, npt.NDArray[np.float32]]]:
+    ) -> list[tuple[Reading, list[Said]]]:
         """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:
             ImageError: a page has too much ink to be writing. It names no source.
         """
-        views = [_views(page) for page in pages]
-        best = [_best(seen) for seen in self._seen(views, layout)]
+        seen = self._networks.seen([views_of(page) for page in pages], layout)
+        chosen = [best(views) for views in seen]
         if layout != "single":
-            aside = [i for i, view in enumerate(best) if view.doubtful]
-            turned = [[_turned(best[i], k) for k in (1, 2, 3)] for i in aside]
-            for i, seen in zip(aside, self._seen(turned, layout), strict=True):
-                other = _best(seen)
-                if other.merit > best[i].merit + TURN_FOR and other.stands:
-                    best[i] = other
+            aside = [i for i, view in enumerate(chosen) if view.doubtful]
+            sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
+            for i, views in zip(aside, self._networks.seen(sides, layout), strict=True):
+                other = best(views)
+                if other.stands and other.merit > chosen[i].merit + TURN_FOR:
+                    chosen[i] = other
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        return [
-            self._reading(page, view, layout, ms) for page, view in zip(pages, best, strict=True)
-        ]
-
-    def _seen(self, views: Sequence[Sequence["_View"]], layout: Layout) -> list[list["_View"]]:
-        """Return views of pages with their lines; the networks are asked once for all of them."""
-        flat = [view for seen in views for view in seen]
-        found = [self._places(view.gray, layout) for view in flat]
-        made = iter(
-            self._read_places(flat, found, [None] * sum(map(len, found)), layout == "single")
-        )
-        flat = [
-            replace(view, lines=tuple(islice(made, len(part))))
-            for view, part in zip(flat, found, strict=True)
-        ]
-        flat = self._or_alone(flat, layout)
-        again = iter(flat)
-        return [[next(again) for _ in seen] for seen in views]
-
-    def _or_alone(self, views: Sequence["_View"], layout: Layout) -> list["_View"]:
-        """Return views in which one digit is all there is, where that is read with more confidence."""
-        asked = [view for view in views if layout == "single" or _may_be_alone(view)]
-        wholes = [_whole(view.gray) for view in asked]
-        kept = [(view, whole) for view, whole in zip(asked, wholes, strict=True) if whole]
-        lines_ = self._read_places(
-            [view for view, _ in kept],
-            [[place] for _, (place, _) in kept],
-            [found for _, (_, found) in kept],
-            True,
-        )
-        better = {
-            id(view): replace(view, lines=(line,))
-            for (view, _), line in zip(kept, lines_, strict=True)
-            if line.said[0].confidence > view.merit and not _besides(view, line.said[0].box)
-        }
-        return [better.get(id(view), view) for view in views]
-
-    def _places(self, gray: npt.NDArray[np.uint8], layout: Layout) -> list[Place]:
-        found = find(gray, self._finder)
-        if layout == "single":
-            alone = max(found, key=lambda place: place.score * place.height, default=None)
-            return [] if alone is None else [alone]
-        if layout == "line" or self.pattern is not None:
-            found = [place for row in rows(found) for place in joined([found[k] for k in row])]
-        budget = Budget(gray.size, share=COLUMNS_SHARE, least=COLUMNS_LEAST)
-        for place in found:
-            budget.spend(lines.CUT * place.length / place.height)
-        return found
-
-    def _read_places(
-        self,
-        views: Sequence["_View"],
-        places: Sequence[Sequence[Place]],
-        wholes: Sequence[Alone | None],
-        as_one: bool,
-    ) -> list[_Line]:
-        """Return what the lines of several views say, one after the other."""
-        flat = [place for part in places for place in part]
-        cuts = [
-            lines.cut(view.gray, place)
-            for view, part in zip(views, places, strict=True)
-            for place in part
-        ]
-        strips = lines.seen(cuts, self._lines)
-        read = self._said(cuts, strips, wholes, as_one)
-        return [_Line(place, *one) for place, one in zip(flat, read, strict=True)]
-
-    def _said(
-        self,
-        cuts: Sequence[lines.Cut],
-        strips: Sequence[Sequence[decode.Strip]],
-        wholes: Sequence[Alone | None],
-        as_one: bool,
-    ) -> list[tuple[tuple[_Said, ...], tuple[tuple[int, int], ...], bool]]:
-        """Return what each line says: characters, words, and whether it fits the pattern."""
-        read = [decode.decode(list(seen), pattern=self.pattern) for seen in strips]
-        if as_one:
-            read = [_as_one(line, seen) for line, seen in zip(read, strips, strict=True)]
-        inks = [
-            pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
-            for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
-        ]
-        wanted = [
-            piece
-            for line, ink in zip(read, inks, strict=True)
-            for character, piece in zip(line.characters, ink, strict=True)
-            if character.value in DIGITS or character.value == UNREADABLE
-        ]
-        glyphs = glyph.normalise([piece.ink for piece in wanted])
-        asked = zip(glyphs, self.probabilities(glyphs), strict=True)
-        found = []
-        for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
-            said = []
-            for character, piece in zip(line.characters, ink, strict=True):
-                box = on_page(piece.box, cut) if whole is None else whole.box
-                if character.value not in DIGITS and character.value != UNREADABLE:
-                    said.append(_Said(character.value, NONE, character.confidence, box, None, None))
-                    continue
-                shown, p_glyph = next(asked)
-                p = self._weighed(character, p_glyph, piece.free, alone=len(line.characters) == 1)
-                value = character.value
-                if self.pattern is None or value not in DIGITS or not line.fits:
-                    value = str(int(p[:10].argmax()))
-                said.append(_Said(value, p, float(p[int(value)]), box, piece, shown))
-            words = tuple((word.first, word.past) for word in line.words)
-            found.append((tuple(said), words, line.fits is not False))
-        return found
-
-    def _weighed(
-        self,
-        character: decode.Character,
-        p_glyph: npt.NDArray[np.float64],
-        free: bool,
-        alone: bool,
-    ) -> npt.NDArray[np.float64]:
-        """Return how probable each digit is, and that it is none, (11,), from what both say."""
-        if not self._weighs:
-            return p_glyph if len(p_glyph) > 10 else np.append(p_glyph, 0.0)
-        p_line = np.zeros(11)
-        for value, p in character.alternatives:
-            if value in DIGITS:
-                p_line[int(value)] += p
-        p_line[10] = max(1.0 - p_line[:10].sum(), 0.0)
-        if not free:
-            # Its glyph has a ruling or a neighbour in it: the line knows better.
-            return p_line
-        if not alone:
-            # Among other digits, the line knows what is one.
-            return _among_digits(p_line, p_glyph)
-        mixed = WEIGHT_LINE * np.log(p_line + LEAST) + WEIGHT_GLYPH * np.log(p_glyph + LEAST)
-        p = np.exp(mixed - mixed.max())
-        result: npt.NDArray[np.float64] = p / p.sum()
-        return result
-
-    def _reading(
-        self, page: image.Page, view: "_View", layout: Layout, ms: float
-    ) -> tuple[Reading, npt.NDArray[np.float32]]:
-        sheet = _Sheet(view.gray.shape, page, view.turned)
-        kept = view.lines if layout == "single" else _writing(view.lines, self.threshold)
-        found: list[Line] = []
-        words: list[Word] = []
-        digits: list[Digit] = []
-        marks: list[Mark] = []
-        glyphs: list[npt.NDArray[np.float32]] = []
-        for row in rows([line.place for line in kept]):
-            number = len(found)
-            in_row: list[Word] = []
-            for line in (kept[k] for k in row):
-                texts, boxes = [], []
-                for said in line.said:
-                    box = sheet.full_size(said.box)
-                    boxes.append(box)
-                    if said.glyph is None and said.confidence >= DEFAULT_MARK:
-                        marks.append(Mark(said.value, round(said.confidence, 6), box, number))
-                        texts.append(said.value)
-                        continue
-                    digit = self._digit(said, box, number, line.fits, sheet)
-                    digits.append(digit)
-                    glyphs.append(EMPTY if said.glyph is None else said.glyph)
-                    texts.append(digit.text)
-                for first, past in line.words:
-                    confidence = math.prod(said.confidence for said in line.said[first:past])
-                    box = around(boxes[first:past])
-                    text = "".join(texts[first:past])
-                    in_row.append(Word(text, round(confidence, 6), box, number))
-            if in_row:
-                words += in_row
-                confidence = math.prod(word.confidence for word in in_row)
-                text = " ".join(word.text for word in in_row)
-                found.append(Line(text, round(confidence, 6), around([w.box for w in in_row])))
-        reason = next((digit.reason for digit in digits if digit.reason), None)
-        if not digits:
-            reason = "blank" if not view.lines else "not a digit"
-        reading = Reading(
-            source=page.source,
-            text="\n".join(line.text for line in found),
-            confidence=round(math.prod(line.confidence for line in found), 6) if digits else 0.0,
-            rejected=reason is not None,
-            reason=reason,
-            width=sheet.width,
-            height=sheet.height,
-            inverted=view.inverted,
-            turned=view.turned * 90,
-            lines=tuple(found),
-            words=tuple(words),
-            digits=tuple(digits),
-            marks=tuple(marks),
-            model=self.name,
-            ms=round(ms, 3),
-        )
-        return reading, np.array(glyphs, np.float32).reshape(-1, glyph.SIZE, glyph.SIZE)
-
-    def _digit(self, said: _Said, box: Box, line: int, fits: bool, sheet: "_Sheet") -> Digit:
-        values = np.argsort(-said.p[:10])[:3].tolist()
-        best = int(said.value) if said.value in DIGITS else values[0]
-        if best != values[0]:
-            # A pattern has overruled the networks: what the pattern asks for comes first.
-            values = [best, *(value for value in values if value != best)][:3]
-        reason = None
-        if said.glyph is None:
-            reason = f"ambiguous {said.value}"
-        elif said.p[10] > said.confidence:
-            reason = "not a digit"
-        elif said.confidence < self.threshold:
-            reason = f"ambiguous {best}/{values[1]}"
-        if reason is not None:
-            reason = sheet.cause(box) or reason
-        elif not fits and self.pattern is not None:
-            reason = f"does not fit {self.pattern.text}"
-        return Digit(
-            value=best if reason is None else None,
-            confidence=round(said.confidence, 6),
-            box=box,
-            line=line,
-            alternatives=tuple((value, round(float(said.p[value]), 6)) for value in values),
-            reason=reason,
-        )
+        terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
+        return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]
 
 
 def read(
@@ -729,7 +264,7 @@ def single_glyph(source: Any) -> npt.NDArray[np.float32]:
         ImageError: the image cannot be read.
     """
     _, glyphs = _reader("reader", None).examine(source, layout="single")
-    return glyphs[0] if len(glyphs) else EMPTY
+    return glyphs[0] if len(glyphs) else np.zeros((glyph.SIZE, glyph.SIZE), np.float32)
 
 
 _readers: dict[tuple[str, object, float | None], Reader] = {}

@@ -24,7 +24,7 @@ HEIGHT_WEIGHT = 0.5
 class FinderSettings:
     """How a finder is trained."""
 
-    channels: tuple[int, int, int, int, int] = (12, 24, 40, 56, 64)
+    channels: tuple[int, int, int, int, int] = (8, 16, 32, 48, 64)
     schedule: Schedule = field(default_factory=lambda: Schedule(samples=300_000, rate=3e-3))
     pools: PagePools = field(default_factory=PagePools)
     seed: int = 0

@@ -6,6 +6,7 @@ network as the reader shows it one: as the ink map of `digitry.reading.find`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from digitry.reading.classes import DIGITS, OTHER
 from digitry.reading.find import CELL, ink_map
 from digitry.training.writing.hands import Hands, Ink
+from digitry.training.writing.photographs import photographed
 from digitry.training.writing.strings import Style, style, write
 from digitry.training.writing.strips import Real, Sources, set_in
 from digitry.training.writing.texts import LETTER, WORD, digits, drawn, text
@@ -23,6 +25,14 @@ SIDE = 256
 
 APART = 1.5
 """Numbers are two where a gap is wider than this, in heights of a digit."""
+
+SHARES = (0.19, 0.24, 0.17, 0.12, 0.08, 0.04, 0.16)
+"""Of pages with one number, scattered numbers, a table, a form, prose, no writing, a crop of a register."""
+
+REGISTER = len(SHARES) - 1
+
+SCAN = 64
+"""Rows of the crops of scanned registers."""
 
 SHIFT = 4
 UNIT = 1 << SHIFT
@@ -130,7 +140,7 @@ class _Sheet:
         corners = self.at([(left, top), (right, top), (right, bottom), (left, bottom)])
         # The centre of a cell is a whole number there.
         cells = np.round((corners / CELL - 0.5) * UNIT).astype(np.int32).reshape(-1, 1, 2)
-        cv2.fillPoly(where, [cells], float(value), cv2.LINE_8, SHIFT)  # type: ignore[call-overload]
+        cv2.fillPoly(where, [cells], float(value), cv2.LINE_8, SHIFT)
 
     def line(self, *points: tuple[float, float], thick: float = 1.0, dark: float = 0.5) -> None:
         """Draw a printed line through points of the level paper."""
@@ -143,11 +153,11 @@ class _Sheet:
         """Return whether nothing stands in a place yet."""
         left, top, right, bottom = box
         return all(
-            right + margin < l
-            or r + margin < left
-            or bottom + margin / 2 < t
-            or b + margin / 2 < top
-            for l, t, r, b in self.taken
+            right + margin < x0
+            or x1 + margin < left
+            or bottom + margin / 2 < y0
+            or y1 + margin / 2 < top
+            for x0, y0, x1, y1 in self.taken
         )
 
 
@@ -160,15 +170,17 @@ def page(
     sources: Sources, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes, Bytes, npt.NDArray[np.float32]]:
     """Return a page: its ink map (256, 256) uint8, and core, other and tall by cells."""
+    kind = drawn(SHARES, rng)
     angle = rng.uniform(-0.27, 0.27) if rng.random() < 0.2 else rng.normal(0, 0.04)
+    if kind == REGISTER:
+        angle *= 0.2
     turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), np.degrees(angle), 1.0)
     if rng.random() < 0.3:
         turn[0, 1] += rng.normal(0, 0.06)
     sheet = _Sheet(np.asarray(turn, float))
     tall = float(np.exp(rng.uniform(np.log(8.5), np.log(42))))
-    kinds = (_alone, _scattered, _table, _form, _prose, _bare)
-    kind = drawn((0.22, 0.28, 0.2, 0.14, 0.11, 0.05), rng)
-    ruled = rng.random()
+    kinds = (_alone, _scattered, _table, _form, _prose, _bare, _register)
+    ruled = rng.random() if kinds[kind] is not _register else 1.0
     if ruled < 0.12:
         _ruled(sheet, tall, rng)
     elif ruled < 0.2:
@@ -178,7 +190,8 @@ def page(
         _strokes_of_other_things(sheet, tall, rng)
     crop = _crop(sheet, tall, kind, rng)
     left, top, right, bottom = crop
-    grey = photographed(sheet, crop, rng)
+    part = slice(top, bottom), slice(left, right)
+    grey = photographed(sheet.writing[part], sheet.print[part], rng)
     ink = np.zeros((SIDE, SIDE), np.uint8)
     ink[top:bottom, left:right] = ink_map(grey)
     seen = np.zeros((SIDE, SIDE), np.uint8)
@@ -237,7 +250,7 @@ def _written(
             run = []
         run.append((left, right, char))
     numbers += _run(written.ink, run)
-    walls = [(a[1] + b[0]) / 2 for a, b in zip(spans, spans[1:], strict=False)]
+    walls = [(a[1] + b[0]) / 2 for a, b in pairwise(spans)]
     return _cut(written.ink, numbers, others, walls)
 
 
@@ -330,13 +343,13 @@ def _printed(rng: np.random.Generator) -> _Piece:
 
 
 def _height(piece: _Piece) -> float:
-    boxes = piece.numbers or piece.others
-    return max((box[3] - box[1] for box in boxes), default=float(piece.ink.shape[0]))
+    heights: list[float] = [box[3] - box[1] for box in piece.numbers or piece.others]
+    return max(heights) if heights else float(piece.ink.shape[0])
 
 
 def _size(piece: _Piece, tall: float, rng: np.random.Generator) -> float:
     scale = tall / max(_height(piece), 6.0) * float(np.exp(rng.normal(0, 0.08)))
-    return min(scale, 48 / piece.ink.shape[0] * 1.6)
+    return min(scale, 48 / float(piece.ink.shape[0]) * 1.6)
 
 
 def _placed(
@@ -406,8 +419,8 @@ def _table(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generato
         drawn((0.6, 0.14, 0.08, 0.18), rng)
     ]
     first_is_words = rng.random() < 0.3
-    columns = int(min(rng.integers(1, 14), (SIDE + 60 - x0) // column + 1))
-    rows = int(min(rng.integers(1, 20), (SIDE + 40 - y0) // row + 1))
+    columns = int(min(int(rng.integers(1, 14)), (SIDE + 60 - x0) // column + 1))
+    rows = int(min(int(rng.integers(1, 20)), (SIDE + 40 - y0) // row + 1))
     filled = rng.uniform(0.4, 1.0)
     for i in range(columns):
         for j in range(rows):
@@ -493,6 +506,44 @@ def _bare(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator
         _strokes_of_other_things(sheet, tall, rng)
 
 
+def _register(sheet: _Sheet, sources: Sources, tall: float, rng: np.random.Generator) -> None:
+    """Show a crop of a scanned register: a number with its borders, or words."""
+    for _ in range(20):
+        crops = sources.text if rng.random() < 0.25 else sources.real
+        real: Real = crops[int(rng.integers(len(crops)))]
+        if real.ink.shape[0] == SCAN:
+            break
+    else:
+        return
+    box = _writing_in(real)
+    boxes = () if box is None else (box,)
+    said = bool(real.labels)
+    piece = _Piece(real.ink, boxes if said else (), () if said else boxes)
+    scale = float(np.clip(tall, 9, 40)) / max(real.bottom - real.top, 8)
+    scale = min(scale, 1.3 * SIDE / SCAN)
+    wide, high = real.ink.shape[1] * scale, SCAN * scale
+    x = rng.uniform(0, max(SIDE - wide, 1.0))
+    y = rng.uniform(0, max(SIDE - high, 1.0))
+    sheet.put(piece, x, y, scale, rng.uniform(0.75, 1.0))
+    sheet.taken.append((x, y, x + wide, y + high))
+
+
+def _writing_in(real: Real) -> Box | None:
+    """Return where the writing of a crop stands, its borders left aside."""
+    mask = (real.ink > 100).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    tall = real.bottom - real.top
+    columns = []
+    for x, y, w, h, area in stats[1:].tolist():
+        border = h > 0.9 * SCAN or (y == 0 and y + h >= SCAN - 1)
+        level = min(y + h, real.bottom) - max(y, real.top)
+        if not border and area >= 8 and level > 0.4 * tall:
+            columns += [x, x + w]
+    if not columns:
+        return None
+    return min(columns), real.top, max(columns), real.bottom
+
+
 # What is printed and drawn around it
 
 
@@ -575,6 +626,14 @@ def _crop(
     Pictures of one number are often cut close around it; larger ones end anywhere.
     """
     chance = rng.random()
+    if kind == REGISTER and sheet.taken and chance < 0.8:
+        # The crop as it is; its own edges are those of the picture.
+        left, top, right, bottom = sheet.taken[0]
+        corners = sheet.at([(left, top), (right, top), (left, bottom), (right, bottom)])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        left, top = (int(v) for v in np.clip(np.floor(low), 0, SIDE - 12))
+        right, bottom = (int(v) for v in np.clip(np.ceil(high), (left + 10, top + 10), SIDE))
+        return left, top, right, bottom
     if kind == 0 and sheet.taken and chance < 0.75:
         left, top, right, bottom = sheet.taken[0]
         corners = sheet.at([(left, top), (right, top), (left, bottom), (right, bottom)])
@@ -588,97 +647,3 @@ def _crop(
     left, top = rng.integers(0, SIDE // 3, 2) * (rng.random(2) < 0.6)
     right, bottom = SIDE - rng.integers(0, SIDE // 3, 2) * (rng.random(2) < 0.6)
     return int(left), int(top), int(right), int(bottom)
-
-
-# The camera
-
-
-def photographed(sheet: _Sheet, crop: tuple[int, int, int, int], rng: np.random.Generator) -> Bytes:
-    """Return the part of a page as a grey picture, dark ink on light paper."""
-    left, top, right, bottom = crop
-    height, width = bottom - top, right - left
-    ink = sheet.writing[top:bottom, left:right].astype(np.float32) / np.float32(255)
-    lines = sheet.print[top:bottom, left:right].astype(np.float32) / np.float32(255)
-    paper = np.full((height, width), np.float32(rng.uniform(130, 252)))
-    rough = rng.random()
-    if rough < 0.5:
-        few = rng.uniform(rng.uniform(0.4, 1.0), 1.0, (3, 3)).astype(np.float32)
-        paper *= cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC)
-    if rough < 0.18:
-        _shadow(paper, rng)
-    dark = rng.uniform(0.2, 0.95)
-    seen = np.maximum(
-        ink * np.float32(dark), lines * np.float32(min(1.0, dark * rng.uniform(0.4, 1.3)))
-    )
-    if rng.random() < 0.1:
-        _surroundings(paper, seen, rng)
-    if rng.random() < 0.12:
-        _strew(seen, rng)
-    grey = paper * (1 - seen)
-    if rng.random() < 0.5:
-        grey = cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(0.3, 1.2)))
-    if rng.random() < 0.6:
-        grain = rng.standard_normal((height, width), dtype=np.float32)
-        if rng.random() < 0.4:
-            grain = 1.6 * cv2.GaussianBlur(grain, (0, 0), 0.8)
-        grey = grey + grain * np.float32(rng.uniform(0.5, 8) * (0.5 + 0.5 * dark))
-    if rng.random() < 0.2 and min(height, width) > 24:
-        scale = rng.uniform(0.45, 0.85)
-        size = (max(8, round(width * scale)), max(8, round(height * scale)))
-        how = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[int(rng.integers(3))]
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        grey = cv2.resize(grey, (width, height), interpolation=how)
-    shown = np.asarray(np.clip(grey, 0, 255), np.uint8)
-    if rng.random() < 0.1:
-        _, data = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 70))])
-        shown = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
-    if rng.random() < 0.08:
-        level = float(paper.mean() * (1 - dark * rng.uniform(0.3, 0.6)))
-        shown = np.asarray(cv2.threshold(shown, level, 255, cv2.THRESH_BINARY)[1], np.uint8)
-    return shown
-
-
-def _shadow(paper: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Let a shadow with an edge lie on a picture, in place."""
-    height, width = paper.shape
-    mask = np.zeros((height, width), np.float32)
-    middle = rng.uniform((0, 0), (width, height))
-    angles = np.sort(rng.uniform(0, 2 * np.pi, 6))
-    reach = rng.uniform(0.2, 1.2, (6, 1)) * max(height, width)
-    corners = middle + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
-    cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 1.0)
-    mask = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.6, 8)))
-    paper *= 1 - mask * np.float32(rng.uniform(0.2, 0.65))
-
-
-def _surroundings(
-    paper: npt.NDArray[np.float32], seen: npt.NDArray[np.float32], rng: np.random.Generator
-) -> None:
-    """Show the table beside the sheet along one or two sides, in place: dark, with a grain of wood."""
-    height, width = paper.shape
-    outside = np.zeros((height, width), np.uint8)
-    for _ in range(rng.integers(1, 3)):
-        side = int(rng.integers(4))
-        depth = rng.uniform(0.03, 0.3, 2) * (height if side % 2 else width)
-        corners = {
-            0: [(0, 0), (depth[0], 0), (depth[1], height), (0, height)],
-            1: [(0, 0), (width, 0), (width, depth[0]), (0, depth[1])],
-            2: [(width, 0), (width - depth[0], 0), (width - depth[1], height), (width, height)],
-            3: [(0, height), (width, height), (width, height - depth[0]), (0, height - depth[1])],
-        }[side]
-        cv2.fillPoly(outside, [np.round(corners).astype(np.int32)], 1)
-    stripes = rng.uniform(0.6, 1.3, (max(2, height // int(rng.integers(2, 12))), 3))
-    wood = cv2.resize(stripes.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    if rng.random() < 0.5:
-        wood = np.ascontiguousarray(cv2.resize(wood.T, (width, height)))
-    table = np.float32(rng.uniform(20, 140)) * wood
-    paper[outside > 0] = table[outside > 0]
-    seen[outside > 0] = 0
-
-
-def _strew(seen: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Strew dirt on a picture, in place."""
-    height, width = seen.shape
-    count = int(rng.integers(5, 10 + height * width // 200))
-    ys, xs = rng.integers(0, height, count), rng.integers(0, width, count)
-    seen[ys, xs] = np.maximum(seen[ys, xs], rng.uniform(0.1, 0.9, count))
