@@ -134,7 +134,7 @@ def reads_turned(other: View, upright: View) -> bool:
     """Return whether a page reads so much better when it is turned that it lies on its side."""
     count = sum(said.confidence >= CLEAR for line in other.lines for said in line.said)
     better = other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1]
-    return better and count >= FEW and other.merit >= CLEAR and other.merit > upright.merit
+    return bool(better and count >= FEW and other.merit >= CLEAR and other.merit > upright.merit)
 
 
 def views_of(page: image.Page) -> list[View]:

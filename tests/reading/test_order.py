@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.find import Place
-from digitry.reading.rows import APART, joined, page_slope, rows
+from digitry.reading.order import APART, joined, page_slope, rows
 
 
 def place(
