@@ -116,7 +116,8 @@ class View:
     @property
     def evidence(self) -> float:
         """How much was read with confidence: a sure character counts 1, one in two nothing."""
-        return sum(max(2 * said.confidence - 1, 0.0) for line in self.lines for said in line.said)
+        surely = (max(2 * said.confidence - 1, 0.0) for line in self.lines for said in line.said)
+        return float(sum(surely))
 
     @property
     def doubtful(self) -> bool:
@@ -133,8 +134,9 @@ class View:
 def reads_turned(other: View, upright: View) -> bool:
     """Return whether a page reads so much better when it is turned that it lies on its side."""
     count = sum(said.confidence >= CLEAR for line in other.lines for said in line.said)
-    better = other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1]
-    return bool(better and count >= FEW and other.merit >= CLEAR and other.merit > upright.merit)
+    if count < FEW or other.merit < max(CLEAR, upright.merit):
+        return False
+    return bool(other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1])
 
 
 def views_of(page: image.Page) -> list[View]:
