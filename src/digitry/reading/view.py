@@ -127,7 +127,7 @@ class View:
             return False
         if len(said) == 1 and said[0].confidence >= CLEAR:
             # One large digit: nobody knows which way up it stands.
-            return self.lines[0].place.height < LARGE * min(self.gray.shape)
+            return bool(self.lines[0].place.height < LARGE * min(self.gray.shape))
         return self.merit < CLEAR or len(said) <= FEW
 
 
