@@ -56,6 +56,10 @@ confidence that is the share of digits that are right."""
 COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
 """What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
 
+SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 12_000
+"""What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
+plain."""
+
 
 @dataclass(frozen=True)
 class Recogniser:
@@ -224,18 +228,27 @@ class Recogniser:
             for view, part in zip(views, places, strict=True)
             for place in part
         ]
-        strips = self._strips(cuts)
+        strips = self._strips(cuts, [view.gray.size for view in views])
         read = self._said(cuts, strips, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
-    def _strips(self, cuts: Sequence[strips_of.Cut]) -> list[list[decode.Strip]]:
-        """Return the strips of each line, more of them where the first do not say the same."""
+    def _strips(
+        self, cuts: Sequence[strips_of.Cut], pixels: Sequence[int]
+    ) -> list[list[decode.Strip]]:
+        """Return the strips of each line, more of them where the first do not say the same.
+
+        Raises:
+            ImageError: on pages of so many pixels, writing is plainer than that.
+        """
         strips = strips_of.seen(cuts, self.lines)
         unsure = [
             i
             for i, seen in enumerate(strips)
             if not decode.is_plain(seen) and not decode.is_other(seen)
         ]
+        least = SEARCH_LEAST * len(pixels)
+        budget = Budget(sum(pixels), share=SEARCH_SHARE, least=least)
+        budget.spend(sum(cuts[i].ink.shape[1] for i in unsure))
         more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
         for i, seen in zip(unsure, more, strict=True):
             strips[i] += seen
