@@ -48,6 +48,9 @@ WORD_GAP = 0.4
 """Words are parted where a gap is wider by this, in heights of a digit, than what is usual between the
 digits of the line; beside a mark or other writing, wider by twice this."""
 
+LONE_GAP = 0.4
+"""What is taken for usual where there are fewer than two other gaps, in heights of a digit."""
+
 FAR = 1.5
 """Words are also parted where a gap is wider than this, in heights of a digit."""
 
@@ -451,7 +454,8 @@ def _words(values: Sequence[str], places: Sequence[Box], height: float) -> list[
     parted = [0]
     for i, gap in enumerate(gaps):
         usual = [gaps[k] for k in range(len(gaps)) if k != i and between[k]]
-        least = max(median(usual), 0.0) if usual else 0.0
+        # Of two or three digits nobody knows what is usual.
+        least = max(median(usual), 0.0) if len(usual) > 1 else LONE_GAP
         least += WORD_GAP if between[i] else 2 * WORD_GAP
         if gap > min(least, FAR):
             parted.append(i + 1)

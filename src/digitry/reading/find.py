@@ -111,15 +111,16 @@ def ink_map(gray: Bytes) -> Bytes:
     return np.asarray(np.clip(ink, 0, 255), np.uint8)
 
 
-def find(gray: Bytes, finder: Session) -> list[Place]:
+def find(gray: Bytes, finder: Session, largest: int = LARGEST) -> list[Place]:
     """Return where numbers stand on a page, in no order.
 
     Args:
         gray: (h, w) uint8, ink darker than the paper.
         finder: the network.
+        largest: pixels of the long side at the largest scale; smaller writing is found at larger ones.
     """
     found: list[Place] = []
-    for small, factor in pyramid(gray):
+    for small, factor in pyramid(gray, largest):
         across, down = factor
         for place in _places(_cells(small, finder)):
             found.append(
@@ -133,11 +134,11 @@ def find(gray: Bytes, finder: Session) -> list[Place]:
     return distinct(found)
 
 
-def pyramid(gray: Bytes) -> list[tuple[Bytes, tuple[float, float]]]:
+def pyramid(gray: Bytes, largest: int = LARGEST) -> list[tuple[Bytes, tuple[float, float]]]:
     """Return a page at each scale, and the scales across and down, the largest first."""
     height, width = gray.shape
     long = max(height, width)
-    factor = min(1.0, LARGEST / long) if long >= ENOUGH else ENOUGH / long
+    factor = min(1.0, largest / long) if long >= ENOUGH else ENOUGH / long
     pages: list[tuple[Bytes, tuple[float, float]]] = []
     current = gray
     while long * factor >= SMALLEST or not pages:

@@ -67,6 +67,11 @@ def cut(gray: Bytes, place: Place) -> Cut:
     return Cut(lifted(_warped(gray, to_page, wide, scale)), to_page)
 
 
+def columns(place: Place) -> float:
+    """Return how many columns the cut of a place has."""
+    return CUT / 2 * (min(place.length / place.height, LONGEST) + 2 * ASIDE)
+
+
 def _warped(gray: Bytes, to_page: npt.NDArray[np.float64], wide: int, scale: float) -> Bytes:
     """Return the part of a page that a cut shows; beyond the page, the page's edge goes on."""
     corners = to_page @ np.array([[0, wide, 0, wide], [0, 0, CUT, CUT], [1, 1, 1, 1]], float)

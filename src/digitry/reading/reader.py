@@ -23,9 +23,6 @@ from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.result import Reading
 from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
 
-ENOUGH = 12
-"""Lines that are read of a page on its side, to know whether it lies so."""
-
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
 
@@ -191,7 +188,7 @@ class Reader:
             raise ImageError(error.what, where=page.source, remedy=error.remedy) from None
 
     def _whole(self, view: View, layout: Layout) -> View:
-        """Return a view, of which some lines were read, with all of them."""
+        """Return a view of a page, at which there was only a glance, with all of its lines."""
         return self._networks.seen([[replace(view, lines=())]], layout)[0][0]
 
     def _read_pages(
@@ -207,10 +204,12 @@ class Reader:
         if layout != "single":
             aside = [i for i, view in enumerate(chosen) if view.doubtful]
             sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
-            for i, views in zip(aside, self._networks.seen(sides, layout, ENOUGH), strict=True):
+            for i, views in zip(
+                aside, self._networks.seen(sides, layout, glance=True), strict=True
+            ):
                 other = max(views, key=lambda view: view.evidence)
                 if reads_turned(other, chosen[i]):
-                    chosen[i] = other if len(other.lines) < ENOUGH else self._whole(other, layout)
+                    chosen[i] = self._whole(other, layout)
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
         terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]

@@ -18,7 +18,7 @@ from digitry.reading.boxes import Box as BoxOnCut
 from digitry.reading.budget import Budget
 from digitry.reading.classes import DIGITS, UNREADABLE
 from digitry.reading.classifier import Classifier
-from digitry.reading.find import Place, find
+from digitry.reading.find import LARGEST, Place, find
 from digitry.reading.ink import lift
 from digitry.reading.network import Session
 from digitry.reading.order import joined, rows
@@ -53,8 +53,12 @@ digit.
 Chosen on hands that the line network's training held out, for digits right, letters refused, and a mean
 confidence that is the share of digits that are right."""
 
-COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
+COLUMNS_SHARE, COLUMNS_LEAST = 1 / 40, 40_000
 """What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
+
+GLANCED, GLANCED_LINES, GLANCED_COLUMNS = 768, 12, 6000
+"""At a glance, a page is looked at with a long side of so many pixels, and so many lines of it are read, of
+so many columns."""
 
 SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 12_000
 """What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
@@ -80,14 +84,14 @@ class Recogniser:
     pattern: Pattern | None
 
     def seen(
-        self, views: Sequence[Sequence[View]], layout: Layout, most: int | None = None
+        self, views: Sequence[Sequence[View]], layout: Layout, glance: bool = False
     ) -> list[list[View]]:
         """Return views of pages with their lines; the networks are asked once for all of them.
 
         Args:
             views: of each page.
             layout: what the pages hold.
-            most: how many lines of a page are read, those first that the finder is surest of; None = all.
+            glance: whether a few lines of a page are enough, those that the finder is surest of.
         """
         flat = [view for seen in views for view in seen]
         if layout == "single":
@@ -97,7 +101,7 @@ class Recogniser:
                 flat = self._sure_singles(flat, [_may_be_one(view.gray) for view in flat])
             left = [i for i, view in enumerate(flat) if not view.lines]
             for i, view in zip(
-                left, self._pages([flat[i] for i in left], layout, most), strict=True
+                left, self._pages([flat[i] for i in left], layout, glance), strict=True
             ):
                 flat[i] = view
         again = iter(flat)
@@ -158,14 +162,11 @@ class Recogniser:
             (i, replace(views[i], lines=(line,))) for (i, _), line in zip(asked, read, strict=True)
         ]
 
-    def _pages(self, views: Sequence[View], layout: Layout, most: int | None) -> list[View]:
+    def _pages(self, views: Sequence[View], layout: Layout, glance: bool) -> list[View]:
         """Return views with the lines that the finder finds; or with one digit, if that reads better."""
-        places = [self._places(view.gray, layout) for view in views]
-        if most is not None:
-            places = [
-                sorted(part, key=lambda place: place.score * place.length, reverse=True)[:most]
-                for part in places
-            ]
+        places = [self._places(view.gray, layout, glance) for view in views]
+        if glance:
+            places = [_surest(part) for part in places]
         made = iter(self._read_places(views, places, [None] * sum(map(len, places)), False))
         found = [
             replace(view, lines=tuple(islice(made, len(part))))
@@ -202,8 +203,10 @@ class Recogniser:
             if line.said
         ]
 
-    def _places(self, gray: npt.NDArray[np.uint8], layout: Layout) -> list[Place]:
-        found = find(gray, self.finder)
+    def _places(
+        self, gray: npt.NDArray[np.uint8], layout: Layout, glance: bool = False
+    ) -> list[Place]:
+        found = find(gray, self.finder, GLANCED if glance else LARGEST)
         if layout == "single":
             largest = max(found, key=lambda place: place.score * place.height, default=None)
             return [] if largest is None else [largest]
@@ -211,7 +214,7 @@ class Recogniser:
             found = [place for row in rows(found) for place in joined([found[k] for k in row])]
         budget = Budget(gray.size, share=COLUMNS_SHARE, least=COLUMNS_LEAST)
         for place in found:
-            budget.spend(strips_of.CUT * place.length / place.height)
+            budget.spend(strips_of.columns(place))
         return found
 
     def _read_places(
@@ -331,6 +334,18 @@ def _by_line(character: decode.Character) -> npt.NDArray[np.float64]:
             p[int(value)] += share
     p[10] = max(1.0 - p[:10].sum(), 0.0)
     return p
+
+
+def _surest(places: Sequence[Place]) -> list[Place]:
+    """Return the places of a page that tell whether it stands upright."""
+    kept: list[Place] = []
+    left = float(GLANCED_COLUMNS)
+    for place in sorted(places, key=lambda place: place.score * place.length, reverse=True):
+        left -= strips_of.columns(place)
+        if left < 0 or len(kept) == GLANCED_LINES:
+            break
+        kept.append(place)
+    return kept
 
 
 def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
