@@ -161,3 +161,20 @@ def test_the_shipped_network_gives_probabilities_by_column() -> None:
     (strips,) = seen(cuts(200), network.shipped("lines"))
     for one in strips:
         np.testing.assert_allclose(np.exp(one.scores).sum(axis=1), 1, atol=1e-4)
+
+
+def test_what_a_line_says_does_not_depend_on_the_other_lines() -> None:
+    trained = network.shipped("lines")
+    rng = np.random.default_rng(0)
+    to_page = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    cuts = []
+    for wide in (70, 96, 150, 333):
+        ink = np.zeros((64, wide), np.uint8)
+        for x in range(20, wide - 20, 30):
+            cv2.ellipse(ink, (x, 32), (9, 15), 0, 0, int(rng.integers(200, 360)), 255, 4)
+        cuts.append(Cut(ink, to_page))
+    together = seen(cuts, trained)
+    for line, strips in zip(cuts, together, strict=True):
+        (alone,) = seen([line], trained)
+        for one, other in zip(strips, alone, strict=True):
+            assert one.scores == pytest.approx(other.scores, abs=1e-4)

@@ -34,6 +34,10 @@ LONGEST = 120.0
 COLUMNS = 4096
 """Columns of all strips in one batch."""
 
+ROUNDED = 16
+"""A strip is padded to a multiple of so many columns, whatever else is in its batch: the network sees the
+padding, and what a line says may not depend on other lines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -194,25 +198,24 @@ def seen(cuts: Sequence[Cut], network: Session, tall: Sequence[int] = TALL) -> l
     made = [
         (index, height, strip(line, height)) for index, line in enumerate(cuts) for height in tall
     ]
-    order = sorted(range(len(made)), key=lambda i: made[i][2].shape[1])
+    alike: dict[int, list[int]] = {}
+    for i, (_, _, ink) in enumerate(made):
+        alike.setdefault(-(-ink.shape[1] // ROUNDED) * ROUNDED, []).append(i)
     found: list[list[Strip]] = [[] for _ in cuts]
     scores: dict[int, npt.NDArray[np.float32]] = {}
-    batch: list[int] = []
-    for place, i in enumerate(order):
-        batch.append(i)
-        widest = made[order[place + 1]][2].shape[1] if place + 1 < len(order) else 0
-        if place + 1 == len(order) or (len(batch) + 1) * widest > COLUMNS:
-            scores.update(_scores([made[k][2] for k in batch], batch, network))
-            batch = []
+    for wide, members in sorted(alike.items()):
+        most = max(1, COLUMNS // wide)
+        for start in range(0, len(members), most):
+            batch = members[start : start + most]
+            scores.update(_scores([made[k][2] for k in batch], batch, wide, network))
     for i, (index, height, ink) in enumerate(made):
         found[index].append(Strip(scores[i], ink, float(height)))
     return found
 
 
 def _scores(
-    strips: Sequence[npt.NDArray[np.float32]], names: Sequence[int], network: Session
+    strips: Sequence[npt.NDArray[np.float32]], names: Sequence[int], wide: int, network: Session
 ) -> dict[int, npt.NDArray[np.float32]]:
-    wide = max(one.shape[1] for one in strips)
     together = np.zeros((len(strips), 1, HEIGHT, wide), np.float32)
     for row, one in zip(together, strips, strict=True):
         row[0, :, : one.shape[1]] = one
