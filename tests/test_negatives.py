@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from digitry.reading.result import Box, Digit, Line, Reading
+from digitry.reading.result import Box, Digit, Line, Reading, Word
 from digitry.training.synthetic import pen
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -26,14 +26,16 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def reading(values: list[tuple[int | None, int, float]], lines: int = 1) -> Reading:
-    """A reading of digits: accepted value or None, best guess, confidence."""
+    """A reading of digits, of a word each line: accepted value or None, best guess, confidence."""
     box = Box(0, 0, 1, 1)
+    each = -(-len(values) // lines)
     digits = tuple(
         Digit(
-            value, sure, box, index % lines, ((best, sure),), None if value == best else "cut off"
+            value, sure, box, index // each, ((best, sure),), None if value == best else "cut off"
         )
         for index, (value, best, sure) in enumerate(values)
     )
+    texts = ["".join(one.text for one in digits if one.line == line) for line in range(lines)]
     return Reading(
         source="x",
         text="",
@@ -43,8 +45,11 @@ def reading(values: list[tuple[int | None, int, float]], lines: int = 1) -> Read
         width=1,
         height=1,
         inverted=False,
-        lines=tuple(Line("", 0.5, box) for _ in range(lines if digits else 0)),
+        turned=0,
+        lines=tuple(Line(text, 0.5, box) for text in texts if digits),
+        words=tuple(Word(text, 0.5, box, line) for line, text in enumerate(texts) if digits),
         digits=digits,
+        marks=(),
         model="m",
         ms=0.0,
     )
@@ -98,7 +103,25 @@ def test_what_was_guessed_stands_line_by_line_whether_refused_or_not(
 ) -> None:
     guessed = script("reading", monkeypatch).guessed
     assert guessed(None) == guessed(reading([])) == ""
-    assert guessed(reading([(None, 4, 0.2), (2, 2, 0.9), (None, 7, 0.3)], lines=2)) == "47|2"
+    assert guessed(reading([(None, 4, 0.2), (2, 2, 0.9), (None, 7, 0.3)], lines=2)) == "42\n7"
+
+
+def test_a_text_is_compared_as_its_label_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = script("_compare", monkeypatch).Label.of
+    # Spaces and marks count only where the label has them.
+    assert label("030901820").errors("030 901-820") == 0
+    assert label("13/01|7").errors("13/01\n7") == 0
+    assert label("13/01|7").errors("1301\n7") == 1
+    assert label("12 5").errors("125") == 1
+    # What is no digit is a mark or refused; a refused digit is not right.
+    assert label("12?5/7", trials=True).errors("12.5\n7") == 0
+    assert label("12?5").errors("12?5") == 0
+    assert label("12?5").errors("1235") == 1
+    assert label("1235").errors("12?5") == 1
+    assert label("12|3", any_order=True).errors("3\n21") == 0
+    assert label("12?5").same_digits("125")
+    assert not label("1235").same_digits("12?5")
+    assert not label("7 in each of 26x47 cells").is_comparable
 
 
 def test_authors_count_alike_however_many_images_they_gave(

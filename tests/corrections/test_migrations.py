@@ -17,8 +17,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from digitry.corrections import migrations
-from digitry.corrections import store as corrections
+from digitry.corrections import database, migrations
 from digitry.corrections.database import StoreError
 from digitry.corrections.store import Corrections
 
@@ -108,7 +107,7 @@ def test_the_migrations_create_the_tables_of_the_code(url: str) -> None:
         context = MigrationContext.configure(
             connection, opts={"version_table": migrations.TABLE, "compare_type": True}
         )
-        assert compare_metadata(context, corrections._table().metadata) == []
+        assert compare_metadata(context, database.table().metadata) == []
         (holds,) = [
             index
             for index in sqlalchemy.inspect(connection).get_indexes("digitry_corrections")

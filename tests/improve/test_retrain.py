@@ -51,9 +51,9 @@ def rehearse_little(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {
         "REHEARSAL_DIGITS": 12,
         "VALIDATION_DIGITS": 12,
-        "NON_DIGITS": 60,
-        "PAGES": 40,
-        "DIGITS": 80,
+        "REHEARSED_NON_DIGITS": 60,
+        "REHEARSED_PAGES": 40,
+        "REHEARSED_DIGITS": 80,
     }
     for name, size in sizes.items():
         monkeypatch.setattr(retrain, name, size)
