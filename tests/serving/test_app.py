@@ -394,12 +394,12 @@ class _Waiting(LocalReaders):
         super().__init__(reader)
         self.gate = threading.Event()
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         import asyncio
 
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
-        return await super().examine(content, **options)
+        return await super().read(content, **options)
 
 
 def test_a_busy_service_refuses_at_once(
@@ -439,7 +439,7 @@ def test_an_image_that_takes_too_long_is_refused(
 class _Failing(LocalReaders):
     """A reader that fails."""
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
             raise ImageError("crashed its worker process (SIGSEGV)")
         raise RuntimeError("secret detail")
@@ -476,7 +476,7 @@ def test_metrics_count_requests_with_few_labels(client: TestClient) -> None:
 def test_without_its_store_it_reads_but_is_not_ready(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.corrections.store import StoreError
+    from digitry.corrections.database import StoreError
 
     def gone(*_: Any) -> None:
         raise StoreError("is gone", where="secret place")
@@ -522,7 +522,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(
         monkeypatch.setattr(os, "access", lambda *_: False)
     else:
         # A writer that never finishes.
-        monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("digitry.corrections.database.BUSY_SECONDS", 0.1)
         other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
     response = client.get("/readyz")
