@@ -1,6 +1,6 @@
 """The whole list of attacks against a service of its own and against the command line, as one table.
 
-    python benchmarks/attack.py [--only images,requests] [--mutants 100] [--minutes 9] [--record]
+    python benchmarks/attack.py [--only images,requests] [--mutants 100] [--minutes 8] [--record]
 
     images       hostile pictures, posted to `digitry serve`
     requests     odd requests
@@ -205,7 +205,7 @@ def read() -> Iterator[Outcome]:
             paths[path] = name
         for path, outcome in each(list(paths), "import digitry", "digitry.read(path)"):
             yield bounded(outcome, paths[path])
-        ended = command(["read", "--quiet", folder], wait=FILE_S * len(paths))
+        ended = command(["read", "--quiet", folder], wait=2 * WAIT_S)
         megabytes = ended.megabytes
         yield Outcome(f"{len(paths)} in one command", ended.fault(1), ended.seconds, megabytes)
 
@@ -372,7 +372,7 @@ def main() -> None:
     )
     options.add_argument("--only", help="groups, by comma; default: all")
     options.add_argument("--mutants", type=int, default=100, help="pictures damaged at random")
-    options.add_argument("--minutes", type=float, default=9, help="after which no attack begins")
+    options.add_argument("--minutes", type=float, default=8, help="after which no attack begins")
     options.add_argument("--record", action="store_true", help="save a record")
     given = options.parse_args()
     known = groups(given.mutants)
