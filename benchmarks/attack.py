@@ -356,13 +356,16 @@ def groups(mutants: int) -> dict[str, Callable[[], Iterator[Outcome]]]:
     }
 
 
-def until(outcomes: Iterator[Outcome], deadline: float) -> Iterator[Outcome]:
-    """Yield outcomes until it is too late; what is left then has not been survived."""
-    for outcome in outcomes:
-        yield outcome
-        if time.monotonic() > deadline:
-            yield Outcome("what came after that", "not tried: no time left", 0.0, 0.0)
-            break
+def until(group: Callable[[], Iterator[Outcome]], deadline: float) -> Iterator[Outcome]:
+    """Yield the outcomes of a group until it is too late; what is left has not been survived."""
+    if time.monotonic() < deadline:
+        for outcome in group():
+            yield outcome
+            if time.monotonic() > deadline:
+                break
+        else:
+            return
+    yield Outcome("the rest", "not tried: no time left", 0.0, 0.0)
 
 
 def main() -> None:
@@ -383,7 +386,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     print(f"{'attacks':<14}{'tried':>6}{'survived':>10}{'worst s':>9}{'worst MB':>10}", flush=True)
     for group in wanted:
-        found = list(until(known[group](), deadline))
+        found = list(until(known[group], deadline))
         if not found:
             continue
         fell = [one for one in found if one.fault]
