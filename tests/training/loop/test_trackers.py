@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,15 +185,3 @@ def test_a_store_without_its_package_names_the_install_command(
     monkeypatch.setattr(theirs, "MlflowClient", lacking)
     with pytest.raises(UnavailableError, match=r"alembic.*pip install 'digitry\[mlflow\]'"):
         train(tmp_path / "run", data, "mlflow")
-
-
-def test_mlflow_is_only_loaded_on_request() -> None:
-    import subprocess
-
-    code = (
-        "import sys\n"
-        "from digitry.training.loop import trackers as tracking\n"
-        "assert not {'mlflow', 'tensorboard', 'torch.utils.tensorboard'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

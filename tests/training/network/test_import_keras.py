@@ -7,65 +7,67 @@ import textwrap
 import pytest
 
 
-def answers(code: str) -> list[str]:
+def said(code: str) -> list[list[str]]:
+    """Run code in a process of its own, and return the words of each line that it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error::ImportWarning", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.splitlines()]
 
 
-def test_keras_is_imported_without_its_optional_dependencies() -> None:
-    heavy = answers(
+@pytest.fixture(scope="module")
+def lines() -> list[list[str]]:
+    """What one process, which imports Keras in our way and trains, prints at each stage."""
+    return said(
         """
         import sys
+
+        def loaded(*names):
+            print(*[name for name in names if name in sys.modules], flush=True)
+
         from digitry.training.network import import_keras
         import_keras.import_keras()
-        from digitry.training.loop import train as engine
-        print("keras" in sys.modules)
-        print(*[name for name in ("sklearn", "jax", "matplotlib", "torch._dynamo") if name in sys.modules])
-        """
-    )
-    assert heavy == ["True"]
-
-
-def test_hidden_modules_can_be_imported_afterwards() -> None:
-    pytest.importorskip("sklearn")
-    found = answers(
-        """
-        from digitry.training.network import import_keras
-        import_keras.import_keras()
-        import sklearn.base, matplotlib.figure, torch._dynamo
-        print(hasattr(torch._dynamo, "optimize"), sklearn.base.BaseEstimator.__name__)
-        """
-    )
-    assert found == ["True", "BaseEstimator"]
-
-
-def test_a_step_is_recorded_without_the_compiler() -> None:
-    loaded = answers(
-        """
-        import sys
-        import numpy as np
-        from digitry.training.network import import_keras
-        import_keras.import_keras()
+        from digitry.training.loop import trackers
         from digitry.training.loop.train import train
+        loaded("keras", "sklearn", "jax", "matplotlib", "torch._dynamo")
+
+        import numpy as np
         from digitry.training.data.dataset import Split
         from digitry.training.recipes import Recipe
         split = Split(np.zeros((40, 28, 28), np.uint8), np.arange(40, dtype=np.uint8) % 10)
         train(Recipe(name="tiny", hidden=(8,), batch_size=16, epochs=1), split, device="cpu")
-        print("done", *[n for n in ("torch._dynamo", "torch._inductor", "sympy") if n in sys.modules])
+        loaded("keras", "torch._dynamo", "torch._inductor", "sympy")
+        loaded("keras", "mlflow", "tensorboard", "torch.utils.tensorboard")
+
+        import sklearn.base, matplotlib.figure, torch._dynamo
+        print(hasattr(torch._dynamo, "optimize"), sklearn.base.BaseEstimator.__name__)
         """
     )
-    assert loaded == ["done"]
+
+
+def test_keras_is_imported_without_its_optional_dependencies(lines: list[list[str]]) -> None:
+    assert lines[0] == ["keras"]
+
+
+def test_a_step_is_recorded_without_the_compiler(lines: list[list[str]]) -> None:
+    assert lines[1] == ["keras"]
+
+
+def test_trackers_are_only_loaded_on_request(lines: list[list[str]]) -> None:
+    assert lines[2] == ["keras"]
+
+
+def test_hidden_modules_can_be_imported_afterwards(lines: list[list[str]]) -> None:
+    assert lines[3] == ["True", "BaseEstimator"]
 
 
 def test_an_imported_keras_is_not_changed() -> None:
-    same = answers(
+    same = said(
         """
         import os
         os.environ["KERAS_BACKEND"] = "torch"
@@ -76,11 +78,11 @@ def test_an_imported_keras_is_not_changed() -> None:
         print(again is keras)
         """
     )
-    assert same == ["True"]
+    assert same == [["True"]]
 
 
 def test_a_keras_that_needs_hidden_modules_is_imported_completely() -> None:
-    whole = answers(
+    whole = said(
         """
         import sys
         from digitry.training.network import import_keras
@@ -90,4 +92,4 @@ def test_a_keras_that_needs_hidden_modules_is_imported_completely() -> None:
         print(build.keras.__version__ != "", "absl" in sys.modules)
         """
     )
-    assert whole == ["True", "True"]
+    assert whole == [["True", "True"]]
