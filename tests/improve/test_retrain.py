@@ -46,11 +46,22 @@ def little() -> Dataset:
     return dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "drawn")
 
 
+def rehearse_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw few pages, and rehearse few glyphs, so that it takes seconds."""
+    sizes = {
+        "REHEARSAL_DIGITS": 12,
+        "VALIDATION_DIGITS": 12,
+        "NON_DIGITS": 60,
+        "PAGES": 40,
+        "DIGITS": 80,
+    }
+    for name, size in sizes.items():
+        monkeypatch.setattr(retrain, name, size)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw few pages, so that it takes seconds."""
-    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
-    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
+    rehearse_little(monkeypatch)
 
 
 # --- what is held out ----------------------------------------------------------------------------------

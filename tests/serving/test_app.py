@@ -333,6 +333,38 @@ def test_a_body_that_is_too_large_is_refused(small: Running) -> None:
     assert b" 400 " in sent(small, lying.encode())
 
 
+@pytest.mark.parametrize("how", ["length", "chunks"])
+@pytest.mark.parametrize("closing", ["", "Connection: close\r\n"])
+def test_a_client_that_sends_far_too_much_can_read_why_it_is_refused(
+    small: Running, how: str, closing: str
+) -> None:
+    # More than the buffers of both sockets: it must be taken, or this client never comes to reading.
+    body = bytes(30 << 20)
+    head = f"Content-Length: {len(body)}" if how == "length" else "Transfer-Encoding: chunked"
+    if how == "chunks":
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as line:
+        line.sendall((HEAD + closing + head + "\r\n\r\n").encode() + body)
+        answer = b""
+        while part := line.recv(65536):
+            answer += part
+    assert answer.count(b"HTTP/1.1 ") == 1 and b" 413 " in answer
+    assert answer.endswith(b"}")
+
+
+def test_a_refused_body_is_not_read_without_end(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    limits = Limits(body_bytes=1000, discarded_bytes=1 << 20)
+    running = Running(create_app(LocalReaders(reader), store, model=model, limits=limits))
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+        line.sendall((HEAD + f"Content-Length: {1 << 30}\r\n\r\n").encode())
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                line.sendall(bytes(1 << 20))
+    running.stop()
+
+
 def test_a_body_that_is_too_slow_is_cut_off(small: Running) -> None:
     head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
     started = time.monotonic()

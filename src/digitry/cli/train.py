@@ -1,5 +1,6 @@
 """The verb `train`: train a recipe into a run folder, or resume a run."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from digitry.training.run_folder import RunArguments
 
 
+NETWORKS = ("lines", "finder")
+"""The networks that find and read lines; they learn from handwriting, not from a data set of digits."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _How:
     """Options of a training that is started or resumed."""
@@ -52,7 +57,12 @@ class _How:
 @app.command()
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Name of a recipe; see `digitry recipes`.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe; see `digitry recipes`. Or `lines` or `finder`: the networks that "
+            "read and find lines, trained from MNIST and the packs of handwriting; run it again with "
+            "the same --out to go on."
+        ),
     ] = None,
     data: TrainingData = None,
     data_dir: DataDir = None,
@@ -101,6 +111,10 @@ def train(
         log=log or (),
         console=None if quiet else console_for(stderr=True),
     )
+    if recipe in NETWORKS:
+        given = (data, epochs, resume, teacher, from_, only)
+        _train_network(str(recipe), data_dir, set_, seed, out, given, how)
+        return
     if resume is not None:
         began = _arguments_of(
             resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_)
@@ -129,6 +143,47 @@ def train(
             f"digitry: interrupted; to continue: digitry train --resume {folder}", file=sys.stderr
         )
         raise typer.Exit(130)
+
+
+def _train_network(
+    name: str,
+    data_dir: Path | None,
+    set_: list[str] | None,
+    seed: int | None,
+    out: Path | None,
+    given: tuple[object, ...],
+    how: _How,
+) -> None:
+    """Train a network that finds or reads lines."""
+    if any(value is not None for value in given):
+        raise UsageError(
+            f"{name} takes --data-dir, --out, --seed, --device and --set alone",
+            remedy="leave the other options out",
+        )
+    from digitry.training.line_reader import train_network
+
+    limits: dict[str, float | None] = {"samples": None, "seconds": math.inf}
+    for text in set_ or ():
+        field, _, value = text.partition("=")
+        try:
+            limits[field] = limits[field] if field not in limits else float(value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"{text!r} is not samples=NUMBER or seconds=NUMBER",
+                where="--set",
+                remedy="give, for example, --set seconds=3600",
+            ) from None
+    built = train_network(
+        "lines" if name == "lines" else "finder",
+        out or Path("runs") / name,
+        data_dir=data_dir,
+        device=how.device,
+        samples=limits["samples"],
+        seconds=limits["seconds"] or math.inf,
+        seed=seed or 0,
+        console=how.console,
+    )
+    print(f"{built.path}: {built.samples:,} samples in {built.seconds:,.0f} s")
 
 
 def _begin(

@@ -181,7 +181,7 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
         with warnings.catch_warnings():
             # Hide Pillow's warnings about size and metadata: our own, stricter limits are checked next.
             warnings.simplefilter("ignore")
-            check_header(stream, name)
+            check_header(stream, name, max_pixels)
             image = Image.open(stream, formats=FORMATS)
             _check_size(*image.size, name, max_pixels)
             _check_memory(image, stream, size, name, max_pixels, held=held)

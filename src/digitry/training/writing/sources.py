@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import MARKS
+from digitry.reading.lines import rows_of_writing
 from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Digits, Images, Other, Samples, Strings, Strokes
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, from_images, from_strokes
@@ -18,7 +19,6 @@ from digitry.training.writing.strips import (
     Sources,
     from_scan,
     labels_of,
-    rows_of_writing,
     stroke_strip,
 )
 
