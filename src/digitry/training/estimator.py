@@ -112,7 +112,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         rows, y = validate_data(self, _rows(X), y)
         check_classification_targets(y)
-        images = images_of(rows)
+        images = self._images(rows)
         classes = np.unique(y)
         if len(classes) < 2:
             raise InputError(
@@ -156,7 +156,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "artifact_")
         rows = validate_data(self, _rows(X), reset=False)
-        glyphs = images_of(rows).astype(np.float32) / np.float32(255)
+        glyphs = self._images(rows).astype(np.float32) / np.float32(255)
         logits = Classifier(self.artifact_).logits(glyphs)[:, _codes(self.classes_)]
         powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
         shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
@@ -195,6 +195,10 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         files.write_bytes(Path(path), self.artifact_.onnx)
         return Path(path)
+
+    def _images(self, X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
+        """Turn checked rows of X into (n, 28, 28) uint8; scikit-learn's checks need another shape."""
+        return images_of(X)
 
     def _chosen(self) -> Recipe:
         chosen = self.recipe if isinstance(self.recipe, Recipe) else recipes.find(self.recipe)
