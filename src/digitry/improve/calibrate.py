@@ -23,7 +23,8 @@ from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
 from digitry.progress import track
 from digitry.reading.classifier import softmax, threshold_of
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.training.data import folders
 from digitry.training.evaluation.calibration import (
     COOLEST,

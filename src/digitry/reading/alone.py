@@ -51,7 +51,7 @@ def alone(ink: Ink) -> Alone | None:
         if label == main or area[label - 1] < SMALL * area[main - 1]:
             continue
         stray = at_border(other, width, height) and not _overlap(other, box) > 0.5
-        if _distance(other, box) <= reach and not stray:
+        if distance(other, box) <= reach and not stray:
             chosen.append(int(label))
     return piece(ink, labels, stats, chosen)
 
@@ -66,7 +66,7 @@ def at_border(box: Box, width: int, height: int) -> bool:
     return box.x <= 0 or box.y <= 0 or box.right >= width or box.bottom >= height
 
 
-def _distance(a: Box, b: Box) -> float:
+def distance(a: Box, b: Box) -> float:
     """Return the gap between two boxes, in pixels; 0 where they meet."""
     across = max(a.x - b.right, b.x - a.right, 0)
     down = max(a.y - b.bottom, b.y - a.bottom, 0)

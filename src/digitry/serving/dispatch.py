@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from digitry.errors import DigitryError, UnavailableError
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.workers import messages
 from digitry.workers.answer import PicturedReading, answered, read_with_pictures
 from digitry.workers.pool import WorkerPool, blamed, is_grown

@@ -63,7 +63,7 @@ def train_network(
     seed: int = 0,
     console: "Console | None" = None,
 ) -> Built:
-    """Train a network of the package and write it to `out`, or go on with a training that was stopped there.
+    """Train a network of the package and write it to `out`, or go on where it was stopped.
 
     Args:
         name: `lines`, which reads a line, or `finder`, which finds them.

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.reading.render import png
 from digitry.reading.result import Box, Reading
 

@@ -150,7 +150,7 @@ def _entry(
 
 def begin(network: N, schedule: Schedule, path: Path) -> State[N]:
     """Return a fresh state, or the one that a checkpoint holds."""
-    network.to(schedule.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(schedule.device, memory_format=torch.channels_last)
     averaged = deepcopy(network)
     for parameter in averaged.parameters():
         parameter.requires_grad_(False)
@@ -206,7 +206,7 @@ def step(
     state.network.train()
     value, count = loss(state.network, batch, torch.device(schedule.device))
     state.optimizer.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), schedule.clip)
     state.optimizer.step()
     state.steps += 1

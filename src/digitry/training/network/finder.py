@@ -30,11 +30,11 @@ def _conv(inputs: int, outputs: int, stride: int = 1, side: int = 3) -> nn.Seque
     )
 
 
-class Finder(nn.Module):
+class Finder(nn.Module):  # type: ignore[misc]
     """From (n, 1, h, w) float32 in [0, 1], ink = 1, to (n, 3, h / 4, w / 4); h and w multiples of 32.
 
-    The outputs are the logits of "in a number" and of "in other writing", and the logarithm to base 2 of the
-    height of a digit, divided by `find.TALL` pixels.
+    The outputs are the logits of "in a number" and of "in other writing", and the logarithm to base 2 of
+    the height of a digit, divided by `find.TALL` pixels.
     """
 
     def __init__(self, channels: tuple[int, int, int, int, int] = (8, 16, 32, 48, 64)) -> None:
@@ -91,7 +91,7 @@ def to_onnx(network: Finder) -> onnx.ModelProto:
     seen: list[str] = []
     value = INPUT
     for stage in network.down:
-        for block in stage:  # type: ignore[attr-defined]
+        for block in stage:
             value = graph.conv(value, block)
         seen.append(value)
     for level in (2, 1, 0):
@@ -131,7 +131,7 @@ class _Graph:
 
     def conv(self, value: str, block: nn.Module) -> str:
         """Add a convolution, its normalisation and its ReLU."""
-        conv, norm = block[0], block[1]  # type: ignore[index]
+        conv, norm = block[0], block[1]
         weight, bias = folded(*numbers(conv), norm)
         return self._relu(self._conv(value, weight, bias, conv))
 

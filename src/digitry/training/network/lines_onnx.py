@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from digitry.errors import ModelError
+from digitry.reading.lines import HEIGHT
 from digitry.training.network.lines import OUTPUTS, Conv, Layers, Pool, build
-from digitry.training.writing.strings import HEIGHT
 
 OPSET = 17
 INPUT, OUTPUT = "strips", "log_probs"

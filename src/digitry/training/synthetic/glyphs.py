@@ -2,7 +2,7 @@
 
 The reader must not learn MNIST, but what `digitry.reading` makes of people's pictures. So every
 training image takes the whole way: a digit becomes ink of some width on paper of some light, is
-blurred, compressed and cut, and then goes through the reader's own `segment` and `glyph`. What ends
+blurred, compressed and cut, and then goes through the reader's own `ink`, `alone` and `glyph`. What ends
 up as no digit there (letters, rulings, two digits that touch, halves of one) is taught as such.
 """
 
@@ -23,16 +23,17 @@ from digitry import files
 from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT_CLASS
 from digitry.places import cache_dir
 from digitry.progress import Display
-from digitry.reading import glyph, segment
+from digitry.reading import glyph
+from digitry.reading.alone import alone
 from digitry.reading.ink import lift
 from digitry.training.data.dataset import Dataset, Split, dataset_of
-from digitry.training.synthetic import damage, pen, photos
+from digitry.training.synthetic import clusters, damage, pen, photos
 from digitry.training.synthetic.photos import Bytes, Floats, Random
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCENES_VERSION = 5
+SCENES_VERSION = 6
 """Raised whenever other scenes are drawn, so that no cache gives the old ones."""
 
 
@@ -47,7 +48,7 @@ def empty_glyph(rng: Random) -> Floats | None:
 
 
 def _no_digit(gray: Bytes) -> Floats | None:
-    piece = segment.single(lift(gray))
+    piece = alone(lift(gray))
     if piece is None or piece.box.w < 0.4 * piece.box.h:
         # An upright stroke: whoever sees it alone must take it for a 1.
         return None
@@ -61,7 +62,7 @@ def glyph_of(scene: photos.Scene) -> Floats | None:
     Returns:
         (28, 28) float32 in [0, 1], ink = 1.
     """
-    piece = segment.single(lift(255 - scene.gray if scene.inverted else scene.gray))
+    piece = alone(lift(255 - scene.gray if scene.inverted else scene.gray))
     if piece is None:
         return None
     width = min(piece.box.right, scene.box.right) - max(piece.box.x, scene.box.x)
@@ -148,10 +149,10 @@ def _cut_up(
     pixels = np.clip(gray, 0, 255).astype(np.uint8)
     masks = layers > 0.4
     masses = masks.sum(axis=(1, 2))
-    found: list[tuple[segment.Piece, int]] = []
-    for line in segment.lines(lift(pixels)):
+    found: list[tuple[clusters.Piece, int]] = []
+    for line in clusters.lines(lift(pixels)):
         for cluster in line:
-            for piece in segment.candidates(cluster).values():
+            for piece in clusters.candidates(cluster).values():
                 label = _label_of(piece, masks, masses, labels, height)
                 if label is not None:
                     found.append((piece, label))
@@ -169,7 +170,7 @@ def _cut_up(
 
 
 def _label_of(
-    piece: segment.Piece,
+    piece: clusters.Piece,
     masks: npt.NDArray[np.bool_],
     masses: npt.NDArray[np.int64],
     labels: npt.NDArray[np.uint8],
@@ -381,7 +382,7 @@ def _spoilt_nothing(rng: Random) -> Floats:
 
 def _found(picture: Floats, digit: Floats) -> Floats | None:
     """Return what the reader makes of a spoilt picture, or None where it loses the digit."""
-    piece = segment.single(lift(_pixels(picture)))
+    piece = alone(lift(_pixels(picture)))
     if piece is None:
         return None
     box = piece.box

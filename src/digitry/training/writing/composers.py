@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -18,7 +18,7 @@ B = TypeVar("B", covariant=True)
 class Composes(Protocol[B]):
     """What composes the batches of a pool: the same wherever and whenever it does."""
 
-    def compose(self, sources: Sources, pool: int) -> list[B]:
+    def compose(self, sources: Sources, pool: int) -> Sequence[B]:
         """Return the batches of one pool."""
         ...
 
@@ -48,7 +48,7 @@ def _begin(sources: Sources) -> None:
     cv2.setNumThreads(1)
 
 
-def _compose(pools: Composes[Any], pool: int) -> list[Any]:
+def _compose(pools: Composes[Any], pool: int) -> Sequence[Any]:
     if _sources is None:
         raise UsageError("no sources", where="composing")
     return pools.compose(_sources, pool)
@@ -70,7 +70,7 @@ def composed(
     """
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(sources,))
-    waiting: deque[Future[list[B]]] = deque()
+    waiting: deque[Future[Sequence[B]]] = deque()
     pool = first
     try:
         while True:

@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import DIGITS, MARKS, OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing.hands import Hands, Ink
 from digitry.training.writing.texts import LETTER, WORD, drawn
-
-HEIGHT = 32
-"""Of a strip, pixels."""
 
 CHARACTERS = DIGITS + MARKS
 """The characters that have a class of their own, in the order of the network's outputs."""

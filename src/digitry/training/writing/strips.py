@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing import camera, paper
 from digitry.training.writing.camera import Strip
 from digitry.training.writing.hands import PEN, Hands, Ink, cut_to_ink, draw_strokes
 from digitry.training.writing.strings import (
     CHARACTERS,
-    HEIGHT,
     MOST_COLUMNS,
     SHARE_BENT,
     Others,
@@ -256,26 +256,6 @@ def nothing(sources: Sources, rng: np.random.Generator) -> Ink:
     for _ in range(rng.integers(0, 3)):
         written = Written(paper.under(written, None, rng), (), spans, 5, 27, written.pen)
     return written.ink
-
-
-def from_scan(grey: npt.NDArray[np.uint8]) -> Ink:
-    """Return the ink of a grey scan, dark on light, without removing any line.
-
-    Args:
-        grey: (height, width) uint8.
-
-    Returns:
-        (height, width) uint8, 255 = the darkest ink, 0 = paper.
-    """
-    side = max(9, grey.shape[0] // 2) | 1
-    edge = cv2.copyMakeBorder(grey, side, side, side, side, cv2.BORDER_REPLICATE)
-    ground = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
-    ground = cv2.blur(ground, (side, side))[side:-side, side:-side]
-    ink = np.clip(ground.astype(np.float32) - grey, 0, None)
-    paper_noise = float(np.median(ink))
-    ink = np.clip(ink - paper_noise, 0, None)
-    top = max(float(np.percentile(ink, 98.5)), 12.0)
-    return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
 
 
 def labels_of(said: str) -> tuple[int, ...]:
