@@ -31,7 +31,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, s
         (["read"], "missing argument 'PATH...'", "digitry read"),
         (["data", "fetch"], "missing argument 'NAME'", "digitry data fetch"),
         (["data", "nope"], "no such command 'nope'", "digitry data"),
-        (["export", "model"], "missing option '--to'", "digitry export"),
+        (["bulk", "scans"], "missing option '--out'", "digitry bulk"),
         (["train", "--epohcs", "3"], "--epohcs", "digitry train"),
         (["recipes", "twice", "over"], "twice over", "digitry recipes"),
         (["raed", "a.png"], "no such command 'raed'", "digitry"),
@@ -89,7 +89,7 @@ def test_how_a_verb_ends_decides_the_exit_code(
     def end(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("digitry.cli.data._examine", end)
+    monkeypatch.setattr("digitry.cli.data._installation", end)
     assert run("doctor", capsys=capsys) == (code, "", line)
 
 
@@ -97,7 +97,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def end() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("digitry.cli.data._examine", end)
+    monkeypatch.setattr("digitry.cli.data._installation", end)
     monkeypatch.setattr(sys, "argv", ["digitry", "doctor"])
     with pytest.raises(ZeroDivisionError):
         main.main()

@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from digitry.bulk import inputs
-from digitry.bulk import output as shards
 from digitry.bulk.job import BulkJob, BulkReport, Progress
 from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
-from digitry.bulk.output import Output
+from digitry.bulk.output import Output, environment
 from digitry.errors import UnavailableError
 from digitry.reading import network
 
@@ -83,7 +82,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
                 "images_now": images,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(images / max(seconds, 1e-6), 1),
-                **shards.environment(),
+                **environment(),
             }
         )
     return BulkReport(

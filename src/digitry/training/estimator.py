@@ -197,7 +197,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Path(path)
 
     def _images(self, X: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:  # noqa: N803
-        """Turn checked rows of X into (n, 28, 28) uint8."""
+        """Turn checked rows of X into (n, 28, 28) uint8; scikit-learn's checks need another shape."""
         return images_of(X)
 
     def _chosen(self) -> Recipe:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import difflib
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from digitry.errors import UsageError
 
@@ -188,15 +189,14 @@ def _known(name: str) -> str:
     return name
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,), "summary": (str,), "architecture": (str,), "hidden": (tuple,),
-    "kernels": (tuple,), "stride": (int,), "padding": (str,), "pools": (tuple, type(None)), "head": (str,),
-    "dropout": (int, float), "optimizer": (str,), "learning_rate": (int, float, type(None)),
-    "schedule": (str,), "warmup": (int, float), "batch_size": (int,), "epochs": (int,),
-    "one_hot": (bool,), "label_smoothing": (int, float), "distil": (int, float), "validation": (int, float),
-    "augment": (str,), "precision": (str,), "averaging": (int, float), "patience": (int, type(None)),
-    "seed": (int,), "data": (str,),
-}  # fmt: skip
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Return the types that a field with this annotation may have; a number may be a whole one."""
+    parts = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = tuple(get_origin(part) or part for part in parts)
+    return (int, *kinds) if float in kinds else kinds
+
+
+_TYPES = {name: _kinds(hint) for name, hint in get_type_hints(Recipe).items()}
 
 
 def _check_type(name: str, value: object) -> None:
