@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from digitry import processors
 from digitry.cli.app import app
 from digitry.cli.options import require_serving
 from digitry.errors import UnavailableError, UsageError
@@ -82,7 +83,7 @@ def serve(
     from digitry.workers.pool import WorkerPool
 
     proxies = proxies_of(proxy or [])
-    count = workers or min(os.cpu_count() or 1, 8)
+    count = workers or min(processors.available(), 8)
     listening = _listening(host, port)
     store = Corrections(db)
     limits = Limits(at_once=AHEAD * count)

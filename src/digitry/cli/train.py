@@ -168,7 +168,7 @@ def _begin(
 
     import_keras()
     from digitry.training.loop import trackers
-    from digitry.training.loop.train import find_device
+    from digitry.training.loop.device import find_device
     from digitry.training.run import train_run
 
     # Check both before any data is loaded or fetched.
@@ -216,7 +216,7 @@ def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How
 
     import_keras()
     from digitry.training.loop import trackers
-    from digitry.training.loop.train import find_device
+    from digitry.training.loop.device import find_device
     from digitry.training.run import train_run
 
     trackers.check(how.log)

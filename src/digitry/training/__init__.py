@@ -5,7 +5,10 @@
 Each name is imported when it is first used, so that only what is needed is loaded.
 """
 
+import os
 from typing import TYPE_CHECKING
+
+from digitry import processors
 
 if TYPE_CHECKING:
     from digitry.training.datasets import load_dataset as load_dataset
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from digitry.training.evaluation.scores import evaluate as evaluate
     from digitry.training.loop.train import train as train
     from digitry.training.recipes import RECIPES as RECIPES
+
+# OpenMP reads this when PyTorch is loaded, which some name below does.
+os.environ.update(processors.waiting())
 
 __all__ = ["RECIPES", "DigitClassifier", "evaluate", "load_dataset", "train"]
 

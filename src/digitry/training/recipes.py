@@ -53,7 +53,8 @@ class Recipe:
         augment: `none`; `light`: a random shift, rotation, zoom and shear of each image; or
             `elastic`: the same and a smooth deformation.
         precision: of the factors of matrix products and convolutions in training: `float32`, or
-            `bfloat16`, which is twice as fast on processors that support it. All else is float32.
+            `bfloat16`, which is twice as fast on devices with instructions for it; on others it is
+            `float32`. All else is float32.
         averaging: decay per step of the exponential average of the weights that is saved; 0 = off.
         patience: epochs without a better validation loss until training stops; None = no early stopping.
         seed: of the initial weights, the order of images, dropout and augmentation.

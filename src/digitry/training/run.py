@@ -295,6 +295,7 @@ def _finish(
         "sha256": {name: value for name, value in sha256.items() if (folder / name).exists()},
         "versions": versions(),
         "device": _device(model),
+        "threads": trained.threads,
         "finished": _now(),
     }
     files.write_json(folder / METRICS, metrics)

@@ -5,7 +5,6 @@ The saved model file is measured, run by the classifier that also reads, never t
 
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from digitry import processors
 from digitry.errors import DataError
 from digitry.model.artifact import NOT_A_DIGIT, Artifact
 from digitry.model.load import load_model
@@ -230,7 +230,7 @@ def infer(model: Artifact, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
     Returns:
         (n, k) float32.
     """
-    classifier = Classifier(model, threads=os.cpu_count() or 1)
+    classifier = Classifier(model, threads=processors.free())
     return classifier.logits(images.astype(np.float32) / np.float32(255))
 
 

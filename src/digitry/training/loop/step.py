@@ -13,12 +13,11 @@ shorter and faster:
   and a step with batches of 32 has twenty operations of ten microseconds.
 """
 
-import ctypes
 import functools
 import itertools
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch.fx import Graph, GraphModule, Node
 
+from digitry.training.loop.device import has_bfloat16
 from digitry.training.loop.trace import record
 from digitry.training.network.build import keras
 
@@ -264,7 +264,8 @@ def trace(
         leaves = [tensor.detach().requires_grad_() for tensor in tensors[:many]]
         x, row = tensors[-2:]
         # Weights, statistics and the loss stay float32; only the factors of products are rounded.
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        rounded = precision == "bfloat16" and has_bfloat16(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
             found, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
         found = found.to(row.dtype)
         gradient_at_logits = torch.add(row, torch.softmax(found.detach().t(), 0), alpha=share).t()
@@ -576,21 +577,3 @@ def capture(work: Callable[[], None], touched: Sequence[torch.Tensor]) -> Callab
             work()
     replay: Callable[[], None] = graph.replay
     return replay
-
-
-def keep_memory() -> None:
-    """Ask the C library to keep large blocks for the next step.
-
-    By default glibc returns them to the system at each `free` and maps them again, page by page; for
-    the activations of a convolution this takes as long as the arithmetic. Without glibc this function
-    does nothing.
-    """
-    # On Windows CDLL(None) raises a TypeError.
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-# malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.errors import DataError, DigitryError, UsageError
 from digitry.training.data.dataset import Split, hold_out
 from digitry.training.epochs import Epoch
 from digitry.training.loop import checkpoint as checkpoints
+from digitry.training.loop.device import find_device, keep_memory, keras_name, threads_on
 from digitry.training.loop.optimizer import keras_twin
 from digitry.training.loop.session import Session
-from digitry.training.loop.step import keep_memory
 from digitry.training.network.build import build, keras
 from digitry.training.progress import EpochDisplay
 from digitry.training.recipes import Recipe
@@ -33,7 +33,7 @@ from digitry.training.recipes import Recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Epoch", "Trained", "find_device", "train"]
+__all__ = ["Epoch", "Trained", "train"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Trained:
             validation, checkpoints.
         interrupted: whether Ctrl-C ended it early. The model is then that of the last step.
         told_to_stop: whether Ctrl-C was pressed, even if the training was complete by then.
+        threads: of PyTorch's operations on the processor.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Trained:
     fit_seconds: float
     interrupted: bool
     told_to_stop: bool = False
+    threads: int = 1
 
 
 def train(
@@ -72,7 +74,9 @@ def train(
 ) -> Trained:
     """Train a model.
 
-    The same recipe, data and machine give the same bytes on CPU, with or without interruption.
+    The same recipe, data, machine and number of threads give the same bytes on CPU, with or without
+    interruption. The number of threads is that of the processors that other programs leave free, unless
+    OMP_NUM_THREADS sets it; a resumed run keeps its number.
 
     Args:
         recipe: what to train and how; its share `validation` is held out from the end of `split`.
@@ -122,17 +126,22 @@ def train(
     keep_memory()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_out_of_memory_as_error(recipe, chosen))
+        threads = stack.enter_context(threads_on(chosen, None if found is None else found.facts))
         interrupt = stack.enter_context(_interruptible())
         # The run seeds PyTorch's generators; the caller's state is restored afterwards.
         stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
         if chosen.type == "cuda":
             # PyTorch creates streams and graphs on its own current device, not on Keras'.
             stack.enter_context(torch.cuda.device(chosen))
-        stack.enter_context(keras.device(_keras_name(chosen)))
+        stack.enter_context(keras.device(keras_name(chosen)))
         torch.manual_seed(recipe.seed)
-        # Built inside `keras.device`, so that the weights are created on the device.
         classes = max(10, int(split.labels.max()) + 1)
-        model = build(recipe, classes) if start is None else start()
+        # Keras draws the initial weights with a generator of the current device, and each kind of device
+        # has its own numbers: drawn here, a seed means the same weights everywhere.
+        with keras.device("cpu"):
+            model = build(recipe, classes) if start is None else start()
+        for variable in model.variables:
+            variable.value.data = variable.value.data.to(chosen)
         _compile(model, recipe)
         taught = _check_outputs(targets, classes, model)
         session = Session(
@@ -154,7 +163,7 @@ def train(
     seconds = before + time.perf_counter() - began
     told = interrupt.is_set()
     history = tuple(session.history)
-    return Trained(recipe, model, history, seconds, told and not session.ended, told)
+    return Trained(recipe, model, history, seconds, told and not session.ended, told, threads)
 
 
 def _check_outputs(
@@ -187,26 +196,6 @@ def _out_of_memory_as_error(recipe: Recipe, device: torch.device) -> Iterator[No
             where=f"recipe {recipe.name}",
             remedy="lower hidden or batch_size",
         ) from error
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        UnavailableError: it is not available; the message lists those that are.
-    """
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    if name == "auto":
-        name = "cuda" if "cuda" in here else "cpu"
-    if name not in here:
-        raise UnavailableError(
-            f"device {name!r} is not available", remedy=f"choose from: auto, {', '.join(here)}"
-        )
-    return torch.device("cuda:0" if name == "cuda" else name)
 
 
 def _run(
@@ -285,7 +274,7 @@ def _epoch(
     """Run the steps of one epoch; return the number of images seen."""
     recipe, model = session.recipe, session.model
     count, size = len(session.batches), recipe.batch_size
-    session.begin_epoch(session.batches.order(recipe.seed, number))
+    session.begin_epoch(session.batches.begin(recipe.seed, number))
     rate = float(model.optimizer.learning_rate)
     seen = 0
     with torch.inference_mode():
@@ -324,10 +313,6 @@ def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     base = keras.callbacks.Callback
     return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
-
-
-def _keras_name(device: torch.device) -> str:
-    return f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
 
 
 @contextlib.contextmanager
