@@ -38,6 +38,9 @@ Trust = Annotated[
     ),
 ]
 
+FORMATS = ("keras", "h5", "onnx")
+"""Formats that a model can be exported to; also the endings of their files."""
+
 KERAS = ("keras", "torch", "h5py")
 """Modules that loading and saving a Keras model needs."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from digitry.training.evaluation.scores import Comparison
     from digitry.training.run_folder import Run
 from digitry.cli.options import (
+    FORMATS,
     KERAS,
     AsFormat,
     Format,
@@ -64,7 +65,8 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="Format: keras, h5 or onnx. For several models: the .onnx file to write."
+            help="Format: keras, h5 or onnx; or the file to write, such as model.onnx. "
+            "For several models: the .onnx file to write."
         ),
     ],
     out: Annotated[
@@ -72,15 +74,29 @@ def export(
     ] = None,
     trust: Trust = False,
 ) -> None:
-    """Write a model in another format, or several models as one ensemble."""
+    """Write a model in another format, or several models as one ensemble.
+
+    A .onnx file of PyTorch, scikit-learn or another program, or a Keras file from elsewhere, becomes a
+    model that `digitry read --model` takes: a trial on known digits shows which pixels it takes.
+    """
     if len(models) > 1:
         _export_together(models, to, out, trust)
         return
     (model,) = models
+    file = Path(to)
+    if file.suffix.lstrip(".") in FORMATS:
+        if out is not None:
+            raise UsageError(
+                "names a file, and so does --out", where="--to", remedy="name one of them"
+            )
+        to, out = file.suffix.lstrip("."), file
     require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
     from digitry.training.network import convert
 
-    print(convert.convert(model, to, out, trust=trust))
+    def tell(line: str) -> None:
+        print(f"digitry: {model}: {line}", file=sys.stderr)
+
+    print(convert.convert(model, to, out, trust=trust, tell=tell))
 
 
 def _export_together(models: list[str], to: str, out: Path | None, trust: bool) -> None:
