@@ -13,6 +13,8 @@ from digitry.training.run_folder import OUTPUTS, RECORDS
 
 from .conftest import Answer, Say
 
+SAMPLES = Path(__file__).parents[2] / "samples"
+
 pytest.importorskip("torch")
 
 
@@ -329,7 +331,9 @@ def test_a_model_from_elsewhere_is_brought_in_by_the_command_that_read_names(
     shutil.copy(trained / "model.keras", "mine.keras")
     sample = SAMPLES / "digit-5.png"
     read = ("read", "--model", "mine.keras", sample)
-    one_line(say(*read), 3, "mine.keras: is a Keras file", "digitry export mine.keras --to mine.onnx")
+    one_line(
+        say(*read), 3, "mine.keras: is a Keras file", "digitry export mine.keras --to mine.onnx"
+    )
     brought = say("export", "mine.keras", "--to", "mine.onnx", "--trust")
     assert (brought.code, brought.out) == (0, "mine.onnx\n")
     assert "mine.keras: takes (n, 28, 28), pixels from 0 to 1, light ink on dark" in brought.err

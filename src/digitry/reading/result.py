@@ -1,7 +1,8 @@
 """The results of reading, as frozen dataclasses that convert to JSON and back."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from digitry.plain import Plain
 
@@ -111,3 +112,43 @@ class Reading(Plain):
     digits: tuple[Digit, ...]
     model: str
     ms: float
+
+    def __repr__(self) -> str:
+        """Return one line: source, text, confidence or reason."""
+        note = self.reason if self.rejected else f"{self.confidence:.3f}"
+        return f"<Reading of {self.source}: {self.text!r}, {note}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the picture with boxes if the source is a file, and a table."""
+        from digitry.reading.render import to_html
+
+        return to_html(self)
+
+    def annotate(self, path: str | Path, source: Any = None) -> None:
+        """Write the picture with the reading drawn on it; the ending of the name decides the format.
+
+        Args:
+            path: of the file to write.
+            source: the image that was read; None = the file that `self.source` names.
+
+        Raises:
+            ImageError: the source cannot be read, or is not the image that was read.
+            UsageError: Pillow has no format of that ending.
+            DigitryError: the file cannot be written.
+        """
+        from digitry.reading.render import write_annotated
+
+        write_annotated(self, Path(path), source)
+
+    def show(self, source: Any = None) -> None:
+        """Show the picture with the reading drawn on it: in the notebook, or in a viewer of pictures.
+
+        Args:
+            source: the image that was read; None = the file that `self.source` names.
+
+        Raises:
+            ImageError: the source cannot be read, or is not the image that was read.
+        """
+        from digitry.reading.render import show
+
+        show(self, source)
