@@ -1,6 +1,7 @@
 """The results of reading, as frozen dataclasses that convert to JSON and back."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -120,9 +121,7 @@ class Reading(Plain):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the picture with boxes if the source is a file, and a table."""
-        from digitry.reading.render import to_html
-
-        return to_html(self)
+        return str(_render().to_html(self))
 
     def annotate(self, path: str | Path, source: Any = None) -> None:
         """Write the picture with the reading drawn on it; the ending of the name decides the format.
@@ -136,9 +135,7 @@ class Reading(Plain):
             UsageError: Pillow has no format of that ending.
             DigitryError: the file cannot be written.
         """
-        from digitry.reading.render import write_annotated
-
-        write_annotated(self, Path(path), source)
+        _render().write_annotated(self, Path(path), source)
 
     def show(self, source: Any = None) -> None:
         """Show the picture with the reading drawn on it: in the notebook, or in a viewer of pictures.
@@ -149,6 +146,9 @@ class Reading(Plain):
         Raises:
             ImageError: the source cannot be read, or is not the image that was read.
         """
-        from digitry.reading.render import show
+        _render().show(self, source)
 
-        show(self, source)
+
+def _render() -> Any:
+    """Return the module that draws readings, which imports this one: hence by name, when it is used."""
+    return import_module("digitry.reading.render")

@@ -88,6 +88,14 @@ class Recipe:
     seed: int = 0
     data: str = "mnist"
 
+    def __repr__(self) -> str:
+        """Return one line: the network, the optimizer, the batches and the epochs."""
+        units = ", ".join(map(str, self.hidden))
+        return (
+            f"<Recipe {self.name}: {self.architecture} {units}; {self.optimizer}, batches of "
+            f"{self.batch_size}, {self.epochs} epochs>"
+        )
+
     def __post_init__(self) -> None:
         for name in ("hidden", "kernels", "pools"):
             if isinstance(values := getattr(self, name), list):
@@ -347,7 +355,16 @@ _FLAGSHIP = dataclasses.replace(
     averaging=0.999,
 )
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*_ANCESTORS, _READER, _CONV_FAST, _CONV_SMALL, _FLAGSHIP)
-}
+
+class Recipes(dict[str, Recipe]):
+    """Recipes by name."""
+
+    def __repr__(self) -> str:
+        """Return a line a recipe."""
+        return "\n".join(map(repr, self.values()))
+
+
+RECIPES = Recipes(
+    (recipe.name, recipe) for recipe in (*_ANCESTORS, _READER, _CONV_FAST, _CONV_SMALL, _FLAGSHIP)
+)
 """Every named recipe, in the order in which they are listed."""

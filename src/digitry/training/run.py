@@ -146,6 +146,32 @@ def train_run(
     return run
 
 
+def save_run(trained: "Trained", dataset: "Dataset", folder: Path) -> Run:
+    """Write the run folder of a model that is trained already; pictures are drawn by `report`.
+
+    Args:
+        trained: the model and its history.
+        dataset: what it was trained on, with the images to score it on.
+        folder: new or empty.
+
+    Raises:
+        UsageError: the folder is not empty.
+        ModelError: the three formats give different results.
+        DigitryError: the folder cannot be written.
+    """
+    began = time.perf_counter()
+    asked = Start(
+        recipe=trained.recipe,
+        data=dataset.name,
+        data_dir=None,
+        data_sha256=dataset.sha256,
+        device=_device(trained.model).split(":")[0],
+        only=None,
+    )
+    _begin(folder, asked, resume=False)
+    return _finish(trained, dataset, folder, asked, began)
+
+
 def _begin(folder: Path, start: Start, *, resume: bool) -> None:
     """Create the folder and write the files for resuming; with `resume`, check that they match."""
     if resume:

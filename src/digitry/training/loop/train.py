@@ -5,6 +5,7 @@ traced step (`digitry.training.loop.step`).
 """
 
 import contextlib
+import html
 import math
 import signal
 import threading
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from digitry.errors import DataError, DigitryError, UsageError
+from digitry.training.curves import to_svg
 from digitry.training.data.dataset import Split, hold_out
 from digitry.training.epochs import Epoch
 from digitry.training.loop import checkpoint as checkpoints
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Epoch", "Trained", "train"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A trained model and its history.
 
@@ -58,6 +60,21 @@ class Trained:
     interrupted: bool
     told_to_stop: bool = False
     threads: int = 1
+
+    def __repr__(self) -> str:
+        """Return one line: the recipe, the epochs, and the scores of the last one."""
+        done = f"{len(self.history)} epochs in {self.fit_seconds:.1f} s"
+        if not self.history:
+            return f"<Trained {self.recipe.name}: {done}>"
+        last = self.history[-1]
+        held = "" if last.val_accuracy is None else f", held out {100 * last.val_accuracy:.2f}%"
+        scores = f"loss {last.loss:.4f}, accuracy {100 * last.accuracy:.2f}%{held}"
+        return f"<Trained {self.recipe.name}: {done}, {scores}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the line of `repr`, and the curves."""
+        drawn = to_svg(self.history) if self.history else ""
+        return f"<div><p>{html.escape(repr(self).strip('<>'))}</p>{drawn}</div>"
 
 
 def train(
