@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 SPINS = "10000"
-"""Rounds for which a thread waits in a loop before it sleeps, some tens of microseconds: as long as the
+"""Rounds for which a thread waits in a loop before it sleeps, about 0.1 ms: longer than most of the
 gaps between the operations of a step."""
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

@@ -75,8 +75,8 @@ class Batches:
             glyphs: (n, 28, 28) float32 in [0, 1], the images of `index`.
             index: (n,) int64.
         """
-        bends = self._bends[index] if len(self._bends) else None
-        return light(glyphs, self._moves[index], bends)
+        bends = torch.index_select(self._bends, 0, index) if len(self._bends) else None
+        return light(glyphs, torch.index_select(self._moves, 0, index), bends)
 
 
 class BatchBuffers:

@@ -225,5 +225,5 @@ def _told(shape: tuple[int, ...], returned: str, found: "Found") -> str:
     axes = ", ".join(str(side) for side in ("n", *shape))
     return (
         f"takes ({axes}), {found.pixels}; returns {returned}; reads {100 * found.accuracy:.1f}% of "
-        f"{found.images} known digits right"
+        f"{found.images} known digits right ({found.known})"
     )
