@@ -20,7 +20,6 @@ from starlette.testclient import TestClient
 from digitry.cli.main import main
 from digitry.corrections.store import Corrections
 from digitry.improve import gate as promotion
-from digitry.improve import retrain
 from digitry.model import versions
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
@@ -30,7 +29,7 @@ from digitry.training import datasets
 from digitry.training.data import dataset
 
 from .crossed import STYLES, page
-from .test_retrain import drawn_digits
+from .test_retrain import drawn_digits, rehearse_little
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +98,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set like MNIST, of a few hundred digits of our own, and few pages: it takes seconds."""
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
-    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
+    rehearse_little(monkeypatch)
 
 
 @pytest.mark.usefixtures("little")

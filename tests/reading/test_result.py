@@ -11,7 +11,7 @@ from PIL import Image
 
 from digitry.errors import ImageError, UsageError
 from digitry.reading import render
-from digitry.reading.result import Box, Digit, Line, Reading
+from digitry.reading.result import Box, Digit, Line, Reading, Word
 
 
 def pixels() -> np.ndarray:
@@ -23,7 +23,8 @@ def pixels() -> np.ndarray:
 def reading(source: str, **changes: object) -> Reading:
     values: dict[str, object] = {
         "source": source, "text": "1", "confidence": 0.987, "rejected": False, "reason": None,
-        "width": 100, "height": 120, "inverted": False,
+        "width": 100, "height": 120, "inverted": False, "turned": 0, "marks": (),
+        "words": (Word("1", 0.987, Box(20, 12, 4, 30), 0),),
         "lines": (Line("1", 0.987, Box(20, 12, 4, 30)),),
         "digits": (Digit(1, 0.987, Box(20, 12, 4, 30), 0, ((1, 0.987), (7, 0.01))),),
         "model": "reader", "ms": 1.5,
@@ -39,7 +40,7 @@ def one(tmp_path: Path) -> Reading:
 
 def test_a_reading_is_one_line_of_text() -> None:
     assert repr(reading("a.png")) == "<Reading of a.png: '1', 0.987>"
-    blank = reading("a.png", text="", rejected=True, reason="blank", lines=(), digits=())
+    blank = reading("a.png", text="", rejected=True, reason="blank", lines=(), words=(), digits=())
     assert repr(blank) == "<Reading of a.png: '', blank>"
     assert "\n" not in repr(reading("a\n.png", text="1\n2").text)
 

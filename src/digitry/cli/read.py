@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
 
@@ -24,17 +25,8 @@ MANY = 100
 """Progress is shown from this number of images on."""
 
 
-class Layout(StrEnum):
-    """How the digits are arranged in an image."""
-
-    AUTO = "auto"
-    SINGLE = "single"
-    LINE = "line"
-    PAGE = "page"
-
-
-class Format(StrEnum):
-    """The output formats of `read`."""
+class ReadingFormat(StrEnum):
+    """How `read` prints readings."""
 
     TEXT = "text"
     JSON = "json"
@@ -48,19 +40,10 @@ def read(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")
     ],
-    layout: Annotated[
-        Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")
-    ] = Layout.AUTO,
-    format: Annotated[Format, typer.Option(help="Output format.")] = Format.TEXT,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
-        ),
-    ] = None,
+    layout: ReadLayout = Layout.AUTO,
+    format: Annotated[ReadingFormat, typer.Option(help="Output format.")] = ReadingFormat.TEXT,
+    model: ReadModel = "reader",
+    max_error: MaxError = None,
     pattern: Annotated[
         str | None,
         typer.Option(help=r"Pattern of each line: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
@@ -156,11 +139,11 @@ def _decoders_silenced() -> Iterator[None]:
 class _Printer:
     """Prints each reading at once, or all at the end if the format needs that."""
 
-    def __init__(self, format: Format, *, many: bool) -> None:
+    def __init__(self, format: ReadingFormat, *, many: bool) -> None:
         self.format = format
         self.many = many
         self.kept: list[Reading] = []
-        if format is Format.CSV:
+        if format is ReadingFormat.CSV:
             from digitry.reading.render import CSV_HEADER, to_csv
 
             print(to_csv([CSV_HEADER]), end="")
@@ -168,7 +151,7 @@ class _Printer:
     def add(self, reading: "Reading") -> None:
         from digitry.reading import render
 
-        if self.format is Format.TEXT:
+        if self.format is ReadingFormat.TEXT:
             if self.many:
                 text = reading.text.replace("\n", " ") or f"({reading.reason})"
                 # A tab or a line break in a file name must not break our rows.
@@ -183,9 +166,9 @@ class _Printer:
                 print(
                     f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr
                 )
-        elif self.format is Format.JSONL:
+        elif self.format is ReadingFormat.JSONL:
             print(render.to_json(reading))
-        elif self.format is Format.CSV:
+        elif self.format is ReadingFormat.CSV:
             print(render.to_csv(render.to_csv_rows(reading)), end="")
         else:
             self.kept.append(reading)
@@ -193,11 +176,11 @@ class _Printer:
     def finish(self) -> None:
         from digitry.reading import render
 
-        if self.format is Format.HOCR:
+        if self.format is ReadingFormat.HOCR:
             print(render.to_hocr(self.kept), end="")
-        elif self.format is Format.JSON and self.many:
+        elif self.format is ReadingFormat.JSON and self.many:
             print("[\n" + ",\n".join(render.to_json(reading) for reading in self.kept) + "\n]")
-        elif self.format is Format.JSON:
+        elif self.format is ReadingFormat.JSON:
             for reading in self.kept:
                 print(render.to_json(reading, indent=2))
 

@@ -76,6 +76,17 @@ class Page:
         """Working pixels per pixel of the image, at most 1."""
         return float(self.gray.shape[1] / self.width)
 
+    def turned(self, degrees: int) -> "Page":
+        """Return the page turned counter-clockwise, as `Reading.turned` says it was read.
+
+        Args:
+            degrees: 0, 90, 180 or 270.
+        """
+        gray = np.ascontiguousarray(np.rot90(self.gray, degrees // 90))
+        across = degrees % 180 != 0
+        width, height = (self.height, self.width) if across else (self.width, self.height)
+        return Page(gray, width, height, self.source)
+
 
 def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Page:
     """Return the upright grey page of an image.
@@ -181,7 +192,7 @@ def _decoded(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: b
         with warnings.catch_warnings():
             # Hide Pillow's warnings about size and metadata: our own, stricter limits are checked next.
             warnings.simplefilter("ignore")
-            check_header(stream, name)
+            check_header(stream, name, max_pixels)
             image = Image.open(stream, formats=FORMATS)
             _check_size(*image.size, name, max_pixels)
             _check_memory(image, stream, size, name, max_pixels, held=held)

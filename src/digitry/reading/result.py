@@ -1,11 +1,13 @@
 """The results of reading, as frozen dataclasses that convert to JSON and back."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 from digitry.plain import Plain
+from digitry.reading.classes import MARKS
 
 REJECTED = "?"
 """The character for a refused digit in a text."""
@@ -70,12 +72,46 @@ class Digit(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Line(Plain):
-    """A run of digits that belong together, left to right.
+class Mark(Plain):
+    """A point, comma, dash, slash or colon that stands in a number.
 
     Attributes:
-        text: its digits; `?` for a refused digit.
-        confidence: probability in [0, 1] that all of its digits are right.
+        text: `.`, `,`, `-`, `/` or `:`.
+        confidence: calibrated probability in [0, 1].
+        box: its box on the upright image.
+        line: index of its line.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Plain):
+    """Digits and marks that stand together: a number, a date, the content of a cell.
+
+    Attributes:
+        text: its characters; `?` for a refused one.
+        confidence: probability in [0, 1] that all of them are right.
+        box: the union of their boxes.
+        line: index of its line.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Plain):
+    """The words at one height of a page, from left to right.
+
+    Attributes:
+        text: its words, joined by a space; `?` for a refused digit.
+        confidence: probability in [0, 1] that all of its characters are right.
         box: the union of their boxes.
     """
 
@@ -84,19 +120,23 @@ class Line(Plain):
     box: Box
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading(Plain):
     """The result of reading one image.
 
+    The characters of its words, in order, are its digits and marks: see `characters`.
+
     Attributes:
         source: the path, or `<bytes>`, `<array>`, `<image>`, `-` for standard input.
-        text: the lines joined by a newline; `?` for a refused digit.
+        text: the lines joined by a newline, words by a space; `?` for a refused digit.
         confidence: probability in [0, 1] that all digits are right; 0 without digits.
         rejected: whether nothing was read or any digit was refused.
         reason: the reason if rejected, or None.
         width, height: of the upright image, in pixels.
         inverted: whether the ink was lighter than the paper.
-        lines, digits: what was found, top to bottom and left to right.
+        turned: by how many degrees, counter-clockwise, the image was turned to read it: 0, 90, 180, 270.
+            Its size and all boxes are those of the turned image.
+        lines, words, digits, marks: what was found, top to bottom and left to right.
         model: name of the model that read it.
         ms: time of the whole reading, in milliseconds.
     """
@@ -109,8 +149,11 @@ class Reading(Plain):
     width: int
     height: int
     inverted: bool
+    turned: int
     lines: tuple[Line, ...]
+    words: tuple[Word, ...]
     digits: tuple[Digit, ...]
+    marks: tuple[Mark, ...]
     model: str
     ms: float
 
@@ -148,7 +191,38 @@ class Reading(Plain):
         """
         _render().show(self, source)
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
+        """Rebuild a reading from its plain form, also from one that was stored before there were words.
+
+        Such a form has no `turned`, `words` or `marks`: no page was turned then, there were no marks, and
+        each line was one word.
+
+        Raises:
+            ValueError: a field is missing, or its value is not of the annotated type.
+        """
+        before = {"turned": 0, "words": _lines_as_words(data.get("lines")), "marks": ()}
+        return super().from_dict({**before, **data})
+
+    def characters(self) -> Iterator[tuple[int, Digit | Mark]]:
+        """Yield every digit and mark in reading order, each with the index of its word."""
+        digits, marks = iter(self.digits), iter(self.marks)
+        for index, word in enumerate(self.words):
+            for character in word.text:
+                one = next(marks if character in MARKS else digits, None)
+                if one is not None:
+                    yield index, one
+
 
 def _render() -> Any:
     """Return the module that draws readings, which imports this one: hence by name, when it is used."""
     return import_module("digitry.reading.render")
+
+
+def _lines_as_words(lines: Any) -> Any:
+    # Lines of another type are refused where the reading is built, not here.
+    if not isinstance(lines, (list, tuple)):
+        return ()
+    return [
+        {**line, "line": index} for index, line in enumerate(lines) if isinstance(line, Mapping)
+    ]

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from digitry.errors import DigitryError, UnavailableError
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.workers import messages
-from digitry.workers.answer import Examined, answered, examine
+from digitry.workers.answer import PicturedReading, answered, read_with_pictures
 from digitry.workers.pool import WorkerPool, blamed, is_grown
 from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
 from digitry.workers.worker import Item, packed
@@ -30,7 +31,7 @@ class Readers(Protocol):
     def health(self) -> Health:
         """Return the state of the workers."""
 
-    async def examine(
+    async def read(
         self,
         content: bytes,
         *,
@@ -39,8 +40,8 @@ class Readers(Protocol):
         max_error: float | None,
         glyphs: bool,
         crops: bool,
-    ) -> Examined:
-        """Read one image; see `digitry.workers.answer.examine`.
+    ) -> PicturedReading:
+        """Read one image; see `digitry.workers.answer.read_with_pictures`.
 
         Raises:
             DigitryError: the image cannot be read, crashed its worker, or took too long.
@@ -67,9 +68,9 @@ class LocalReaders:
         """Return the state of the workers: threads are always ready."""
         return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
-    async def examine(self, content: bytes, **options: Any) -> Examined:
-        """Read one image; see `digitry.workers.answer.examine`."""
-        work = partial(examine, self._reader, content, **options)
+    async def read(self, content: bytes, **options: Any) -> PicturedReading:
+        """Read one image; see `digitry.workers.answer.read_with_pictures`."""
+        work = partial(read_with_pictures, self._reader, content, **options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
@@ -101,8 +102,10 @@ class PoolReaders:
         """Return the state of the workers."""
         return self._pool.health()
 
-    async def examine(self, content: bytes, *, name: str | None = None, **options: Any) -> Examined:
-        """Read one image; see `digitry.workers.answer.examine`."""
+    async def read(
+        self, content: bytes, *, name: str | None = None, **options: Any
+    ) -> PicturedReading:
+        """Read one image; see `digitry.workers.answer.read_with_pictures`."""
         loop = asyncio.get_running_loop()
         if self._opener is None or self._opener.done():
             self._missing = asyncio.Event()
@@ -205,11 +208,11 @@ class _Job:
 
     name: str
     request: bytes
-    answer: "asyncio.Future[Examined | DigitryError]"
+    answer: "asyncio.Future[PicturedReading | DigitryError]"
     until: float
     begun: bool = False
 
-    def settle(self, found: Examined | DigitryError) -> None:
+    def settle(self, found: PicturedReading | DigitryError) -> None:
         if not self.answer.done():
             self.answer.set_result(found)
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import UnavailableError, UsageError
-from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.model.artifact import LABELS, Artifact, Metadata
 from digitry.training import run
 from digitry.training.data.dataset import OWN, Dataset, Split, dataset_of
 from digitry.training.loop import train as engine
@@ -43,8 +43,7 @@ class Trained(engine.Trained):
     @cached_property
     def artifact(self) -> Artifact:
         """The model as a model file in memory, not calibrated."""
-        digits = tuple(str(digit) for digit in range(10))
-        labels = digits if self.model.output_shape[-1] == len(digits) else (*digits, NOT_A_DIGIT)
+        labels = LABELS[: self.model.output_shape[-1]]
         facts = Metadata(name=self.recipe.name, labels=labels, recipe=self.recipe.to_dict())
         return convert.as_artifact(self.model, facts)
 
@@ -95,7 +94,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
-    start: "Callable[[], keras.Model] | None" = None,
+    initial_model: "Callable[[], keras.Model] | None" = None,
     targets: npt.NDArray[np.float32] | None = None,
 ) -> Trained:
     """Train a model, and show the progress: a bar in a terminal or notebook, else a line an epoch.
@@ -103,7 +102,8 @@ def train(
     Args:
         recipe: what to train and how.
         data: a data set, whose training part is trained on, or labelled images.
-        device, callbacks, checkpoint, resume, start, targets: see `digitry.training.loop.train.train`.
+        device, callbacks, checkpoint, resume, initial_model, targets: see
+            `digitry.training.loop.train.train`.
         quiet: show nothing.
 
     Returns:
@@ -121,7 +121,7 @@ def train(
     split = data.train if isinstance(data, Dataset) else data
     done = engine.train(
         recipe, split, device=device, callbacks=callbacks, checkpoint=checkpoint, resume=resume,
-        console=console, start=start, targets=targets,
+        console=console, initial_model=initial_model, targets=targets,
     )  # fmt: skip
     return Trained(**{one.name: getattr(done, one.name) for one in fields(done)}, data=data)
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.reading.render import png
 from digitry.reading.result import Box, Reading
 
@@ -22,7 +23,7 @@ MARGIN = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class PicturedReading:
     """A reading, and the requested pictures.
 
     Attributes:
@@ -36,7 +37,7 @@ class Examined:
     crops: tuple[bytes, ...] = ()
 
 
-def examine(
+def read_with_pictures(
     reader: Reader,
     content: bytes,
     *,
@@ -45,7 +46,7 @@ def examine(
     max_error: float | None = None,
     glyphs: bool = False,
     crops: bool = False,
-) -> Examined:
+) -> PicturedReading:
     """Return the reading of one image, and pictures of its digits.
 
     Args:
@@ -62,14 +63,14 @@ def examine(
     if max_error is not None:
         reader = reader.accepting(max_error)
     if not (glyphs or crops):
-        return Examined(reader.read(content, layout=layout, name=name))
+        return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
     pictures = tuple(png(np.rint(glyph * 255).astype(np.uint8)) for glyph in seen)
     if not crops:
-        return Examined(reading, pictures)
-    page = image.load(content, max_pixels=reader.max_pixels, name=name)
+        return PicturedReading(reading, pictures)
+    page = image.load(content, max_pixels=reader.max_pixels, name=name).turned(reading.turned)
     cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits)
-    return Examined(reading, pictures, cuts)
+    return PicturedReading(reading, pictures, cuts)
 
 
 def fault(error: Exception) -> DigitryError:
@@ -85,9 +86,9 @@ def fault(error: Exception) -> DigitryError:
 
 
 def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
-    """Return the result or the error of `examine` as JSON: the answer of a worker."""
+    """Return the result or the error of `read_with_pictures` as JSON: the answer of a worker."""
     try:
-        found = examine(reader, content, **options)
+        found = read_with_pictures(reader, content, **options)
     except Exception as failure:  # noqa: BLE001 (the error is the answer)
         error = fault(failure)
         usage = isinstance(error, UsageError)
@@ -100,7 +101,7 @@ def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
     }
 
 
-def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
+def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryError:
     """Return the result or the error that `answer` encoded.
 
     Args:
@@ -111,7 +112,7 @@ def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])
     pictures = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return Examined(Reading.from_dict(row), *pictures)
+    return PicturedReading(Reading.from_dict(row), *pictures)
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

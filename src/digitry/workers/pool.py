@@ -22,7 +22,7 @@ from digitry.workers.supervisor import Cause, Health, LostError, Supervisor, Wor
 from digitry.workers.worker import Item, as_line, failed_row, packed
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout
+    from digitry.reading.recognise import Layout
 
 WALL_S, CPU_S = 2.0, 2.0
 MEMORY_BYTES = 1 << 30

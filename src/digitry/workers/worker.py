@@ -170,8 +170,11 @@ def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[s
         "width": 0,
         "height": 0,
         "inverted": False,
+        "turned": 0,
         "lines": [],
+        "words": [],
         "digits": [],
+        "marks": [],
         "model": model,
     }
 
