@@ -31,7 +31,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, s
         (["read"], "missing argument 'PATH...'", "digitry read"),
         (["data", "fetch"], "missing argument 'NAME'", "digitry data fetch"),
         (["data", "nope"], "no such command 'nope'", "digitry data"),
-        (["export", "model"], "missing option '--to'", "digitry export"),
+        (["export"], "missing argument 'MODEL...'", "digitry export"),
         (["train", "--epohcs", "3"], "--epohcs", "digitry train"),
         (["recipes", "twice", "over"], "twice over", "digitry recipes"),
         (["raed", "a.png"], "no such command 'raed'", "digitry"),
