@@ -92,3 +92,12 @@ def test_work_may_begin_in_the_middle_and_learn_its_size_later() -> None:
     assert lines[0] == "reading"
     assert re.fullmatch(r"reading  [\d,]+ images/s", lines[1])
     assert re.fullmatch(r"reading  [\d,]+ images/s, \d\d:\d\d left", lines[-1])
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_with_widgets_shows_a_bar(
+    widgets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if widgets else None)
+    notebook = Console(file=io.StringIO(), force_jupyter=True, force_terminal=False)
+    assert Display(notebook, 3).live is widgets

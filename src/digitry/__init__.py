@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from digitry.errors import DigitryError as DigitryError
+    from digitry.errors import ImageError as ImageError
+    from digitry.errors import ModelError as ModelError
+    from digitry.errors import UsageError as UsageError
     from digitry.reading.reader import Reader as Reader
     from digitry.reading.reader import read as read
     from digitry.reading.reader import recognize_digit as recognize_digit
@@ -24,8 +27,11 @@ __all__ = [
     "Box",
     "Digit",
     "DigitryError",
+    "ImageError",
+    "ModelError",
     "Reader",
     "Reading",
+    "UsageError",
     "__version__",
     "read",
     "recognize_digit",
@@ -33,6 +39,9 @@ __all__ = [
 
 _HOMES = {
     "DigitryError": "digitry.errors",
+    "ImageError": "digitry.errors",
+    "ModelError": "digitry.errors",
+    "UsageError": "digitry.errors",
     "Reader": "digitry.reading.reader",
     "read": "digitry.reading.reader",
     "recognize_digit": "digitry.reading.reader",

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -22,6 +23,9 @@ SPEED_SECONDS = 600.0
 
 class Display:
     """A context manager that shows the progress of work.
+
+    Attributes:
+        live: whether it is a bar; else it is plain lines.
 
     Args:
         console: where to show it; None = nowhere.
@@ -45,7 +49,7 @@ class Display:
         self.console, self._total, self._text = console, total, text
         self._unit, self._stays = unit, stays
         self._every = PLAIN_INTERVAL if every is None else every
-        self._live = console is not None and console.is_terminal
+        self.live = console is not None and _is_live(console)
         self._progress: Progress | None = None
         self._shown = 0.0
 
@@ -66,10 +70,10 @@ class Display:
             speed_estimate_period=SPEED_SECONDS,
             # If stdout is a file, its text must not be redirected to the terminal.
             redirect_stdout=sys.stdout.isatty(),
-            disable=not self._live,
+            disable=not self.live,
         )
         self._task = self._progress.add_task(self._text, total=self._total)
-        if self._live:
+        if self.live:
             self._progress.start()
         return self
 
@@ -80,12 +84,12 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         # Without a terminal, `stop` would print an empty line.
-        if self._progress is not None and self._live:
+        if self._progress is not None and self.live:
             self._progress.stop()
 
     def due(self) -> bool:
         """Return whether it is time for the next update, so that callers can skip costly ones."""
-        interval = LIVE_INTERVAL if self._live else self._every
+        interval = LIVE_INTERVAL if self.live else self._every
         return self.console is not None and time.monotonic() - self._shown >= interval
 
     def at(self, done: float, text: str, *, total: float | None = None) -> None:
@@ -103,7 +107,7 @@ class Display:
         task = self._progress.tasks[0]
         if self._unit and task.speed:
             text = f"{text}  {task.speed:,.0f} {self._unit}/s"
-        if self._live:
+        if self.live:
             self._progress.update(self._task, description=text)
             self._shown = time.monotonic()
         elif due:
@@ -115,6 +119,11 @@ class Display:
         if self.console is not None:
             self._shown = time.monotonic()
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_live(console: "Console") -> bool:
+    """Return whether a bar can be drawn again and again: on a terminal, or in a notebook with widgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def track(items: Iterable[T], total: int, what: str, console: "Console | None") -> Iterator[T]:

@@ -32,6 +32,7 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, s
         (["data", "fetch"], "missing argument 'NAME'", "digitry data fetch"),
         (["data", "nope"], "no such command 'nope'", "digitry data"),
         (["bulk", "scans"], "missing option '--out'", "digitry bulk"),
+        (["export"], "missing argument 'MODEL...'", "digitry export"),
         (["train", "--epohcs", "3"], "--epohcs", "digitry train"),
         (["recipes", "twice", "over"], "twice over", "digitry recipes"),
         (["raed", "a.png"], "no such command 'raed'", "digitry"),

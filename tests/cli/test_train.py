@@ -13,6 +13,8 @@ from digitry.training.run_folder import OUTPUTS, RECORDS
 
 from .conftest import Answer, Say
 
+SAMPLES = Path(__file__).parents[2] / "samples"
+
 pytest.importorskip("torch")
 
 
@@ -324,6 +326,23 @@ def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path)
     assert say("evaluate", "mine.keras", "--data", "uci", "--trust").code == 0
     other = ["--out", "mine.h5"]
     one_line(say("export", trained / "model.onnx", *other), 2, "cannot be converted back")
+
+
+def test_a_model_from_elsewhere_is_brought_in_by_the_command_that_read_names(
+    trained: Path, say: Say, tmp_path: Path
+) -> None:
+    shutil.copy(trained / "model.keras", "mine.keras")
+    sample = SAMPLES / "digit-5.png"
+    read = ("read", "--model", "mine.keras", sample)
+    one_line(
+        say(*read), 3, "mine.keras: is a Keras file", "digitry export mine.keras --to mine.onnx"
+    )
+    brought = say("export", "mine.keras", "--to", "mine.onnx", "--trust")
+    assert (brought.code, brought.out) == (0, "mine.onnx\n")
+    assert "mine.keras: takes (n, 28, 28), pixels from 0 to 1, light ink on dark" in brought.err
+    assert say("read", "--model", "mine.onnx", sample).code in (0, 1)
+    # A file of the other name of the option.
+    assert say("export", "mine.keras", "--out", "other.onnx", "--trust").code == 0
 
 
 def test_a_training_that_fails_before_it_starts_creates_no_folder(say: Say, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """The local engine: worker processes on this machine read the shards."""
 
-import os
 import queue
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
+from digitry import processors
 from digitry.bulk.entry import Shard
 from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
@@ -17,7 +17,7 @@ def read_locally(
     job: BulkJob, todo: Iterator[Shard], model: bytes
 ) -> Iterator[tuple[float | None, Written]]:
     """Yield shards as they are read, each with its `done`; one thread and one process per worker."""
-    workers = job.workers or os.cpu_count() or 1
+    workers = job.workers or processors.available()
     pool = WorkerPool(
         job.model, job.layout, workers, max_error=job.max_error, wall_s=job.wall_s, cpu_s=job.cpu_s
     )

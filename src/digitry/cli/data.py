@@ -1,7 +1,6 @@
 """Verbs on data sets and the installation: `data fetch|check|build|scenes`, `explore`, `doctor`."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from digitry import processors
 from digitry.cli.app import app
 from digitry.cli.options import AsFormat, DataDir, Format, Quiet, require_training
 from digitry.cli.text import console_for, print_json
@@ -311,8 +311,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices: dict[str, Any] = {"cores": cores, "cuda": False, "mps": False}
+    devices: dict[str, Any] = {"cores": processors.available(), "cuda": False, "mps": False}
     if _version("torch") is None:
         return devices
     # In a separate process: importing a broken torch can crash the whole process, and doctor must

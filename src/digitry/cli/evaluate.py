@@ -1,5 +1,6 @@
 """The verb that measures a model."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,9 @@ def evaluate(
     from digitry.training.evaluation import scores
     from digitry.training.network import convert
 
-    loaded = convert.load_artifact(model, trust=trust)
+    loaded = convert.load_artifact(
+        model, trust=trust, tell=lambda line: print(f"digitry: {model}: {line}", file=sys.stderr)
+    )
     source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
     require_training(*modules_for_data(source))
     console = None if quiet else console_for(stderr=True)

@@ -73,17 +73,23 @@ def export(
     ],
     format: Annotated[
         ModelFormat | None,
-        typer.Option(help="Format of the file. Default: by the suffix of --out."),
+        typer.Option(help="Format of the file. Default: by the suffix of --to."),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write; an ensemble needs one, .onnx. Default: next to the model."
+            "--to",
+            "--out",
+            help="File to write; an ensemble needs one, .onnx. Default: next to the model.",
         ),
     ] = None,
     trust: Trust = False,
 ) -> None:
-    """Write a model in another format, or several models as one ensemble."""
+    """Write a model in another format, or several models as one ensemble.
+
+    A .onnx file of PyTorch, scikit-learn or another program, or a Keras file from elsewhere, becomes a
+    model that `digitry read --model` takes: a trial on known digits shows which pixels it takes.
+    """
     wanted = _model_format(format, out)
     if len(models) > 1:
         _export_ensemble(models, wanted, out, trust)
@@ -92,7 +98,10 @@ def export(
     require_training(*(modules_for_model(model) if wanted is ModelFormat.ONNX else KERAS))
     from digitry.training.network import convert
 
-    print(convert.convert(model, wanted.value, out, trust=trust))
+    def tell(line: str) -> None:
+        print(f"digitry: {model}: {line}", file=sys.stderr)
+
+    print(convert.convert(model, wanted.value, out, trust=trust, tell=tell))
 
 
 def _model_format(format: ModelFormat | None, out: Path | None) -> ModelFormat:

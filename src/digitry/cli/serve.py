@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from digitry import processors
 from digitry.cli.app import app
 from digitry.cli.options import ReadModel, require_serving
 from digitry.errors import UsageError
@@ -76,7 +77,7 @@ def serve(
     from digitry.workers.pool import WorkerPool
 
     proxies = proxies_of(proxy or [])
-    count = workers or min(os.cpu_count() or 1, 8)
+    count = workers or min(processors.available(), 8)
     listening = listening_on(host, port)
     store = Corrections(db)
     limits = Limits(at_once=AHEAD * count)

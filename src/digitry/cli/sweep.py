@@ -85,10 +85,11 @@ def sweep(
         folder = out or run_folder.default_folder(replace(chosen, name=f"sweep-{recipe}"))
         run_folder.check_new(folder, sweeps.JOURNAL, "sweep")
     options.require_training(*options.modules_for_data(plan.recipe.data))
-    from digitry.training.loop import trackers, train
+    from digitry.training.loop import trackers
+    from digitry.training.loop.device import find_device
 
     trackers.check(log or [])
-    train.find_device(device)
+    find_device(device)
     console = None if quiet else console_for(stderr=True)
     where = Path(plan.data_dir) if plan.data_dir else None
     dataset = datasets.load_dataset(plan.recipe.data, data_dir=where, console=console)

@@ -274,7 +274,7 @@ def _check_loop(how: _How) -> None:
 
     import_keras()
     from digitry.training.loop import trackers
-    from digitry.training.loop.train import find_device
+    from digitry.training.loop.device import find_device
 
     trackers.check(how.log)
     find_device(how.device)

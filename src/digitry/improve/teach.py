@@ -77,9 +77,9 @@ def teach(
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED_VERSION}")
     from digitry.improve import retrain
     from digitry.training import datasets, run_folder
-    from digitry.training.loop import train
+    from digitry.training.loop.device import find_device
 
-    train.find_device(device)
+    find_device(device)
     recipe = retrain.recipe_for(parent, settings)
     if out is not None:
         run_folder.check_new(out)

@@ -19,6 +19,7 @@ from typing import Any
 from digitry import files
 from digitry.errors import ModelError
 from digitry.model.calibration_file import Calibration
+from digitry.model.foreign_files import ForeignModelError, check_not_foreign, not_ours
 from digitry.model.onnx_check import MAX_BYTES, checked_facts, graph_sha256
 from digitry.plain import Plain
 
@@ -159,6 +160,7 @@ def parse(content: bytes, *, source: str) -> Artifact:
         ModelError: it is damaged or not a digitry model.
     """
     try:
+        check_not_foreign(content, Path(source))
         if len(content) > MAX_BYTES:
             raise ModelError(f"is larger than {MAX_BYTES >> 20} MiB", remedy="use a smaller model")
         facts = checked_facts(content)
@@ -173,6 +175,8 @@ def parse(content: bytes, *, source: str) -> Artifact:
                 "is damaged: its graph does not match its sha256", remedy="copy it again"
             )
         return Artifact(content, _metadata(facts), hashlib.sha256(content).hexdigest(), source)
+    except ForeignModelError as error:
+        raise not_ours(source) from error
     except ModelError as error:
         raise ModelError(error.what, where=source, remedy=error.remedy) from error
 

@@ -9,6 +9,7 @@ from digitry import files
 from digitry.errors import DigitryWarning, ModelError
 from digitry.model import calibration_file, versions
 from digitry.model.artifact import MODEL_FILE, Artifact, parse
+from digitry.model.foreign_files import check_not_saved_model
 from digitry.model.onnx_check import MAX_BYTES
 
 SHIPPED = ("reader",)
@@ -74,6 +75,7 @@ def load_uncalibrated(model: str | Path) -> Artifact:
         return _default(name) if version is None else _by_name(name, _number(name, version))
     path = Path(model)
     if path.is_dir():
+        check_not_saved_model(path)
         path = path / MODEL_FILE
     try:
         content = files.read_bytes(path, MAX_BYTES)

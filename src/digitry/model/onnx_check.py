@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from digitry.errors import ModelError
+from digitry.model.foreign_files import ForeignModelError
 from digitry.model.onnx_cost import check_cost
 from digitry.model.onnx_wire import message, walk, wholes
 
@@ -43,7 +44,7 @@ def checked_facts(content: bytes) -> dict[str, Any]:
     """
     if not content:
         raise ModelError("is empty", remedy="copy it again")
-    facts: dict[str, Any] | None = None
+    facts = _metadata(content)
     graphs = 0
     for number, value in walk(content):
         if number == 7:
@@ -56,20 +57,28 @@ def checked_facts(content: bytes) -> dict[str, Any]:
                     f"uses operators of the domain {domain!r}",
                     remedy="use only standard ONNX operators",
                 )
-        elif number == 14:
-            entry = dict(walk(message(value)))
-            if entry.get(1) == b"digitry":
-                facts = _json(message(entry.get(2, b"")))
         elif number in (20, 25):
             raise ModelError(
                 "contains functions or training code", remedy="export it as a plain graph"
             )
-    if facts is None or graphs != 1:
-        raise ModelError(
-            "is not a digitry model: it has no digitry metadata",
-            remedy="use a model.onnx that `digitry train` or `digitry export` wrote",
-        )
+    if graphs != 1:
+        raise ModelError(f"has {graphs} graphs", remedy="export it again")
     return facts
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    """Return our metadata.
+
+    Raises:
+        ForeignModelError: there is none. This is said before anything else that may be wrong with a
+            model of another program.
+    """
+    for number, value in walk(content):
+        if number == 14:
+            entry = dict(walk(message(value)))
+            if entry.get(1) == b"digitry":
+                return _json(message(entry.get(2, b"")))
+    raise ForeignModelError("is not a digitry model: it has no digitry metadata")
 
 
 def _check_graph(graph: bytes) -> None:

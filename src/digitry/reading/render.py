@@ -1,14 +1,18 @@
-"""Write a reading as JSON, CSV, hOCR or an annotated picture."""
+"""Write a reading as JSON, CSV, hOCR, HTML or an annotated picture."""
 
+import base64
 import csv
 import html
 import io
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digitry.errors import UnavailableError
+from digitry import files
+from digitry.errors import ImageError, UnavailableError, UsageError
 from digitry.reading import image
 from digitry.reading.result import Box, Digit, Mark, Reading
 
@@ -123,6 +127,90 @@ def annotate(source: Any, reading: Reading) -> "Image":
     draw.rectangle((0, size[1], canvas.width, size[1] + bar), fill=(24, 28, 34, 255))
     _summary(draw, reading, (round(type_size * 0.6), size[1] + bar // 2), canvas.width, font, small)
     return canvas
+
+
+def annotated(reading: Reading, source: Any = None) -> "Image":
+    """Return the picture of a reading, from its file or from the image itself.
+
+    Args:
+        reading: of an image.
+        source: the image; None = the file that the reading names.
+
+    Raises:
+        ImageError: it cannot be read, or has another size than the image that was read.
+    """
+    if source is None:
+        if not Path(reading.source).is_file():
+            raise ImageError(
+                "is not a file, so the picture is not at hand",
+                where=reading.source,
+                remedy="give the image that was read: source=…",
+            )
+        source = reading.source
+    page = image.load(source)
+    # In either order, for a page that lay on its side.
+    if sorted((page.width, page.height)) != sorted((reading.width, reading.height)):
+        raise ImageError(
+            f"is {page.width} x {page.height} pixels; the image that was read had "
+            f"{reading.width} x {reading.height}",
+            where=page.source,
+            remedy="give the image that was read",
+        )
+    return annotate(source, reading)
+
+
+def write_annotated(reading: Reading, path: Path, source: Any = None) -> None:
+    """Write the picture of a reading; see `annotated`.
+
+    Raises:
+        ImageError: the source cannot be read, or is not the image that was read.
+        UsageError: Pillow has no format of that ending.
+    """
+    from PIL import Image
+
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise UsageError(
+            f"{path.suffix!r} is not the ending of a picture", where=path, remedy="name it .png"
+        )
+    picture = annotated(reading, source)
+    with files.replacing(path) as temporary:
+        picture.save(temporary, Image.registered_extensions()[path.suffix.lower()])
+
+
+def show(reading: Reading, source: Any = None) -> None:
+    """Show the picture of a reading in the notebook, or in the system's viewer; see `annotated`.
+
+    Raises:
+        ImageError: the source cannot be read, or is not the image that was read.
+    """
+    picture = annotated(reading, source)
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(picture)
+    else:
+        picture.show(title=reading.source)
+
+
+def to_html(reading: Reading) -> str:
+    """Return a part of an HTML page: the annotated picture, if the source is a file, and the lines."""
+    try:
+        stream = io.BytesIO()
+        annotated(reading).save(stream, "PNG")
+        content = base64.b64encode(stream.getvalue()).decode()
+        picture = f'<img alt="" style="max-width:100%" src="data:image/png;base64,{content}">'
+    except ImageError:
+        picture = ""
+    note = reading.reason or f"confidence {percent(reading.confidence)}"
+    rows = "".join(
+        f'<tr><td style="text-align:left">{html.escape(line.text)}</td>'
+        f"<td>{percent(line.confidence)}</td></tr>"
+        for line in reading.lines
+    )
+    return (
+        f"<div>{picture}<p><b>{html.escape(reading.text) or 'nothing read'}</b> "
+        f"({html.escape(note)}), {html.escape(reading.source)}</p>"
+        f"<table><tr><th>line</th><th>confidence</th></tr>{rows}</table></div>"
+    )
 
 
 def type_of_size(size: int) -> "FreeTypeFont":

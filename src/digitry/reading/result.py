@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 from digitry.plain import Plain
@@ -155,6 +157,40 @@ class Reading(Plain):
     model: str
     ms: float
 
+    def __repr__(self) -> str:
+        """Return one line: source, text, confidence or reason."""
+        note = self.reason if self.rejected else f"{self.confidence:.3f}"
+        return f"<Reading of {self.source}: {self.text!r}, {note}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the picture with boxes if the source is a file, and a table."""
+        return str(_render().to_html(self))
+
+    def annotate(self, path: str | Path, source: Any = None) -> None:
+        """Write the picture with the reading drawn on it; the ending of the name decides the format.
+
+        Args:
+            path: of the file to write.
+            source: the image that was read; None = the file that `self.source` names.
+
+        Raises:
+            ImageError: the source cannot be read, or is not the image that was read.
+            UsageError: Pillow has no format of that ending.
+            DigitryError: the file cannot be written.
+        """
+        _render().write_annotated(self, Path(path), source)
+
+    def show(self, source: Any = None) -> None:
+        """Show the picture with the reading drawn on it: in the notebook, or in a viewer of pictures.
+
+        Args:
+            source: the image that was read; None = the file that `self.source` names.
+
+        Raises:
+            ImageError: the source cannot be read, or is not the image that was read.
+        """
+        _render().show(self, source)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
         """Rebuild a reading from its plain form, also from one that was stored before there were words.
@@ -176,6 +212,11 @@ class Reading(Plain):
                 one = next(marks if character in MARKS else digits, None)
                 if one is not None:
                     yield index, one
+
+
+def _render() -> Any:
+    """Return the module that draws readings, which imports this one: hence by name, when it is used."""
+    return import_module("digitry.reading.render")
 
 
 def _lines_as_words(lines: Any) -> Any:

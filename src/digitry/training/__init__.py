@@ -5,23 +5,42 @@
 Each name is imported when it is first used, so that only what is needed is loaded.
 """
 
+import os
 from typing import TYPE_CHECKING
+
+from digitry import processors
+from digitry.errors import UnavailableError
 
 if TYPE_CHECKING:
     from digitry.training.datasets import load_dataset as load_dataset
     from digitry.training.estimator import DigitClassifier as DigitClassifier
     from digitry.training.evaluation.scores import evaluate as evaluate
-    from digitry.training.loop.train import train as train
+    from digitry.training.library import Trained as Trained
+    from digitry.training.library import train as train
     from digitry.training.recipes import RECIPES as RECIPES
+    from digitry.training.recipes import Recipe as Recipe
 
-__all__ = ["RECIPES", "DigitClassifier", "evaluate", "load_dataset", "train"]
+# OpenMP reads this when PyTorch is loaded, which some name below does.
+os.environ.update(processors.waiting())
+
+__all__ = [
+    "RECIPES",
+    "DigitClassifier",
+    "Recipe",
+    "Trained",
+    "evaluate",
+    "load_dataset",
+    "train",
+]
 
 _HOMES = {
     "RECIPES": "digitry.training.recipes",
     "DigitClassifier": "digitry.training.estimator",
     "evaluate": "digitry.training.evaluation.scores",
     "load_dataset": "digitry.training.datasets",
-    "train": "digitry.training.loop.train",
+    "Recipe": "digitry.training.recipes",
+    "Trained": "digitry.training.library",
+    "train": "digitry.training.library",
 }
 
 
@@ -30,7 +49,16 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'digitry.training' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "digitry"):
+            raise
+        raise UnavailableError(
+            f"digitry.training.{name} needs the extra `train`; not installed: {missing}",
+            remedy="pip install 'digitry[train]'",
+        ) from error
 
 
 def __dir__() -> list[str]:

@@ -43,7 +43,7 @@ class EpochDisplay(Display):
             accuracy: mean so far in this epoch, in [0, 1].
         """
         text = f"epoch {number}/{self.epochs}"
-        if self.console is not None and not self.console.is_terminal:
+        if not self.live:
             text += f", {100 * seen // self.images}%"
         self.at(
             (number - 1) * self.images + seen,
@@ -51,10 +51,10 @@ class EpochDisplay(Display):
         )
 
     def epoch(self, epoch: "Epoch") -> None:
-        """Show a complete epoch: as the text of the progress bar, or as a line without a terminal."""
+        """Show a complete epoch: as the text of the progress bar, or as a line without a bar."""
         if self.console is None:
             return
-        if self.console.is_terminal:
+        if self.live:
             self.show(epoch.number, self.images, epoch.loss, epoch.accuracy)
             return
         parts = [

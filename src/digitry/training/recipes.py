@@ -55,7 +55,8 @@ class Recipe:
         augment: `none`; `light`: a random shift, rotation, zoom and shear of each image; or
             `elastic`: the same and a smooth deformation.
         precision: of the factors of matrix products and convolutions in training: `float32`, or
-            `bfloat16`, which is twice as fast on processors that support it. All else is float32.
+            `bfloat16`, which is twice as fast on devices with instructions for it; on others it is
+            `float32`. All else is float32.
         averaging: decay per step of the exponential average of the weights that is saved; 0 = off.
         patience: epochs without a better validation loss until training stops; None = no early stopping.
         seed: of the initial weights, the order of images, dropout and augmentation.
@@ -88,6 +89,14 @@ class Recipe:
     patience: int | None = None
     seed: int = 0
     data: str = "mnist"
+
+    def __repr__(self) -> str:
+        """Return one line: the network, the optimizer, the batches and the epochs."""
+        units = ", ".join(map(str, self.hidden))
+        return (
+            f"<Recipe {self.name}: {self.architecture} {units}; {self.optimizer}, batches of "
+            f"{self.batch_size}, {self.epochs} epochs>"
+        )
 
     def __post_init__(self) -> None:
         for name in ("hidden", "kernels", "pools"):
@@ -349,7 +358,16 @@ _FLAGSHIP = dataclasses.replace(
     averaging=0.999,
 )
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*_ANCESTORS, _READER, _CONV_FAST, _CONV_SMALL, _FLAGSHIP)
-}
+
+class Recipes(dict[str, Recipe]):
+    """Recipes by name."""
+
+    def __repr__(self) -> str:
+        """Return a line a recipe."""
+        return "\n".join(map(repr, self.values()))
+
+
+RECIPES = Recipes(
+    (recipe.name, recipe) for recipe in (*_ANCESTORS, _READER, _CONV_FAST, _CONV_SMALL, _FLAGSHIP)
+)
 """Every named recipe, in the order in which they are listed."""

@@ -123,6 +123,33 @@ def train_run(
         raise
 
 
+def save_run(trained: "Trained", dataset: "Dataset", folder: Path) -> Run:
+    """Write the run folder of a model that is trained already; pictures are drawn by `report`.
+
+    Args:
+        trained: the model and its history.
+        dataset: what it was trained on, with the images to score it on.
+        folder: new or empty.
+
+    Raises:
+        UsageError: the folder is not empty.
+        ModelError: the three formats give different results.
+        DigitryError: the folder cannot be written.
+    """
+    began = time.perf_counter()
+    run_folder.check_new(folder)
+    arguments = RunArguments(
+        recipe=trained.recipe,
+        data=dataset.name,
+        data_dir=None,
+        data_sha256=dataset.sha256,
+        device=_device(trained.model).split(":")[0],
+        only=None,
+    )
+    run_folder.save_arguments(folder, arguments)
+    return _finish(trained, dataset, folder, arguments, began)
+
+
 def resume_run(
     folder: Path,
     dataset: "Dataset",
@@ -254,6 +281,7 @@ def _finish(
         "sha256": {name: value for name, value in sha256.items() if (folder / name).exists()},
         "versions": versions(),
         "device": _device(model),
+        "threads": trained.threads,
         "finished": run_folder.now(),
     }
     run = Run(folder, trained.recipe, metrics, trained.history)

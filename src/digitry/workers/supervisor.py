@@ -27,6 +27,7 @@ from enum import Enum
 from multiprocessing.connection import wait
 from typing import Any
 
+from digitry import processors
 from digitry.errors import DigitryError, ModelError, UnavailableError
 from digitry.reading.image import NO_MEMORY
 from digitry.workers import messages
@@ -467,6 +468,7 @@ def _process(connection: socket.socket) -> "subprocess.Popen[bytes]":
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **processors.waiting(),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         },

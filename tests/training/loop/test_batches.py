@@ -1,26 +1,27 @@
 """Batches are slices of a seeded order, gathered and augmented on the device."""
 
 import numpy as np
+import pytest
 import torch
 
-from digitry.training.loop.batches import BEND, SHIFT, Batches, light
+from digitry.training.loop.batches import SHIFT, Batches, light
 
 CPU = torch.device("cpu")
 
 
-def some(count: int = 50) -> Batches:
+def some(count: int = 50, augment: str = "none") -> Batches:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
-    return Batches(images, np.arange(count) % 10, CPU)
+    return Batches(images, np.arange(count) % 10, CPU, augment=augment)
 
 
 def test_an_epoch_has_each_image_once_in_an_order_fixed_by_seed_and_epoch() -> None:
     batches = some()
-    first = batches.order(1, 1)
+    first = batches.begin(1, 1)
     assert sorted(first.tolist()) == list(range(50))
-    assert torch.equal(first, some().order(1, 1))
-    assert not torch.equal(first, batches.order(1, 2))
-    assert not torch.equal(first, batches.order(2, 1))
+    assert torch.equal(first, some().begin(1, 1))
+    assert not torch.equal(first, batches.begin(1, 2))
+    assert not torch.equal(first, batches.begin(2, 1))
 
 
 def test_batches_hold_images_divided_by_255_and_a_row_for_each_label() -> None:
@@ -52,22 +53,15 @@ def blob() -> torch.Tensor:
     return glyphs
 
 
-def test_light_augmentation_is_seeded_and_stays_in_range() -> None:
-    torch.manual_seed(1)
-    first = light(blob())
-    torch.manual_seed(1)
-    again = light(blob())
-    other = light(blob())
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert first.shape == (200, 28, 28)
-    assert first.min() >= 0
-    assert first.max() <= 1
+def moves(count: int = 200) -> torch.Tensor:
+    return torch.rand((count, 6), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def test_light_augmentation_moves_little_and_without_bias() -> None:
-    torch.manual_seed(0)
-    moved = light(blob())
+    moved = light(blob(), moves())
+    assert moved.shape == (200, 28, 28)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
     ink = moved.sum((1, 2))
     rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
     row, column = (moved * rows).sum((1, 2)) / ink, (moved * columns).sum((1, 2)) / ink
@@ -92,25 +86,35 @@ def test_elastic_augmentation_bends_lines_and_light_does_not() -> None:
         # The second difference over eight rows: zero on any line, however it leans.
         return float((middles[:, 2] + middles[:, 10] - 2 * middles[:, 6]).abs().mean())
 
-    torch.manual_seed(2)
-    straight, bent = light(bars), light(bars, BEND)
+    bends = torch.randn((200, 2, 5, 5), generator=torch.Generator().manual_seed(2))
+    straight, bent = light(bars, moves()), light(bars, moves(), bends)
     assert bow(straight) < 0.1
     assert bow(bent) > 0.5
     assert bent.min() >= 0
     assert bent.max() <= 1
 
 
+def seen(augment: str, seed: int, epoch: int, size: int) -> torch.Tensor:
+    """Return what an epoch trains on, in the order of the images: (50, 28, 28)."""
+    batches = some(augment=augment)
+    order = batches.begin(seed, epoch)
+    buffers = batches.buffers(size, 50 // size, torch.eye(10))
+    buffers.fill(order)
+    return buffers.glyphs.flatten(0, 1)[order.argsort()]
+
+
+@pytest.mark.parametrize("augment", ["light", "elastic"])
+def test_seed_and_epoch_alone_say_what_an_image_looks_like(augment: str) -> None:
+    first = seen(augment, 1, 1, 10)
+    torch.rand(3)
+    assert torch.equal(first, seen(augment, 1, 1, 10))
+    assert torch.allclose(first, seen(augment, 1, 1, 25), atol=1e-6)
+    assert not torch.allclose(first, seen(augment, 1, 2, 10), atol=0.1)
+    assert not torch.allclose(first, seen(augment, 2, 1, 10), atol=0.1)
+
+
 def test_augmentations_are_chosen_by_name() -> None:
-    glyphs = {}
-    for name in ("none", "light", "elastic"):
-        torch.manual_seed(3)
-        batches = Batches(some().images.numpy(), np.arange(50) % 10, CPU, augment=name)
-        buffers = batches.buffers(50, 1, torch.eye(10))
-        buffers.fill(torch.arange(50))
-        glyphs[name] = buffers.glyphs[0].clone()
-    as_they_are = some().images / 255
-    assert torch.equal(glyphs["none"], as_they_are)
-    torch.manual_seed(3)
-    assert torch.equal(glyphs["light"], light(as_they_are))
-    torch.manual_seed(3)
-    assert torch.equal(glyphs["elastic"], light(as_they_are, BEND))
+    glyphs = {name: seen(name, 3, 1, 50) for name in ("none", "light", "elastic")}
+    assert torch.equal(glyphs["none"], some().images / 255)
+    assert not torch.allclose(glyphs["none"], glyphs["light"], atol=0.1)
+    assert not torch.allclose(glyphs["light"], glyphs["elastic"], atol=0.1)

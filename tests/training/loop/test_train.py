@@ -16,15 +16,18 @@ import pytest
 import torch
 from rich.console import Console
 
+from digitry import processors
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
 from digitry.training import progress
 from digitry.training.data.dataset import Split
 from digitry.training.loop import session as sessions
+from digitry.training.loop import step
+from digitry.training.loop.device import find_device
 from digitry.training.loop.flat import Flat
 from digitry.training.loop.optimizer import Adam, RMSprop, keras_twin, schedule
 from digitry.training.loop.session import Session
 from digitry.training.loop.step import unchanged
-from digitry.training.loop.train import Trained, find_device, train
+from digitry.training.loop.train import Trained, train
 from digitry.training.network.build import build, keras
 from digitry.training.recipes import RECIPES, Recipe
 
@@ -178,7 +181,10 @@ def test_twenty_traced_steps_are_twenty_eager_ones_in_single_precision(recipe: R
     pytest.fail(f"the least of the largest differences is {min(worst):.1e}")
 
 
-def test_bfloat16_trains_nearly_the_same_and_saves_float32() -> None:
+def test_bfloat16_trains_nearly_the_same_and_saves_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step, "has_bfloat16", lambda device: True)
     recipe = dataclasses.replace(CONV, epochs=3, validation=0.0, patience=None)
     split = digits(200, 0)
     single = train(recipe, split, device="cpu")
@@ -186,6 +192,14 @@ def test_bfloat16_trains_nearly_the_same_and_saves_float32() -> None:
     assert half.history[-1].loss == pytest.approx(single.history[-1].loss, rel=0.05)
     assert half.history[-1].loss != single.history[-1].loss
     assert {variable.dtype for variable in half.model.weights} == {"float32"}
+
+
+def test_a_processor_without_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "has_bfloat16", lambda device: False)
+    recipe = dataclasses.replace(CONV, epochs=1, validation=0.0, patience=None)
+    asked = dataclasses.replace(recipe, precision="bfloat16")
+    single, half = (train(one, digits(200, 0), device="cpu") for one in (recipe, asked))
+    assert half.history[0].loss == single.history[0].loss
 
 
 @pytest.mark.parametrize("kind", [Adam, RMSprop])
@@ -196,9 +210,9 @@ def test_the_generic_optimizer_is_the_fused_one(kind: type[Adam] | type[RMSprop]
     for fused in (True, False):
         values, gradient = start.clone(), torch.zeros(1000)
         optimizer = kind(values, gradient, fused=fused)
-        for step, value in enumerate(gradients, 1):
+        for number, value in enumerate(gradients, 1):
             gradient.copy_(value)
-            optimizer.prepare(step, 0.01)
+            optimizer.prepare(number, 0.01)
             optimizer.apply()
         results.append(values)
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
@@ -718,3 +732,27 @@ def test_keras_goes_on_with_the_optimizer_where_ours_stopped(optimizer: str) -> 
             model.train_on_batch(split.images / np.float32(255), split.labels)
     for a, b in zip(weights(trained.model), weights(theirs), strict=True):
         assert difference(a, b) < 1e-3
+
+
+def test_threads_are_those_that_are_free_and_a_resumed_run_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in processors.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    recipe = dataclasses.replace(CONV, epochs=1)
+    kept = tmp_path / "checkpoint.npz"
+    torch.set_num_threads(3)
+    try:
+        monkeypatch.setattr(processors, "free", lambda: 2)
+        assert train(recipe, digits(64, 0), device="cpu", checkpoint=kept).threads == 2
+        monkeypatch.setattr(processors, "free", lambda: 1)
+        longer = dataclasses.replace(recipe, epochs=2)
+        again = train(longer, digits(64, 0), device="cpu", checkpoint=kept, resume=True)
+        assert again.threads == 2
+        assert train(recipe, digits(64, 0), device="cpu").threads == 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert train(recipe, digits(64, 0), device="cpu").threads == 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

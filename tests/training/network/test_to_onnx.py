@@ -139,11 +139,14 @@ class Odd(layers.Dense):
         (lambda: stack(layers.Flatten(), Odd(3)), "layer Odd"),
         (lambda: stack(layers.Flatten(), layers.Dense(3, activation="gelu")), "gelu"),
         (lambda: stack(layers.Dense(3), layers.Flatten()), "input is not .n, features."),
-        (lambda: stack(layers.Flatten(), layers.Dense(4, activation="softmax")), "one softmax"),
+        (
+            lambda: stack(layers.Flatten(), layers.Dense(4, activation="softmax")),
+            "not the last step",
+        ),
         (lambda: stack(layers.Flatten(), layers.ReLU(negative_slope=0.1)), "slope"),
         (
-            lambda: keras.Sequential([layers.Input((28, 28)), layers.Flatten(), layers.Dense(10)]),
-            "one softmax",
+            lambda: keras.Sequential([layers.Input((28, 28, 3)), layers.Flatten(), softmax()]),
+            "whose input is",
         ),
         (lambda: stack(layers.Flatten(), layers.Dense(3, dtype="float16")), "float16"),
         (

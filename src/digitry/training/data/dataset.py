@@ -71,6 +71,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Return one line: how many images there are."""
+        return f"<Split of {len(self):,} images>"
+
     def take(self, index: Sequence[int] | npt.NDArray[np.int64]) -> "Split":
         """Return the images at these indices, in this order."""
         chosen = np.asarray(index, np.int64)
@@ -103,6 +107,10 @@ class Dataset:
     sha256: str
     licence: str
     source: str
+
+    def __repr__(self) -> str:
+        """Return one line: the name, and how many images the two parts have."""
+        return f"<Dataset {self.name}: {len(self.train):,} training and {len(self.test):,} test images>"
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:

@@ -1,7 +1,6 @@
 """The robustness of a model: its error under fifteen corruptions at five severities each."""
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from digitry import processors
 from digitry.errors import DataError
 from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.load import load_model
@@ -115,7 +115,7 @@ def robustness(
         DataError: there are no images of digits.
     """
     loaded = model if isinstance(model, Artifact) else load_model(model)
-    classifier = Classifier(loaded, threads=os.cpu_count() or 1)
+    classifier = Classifier(loaded, threads=processors.free())
 
     def answer(images: Bytes) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
         logits = classifier.logits(images.astype(np.float32) / np.float32(255))

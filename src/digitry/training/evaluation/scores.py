@@ -5,15 +5,15 @@ The saved model file is measured, run by the classifier that also reads, never t
 
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from digitry import processors
 from digitry.errors import DataError
 from digitry.model.artifact import DIGIT_CLASSES, LABELS, Artifact
 from digitry.model.load import load_model
@@ -200,13 +200,23 @@ def score(
     )
 
 
+class HasArtifact(Protocol):
+    """What has its model as a model file in memory: a trained model."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model file."""
+        ...
+
+
 def evaluate(
-    model: str | Path | Artifact, split: "Split"
+    model: str | Path | Artifact | HasArtifact, split: "Split"
 ) -> tuple[Evaluation, npt.NDArray[np.float32]]:
     """Return the scores of a model file on labelled images, run by the classifier that also reads.
 
     Args:
-        model: the name of a shipped model, a .onnx file, a run folder, or a loaded artifact.
+        model: the name of a shipped model, a .onnx file, a run folder, a loaded artifact, or what
+            `digitry.training.train` returned.
         split: labelled images, (n, 28, 28) uint8, ink = 255.
 
     Returns:
@@ -216,7 +226,10 @@ def evaluate(
         ModelError: it is not a digitry model.
         DataError: there are no images.
     """
-    loaded = model if isinstance(model, Artifact) else load_model(model)
+    if isinstance(model, str | Path):
+        loaded = load_model(model)
+    else:
+        loaded = model if isinstance(model, Artifact) else model.artifact
     logits = infer(loaded, split.images)
     evaluation = score(
         logits,
@@ -237,7 +250,7 @@ def infer(model: Artifact, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
     Returns:
         (n, k) float32.
     """
-    classifier = Classifier(model, threads=os.cpu_count() or 1)
+    classifier = Classifier(model, threads=processors.free())
     return classifier.logits(images.astype(np.float32) / np.float32(255))
 
 

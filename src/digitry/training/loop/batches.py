@@ -1,4 +1,8 @@
-"""Batches: all images on the device, a shuffled index for each epoch, augmentation for each batch."""
+"""Batches: all images on the device, a shuffled index for each epoch, augmentation for each batch.
+
+NumPy draws the order and the augmentation of an epoch, on the processor: each device's own generator
+would give other numbers from the same seed.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +37,11 @@ class Batches:
         self.labels = torch.tensor(labels.astype(np.int64), device=device)
         self.augment = augment
         self.targets = None if targets is None else torch.tensor(targets, device=device)
+        # At fixed addresses, because traced steps read them.
+        moves = len(labels) if augment != "none" else 0
+        bends = len(labels) if augment == "elastic" else 0
+        self._moves = torch.zeros((moves, 6), device=device)
+        self._bends = torch.zeros((bends, 2, 5, 5), device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,10 +50,33 @@ class Batches:
         """Return buffers for up to `count` consecutive batches of `size`; see `BatchBuffers`."""
         return BatchBuffers(self, size, count, rows)
 
-    def order(self, seed: int, epoch: int) -> torch.Tensor:
-        """Return the order of images in an epoch: (n,) int64, fixed by `seed` and `epoch`."""
+    def begin(self, seed: int, epoch: int) -> torch.Tensor:
+        """Draw how each image is augmented in an epoch, and return the order of the images.
+
+        Both depend on `seed` and `epoch` alone, not on the device or on what was drawn before.
+
+        Returns:
+            (n,) int64.
+        """
+        if len(self._moves):
+            rng = np.random.default_rng((seed, epoch, 1))
+            moves = rng.random(self._moves.shape, np.float32) * 2 - 1
+            self._moves.copy_(torch.from_numpy(moves))
+            if len(self._bends):
+                bends = rng.standard_normal(self._bends.shape, np.float32)
+                self._bends.copy_(torch.from_numpy(bends))
         shuffled = np.random.default_rng((seed, epoch)).permutation(len(self))
         return torch.from_numpy(shuffled).to(self.images.device)
+
+    def augmented(self, glyphs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Return glyphs as the current epoch augments them.
+
+        Args:
+            glyphs: (n, 28, 28) float32 in [0, 1], the images of `index`.
+            index: (n,) int64.
+        """
+        bends = torch.index_select(self._bends, 0, index) if len(self._bends) else None
+        return light(glyphs, torch.index_select(self._moves, 0, index), bends)
 
 
 class BatchBuffers:
@@ -91,9 +123,8 @@ class BatchBuffers:
         self.rows[: n // size].copy_(rows.transpose(1, 2))
         glyphs.copy_(gathered).div_(255)
         if self._batches.augment != "none":
-            bend = BEND if self._batches.augment == "elastic" else 0.0
-            for batch in glyphs.split(size):
-                batch.copy_(light(batch, bend))
+            for batch, part in zip(glyphs.split(size), index.split(size), strict=True):
+                batch.copy_(self._batches.augmented(batch, part))
 
 
 TURN, ZOOM, SHEAR, SHIFT = 12.0, 0.12, 0.15, 2.0
@@ -103,19 +134,22 @@ BEND = 0.9
 """Standard deviation by which `elastic` moves the points of a 5x5 grid, in pixels per direction."""
 
 
-def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
-    """Turn, zoom, shear and shift each glyph a little, at random, and bend it (Simard et al. 2003).
-
-    The random numbers come from PyTorch's global generator of the device, which a run seeds.
+def light(
+    glyphs: torch.Tensor, moves: torch.Tensor, bends: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Turn, zoom, shear and shift each glyph a little, and bend it (Simard et al. 2003).
 
     Args:
         glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
-        bend: standard deviation of the elastic grid's points, in pixels; 0 = no bending.
+        moves: (n, 6) float32 in [-1, 1], as shares of the limits: turn, zoom across and down, shear,
+            shift across and down.
+        bends: (n, 2, 5, 5) float32, shifts of an elastic grid's points, in units of `BEND`; None = no
+            bending.
 
     Returns:
-        The same shape and range.
+        The same shape and range as `glyphs`.
     """
-    draws = torch.rand((6, len(glyphs)), device=glyphs.device).mul_(2).sub_(1)
+    draws = moves.t()
     turn = draws[0] * (TURN * torch.pi / 180)
     wide, high = 1 + ZOOM * draws[1], 1 + ZOOM * draws[2]
     cos, sin, shear = turn.cos(), turn.sin(), SHEAR * draws[3]
@@ -124,9 +158,10 @@ def light(glyphs: torch.Tensor, bend: float = 0.0) -> torch.Tensor:
     rows = [wide * cos, wide * (shear * cos - sin), across, high * sin, high * (shear * sin + cos)]
     matrix = torch.stack([*rows, down], dim=-1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, [len(glyphs), 1, 28, 28], align_corners=False)
-    if bend:
-        points = torch.randn((len(glyphs), 2, 5, 5), device=glyphs.device).mul_(bend / 14)
-        shifts = F.interpolate(points, size=(28, 28), mode="bicubic", align_corners=True)
+    if bends is not None:
+        shifts = F.interpolate(
+            bends * (BEND / 14), size=(28, 28), mode="bicubic", align_corners=True
+        )
         grid = grid + shifts.permute(0, 2, 3, 1)
     moved = F.grid_sample(glyphs.unsqueeze(1), grid, mode="bilinear", align_corners=False)
     return moved.squeeze(1).clamp_(0, 1)

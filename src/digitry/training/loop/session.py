@@ -245,6 +245,7 @@ class Session:
             "waited": self.waited,
             "seconds": self.seconds,
             "learning_rate": float(self.model.optimizer.learning_rate),
+            "threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "keras": keras.__version__},
         }
         return Checkpoint(recipe=self.recipe, data_sha256=data_sha256, arrays=arrays, facts=facts)

@@ -5,13 +5,13 @@ runs only that list: no autograd, no Keras, no shape checks. Before the first re
 list shorter and faster. On a CUDA device a step is captured as one graph.
 """
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from digitry.training.loop.device import has_bfloat16
 from digitry.training.loop.flat import Flat
 from digitry.training.loop.forward import logits_of
 from digitry.training.loop.rewrite import Rewrite
@@ -73,7 +73,8 @@ def trace(
         leaves = [tensor.detach().requires_grad_() for tensor in tensors[:many]]
         x, row = tensors[-2:]
         # Weights, statistics and the loss stay float32; only the factors of products are rounded.
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        rounded = precision == "bfloat16" and has_bfloat16(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
             found, new_state = logits_of(model, leaves, tensors[many:-2], x, training=True)
         found = found.to(row.dtype)
         gradient_at_logits = torch.add(row, torch.softmax(found.detach().t(), 0), alpha=share).t()
@@ -145,21 +146,3 @@ def capture(work: Callable[[], None], touched: Sequence[torch.Tensor]) -> Callab
             work()
     replay: Callable[[], None] = graph.replay
     return replay
-
-
-def keep_memory() -> None:
-    """Ask the C library to keep large blocks for the next step.
-
-    By default glibc returns them to the system at each `free` and maps them again, page by page; for
-    the activations of a convolution this takes as long as the arithmetic. Without glibc this function
-    does nothing.
-    """
-    # On Windows CDLL(None) raises a TypeError.
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-# malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -5,6 +5,7 @@ traced step (`digitry.training.loop.step`).
 """
 
 import contextlib
+import html
 import math
 import signal
 import threading
@@ -19,14 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.errors import DataError, DigitryError, UsageError
 from digitry.model.artifact import DIGIT_CLASSES
+from digitry.training.curves import to_svg
 from digitry.training.data.dataset import Split, hold_out
 from digitry.training.epochs import Epoch
 from digitry.training.loop import checkpoint as checkpoints
+from digitry.training.loop.device import find_device, keep_memory, keras_name, threads_on
 from digitry.training.loop.optimizer import keras_twin
 from digitry.training.loop.session import Session
-from digitry.training.loop.step import keep_memory
 from digitry.training.network.build import build, keras
 from digitry.training.progress import EpochDisplay
 from digitry.training.recipes import Recipe
@@ -34,10 +36,10 @@ from digitry.training.recipes import Recipe
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Epoch", "Trained", "find_device", "train"]
+__all__ = ["Epoch", "Trained", "train"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A trained model and its history.
 
@@ -49,6 +51,7 @@ class Trained:
             validation, checkpoints.
         interrupted: whether Ctrl-C ended it early. The model is then that of the last step.
         told_to_stop: whether Ctrl-C was pressed, even if the training was complete by then.
+        threads: of PyTorch's operations on the processor.
     """
 
     recipe: Recipe
@@ -57,6 +60,22 @@ class Trained:
     fit_seconds: float
     interrupted: bool
     told_to_stop: bool = False
+    threads: int = 1
+
+    def __repr__(self) -> str:
+        """Return one line: the recipe, the epochs, and the scores of the last one."""
+        done = f"{len(self.history)} epochs in {self.fit_seconds:.1f} s"
+        if not self.history:
+            return f"<Trained {self.recipe.name}: {done}>"
+        last = self.history[-1]
+        held = "" if last.val_accuracy is None else f", held out {100 * last.val_accuracy:.2f}%"
+        scores = f"loss {last.loss:.4f}, accuracy {100 * last.accuracy:.2f}%{held}"
+        return f"<Trained {self.recipe.name}: {done}, {scores}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the line of `repr`, and the curves."""
+        drawn = to_svg(self.history) if self.history else ""
+        return f"<div><p>{html.escape(repr(self).strip('<>'))}</p>{drawn}</div>"
 
 
 def train(
@@ -73,7 +92,9 @@ def train(
 ) -> Trained:
     """Train a model.
 
-    The same recipe, data and machine give the same bytes on CPU, with or without interruption.
+    The same recipe, data, machine and number of threads give the same bytes on CPU, with or without
+    interruption. The number of threads is that of the processors that other programs leave free, unless
+    OMP_NUM_THREADS sets it; a resumed run keeps its number.
 
     Args:
         recipe: what to train and how; its share `validation` is held out from the end of `split`.
@@ -113,10 +134,16 @@ def train(
     keep_memory()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_out_of_memory_as_error(recipe, chosen))
+        threads = stack.enter_context(threads_on(chosen, None if found is None else found.facts))
         interrupt = stack.enter_context(_interruptible())
         stack.enter_context(_on_device(chosen, recipe.seed))
         classes = max(DIGIT_CLASSES, int(split.labels.max()) + 1)
-        model = build(recipe, classes) if initial_model is None else initial_model()
+        # Keras draws the initial weights with a generator of the current device, and each kind of device
+        # has its own numbers: drawn here, a seed means the same weights everywhere.
+        with keras.device("cpu"):
+            model = build(recipe, classes) if initial_model is None else initial_model()
+        for variable in model.variables:
+            variable.value.data = variable.value.data.to(chosen)
         _compile(model, recipe)
         taught = _check_outputs(targets, classes, model)
         session = Session(
@@ -138,7 +165,7 @@ def train(
     seconds = before + time.perf_counter() - began
     told = interrupt.is_set()
     history = tuple(session.history)
-    return Trained(recipe, model, history, seconds, told and not session.ended, told)
+    return Trained(recipe, model, history, seconds, told and not session.ended, told, threads)
 
 
 def _parts(
@@ -168,7 +195,7 @@ def _on_device(device: torch.device, seed: int) -> Iterator[None]:
         if device.type == "cuda":
             # PyTorch creates streams and graphs on its own current device, not on Keras'.
             stack.enter_context(torch.cuda.device(device))
-        stack.enter_context(keras.device(_keras_name(device)))
+        stack.enter_context(keras.device(keras_name(device)))
         torch.manual_seed(seed)
         yield
 
@@ -203,26 +230,6 @@ def _out_of_memory_as_error(recipe: Recipe, device: torch.device) -> Iterator[No
             where=f"recipe {recipe.name}",
             remedy="lower hidden or batch_size",
         ) from error
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        UnavailableError: it is not available; the message lists those that are.
-    """
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    if name == "auto":
-        name = "cuda" if "cuda" in here else "cpu"
-    if name not in here:
-        raise UnavailableError(
-            f"device {name!r} is not available", remedy=f"choose from: auto, {', '.join(here)}"
-        )
-    return torch.device("cuda:0" if name == "cuda" else name)
 
 
 def _run(
@@ -301,7 +308,7 @@ def _epoch(
     """Run the steps of one epoch; return the number of images seen."""
     recipe, model = session.recipe, session.model
     count, size = len(session.batches), recipe.batch_size
-    session.begin_epoch(session.batches.order(recipe.seed, number))
+    session.begin_epoch(session.batches.begin(recipe.seed, number))
     rate = float(model.optimizer.learning_rate)
     seen = 0
     with torch.inference_mode():
@@ -340,10 +347,6 @@ def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     base = keras.callbacks.Callback
     return any(getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
-
-
-def _keras_name(device: torch.device) -> str:
-    return f"gpu:{device.index or 0}" if device.type == "cuda" else device.type
 
 
 @contextlib.contextmanager

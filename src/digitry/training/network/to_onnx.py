@@ -1,7 +1,8 @@
 """Exports a Keras model to ONNX, layer by layer.
 
-The graph is as small as the network: normalisation is folded into the weights before it, dropout is
-left out. The batch size is dynamic, and the logits are an output beside the probabilities.
+The graph is as small as the network: normalisation is folded into the weights before it, dropout and
+augmentation are left out. The batch size is dynamic, and the logits are an output beside the
+probabilities.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,18 @@ from digitry.training.network.build import keras
 
 OPSET = 17
 
+INPUTS = ((28, 28), (28, 28, 1), (784,))
+"""Shapes of one image that a model may take."""
+
+AUGMENTATIONS = frozenset(
+    {
+        "RandomBrightness", "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip",
+        "RandomGaussianBlur", "RandomInvert", "RandomPerspective", "RandomPosterization",
+        "RandomRotation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+    }
+)  # fmt: skip
+"""Keras' layers that change images in training only, and leave their size as it is."""
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -24,12 +37,12 @@ def to_onnx(model: keras.Model) -> bytes:
     """Return a Keras model as an ONNX model.
 
     Args:
-        model: sequential, or functional with Add, Multiply and Concatenate, from (n, 28, 28) to a
-            softmax; channels last.
+        model: sequential, or functional with Add, Multiply and Concatenate, channels last; from
+            (n, 28, 28), (n, 28, 28, 1) or (n, 784) to a softmax, a sigmoid or logits.
 
     Returns:
         A serialised model: input `glyphs` (n, 28, 28) float32, outputs `logits` (n, classes), before
-        the softmax, and `probabilities`; any n.
+        the softmax or sigmoid, and `probabilities`, the softmax of `logits`; any n.
 
     Raises:
         ModelError: a layer or one of its settings is not supported.
@@ -37,15 +50,69 @@ def to_onnx(model: keras.Model) -> bytes:
     graph = _Graph()
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise _unsupported("a model with several inputs or outputs")
-    graph.values[id(model.inputs[0])] = "glyphs"
+    graph.values[id(model.inputs[0])] = _image(graph, tuple(model.inputs[0].shape[1:]))
+    _translate_model(graph, model, last=True)
+    if len(model.outputs[0].shape) != 2:
+        raise _unsupported(f"an output of the shape {tuple(model.outputs[0].shape)}")
+    graph.add("Identity", graph.values[id(model.outputs[0])], output="logits")
+    graph.add("Softmax", "logits", output="probabilities", axis=-1)
+    return graph.finish(int(model.outputs[0].shape[-1]))
+
+
+def _translate_model(graph: "_Graph", model: keras.Model, *, last: bool) -> None:
+    """Add the layers of a model, whose input is in the graph."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     for layer in layers:
         for tensor in _inputs(layer):
             graph.uses[id(tensor)] = graph.uses.get(id(tensor), 0) + 1
     for layer in layers:
-        _translate(graph, layer, last=layer is layers[-1])
-    classes = int(model.outputs[0].shape[-1])
-    return graph.finish(classes)
+        ends = last and layer is layers[-1]
+        if isinstance(layer, keras.Model):
+            _translate_nested(graph, layer, last=ends)
+        else:
+            _translate(graph, layer, last=ends)
+
+
+def _translate_nested(graph: "_Graph", model: keras.Model, *, last: bool) -> None:
+    """Add a model that is a layer of another."""
+    (outside,) = _inputs(model)
+    (result,) = _calls(model)[0].output_tensors
+    # Its layers may have been called several times; those of a clone were called once.
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    graph.values[id(clone.inputs[0])] = graph.values[id(outside)]
+    _translate_model(graph, clone, last=last)
+    graph.values[id(result)] = graph.values[id(clone.outputs[0])]
+    graph.clones.append(clone)
+
+
+def _calls(model: keras.Model) -> list[Any]:
+    """Return the calls of a model that is a layer of another."""
+    # `model.input` is the input of its own layers, not what it is called with.
+    found: list[Any] = model._inbound_nodes
+    return found
+
+
+def returned_by(model: keras.Model) -> str:
+    """Return what a model returns: `probabilities`, `sigmoids` or `logits`."""
+    last = model.layers[-1]
+    if isinstance(last, keras.Model):
+        return returned_by(last)
+    activation = getattr(last, "activation", None)
+    if activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
+        return "probabilities"
+    return "sigmoids" if _is_sigmoid(activation) else "logits"
+
+
+def _image(graph: "_Graph", shape: tuple[Any, ...]) -> str:
+    """Return the image in the shape that the model takes, with channels first."""
+    if shape == (28, 28):
+        return "glyphs"
+    if shape == (28, 28, 1):
+        return graph.add("Unsqueeze", "glyphs", graph.weight(np.array([1]), integer=True))
+    if shape == (784,):
+        return graph.add("Flatten", "glyphs", axis=1)
+    raise _unsupported(f"a model whose input is {('n', *shape)}")
 
 
 class _Graph:
@@ -57,6 +124,8 @@ class _Graph:
         self.values: dict[int, str] = {}
         """Names in the graph by the id of Keras' symbolic tensor."""
         self.uses: dict[int, int] = {}
+        self.clones: list[keras.Model] = []
+        """Kept, because an id is unique only as long as its tensor exists."""
         self.linear: dict[str, tuple[str, str]] = {}
         """Outputs of a convolution or product without activation -> names of its kernel and bias."""
 
@@ -97,6 +166,9 @@ def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
     translate = next(
         (function for kind, function in _TRANSLATORS.items() if type(layer) is kind), None
     )
+    if type(layer) in _augmentations():
+        graph.values[id(layer.output)] = inputs[0]
+        return
     if translate is None:
         raise _unsupported(f"the layer {type(layer).__name__}")
     if layer.compute_dtype != "float32":
@@ -106,18 +178,26 @@ def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
     value = translate(graph, layer, *inputs)
     activation = getattr(layer, "activation", None)
     softmax = activation is keras.activations.softmax or isinstance(layer, keras.layers.Softmax)
-    if softmax != last or (softmax and len(layer.output.shape) != 2):
-        raise _unsupported("a model that does not have one softmax, as its last step,")
-    if softmax:
-        graph.add("Identity", value, output="logits")
-        value = graph.add("Softmax", "logits", output="probabilities", axis=-1)
-    elif activation is not None:
+    if softmax and not last:
+        raise _unsupported("a softmax that is not the last step")
+    # The softmax is added behind the logits. A sigmoid has the same order of the digits as its input.
+    if not softmax and activation is not None and not (last and _is_sigmoid(activation)):
         value = _activate(graph, activation, value)
     graph.values[id(layer.output)] = value
 
 
+def _is_sigmoid(activation: Any) -> bool:
+    """Return whether an activation is a sigmoid, which gives each class a probability of its own."""
+    return activation is keras.activations.sigmoid
+
+
 def _inputs(layer: Any) -> list[Any]:
     """Return the symbolic inputs of a layer, which must be used exactly once."""
+    if isinstance(layer, keras.Model):
+        calls = _calls(layer)
+        if len(calls) != 1 or len(calls[0].input_tensors) != 1 or len(layer.inputs) != 1:
+            raise _unsupported(f"{layer.name}, which is used more than once or has several inputs,")
+        return list(calls[0].input_tensors)
     try:
         found = layer.input
     except (AttributeError, ValueError) as error:
@@ -232,6 +312,11 @@ def _reshape(graph: _Graph, layer: Any, x: str) -> str:
     before, after = tuple(layer.input.shape[1:]), tuple(layer.output.shape[1:])
     if after == (*before, 1) and len(after) == 3:
         return graph.add("Unsqueeze", x, graph.weight(np.array([1]), integer=True))
+    if len(before) == 1 and len(after) == 3 and after[-1] == 1:
+        # One channel: the same order of numbers with the channel first.
+        return graph.add("Reshape", x, graph.weight(np.array([0, 1, *after[:2]]), integer=True))
+    if len(before) == 3 and before[-1] == 1 and len(after) == 1:
+        return graph.add("Flatten", x, axis=1)
     if len(before) == 3 or len(after) == 3:
         raise _unsupported(f"{layer.name}, from {before} to {after},")
     # In ONNX, 0 keeps the size of the batch axis.
@@ -325,6 +410,12 @@ _TRANSLATORS: dict[Any, Callable[..., str]] = {
     keras.layers.GaussianDropout: _same,
 }
 """Layer class -> function that translates it. Subclasses are refused: they may compute anything."""
+
+
+def _augmentations() -> list[Any]:
+    """Return the classes in `AUGMENTATIONS` that this version of Keras has."""
+    found = (getattr(keras.layers, name, None) for name in sorted(AUGMENTATIONS))
+    return [kind for kind in found if kind is not None]
 
 
 def _unsupported(what: str) -> ModelError:

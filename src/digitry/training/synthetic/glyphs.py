@@ -6,7 +6,6 @@ blurred, compressed and cut, and then goes through the reader's own `ink`, `alon
 up as no digit there (letters, rulings, two digits that touch, halves of one) is taught as such.
 """
 
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from digitry import files
+from digitry import files, processors
 from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT_CLASS
 from digitry.places import cache_dir
 from digitry.progress import Display
@@ -277,7 +276,7 @@ def load(source: Dataset, *, console: "Console | None" = None) -> Dataset:
         def progress(done: int, total: int) -> None:
             display.at(done, f"drawing pages, {100 * done // total}%", total=total)
 
-        data = pages(source, workers=os.cpu_count() or 1, progress=progress)
+        data = pages(source, workers=processors.available(), progress=progress)
     if path is None:
         return data
     with files.replacing(path) as temporary:
