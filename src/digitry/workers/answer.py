@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
+from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.reader import Layout, Reader
 from digitry.reading.render import png
 from digitry.reading.result import Box, Reading
@@ -38,7 +39,7 @@ class Examined:
 
 def examine(
     reader: Reader,
-    content: bytes,
+    content: bytes | image.PageOf,
     *,
     name: str | None = None,
     layout: Layout = "auto",
@@ -50,7 +51,7 @@ def examine(
 
     Args:
         reader: reads the image.
-        content: bytes of an image file.
+        content: bytes of an image file, or a page of a document.
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
         glyphs, crops: whether to add these pictures.
@@ -80,13 +81,23 @@ def fault(error: Exception) -> DigitryError:
     if isinstance(error, DigitryError):
         return error
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return ImageError(image.NO_MEMORY, remedy="shrink it")
+        return ImageError(NO_MEMORY, remedy="shrink it")
     return ImageError(f"cannot be read ({type(error).__name__})", remedy="please report this")
 
 
-def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
-    """Return the result or the error of `examine` as JSON: the answer of a worker."""
+def answer(
+    reader: Reader, content: bytes | image.PageOf, *, count: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Return the result or the error of `examine` as JSON: the answer of a worker.
+
+    Args:
+        reader, content: see `examine`.
+        count: whether to only count the pages of the content.
+        options: the other arguments of `examine`.
+    """
     try:
+        if count:
+            return {"status": "ok", "pages": image.count_pages(content, name=options.get("name"))}
         found = examine(reader, content, **options)
     except Exception as failure:  # noqa: BLE001 (the error is the answer)
         error = fault(failure)
@@ -98,6 +109,13 @@ def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
         "glyphs": [b64encode(picture).decode() for picture in found.glyphs],
         "crops": [b64encode(picture).decode() for picture in found.crops],
     }
+
+
+def counted(row: Mapping[str, Any], name: str) -> int | DigitryError:
+    """Return the number of pages, or the error, that `answer` encoded."""
+    if row["status"] != "ok":
+        return ImageError(row["reason"], where=name, remedy=row["remedy"])
+    return int(row["pages"])
 
 
 def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:

@@ -28,7 +28,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from digitry.errors import DigitryError, ModelError, UnavailableError
-from digitry.reading.image import NO_MEMORY
+from digitry.reading.decoding import NO_MEMORY
 from digitry.workers import messages
 from digitry.workers.worker import OUT_OF_MEMORY
 

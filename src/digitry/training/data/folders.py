@@ -304,7 +304,7 @@ def _grey_28(path: Path) -> Bytes | None:
     """Return the pixels of a 28x28 grey image; None for any other image."""
     from PIL import Image
 
-    from digitry.reading.image import FORMATS
+    from digitry.reading.decoding import FORMATS
 
     try:
         with warnings.catch_warnings():
