@@ -64,7 +64,8 @@ def stream(content: bytes, facts: str = "", *, packed: bool = False) -> bytes:
 def scanned(pictures: Sequence[Image.Image], dots_per_inch: int = 100) -> bytes:
     """Return a PDF of scanned pages, as Pillow writes it."""
     out = io.BytesIO()
-    first, *rest = pictures
+    # Pillow leaves the settings of one encoder on a picture, where they disturb the next.
+    first, *rest = (picture.copy() for picture in pictures)
     first.save(out, "PDF", save_all=True, append_images=rest, resolution=dots_per_inch)
     return out.getvalue()
 
@@ -72,7 +73,8 @@ def scanned(pictures: Sequence[Image.Image], dots_per_inch: int = 100) -> bytes:
 def tiff(pictures: Sequence[Image.Image], **options: object) -> bytes:
     """Return a TIFF of several pages."""
     out = io.BytesIO()
-    first, *rest = pictures
+    # Pillow leaves the settings of one encoder on a picture, where they disturb the next.
+    first, *rest = (picture.copy() for picture in pictures)
     first.save(out, "TIFF", save_all=True, append_images=rest, **options)
     return out.getvalue()
 

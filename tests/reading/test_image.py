@@ -15,6 +15,7 @@ from PIL import Image
 
 from digitry.errors import ImageError
 from digitry.reading import decoding, image
+from digitry.reading.endings import SUFFIXES
 
 
 def drawn() -> np.ndarray:
@@ -102,7 +103,7 @@ def test_arrays_of_all_kinds_give_the_same_page() -> None:
 def test_the_suffixes_are_those_of_the_supported_formats() -> None:
     Image.init()
     known = Image.registered_extensions() | dict.fromkeys([".heic", ".heif", ".hif"], "HEIC")
-    assert {known[suffix] for suffix in image.SUFFIXES} == {*decoding.FORMATS, "HEIC", "PDF"}
+    assert {known[suffix] for suffix in SUFFIXES} == {*decoding.FORMATS, "HEIC", "PDF"}
 
 
 def test_an_animated_gif_gives_its_first_frame() -> None:

@@ -1,8 +1,5 @@
-"""JSON, CSV, hOCR and annotated pictures agree with the reading."""
+"""HOCR and annotated pictures agree with the reading."""
 
-import csv
-import io
-import json
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -39,39 +36,6 @@ def reading(**changes: object) -> Reading:
 
 
 EMPTY = reading(text="", confidence=0.0, reason="blank", lines=(), digits=())
-
-
-def test_json_has_the_promised_keys_in_order() -> None:
-    data = json.loads(render.to_json(reading()))
-    assert list(data) == [
-        "source", "text", "confidence", "rejected", "reason", "width", "height", "inverted",
-        "lines", "digits", "model", "ms",
-    ]  # fmt: skip
-    assert data["digits"][1] == {
-        "value": None,
-        "confidence": 0.42,
-        "box": [40, 12, 18, 30],
-        "line": 0,
-        "alternatives": [[7, 0.42], [1, 0.4]],
-        "reason": "ambiguous 7/1",
-    }
-    assert "\n" not in render.to_json(reading())
-
-
-def test_csv_has_a_row_for_each_line_also_with_odd_names() -> None:
-    rows = render.to_csv([render.CSV_HEADER, *render.to_csv_rows(reading())])
-    parsed = list(csv.DictReader(io.StringIO(rows)))
-    assert [row["text"] for row in parsed] == ["4?", "1"]
-    assert [row["rejected"] for row in parsed] == ["True", "False"]
-    assert parsed[0]["source"] == 'a "b" <c>.png'
-    assert [parsed[1][key] for key in "xywh"] == ["12", "60", "6", "30"]
-
-
-def test_csv_has_a_row_for_an_empty_reading() -> None:
-    (row,) = csv.DictReader(
-        io.StringIO(render.to_csv([render.CSV_HEADER, *render.to_csv_rows(EMPTY)]))
-    )
-    assert (row["text"], row["reason"]) == ("", "blank")
 
 
 def test_hocr_is_well_formed_and_has_all_boxes() -> None:

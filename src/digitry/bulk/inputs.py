@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +22,8 @@ from typing import Any, BinaryIO, cast
 from digitry import files
 from digitry.bulk import archives
 from digitry.bulk.archives import MAX_MEMBER_BYTES, Member
-from digitry.errors import UnavailableError, UsageError
-from digitry.reading.image import SUFFIXES
+from digitry.errors import DigitryError, UnavailableError, UsageError
+from digitry.reading.endings import SUFFIXES, ending_of, is_image
 
 TAR, ZIP, TABLE, LIST = (".tar",), (".zip",), (".parquet",), (".txt", ".lst")
 PACKED_TAR = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2"}
@@ -105,7 +106,12 @@ def check(inputs: Sequence[str]) -> None:
             )
 
 
-def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterator[Shard]:
+def plan(
+    inputs: Sequence[str],
+    rows: int,
+    column: str | None = None,
+    skipped: Counter[str] | None = None,
+) -> Iterator[Shard]:
     """Yield the shards of the input, in an order that depends only on the input.
 
     Args:
@@ -113,6 +119,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
             lists of paths (.txt), or URLs of them.
         rows: images in one shard, at most.
         column: column of tables with the images; None = found by its name and type.
+        skipped: counts the files in folders and archives that are not read, by ending.
 
     Raises:
         UsageError: an input does not exist.
@@ -121,7 +128,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
     numbers = iter(range(1 << 62))
     for index, given in enumerate(inputs):
         loose: list[str] = []
-        for path in _expanded(given):
+        for path in _expanded(given, skipped):
             if not path.lower().endswith(CONTAINERS):
                 loose.append(path)
                 if len(loose) == rows:
@@ -132,7 +139,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
                 yield Shard(next(numbers), "files", "", 0, len(loose), tuple(loose))
                 loose = []
             single = path == given
-            for shard in _contained(path, rows, column, numbers):
+            for shard in _contained(path, rows, column, numbers, skipped):
                 share = None if shard.done is None else (index + shard.done) / len(inputs)
                 yield shard if not single else _at(shard, share)
         if loose:
@@ -181,13 +188,13 @@ def printable(path: str) -> str:
 # --- from arguments to paths -----------------------------------------------------------------------
 
 
-def _expanded(given: str) -> Iterator[str]:
-    """Yield every file, archive and table that one argument names."""
+def _expanded(given: str, skipped: Counter[str] | None = None) -> Iterator[str]:
+    """Yield every file, archive and table that one argument names; count the others in `skipped`."""
     if is_url(given):
-        yield from _expanded_url(given)
+        yield from _expanded_url(given, skipped)
         return
     if Path(given).is_dir():
-        yield from _walked(given)
+        yield from _walked(given, skipped)
     elif glob.has_magic(given) and not Path(given).exists():
         found = False
         for path in _globbed(given):
@@ -203,7 +210,7 @@ def _expanded(given: str) -> Iterator[str]:
         yield given
 
 
-def _walked(folder: str) -> Iterator[str]:
+def _walked(folder: str, skipped: Counter[str] | None) -> Iterator[str]:
     """Yield the images, archives and tables below a folder; links to folders are not followed."""
     below: list[str] = []
     names: list[str] = []
@@ -211,11 +218,11 @@ def _walked(folder: str) -> Iterator[str]:
         for item in found:
             if item.is_dir(follow_symlinks=False):
                 below.append(item.path)
-            elif item.is_file() and _is_wanted(item.name):
+            elif item.is_file() and _is_wanted(item.name, skipped):
                 names.append(item.path)
     yield from sorted(names)
     for inner in sorted(below):
-        yield from _walked(inner)
+        yield from _walked(inner, skipped)
 
 
 def _globbed(pattern: str) -> Iterator[str]:
@@ -247,11 +254,14 @@ def _listed(path: str) -> Iterator[str]:
                 yield name
 
 
-def _is_wanted(name: str) -> bool:
-    lower = name.lower()
-    return not name.startswith("._") and (
-        Path(lower).suffix in SUFFIXES or lower.endswith(CONTAINERS)
-    )
+def _is_wanted(name: str, skipped: Counter[str] | None) -> bool:
+    """Return whether a file of a folder is read; if not, count it."""
+    if is_image(name) or (name.lower().endswith(CONTAINERS) and not name.startswith("._")):
+        return True
+    ending = ending_of(name)
+    if skipped is not None and ending is not None:
+        skipped[ending] += 1
+    return False
 
 
 # --- object stores ---------------------------------------------------------------------------------
@@ -282,7 +292,7 @@ def _store(url: str) -> tuple[Any, str]:
         ) from error
 
 
-def _expanded_url(given: str) -> Iterator[str]:
+def _expanded_url(given: str, skipped: Counter[str] | None) -> Iterator[str]:
     store, path = _store(given)
     try:
         if glob.has_magic(path):
@@ -297,16 +307,25 @@ def _expanded_url(given: str) -> Iterator[str]:
         elif store.isdir(path):
             for _, _, inside in store.walk(path, detail=True):
                 for name in sorted(inside):
-                    if _is_wanted(name):
+                    if _is_wanted(name, skipped):
                         yield store.unstrip_protocol(inside[name]["name"])
             return
         elif store.exists(path):
             names = [path]
         else:
             names = []
-    except OSError as error:
+    except DigitryError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(
             f"cannot be listed ({_line(error)})", where=given, remedy="check the URL"
+        ) from error
+    except Exception as error:
+        # Each store raises its own errors: no credentials, no access, no network.
+        raise UnavailableError(
+            f"cannot be listed ({_line(error)})",
+            where=given,
+            remedy="check the credentials and the network; aws configure sets those of s3://",
         ) from error
     if not names:
         raise UsageError("does not exist", where=given, remedy="check the URL")
@@ -369,21 +388,29 @@ def _fetched(urls: list[str]) -> dict[str, bytes | str]:
 # --- from containers to shards ---------------------------------------------------------------------
 
 
-def _contained(path: str, rows: int, column: str | None, numbers: Iterator[int]) -> Iterator[Shard]:
+def _contained(
+    path: str,
+    rows: int,
+    column: str | None,
+    numbers: Iterator[int],
+    skipped: Counter[str] | None,
+) -> Iterator[Shard]:
     lower = path.lower()
     try:
         if lower.endswith(TABLE):
             yield from _table_shards(path, rows, column, numbers)
         elif lower.endswith(tuple(PACKED_TAR)):
             method = next(PACKED_TAR[ending] for ending in PACKED_TAR if lower.endswith(ending))
-            yield from _inline_shards(path, method, rows, numbers)
+            yield from _inline_shards(path, method, rows, numbers, skipped)
         else:
-            yield from _archive_shards(path, rows, numbers)
+            yield from _archive_shards(path, rows, numbers, skipped)
     except OSError as error:
         yield _refused(path, 0, f"cannot be opened ({error.strerror or _kind(error)})", numbers)
 
 
-def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
+def _archive_shards(
+    path: str, rows: int, numbers: Iterator[int], skipped: Counter[str] | None
+) -> Iterator[Shard]:
     with _opened(path) as stream:
         length = max(stream.seek(0, os.SEEK_END), 1)
         begin, kind = 0, "tar"
@@ -394,18 +421,20 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
             if refused is not None:
                 yield _refused(path, begin, refused, numbers)
                 return
-        found = members(stream, begin, contents=False)
+        found = members(stream, begin, contents=False, skipped=skipped)
         while group := [member.offset for member in islice(found, rows)]:
             done = (group[-1] - begin) / max(length - begin, 1)
             yield Shard(next(numbers), kind, path, group[0], len(group), done=done)
 
 
-def _inline_shards(path: str, method: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
+def _inline_shards(
+    path: str, method: str, rows: int, numbers: Iterator[int], skipped: Counter[str] | None
+) -> Iterator[Shard]:
     group: list[Entry] = []
     size = 0
     with _opened(path) as raw:
         length = max(raw.seek(0, os.SEEK_END), 1)
-        for member in archives.tar_members(raw, packing=method):
+        for member in archives.tar_members(raw, packing=method, skipped=skipped):
             group.append(_entry(path, member))
             size += member.size
             if len(group) == rows or size >= INLINE_BYTES:

@@ -141,6 +141,7 @@ def _schema() -> Any:
             ("source", pa.string()),
             ("offset", pa.int64()),
             ("status", pa.string()),
+            ("version", pa.int32()),
             ("text", pa.string()),
             ("confidence", pa.float64()),
             ("rejected", pa.bool_()),

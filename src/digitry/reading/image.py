@@ -38,14 +38,6 @@ from digitry.reading.decoding import (
 
 MAX_PIXELS = decoding.MAX_PIXELS
 
-SUFFIXES = frozenset(
-    [
-        ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-        ".avif", ".heic", ".heif", ".hif", ".pdf",
-    ]
-)  # fmt: skip
-"""Suffixes of image files, in lower case; folders and archives are searched for them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -83,7 +75,7 @@ class PageOf:
     @property
     def name(self) -> str:
         """Its name in readings: that of the document, and `#page=2`."""
-        return f"{_name_of(self.source)}#page={self.number}"
+        return f"{name_of(self.source)}#page={self.number}"
 
 
 def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Page:
@@ -109,12 +101,12 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
         source, page, name = source.source, source.number, name or source.name
     if isinstance(source, Page):
         return source if name is None else replace(source, source=name)
-    label = name or _name_of(source)
+    label = name or name_of(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(source), label, max_pixels, page)
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if is_data_url(source):
         return _from_bytes(_from_data_url(source, label), label, max_pixels, page)
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source, label, max_pixels, page)
@@ -142,7 +134,7 @@ def pages_of(sources: Iterable[Any]) -> Iterator[Any]:
         if callable(getattr(source, "read", None)) and not _is_pil(source):
             # An open file can be read only once.
             try:
-                source = _content(source, _name_of(source))
+                source = _content(source, name_of(source))
             except ImageError:
                 yield source
                 continue
@@ -166,8 +158,8 @@ def count_pages(source: Any, *, name: str | None = None) -> int:
     Raises:
         ImageError: the document cannot be opened, or has too many pages.
     """
-    label = name or _name_of(source)
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    label = name or name_of(source)
+    if is_data_url(source):
         source = _from_data_url(source, label)
     if isinstance(source, (bytes, bytearray, memoryview)):
         kind = documents.kind_of(bytes(source[: documents.HEAD_BYTES]))
@@ -223,7 +215,7 @@ def light_on_dark(gray: npt.NDArray[np.uint8]) -> tuple[bool, float]:
     return bool(vote > 0), float(min(1.0, abs(vote)))
 
 
-def _name_of(source: Any) -> str:
+def name_of(source: Any) -> str:
     """Return what readings call a source."""
     if isinstance(source, Page):
         return source.source
@@ -231,7 +223,7 @@ def _name_of(source: Any) -> str:
         return source.name
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if is_data_url(source):
         return "<data URL>"
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
@@ -241,6 +233,11 @@ def _name_of(source: Any) -> str:
         given = getattr(source, "name", None)
         return given if isinstance(given, str) else "<file>"
     return "<array>"
+
+
+def is_data_url(source: object) -> bool:
+    """Return whether a source is the text of a data URL."""
+    return isinstance(source, str) and source[:5].lower() == "data:"
 
 
 def _content(stream: Any, name: str) -> bytes:

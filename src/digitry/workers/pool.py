@@ -18,9 +18,10 @@ from digitry.errors import DigitryError, ImageError, UnavailableError, UsageErro
 from digitry.model.load import load_model
 from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
+from digitry.reading.rows import failed_row
 from digitry.workers.answer import answered, counted
 from digitry.workers.supervisor import Cause, Health, LostError, Supervisor, Worker
-from digitry.workers.worker import Item, as_line, failed_row, packed
+from digitry.workers.worker import Item, as_line, packed, placed
 
 if TYPE_CHECKING:
     from digitry.reading.reader import Layout
@@ -248,8 +249,8 @@ class WorkerPool:
         return lines
 
     def _failed(self, item: Item, reason: str) -> list[bytes]:
-        row = failed_row(item.source, item.offset, reason, self.artifact.metadata.name)
-        return [as_line({"rejected": 0, "failed": [[0, reason]]}), as_line(row)]
+        line = failed_line(item.source, item.offset, reason, self.artifact.metadata.name)
+        return [as_line({"rejected": 0, "failed": [[0, reason]]}), line]
 
 
 def has_pages(content: bytes) -> bool:
@@ -287,4 +288,4 @@ def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
     """Return the row of an image that was not sent to a worker."""
-    return as_line(failed_row(name, offset, reason, model))
+    return as_line(placed(failed_row(name, reason, model), offset))

@@ -17,6 +17,7 @@ from digitry.model.load import load_model
 from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.image import PageOf
 from digitry.reading.result import Reading
+from digitry.reading.rows import failed_row, row_of
 from digitry.workers import messages
 from digitry.workers.answer import answer, fault
 from digitry.workers.limits import Size, confine
@@ -145,13 +146,11 @@ def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[byte
     for (name, offset, _), result in zip(names, _results(reader, images), strict=True):
         if isinstance(result, DigitryError):
             failed.append((len(rows), result.what))
-            row = failed_row(name, offset, result.what, reader.name)
+            row = failed_row(name, result.what, reader.name)
         else:
             rejected += result.rejected
-            row = {**result.to_dict(), "source": name}
-            del row["ms"]
-            row = {"source": name, "offset": offset, "status": "ok", **row}
-        rows.append(as_line(row))
+            row = {**row_of(result), "source": name}
+        rows.append(as_line(placed(row, offset)))
     return {"rejected": rejected, "failed": failed}, rows
 
 
@@ -173,23 +172,10 @@ def _results(
         return [fault(error)]
 
 
-def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
-    """Return the row of an image that could not be read."""
-    return {
-        "source": name,
-        "offset": offset,
-        "status": "failed",
-        "text": "",
-        "confidence": 0.0,
-        "rejected": True,
-        "reason": reason,
-        "width": 0,
-        "height": 0,
-        "inverted": False,
-        "lines": [],
-        "digits": [],
-        "model": model,
-    }
+def placed(row: dict[str, Any], offset: int | None) -> dict[str, Any]:
+    """Return a row with its offset, and without the time that its reading took."""
+    del row["ms"]
+    return {"source": row.pop("source"), "offset": offset, **row}
 
 
 def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
