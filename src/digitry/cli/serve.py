@@ -50,6 +50,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Another host name that the service accepts. Repeatable."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Web site whose pages may use the service, e.g. https://example.org; with --token "
+            "also *, every site. Repeatable."
+        ),
+    ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,6 +78,12 @@ def serve(
             where="--host",
             remedy=f"give --token, or set {TOKEN}",
         )
+    if "*" in (allow_origin or []) and token is None:
+        raise UsageError(
+            "every web site could use the service, so a token is required",
+            where="--allow-origin",
+            remedy=f"give --token, set {TOKEN}, or name the sites",
+        )
     import uvicorn
 
     from digitry.corrections.store import Corrections
@@ -78,10 +91,12 @@ def serve(
     from digitry.serving.app import create_app
     from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
+    from digitry.serving.origins import Origins
     from digitry.serving.server import configured
     from digitry.workers.pool import WorkerPool
 
     proxies = proxies_of(proxy or [])
+    origins = Origins(allow_origin or [])
     count = workers or min(os.cpu_count() or 1, 8)
     listening = _listening(host, port)
     store = Corrections(db)
@@ -96,6 +111,7 @@ def serve(
         model=pool.artifact,
         limits=limits,
         hosts=Hosts([host, *(allow_host or [])], addresses=not _is_loopback(host)),
+        origins=origins,
         token=token,
     )
     if not quiet:

@@ -61,7 +61,7 @@ class FailedOut(BaseModel):
 
 
 class ReadingsOut(BaseModel):
-    """The readings in the order of the images; `failed` only if some could not be read."""
+    """The readings in the order of the images and their pages; `failed` only if some could not be read."""
 
     readings: list[ReadingOut]
     failed: list[FailedOut] | None = None
@@ -133,6 +133,15 @@ class ProblemOut(BaseModel):
     detail: str
 
 
+class ReadIn(BaseModel):
+    """Images in JSON: either `image` or `images`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str | None = Field(None, description="One image: base64, or a data URL of base64.")
+    images: list[str] | None = Field(None, description="Several images, each as `image`.")
+
+
 class ReadOptions(BaseModel):
     """The options of a reading, the same as on the command line."""
 
@@ -180,6 +189,9 @@ class CorrectionIn(BaseModel):
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)
     model: str | None = Field(None, max_length=200)
+    page: int | None = Field(
+        None, ge=1, le=1000, description="Of a document with several pages: the number of the page."
+    )
 
 
 class ExplainIn(BaseModel):

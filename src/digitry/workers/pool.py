@@ -20,7 +20,7 @@ from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row
 from digitry.workers.answer import answered, counted
-from digitry.workers.supervisor import Cause, Health, LostError, Supervisor, Worker
+from digitry.workers.supervisor import Cause, Health, Loss, LostError, Supervisor, Worker
 from digitry.workers.worker import Item, as_line, packed, placed
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class WorkerPool:
             options = {"layout": layout or self._layout}
             _, row = self._ask([Item(name, content)], options, wait_s)
         except LostError as lost:
-            return blamed(name, str(lost))
+            return blamed(name, lost.loss)
         except DigitryError as error:
             return error
         found = answered(json.loads(row), name)
@@ -238,7 +238,7 @@ class WorkerPool:
             lines = worker.ask(request).split(b"\n")
             if len(lines) != len(items) + 1:
                 worker.kill(Cause.CRASHED)
-                raise LostError("crashed its worker process")
+                raise LostError(Loss(Cause.CRASHED, "crashed its worker process"))
             if is_grown(lines[0]):
                 worker.kill(Cause.GROWN)
         except LostError:
@@ -263,9 +263,16 @@ def is_grown(notes: bytes) -> bool:
     return notes.startswith(b'{"grown": true')
 
 
-def blamed(name: str, reason: str) -> ImageError:
+def blamed(name: str, loss: Loss) -> ImageError:
     """Return the error for the image that a worker was reading when it was lost."""
-    return ImageError(reason, where=name, remedy="save the image again with another program")
+    remedies = {
+        Cause.LATE: "crop it to the digits, or reduce it",
+        Cause.COMPUTED: "crop it to the digits, or reduce it",
+        Cause.MEMORY: "reduce it",
+        Cause.STOPPED: "send it again",
+    }
+    remedy = remedies.get(loss.cause, "save the image again with another program")
+    return ImageError(loss.text, where=name, remedy=remedy)
 
 
 def groups(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -59,7 +59,9 @@ def add_corrections(app: FastAPI) -> None:
         options = schema.ReadOptions.model_validate(
             {"layout": said.layout, "max_error": said.max_error}
         )
-        examined = await examined_image(service, files[0], None, options, glyphs=True, crops=True)
+        examined = await examined_image(
+            service, files[0], None, options, glyphs=True, crops=True, page=said.page
+        )
         box = [int(part) for part in said.box.split(",")]
         found = [
             index

@@ -15,6 +15,7 @@ from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
 from digitry.serving.service import Service, refusals, service_of
 from digitry.workers.answer import Examined
+from digitry.workers.pool import has_pages
 
 
 def add_reading(app: FastAPI) -> None:
@@ -31,26 +32,36 @@ def add_reading(app: FastAPI) -> None:
         tags=["reading"],
     )
     async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]) -> Response:
-        """Send images as multipart parts named `file`, or one image as the body itself.
+        """Send images as multipart parts named `file`, one image as the body itself, or JSON.
 
-        If some of several images cannot be read, they are listed in `failed`. If none can be read, the
-        answer is 422.
+        A document gives one reading for each page, whose `source` ends with `#page=2`. If some of several
+        images or pages cannot be read, they are listed in `failed`. If none can be read, the answer is
+        422.
         """
         service = service_of(request)
         check_model(service, options.model)
         images = await forms.images(request, service.limits)
         readings: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
+        left = service.limits.pages
         for index, (name, content) in enumerate(images):
-            try:
-                examined = await examined_image(
-                    service, content, name, options, glyphs=options.glyphs
+            pages = await _pages(service, content, name)
+            left -= len(pages)
+            if left < 0:
+                raise Problem(
+                    "too-many-parts", f"the images have more than {service.limits.pages} pages"
                 )
-            except ImageError as error:
-                detail = error.what + (f"; {error.remedy}" if error.remedy else "")
-                failed.append({"index": index, "source": name or "<bytes>", "detail": detail})
-            else:
-                readings.append(_reading_json(examined))
+            for page in pages:
+                try:
+                    examined = await examined_image(
+                        service, content, name, options, glyphs=options.glyphs, page=page
+                    )
+                except ImageError as error:
+                    detail = error.what + (f"; {error.remedy}" if error.remedy else "")
+                    source = (name or "<bytes>") + ("" if page is None else f"#page={page}")
+                    failed.append({"index": index, "source": source, "detail": detail})
+                else:
+                    readings.append(_reading_json(examined))
         if not readings:
             raise Problem("unreadable-image", failed[0]["detail"], members={"failed": failed})
         return JSONResponse({"readings": readings, **({"failed": failed} if failed else {})})
@@ -98,6 +109,19 @@ def add_reading(app: FastAPI) -> None:
         }
 
 
+async def _pages(service: Service, content: bytes, name: str | None) -> list[int | None]:
+    """Return the numbers of the pages of a document; [None] for any other image."""
+    if not has_pages(content):
+        return [None]
+    try:
+        async with asyncio.timeout(service.limits.read_seconds):
+            count = await service.readers.count_pages(content, name=name)
+    except (TimeoutError, ImageError):
+        # Reading it says why.
+        return [None]
+    return [None] if count == 1 else [*range(1, count + 1)]
+
+
 async def examined_image(
     service: Service,
     content: bytes,
@@ -106,8 +130,9 @@ async def examined_image(
     *,
     glyphs: bool = False,
     crops: bool = False,
+    page: int | None = None,
 ) -> Examined:
-    """Return what was read from an image, within the time limit of the service.
+    """Return what was read from an image, or a page of a document, within the time limit of the service.
 
     Raises:
         ImageError: the image cannot be read, or takes too long.
@@ -122,13 +147,14 @@ async def examined_image(
                 max_error=options.max_error,
                 glyphs=glyphs,
                 crops=crops,
+                page=page,
             )
     except TimeoutError:
         service.metrics.images.labels("failed").inc()
         raise ImageError(
-            f"took longer than {service.limits.read_seconds:g} s",
+            f"took too long: more than {service.limits.read_seconds:g} s",
             where=name,
-            remedy="send a smaller image",
+            remedy="crop it to the digits, or reduce it",
         ) from None
     except ImageError:
         service.metrics.images.labels("failed").inc()
@@ -181,6 +207,8 @@ def images_body() -> dict[str, Any]:
                     "additionalProperties": False,
                 }
             },
+            "application/json": {"schema": schema.ReadIn.model_json_schema()},
+            "application/pdf": {"schema": binary},
             "image/png": {"schema": binary},
             "image/jpeg": {"schema": binary},
             "application/octet-stream": {"schema": binary},
