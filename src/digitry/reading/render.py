@@ -189,6 +189,22 @@ def _corners(box: Box) -> str:
     return f"{box.x} {box.y} {box.right} {box.bottom}"
 
 
+def jpeg(gray: "npt.NDArray[np.uint8]", longest_side: int) -> bytes:
+    """Return grey pixels as a JPEG file, reduced to a side; it contains no other data of the original file.
+
+    Args:
+        gray: (h, w) uint8.
+        longest_side: in pixels, at most.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(gray)
+    picture.thumbnail((longest_side, longest_side))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
+
+
 def png(gray: "npt.NDArray[np.uint8]") -> bytes:
     """Return grey pixels as a PNG file; it contains no other data of the original file.
 

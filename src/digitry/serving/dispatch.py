@@ -42,6 +42,7 @@ class Readers(Protocol):
         max_error: float | None,
         glyphs: bool,
         crops: bool,
+        picture: bool = False,
         page: int | None = None,
     ) -> Examined:
         """Read one image, or one page of a document; see `digitry.workers.answer.examine`.

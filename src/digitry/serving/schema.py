@@ -50,6 +50,9 @@ class ReadingOut(BaseModel):
     digits: list[DigitOut]
     model: str
     ms: float
+    picture: str | None = Field(
+        None, description="With picture=true: the upright page in grey, as the data URL of a JPEG."
+    )
 
 
 class FailedOut(BaseModel):
@@ -160,6 +163,10 @@ class ReadOptions(BaseModel):
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
     glyphs: bool = Field(False, description="Return the network's input for each digit.")
+    picture: bool = Field(
+        False,
+        description="Return the page in grey: for HEIC, PDF and TIFF, which browsers cannot show.",
+    )
 
 
 class ListOptions(BaseModel):

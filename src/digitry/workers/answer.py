@@ -15,8 +15,11 @@ from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.reader import Layout, Reader
-from digitry.reading.render import png
+from digitry.reading.render import jpeg, png
 from digitry.reading.result import Box, Reading
+
+PICTURE_SIDE = 1600
+"""Longer side of the picture of a page, in pixels, at most."""
 
 MARGIN = 0.25
 """Paper around a digit in its crop, as a share of its longer side: enough for a person to judge."""
@@ -30,11 +33,13 @@ class Examined:
         reading: the result of reading the image.
         glyphs: for each digit the PNG of its 28x28 glyph, ink light on dark; empty if not requested.
         crops: for each digit the grey PNG of its place on the page; empty if not requested.
+        picture: the upright page as a grey JPEG; empty if not requested.
     """
 
     reading: Reading
     glyphs: tuple[bytes, ...] = ()
     crops: tuple[bytes, ...] = ()
+    picture: bytes = b""
 
 
 def examine(
@@ -46,6 +51,7 @@ def examine(
     max_error: float | None = None,
     glyphs: bool = False,
     crops: bool = False,
+    picture: bool = False,
 ) -> Examined:
     """Return the reading of one image, and pictures of its digits.
 
@@ -54,7 +60,7 @@ def examine(
         content: bytes of an image file, or a page of a document.
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
-        glyphs, crops: whether to add these pictures.
+        glyphs, crops, picture: whether to add these pictures.
 
     Raises:
         ImageError: the image cannot be read.
@@ -62,15 +68,15 @@ def examine(
     """
     if max_error is not None:
         reader = reader.accepting(max_error)
-    if not (glyphs or crops):
+    if not (glyphs or crops or picture):
         return Examined(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
     pictures = tuple(png(np.rint(glyph * 255).astype(np.uint8)) for glyph in seen)
-    if not crops:
+    if not (crops or picture):
         return Examined(reading, pictures)
     page = image.load(content, max_pixels=reader.max_pixels, name=name)
-    cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits)
-    return Examined(reading, pictures, cuts)
+    cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits) if crops else ()
+    return Examined(reading, pictures, cuts, jpeg(page.gray, PICTURE_SIDE) if picture else b"")
 
 
 def fault(error: Exception) -> DigitryError:
@@ -108,6 +114,7 @@ def answer(
         **found.reading.to_dict(),
         "glyphs": [b64encode(picture).decode() for picture in found.glyphs],
         "crops": [b64encode(picture).decode() for picture in found.crops],
+        "picture": b64encode(found.picture).decode(),
     }
 
 
@@ -128,8 +135,8 @@ def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
     if row["status"] != "ok":
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])
-    pictures = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return Examined(Reading.from_dict(row), *pictures)
+    glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
+    return Examined(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

@@ -57,10 +57,14 @@ function query(options) {
   return new URLSearchParams(given).toString();
 }
 
+const HIDDEN = /(pdf|hei[cf]|hif|tiff?)$/i;
+
 export async function read(blob, name, options, signal) {
   const form = new FormData();
   form.append("file", blob, name);
-  const path = `/v1/read?${query({ ...options, glyphs: true })}`;
+  // The browser shows the file itself, unless it cannot.
+  const picture = HIDDEN.test(name) || HIDDEN.test(blob.type) || undefined;
+  const path = `/v1/read?${query({ ...options, glyphs: true, picture })}`;
   const answer = await (await call(path, { method: "POST", body: form, signal })).json();
   return answer.readings;
 }

@@ -193,7 +193,7 @@ function openImage(item) {
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = URL.createObjectURL(item.blob);
   $("image").alt = `The image ${item.name}`;
-  $("image").src = shownUrl;
+  $("image").src = item.reading?.picture || shownUrl;
   show();
 }
 

@@ -147,6 +147,7 @@ async def examined_image(
                 max_error=options.max_error,
                 glyphs=glyphs,
                 crops=crops,
+                picture=options.picture,
                 page=page,
             )
     except TimeoutError:
@@ -165,6 +166,9 @@ async def examined_image(
 
 def _reading_json(examined: Examined) -> dict[str, Any]:
     content = examined.reading.to_dict()
+    if examined.picture:
+        picture = base64.b64encode(examined.picture).decode()
+        content["picture"] = "data:image/jpeg;base64," + picture
     for digit, glyph in zip(content["digits"], examined.glyphs, strict=False):
         digit["glyph"] = "data:image/png;base64," + base64.b64encode(glyph).decode()
     return content
