@@ -16,7 +16,7 @@ from digitry.errors import DigitryError, DigitryWarning
 
 # Importing a module registers its verbs; `--help` shows them in this order.
 # ruff: isort: off
-from digitry.cli import read, calibrate, train, teach, sweep, evaluate, runs, models  # noqa: F401
+from digitry.cli import read, calibrate, train, teach, sweep, evaluate, predict, runs, models  # noqa: F401
 from digitry.cli import data, serve, corrections, bulk  # noqa: F401
 
 if TYPE_CHECKING:
