@@ -217,6 +217,8 @@ WHOLE = encoded(Image.fromarray(drawn()), "PNG")
         (b"", "is empty"),
         (b"not an image at all", "is not an image"),
         (b"%PDF-1.7 ...", "is damaged"),
+        (b"\x93NUMPY\1\0", "is an array of NumPy .*numpy.load it"),
+        (b"PK\3\4...", "is an archive .*digitry bulk"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
         (WHOLE[: len(WHOLE) // 2], "is damaged"),
         (png_header(60_000, 60_000), "too large"),

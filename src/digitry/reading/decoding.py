@@ -73,7 +73,9 @@ def decoded_from(
         raise ImageError(
             f"is larger than {MAX_BYTES >> 20} MiB", where=name, remedy="reduce the image"
         )
-    kind = documents.kind_of(stream.read(documents.HEAD_BYTES))
+    head = stream.read(documents.HEAD_BYTES)
+    _check_no_archive(head, name)
+    kind = documents.kind_of(head)
     stream.seek(0)
     with translated(name, max_pixels):
         if kind == "heif":
@@ -88,6 +90,22 @@ def decoded_from(
             height, width = drawn.shape
             return Pixels(shrink(drawn, WORKING_PIXELS), width, height)
         return _from_pillow(stream, size, name, max_pixels, page, held=held)
+
+
+def _check_no_archive(head: bytes, name: str) -> None:
+    """Raise `ImageError` for files that hold images but are none, and say what reads them."""
+    if head.startswith(b"\x93NUMPY"):
+        raise ImageError(
+            "is an array of NumPy (.npy)",
+            where=name,
+            remedy="numpy.load it and give the array, or use digitry predict",
+        )
+    if head.startswith(b"PK\3\4"):
+        raise ImageError(
+            "is an archive (.zip, .npz)",
+            where=name,
+            remedy="use digitry bulk for images, digitry predict for arrays",
+        )
 
 
 def _check_page(count: int, page: int | None, name: str) -> int:
