@@ -66,7 +66,7 @@ docs: setup ## write docs/cli.md, docs/measured.md and the tables of README.md
 lock: $(TOOLS)/.installed ## write the locks from pyproject.toml; newest versions: make lock ARGS=--upgrade
 	$(TOOLS)/bin/python requirements/refresh.py $(ARGS)
 
-audit: $(TOOLS)/.installed ## look up known vulnerabilities of the locked versions; offline: ARGS="--database FILE"
+audit: $(TOOLS)/.installed ## look up known vulnerabilities of the locked versions; ARGS="--strict --database ZIP"
 	@$(TOOLS)/bin/python requirements/audit.py $(ARGS)
 
 sbom: setup $(TOOLS)/.installed ## write build/sbom.json, the installed packages (CycloneDX)

@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import BLANK, CLASSES, OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing import sources as where
 from digitry.training.writing.hands import Hands, Ink
 from digitry.training.writing.paper import Sheet, edges
-from digitry.training.writing.strings import HEIGHT, Written
+from digitry.training.writing.strings import Written
 from digitry.training.writing.strips import Real, Sources, by_width, set_in, stacked
 
 Line = tuple[npt.NDArray[np.float32], tuple[int, ...]]

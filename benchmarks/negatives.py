@@ -29,7 +29,8 @@ import _record
 import _sights
 import _signs
 from digitry.model.load import load_model
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.reading.result import Reading
 
 LAYOUTS: tuple[Layout, ...] = ("single", "auto")

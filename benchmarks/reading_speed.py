@@ -4,8 +4,8 @@
 
 Our own code draws the images: a 28x28 digit as PNG, a 640x480 photo of a line of five digits as JPEG,
 and a 12-megapixel JPEG page of 300 digits. The network and OpenCV run on one thread. Each number is the
-median of several runs. The limit is what no reader can avoid: to decode the file, and to run the network
-on as many glyphs as there are digits. `read_many` gets 2,000 files of 28x28 pixels from memory.
+median of several runs. The limit is what no reader can avoid: to decode the file, and to run the glyph
+model on as many glyphs as there are digits. `read_many` gets 2,000 files of 28x28 pixels from memory.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from PIL import Image
 
 import _record
 from digitry.model.load import load_model
-from digitry.reading import glyph, image, segment
-from digitry.reading.classifier import Classifier
-from digitry.reading.ink import lift
+from digitry.reading import decode, glyph, image, lines, network
+from digitry.reading.find import find
+from digitry.reading.pieces import pieces
 from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.training.synthetic import pen
 
 
@@ -61,25 +62,34 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
     return 1000 * statistics.median(seconds)
 
 
-def stages(content: bytes, layout: str, classifier: Classifier, repeats: int) -> dict[str, float]:
-    loaded = image.load(content)
-    ink = lift(loaded.gray)
+def stages(content: bytes, layout: Layout, reader: Reader, repeats: int) -> dict[str, float]:
+    gray = image.load(content).gray
+    finder, line_network = network.shipped("finder"), network.shipped("lines")
+    places = find(gray, finder)
+    if layout == "single":
+        places = places[:1]
+    cuts = [lines.cut(gray, place) for place in places]
+    seen = lines.seen(cuts, line_network)
+    read = [decode.decode(strips) for strips in seen]
 
-    def segmented() -> list[segment.Piece]:
-        if layout == "single":
-            piece = segment.single(ink)
-            return [] if piece is None else [piece]
-        return [cluster.whole for line in segment.lines(ink) for cluster in line]
+    def glyphs() -> np.ndarray:
+        found = [
+            piece.ink
+            for cut, line, strips in zip(cuts, read, seen, strict=True)
+            for piece in pieces(cut, line, strips[line.strip])
+        ]
+        return glyph.normalise(found)
 
-    pieces = segmented()
-    glyphs = glyph.normalise([piece.ink for piece in pieces])
+    made = glyphs()
     return {
         "decode": median_ms(lambda: image.load(content), repeats),
-        "polarity": median_ms(lambda: image.light_on_dark(loaded.gray), repeats),
-        "ink": median_ms(lambda: lift(loaded.gray), repeats),
-        "segment": median_ms(segmented, repeats),
-        "glyphs": median_ms(lambda: glyph.normalise([p.ink for p in pieces]), repeats),
-        "network": median_ms(lambda: classifier.probabilities(glyphs), repeats),
+        "polarity": median_ms(lambda: image.light_on_dark(gray), repeats),
+        "find": median_ms(lambda: find(gray, finder), repeats),
+        "cut": median_ms(lambda: [lines.cut(gray, place) for place in places], repeats),
+        "lines": median_ms(lambda: lines.seen(cuts, line_network), repeats),
+        "text": median_ms(lambda: [decode.decode(strips) for strips in seen], repeats),
+        "glyphs": median_ms(glyphs, repeats),
+        "glyph model": median_ms(lambda: reader.probabilities(made), repeats),
     }
 
 
@@ -92,17 +102,16 @@ def main() -> None:
     cv2.setNumThreads(1)
     reader = Reader()
     model = load_model("reader")
-    classifier = Classifier(model)
-    cases = {
+    cases: dict[str, tuple[bytes, Layout, int, int]] = {
         "28x28": (encoded(255 - page(28, 28, 1, 1, 20), "PNG"), "single", 1, 200),
         "640x480": (encoded(page(480, 640, 1, 5, 70), "JPEG"), "auto", 5, 40),
         "12-megapixel": (encoded(page(3000, 4000, 15, 20, 110), "JPEG"), "page", 300, 7),
     }
     for name, (content, layout, digits, repeats) in cases.items():
-        parts = stages(content, layout, classifier, repeats)
+        parts = stages(content, layout, reader, repeats)
         whole = median_ms(lambda c=content, o=layout: reader.read(c, layout=o), repeats)
         few = np.zeros((digits, 28, 28), np.float32)
-        limit = parts["decode"] + median_ms(lambda g=few: classifier.probabilities(g), repeats)
+        limit = parts["decode"] + median_ms(lambda g=few: reader.probabilities(g), repeats)
         found = len(reader.read(content, layout=layout).digits)
         print(
             f"{name}: {whole:.2f} ms for {found} digits, {whole / limit:.1f} x the limit {limit:.2f} ms"
@@ -113,7 +122,7 @@ def main() -> None:
                 f"speed-read-{name}",
                 table="Speed",
                 what=f"reading a {name} image with {found} digit{'s' * (found > 1)}, one core",
-                metric=f"median; decode and network alone: {limit:.3g} ms",
+                metric=f"median; decode and glyph model alone: {limit:.3g} ms",
                 unit="ms",
                 values=[whole],
                 data={"model reader": model.sha256},

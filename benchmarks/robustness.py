@@ -3,8 +3,8 @@
     python benchmarks/robustness.py [--data-dir MNIST] [--seeds 5] [--pages 1000]
 
 MNIST's 10,000 test digits get fifteen corruptions in five severities each, as in MNIST-C
-(`training.evaluation.corruptions`). An error is a digit that is not read right; a refusal of `reader`
-counts as an error. `extra` holds the error of its likeliest digit, and the errors of each corruption.
+(`training.evaluation.corruptions`). A digit that is read wrong or refused counts as an error.
+`extra` holds the error of its likeliest digit, and the errors of each corruption.
 `dense-128-128` is trained from nothing with seeds 0, 1, ...; `reader` is the shipped model. Both get the
 28x28 glyphs as they are. Then one in 10,000 / PAGES of the same pictures is read with the whole pipeline,
 as an image of a single digit. Nothing is chosen by these numbers.
@@ -71,7 +71,7 @@ def save(
         f"robustness-{name}",
         table="Robustness",
         what=what,
-        metric="not read right, mean over 15 corruptions in 5 severities",
+        metric="error, mean over 15 corruptions in 5 severities",
         unit="%",
         values=[run.mean_error for run in runs],
         data=data,
@@ -84,7 +84,7 @@ def save(
             "likeliest digit wrong, severities of the MNIST-C files": [
                 run.published_error for run in runs
             ],
-            "unspoiled": [run.clean_error for run in runs],
+            "clean": [run.clean_error for run in runs],
             "errors of the first run": {one.name: list(one.errors) for one in runs[0].corruptions},
         },
     )
@@ -92,7 +92,7 @@ def save(
 
 def shown(name: str, run: Robustness) -> str:
     return (
-        f"{name}: {100 * run.mean_error:.2f}% not read right, {100 * run.refused:.2f}% refused, "
+        f"{name}: {100 * run.mean_error:.2f}% wrong or refused, {100 * run.refused:.2f}% refused, "
         f"{100 * run.forced_error:.2f}% of the likeliest digits wrong; "
         f"{100 * run.clean_error:.2f}% wrong without corruption"
     )

@@ -56,10 +56,13 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 
 
 class Service:
-    """A service in its own process; `workers` None starts the plain one."""
+    """A service in its own process; `workers` None starts the plain one.
 
-    def __init__(self, workers: int | None) -> None:
-        self.folder = tempfile.TemporaryDirectory()
+    Its corrections lie in a new folder, which is made within `folder` if that is given.
+    """
+
+    def __init__(self, workers: int | None, folder: Path | None = None) -> None:
+        self.folder = tempfile.TemporaryDirectory(dir=folder)
         if workers is None:
             words = ["-c", PLAIN, "8791"]
         else:

@@ -3,7 +3,7 @@
     dev.txt    all that development needs but torch, for every Python and system that we support
     torch.txt  torch as the package index has it, and the CUDA that it wants on Linux
     cpu.txt    torch in the builds for processors that PyTorch publishes elsewhere, where pip is told
-               of them: a tenth of the size
+               of them: a tenth of the size; for Linux, whose builds in the package index hold CUDA
     serve.txt  what the Docker image installs: the extras serve, postgresql and files, and what builds
                digitry
     tools.txt  what `make lock`, `make audit`, `make sbom` and `make dist` run, in an environment of its
@@ -12,6 +12,10 @@
 Each package stands with one version and the sha256 of its files, so that `pip install --require-hashes`
 takes nothing else. Versions that are locked stay, unless `--upgrade` is given or pyproject.toml wants
 others.
+
+For cpu.txt, the sha256 of each build are read from PyTorch's own index. Where that cannot be reached,
+those that are locked stay, and others can be given: `make lock ARGS="--cpu WHEEL"`, or `--cpu LIST` with a
+file of lines as `sha256sum` prints them.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +38,9 @@ HEADS = {
     "tools.txt": "What `make lock`, `make audit`, `make sbom` and `make dist` run.",
 }
 TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu/torch/"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""Those of the tests in .github/workflows/tests.yml."""
 
 
 def compiled(sources: list[str], options: list[str], before: str, *, upgrade: bool) -> str:
@@ -64,16 +72,44 @@ def blocks(text: str) -> dict[str, str]:
 
 
 def builds(version: str, before: str, files: list[Path]) -> str:
-    """Lock torch's builds for processors: those known of this version, and these files."""
-    known = set(re.findall(r"^# (torch-\S+) sha256:(\w+)$", before, re.M))
+    """Lock torch's builds for Linux processors: those known of this version, and these files."""
+    known = set(re.findall(r"^# (torch-\S+) sha256:(\w{64})$", before, re.M))
     for file in files:
-        known.add((file.name.replace("%2B", "+"), hashlib.sha256(file.read_bytes()).hexdigest()))
-    fitting = sorted((name, digest) for name, digest in known if f"torch-{version}+cpu-" in name)
+        if file.suffix == ".whl":
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            known.add((file.name.replace("%2B", "+"), digest))
+        else:
+            listed = re.findall(r"^(\w{64}) [ *](torch-\S+)$", file.read_text(), re.M)
+            known |= {(name.replace("%2B", "+"), digest) for digest, name in listed}
+    known |= published()
+    fitting = sorted((name, digest) for name, digest in known if is_wanted(name, version))
     if not fitting:
         return ""
     names = "".join(f"# {name} sha256:{digest}\n" for name, digest in fitting)
     hashes = [f"    --hash=sha256:{digest}" for _, digest in fitting]
     return names + " \\\n".join([f"torch=={version}+cpu", *hashes]) + "\n"
+
+
+def is_wanted(name: str, version: str) -> bool:
+    """Return whether a wheel is for Linux, this version of torch, and a Python that is tested."""
+    found = re.fullmatch(rf"torch-{re.escape(version)}\+cpu-cp3(\d+)-cp3\1-manylinux\S+\.whl", name)
+    return found is not None and f"3.{found[1]}" in PYTHONS
+
+
+def published() -> set[tuple[str, str]]:
+    """Return the wheels in PyTorch's index with their sha256, or none where it cannot be reached."""
+    try:
+        with urllib.request.urlopen(CPU_INDEX, timeout=15) as answer:
+            return wheels(answer.read().decode())
+    except OSError as error:
+        print(f"requirements/cpu.txt: only what is locked or given ({CPU_INDEX}: {error})")
+        return set()
+
+
+def wheels(page: str) -> set[tuple[str, str]]:
+    """Return the names and sha256 of the wheels that a page of an index links to."""
+    links = re.findall(r"([^/\"]+\.whl)#sha256=(\w{64})", page)
+    return {(name.replace("%2B", "+"), digest) for name, digest in links}
 
 
 def main() -> None:
@@ -87,8 +123,8 @@ def main() -> None:
         type=Path,
         action="append",
         default=[],
-        metavar="WHEEL",
-        help="a build of torch for processors, to be added to cpu.txt",
+        metavar="FILE",
+        help="a build of torch for processors, or a list as sha256sum prints it, to be added to cpu.txt",
     )
     given = options.parse_args()
     old = {name: (HERE / name).read_text() if (HERE / name).exists() else "" for name in HEADS}

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import zipfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,3 +78,48 @@ def test_a_database_that_is_missing_damaged_or_empty_is_not_a_clean_audit(
     for name in ("absent.zip", "damaged.zip", "empty.zip"):
         assert audit.offline(locks / name) == 4
         assert "nothing was checked" in capsys.readouterr().err
+
+
+def online(audit: ModuleType, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+    """Let pip-audit answer so, once for each lock."""
+    left = list(answers)
+
+    def run(*_: Any, **__: Any) -> SimpleNamespace:
+        return SimpleNamespace(stdout=left.pop(0), stderr="no network")
+
+    monkeypatch.setattr(audit.subprocess, "run", run)
+    monkeypatch.setattr(audit, "LOCKS", ("dev.txt",) * len(answers))
+
+
+def found(*weaknesses: str) -> str:
+    known = [{"id": weakness, "fix_versions": []} for weakness in weaknesses]
+    return json.dumps({"dependencies": [{"name": "numpy", "version": "2.1.0", "vulns": known}]})
+
+
+def partly() -> str:
+    odd = {"name": "odd", "skip_reason": "is not known"}
+    return json.dumps({"dependencies": [odd, {"name": "numpy", "version": "2.1.0", "vulns": []}]})
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "strict"),
+    [
+        (["nothing"], 0, 4),
+        ([found()], 0, 0),
+        ([found("X-1")], 1, 1),
+        ([partly()], 0, 4),
+        # What was found before the network went is not forgotten.
+        ([found("X-1"), "nothing"], 1, 1),
+    ],
+    ids=["not looked up", "clean", "weak", "partly", "weak, then cut"],
+)
+def test_not_looked_up_fails_only_if_that_is_asked_for(
+    audit: ModuleType, locks: Path, monkeypatch: pytest.MonkeyPatch, answers: list[str],
+    code: int, strict: int, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for words, expected in (([], code), (["--strict"], strict)):
+        online(audit, monkeypatch, *answers)
+        monkeypatch.setattr(audit.sys, "argv", ["audit.py", *words])
+        assert audit.main() == expected
+        said = "".join(capsys.readouterr())
+        assert ("not done: nothing was checked" in said) == ("nothing" in answers)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitry.corrections import transfer
-from digitry.corrections.store import Correction, Corrections
+from digitry.corrections.correction import Correction
+from digitry.corrections.store import Corrections
 from digitry.errors import DigitryError
 from digitry.training import run_folder
 from digitry.training.recipes import RECIPES, Recipe
@@ -100,16 +101,16 @@ def test_any_start_of_a_run_is_one_or_is_named(
     folder = tmp_path_factory.getbasetemp()
     start = {"data": "uci", "data_dir": None, "data_sha256": "0", "device": "cpu", "only": ["loss"]}
     (folder / "recipe.json").write_text(json.dumps(RECIPES["dense-128"].to_dict()))
-    (folder / run_folder.START).write_text(json.dumps(changed(data, start)))
-    refused_or_read(lambda: run_folder.load_start(folder))
+    (folder / run_folder.ARGUMENTS).write_text(json.dumps(changed(data, start)))
+    refused_or_read(lambda: run_folder.load_arguments(folder))
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b"", b"[]", b"5", b"{", b"NaN"])
 def test_what_is_no_document_is_named(tmp_path: Path, content: bytes) -> None:
-    for name in ("recipe.json", run_folder.START, "metrics.json", "rows.jsonl"):
+    for name in ("recipe.json", run_folder.ARGUMENTS, "metrics.json", "rows.jsonl"):
         (tmp_path / name).write_bytes(content)
     for read in (
-        lambda: run_folder.load_start(tmp_path),
+        lambda: run_folder.load_arguments(tmp_path),
         lambda: run_folder.load_run(tmp_path),
         lambda: list(transfer._rows(tmp_path / "rows.jsonl")),
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from digitry import files
-from digitry.errors import DigitryError
+from digitry.errors import DigitryError, ModelError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -23,6 +23,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         raise ValueError("out of ideas")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_an_error_about_the_new_content_names_the_file_itself(tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    with pytest.raises(ModelError) as caught, files.replacing(target) as temporary:
+        raise ModelError("has weights that are not finite", where=temporary, remedy="train again")
+    assert str(caught.value) == f"{target}: has weights that are not finite; train again"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def by_digitry():
         ])  # fmt: skip
 
     dataset = load_dataset("mnist", data_dir=folder)
-    trained = train(recipe, dataset.train, device="cpu", start=network)
+    trained = train(recipe, dataset.train, device="cpu", initial_model=network)
     glyphs = dataset.test.images.astype(np.float32) / 255
     found = trained.model.predict(glyphs, batch_size=1000, verbose=0).argmax(1)
     seconds = [epoch.seconds for epoch in trained.history]

@@ -79,6 +79,11 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
+    except DigitryError as error:
+        if temporary is None or error.where != str(temporary):
+            raise
+        # What is wrong with the temporary file is wrong with what `path` would become.
+        raise type(error)(error.what, where=path, remedy=error.remedy) from error
     except OSError as error:
         raise DigitryError(
             f"cannot be written ({error.strerror or error})",

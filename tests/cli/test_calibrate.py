@@ -76,10 +76,10 @@ def test_a_shipped_model_is_calibrated_in_the_users_folder_and_says_so(
     assert (strict.returncode, strict.stdout) == (2, "")
     assert "did not reach an error of 0.001" in strict.stderr
 
-    removed = digitry("calibrate", "--remove", models=tmp_path)
+    removed = digitry("models", "uncalibrate", models=tmp_path)
     assert removed.stdout.startswith("removed ")
     assert not (tmp_path / "reader.calibration.json").exists()
-    assert "has no calibration" in digitry("calibrate", "--remove", models=tmp_path).stdout
+    assert "has no calibration" in digitry("models", "uncalibrate", models=tmp_path).stdout
 
 
 def test_a_calibration_for_another_model_is_named_in_one_line_and_reading_goes_on(
@@ -96,7 +96,7 @@ def test_a_calibration_for_another_model_is_named_in_one_line_and_reading_goes_o
     assert (done.returncode, done.stdout) == (0, "7\n")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"digitry: {model}: its calibration to my forms was made for another")
-    assert "--remove" in line
+    assert "digitry models uncalibrate" in line
 
 
 def test_a_damaged_calibration_is_an_error_and_can_be_removed(digits: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_calibration_is_an_error_and_can_be_removed(digits: Path, tmp_
     assert (done.returncode, done.stdout) == (3, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"digitry: {kept}: ")
-    assert digitry("calibrate", "--remove", "--quiet", models=tmp_path).returncode == 0
+    assert digitry("models", "uncalibrate", "--quiet", models=tmp_path).returncode == 0
     assert digitry("read", image, models=tmp_path).stdout == "7\n"
 
 
@@ -139,8 +139,7 @@ def test_a_damaged_image_is_named_and_the_others_count(digits: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ([], 2, "the folder of labelled images is missing"),
-        (["somewhere", "--remove"], 2, "--remove takes no folder"),
+        ([], 2, "LABELLED_FOLDER"),
         (["nowhere"], 3, "nowhere: is not a folder"),
     ],
 )

@@ -134,6 +134,16 @@ def test_explore_says_when_near_duplicates_were_not_searched_among_all(
     assert "Near-duplicates were searched among 20 of the images." in out
 
 
+def test_scenes_draws_what_the_reader_learns_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run("data", "scenes", "uci", "--out", tmp_path, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert Path(out.strip()) == tmp_path / "scenes.png"
+    with Image.open(tmp_path / "scenes.png") as picture:
+        assert picture.size == (1536, 1120)
+
+
 def test_explore_of_bad_data_is_one_line_and_3(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

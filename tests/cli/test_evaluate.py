@@ -85,14 +85,12 @@ def test_labels_that_the_model_does_not_have_are_refused_in_one_line(
 def test_a_run_trained_on_corrections_is_measured_on_mnist(
     say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.cli import train
     from digitry.training import datasets
+    from digitry.training.data.dataset import WITH_CORRECTIONS
 
     folder = say("train", "dense-128", "--data", "uci", "--epochs", 1, "--quiet").out.strip()
     start = tmp_path / folder / "run.json"
-    start.write_text(
-        start.read_text().replace('"data": "uci"', f'"data": "{train.FROM_CORRECTIONS}"')
-    )
+    start.write_text(start.read_text().replace('"data": "uci"', f'"data": "{WITH_CORRECTIONS}"'))
     asked = []
     uci = datasets.load_dataset("uci")
     monkeypatch.setattr(datasets, "load_dataset", lambda name, **__: asked.append(name) or uci)

@@ -90,7 +90,7 @@ def test_how_a_verb_ends_decides_the_exit_code(
     def end(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("digitry.cli.doctor._examine", end)
+    monkeypatch.setattr("digitry.cli.doctor._installation", end)
     assert run("doctor", capsys=capsys) == (code, "", line)
 
 
@@ -98,7 +98,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def end() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("digitry.cli.doctor._examine", end)
+    monkeypatch.setattr("digitry.cli.doctor._installation", end)
     monkeypatch.setattr(sys, "argv", ["digitry", "doctor"])
     with pytest.raises(ZeroDivisionError):
         main.main()

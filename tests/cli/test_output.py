@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitry.corrections.store import Correction, Corrections
+from digitry.corrections.correction import Correction
+from digitry.corrections.store import Corrections
 from digitry.workers.answer import png
 
 SAMPLES = Path(__file__).parents[2] / "samples"

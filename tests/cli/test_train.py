@@ -121,6 +121,7 @@ def test_a_wrong_call_is_one_line_and_code_2(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-128", "--set", "epochs=many"), 2, "many")
     one_line(say("train", "dense-128", "--epochs", 0), 2, "epochs")
     one_line(say("train", "dense-128", "--device", "tpu"), 2, "tpu")
+    one_line(say("train", "dense-128", "--device", "cuda:99"), 4, "'cuda:99' is not available")
     one_line(say("train", "dense-128", "--only", "nothing"), 2, "nothing", "report.html")
     one_line(say("train", "dense-128", "--out", trained), 2, "is not empty", "--resume")
     one_line(say("train", "--resume", trained, "--epochs", 5), 2, "--resume")
@@ -129,7 +130,9 @@ def test_a_wrong_call_is_one_line_and_code_2(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-512", "--resume", trained), 2, "dense-128, not of dense-512")
     one_line(say("evaluate", trained, "--format", "xml"), 2, "xml")
     one_line(say("compare", trained), 2, "two or more")
-    one_line(say("export", trained, "--to", "pmml"), 2, "pmml")
+    one_line(say("export", trained, "--format", "pmml"), 2, "pmml")
+    one_line(say("export", trained), 2, "no format is given", "--format keras, h5 or onnx")
+    one_line(say("export", trained, "--out", "mine.pmml"), 2, "no format is given")
 
 
 def test_missing_or_damaged_input_is_one_line_and_code_3(say: Say, tmp_path: Path) -> None:
@@ -161,8 +164,8 @@ def test_a_missing_device_is_an_error_before_any_data_are_loaded(
         ("train dense-128 --data uci --only loss", "keras matplotlib sklearn"),
         ("evaluate RUN", "sklearn scipy"),
         ("evaluate RUN/model.keras", "keras torch h5py onnx sklearn"),
-        ("export RUN --to keras", "keras torch h5py"),
-        ("export RUN/model.h5 --to onnx", "keras torch h5py onnx"),
+        ("export RUN --format keras", "keras torch h5py"),
+        ("export RUN/model.h5 --format onnx", "keras torch h5py onnx"),
         ("report RUN", "matplotlib jinja2"),
         ("compare RUN RUN", "scipy matplotlib"),
     ],
@@ -182,7 +185,7 @@ def test_without_its_extra_each_verb_names_what_is_missing_and_the_remedy(
     ("verb", "absent"),
     [
         ("evaluate RUN/model.onnx --quiet", "keras,torch,h5py,onnx,matplotlib,jinja2,pooch"),
-        ("export RUN --to onnx --out copy.onnx", "keras,torch,h5py,onnx,matplotlib,scipy,sklearn"),
+        ("export RUN --out copy.onnx", "keras,torch,h5py,onnx,matplotlib,scipy,sklearn"),
         ("compare RUN twin --out side", "keras,torch,h5py,onnx,jinja2,sklearn,pooch"),
         ("report RUN --only loss", "keras,torch,h5py,onnx,jinja2,sklearn,scipy,pooch"),
         ("models --card RUN", "keras,torch,h5py,onnx,matplotlib,jinja2,sklearn,scipy,pooch"),
@@ -260,8 +263,8 @@ def test_every_verb_asks_for_trust_in_a_keras_file_from_elsewhere(
     shutil.copy(trained / "model.keras", "mine.keras")
     verbs: list[list[object]] = [
         ["evaluate", "mine.keras", "--data", "uci"],
-        ["export", "mine.keras", "--to", "onnx", "--out", "mine.onnx"],
-        ["export", "mine.keras", "reader", "--to", "both.onnx"],
+        ["export", "mine.keras", "--out", "mine.onnx"],
+        ["export", "mine.keras", "reader", "--out", "both.onnx"],
         ["train", "dense-128", *quick, "--from", "mine.keras", "--out", "further"],
     ]
     for verb in verbs:
@@ -315,11 +318,11 @@ def test_authors_are_spelled_as_in_the_notice() -> None:
 
 
 def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:
-    answer = say("export", trained, "--to", "keras", "--out", "mine.keras")
+    answer = say("export", trained, "--out", "mine.keras")
     assert (answer.code, answer.out) == (0, "mine.keras\n")
     one_line(say("evaluate", "mine.keras", "--data", "uci"), 3, "mine.keras: is not trusted")
     assert say("evaluate", "mine.keras", "--data", "uci", "--trust").code == 0
-    other = ["--to", "h5", "--out", "mine.h5"]
+    other = ["--out", "mine.h5"]
     one_line(say("export", trained / "model.onnx", *other), 2, "cannot be converted back")
 
 
@@ -333,12 +336,12 @@ def test_a_training_that_fails_before_it_starts_creates_no_folder(say: Say, tmp_
 def test_export_never_overwrites_the_files_of_a_run(trained: Path, say: Say) -> None:
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     one_line(
-        say("export", trained / "model.keras", "--to", "onnx"), 2,
+        say("export", trained / "model.keras", "--format", "onnx"), 2,
         "model.onnx: is the run's own file", "--out my.onnx",
     )  # fmt: skip
-    one_line(say("export", trained / "model.onnx", "--to", "h5"), 2, "is the run's own file")
+    one_line(say("export", trained / "model.onnx", "--format", "h5"), 2, "is the run's own file")
     for to in ("keras", "h5", "onnx"):
-        answer = say("export", trained, "--to", to)
+        answer = say("export", trained, "--format", to)
         assert answer.code == 0
         assert answer.out.strip().endswith(f"model.{to}")
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
@@ -347,7 +350,7 @@ def test_export_never_overwrites_the_files_of_a_run(trained: Path, say: Say) -> 
 def test_export_joins_several_models_in_one_file(trained: Path, say: Say) -> None:
     quick = ["--data", "uci", "--epochs", 1, "--seed", 1, "--only", "summary", "--quiet"]
     assert say("train", "dense-128", *quick, "--out", "second").code == 0
-    answer = say("export", trained, "second", "--to", "both.onnx")
+    answer = say("export", trained, "second", "--out", "both.onnx")
     assert (answer.code, answer.out, answer.err) == (0, "both.onnx\n", "")
     facts = json.loads(say("models", "--card", "both.onnx", "--format", "json").out)
     assert facts["risk_coverage"]
@@ -356,11 +359,12 @@ def test_export_joins_several_models_in_one_file(trained: Path, say: Say) -> Non
     assert "- member 2: dense-128, sha256 " in card
     assert "uci/test/accuracy" in facts["scores"]
     assert say("evaluate", "both.onnx", "--data", "uci").code == 0
-    answer = say("export", trained, "second/model.onnx", "--to", "onnx", "--out", "other.onnx")
+    answer = say("export", trained, "second/model.onnx", "--out", "other.onnx")
     assert answer.out == "other.onnx\n"
     assert "no risk-coverage curve: second/model.onnx is not a run folder" in answer.err
-    one_line(say("export", trained, "second", "--to", "onnx"), 2, "--to ensemble.onnx")
-    one_line(say("export", trained, trained, "--to", "both.onnx"), 2, "the same model")
+    one_line(say("export", trained, "second", "--format", "onnx"), 2, "--out ensemble.onnx")
+    one_line(say("export", trained, "second", "--out", "both.h5"), 2, "become one .onnx file")
+    one_line(say("export", trained, trained, "--out", "both.onnx"), 2, "the same model")
 
 
 def test_a_teacher_is_used_and_recorded(trained: Path, say: Say) -> None:

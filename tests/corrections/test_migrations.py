@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 
 from digitry.corrections import migrations
 from digitry.corrections import store as corrections
-from digitry.corrections.store import Corrections, StoreError
+from digitry.corrections.database import StoreError
+from digitry.corrections.store import Corrections
 
 from .test_store import correction, postgresql  # noqa: F401 (a fixture)
 

@@ -24,7 +24,9 @@ from PIL import Image
 pytest.importorskip("sqlalchemy", reason="the extra `serve` is not installed")
 
 from digitry.corrections import transfer
-from digitry.corrections.store import Correction, Corrections, StoreError
+from digitry.corrections.correction import Correction
+from digitry.corrections.database import StoreError
+from digitry.corrections.store import Corrections
 from digitry.errors import DataError, DigitryError, UsageError
 from digitry.places import corrections_file
 from digitry.training import datasets

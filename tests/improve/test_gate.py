@@ -15,7 +15,7 @@ from digitry.training.data.dataset import Split
 
 pytest.importorskip("scipy")
 
-NOTHING = 10
+NOT_A_DIGIT_CLASS = 10
 FROZEN = np.repeat(np.arange(10, dtype=np.uint8), 1000)
 
 
@@ -36,8 +36,8 @@ def predictions(
     """All right but for `wrong` digits of each class, `missed` nothings, and all held out but `right`."""
     said = FROZEN.copy()
     for digit, count in (wrong or {}).items():
-        said[1000 * digit : 1000 * digit + count] = NOTHING
-    refused = np.full(1000, NOTHING, np.uint8)
+        said[1000 * digit : 1000 * digit + count] = NOT_A_DIGIT_CLASS
+    refused = np.full(1000, NOT_A_DIGIT_CLASS, np.uint8)
     refused[:missed] = 7
     corrections = np.full(held, 8, np.uint8)
     corrections[:right] = 0
@@ -196,7 +196,7 @@ def test_a_model_that_only_learnt_wrong_labels_fails() -> None:
         count = int(rng.integers(10, 200))
         wrong = rng.random(count) < 0.1
         lost = int((rng.random(count - wrong.sum()) < 0.01).sum())
-        passed += p_value(int(wrong.sum()), lost, count) <= gate.SURE
+        passed += p_value(int(wrong.sum()), lost, count) <= gate.MAX_P_VALUE
     assert passed / 2000 < 0.01
 
 
@@ -206,7 +206,7 @@ def test_a_model_that_is_no_better_passes_by_luck_once_in_a_hundred_at_most() ->
     for _ in range(3000):
         changed = int(rng.integers(0, 40))
         gained = int(rng.binomial(changed, 0.5))
-        passed += p_value(gained, changed - gained, 100) <= gate.SURE
+        passed += p_value(gained, changed - gained, 100) <= gate.MAX_P_VALUE
     assert passed / 3000 <= 0.01
 
 

@@ -17,7 +17,7 @@ from digitry.model.artifact import Artifact
 from digitry.model.load import load_uncalibrated
 from digitry.training import datasets, run_folder
 from digitry.training.data import dataset
-from digitry.training.data.dataset import Dataset, Split, dataset_of
+from digitry.training.data.dataset import WITH_CORRECTIONS, Dataset, Split, dataset_of
 from digitry.training.recipes import RECIPES
 from digitry.training.synthetic import glyphs as synthesis
 from digitry.training.synthetic import pen
@@ -46,11 +46,22 @@ def little() -> Dataset:
     return dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "drawn")
 
 
+def rehearse_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw few pages, and rehearse few glyphs, so that it takes seconds."""
+    sizes = {
+        "REHEARSAL_DIGITS": 12,
+        "VALIDATION_DIGITS": 12,
+        "NON_DIGITS": 60,
+        "PAGES": 40,
+        "DIGITS": 80,
+    }
+    for name, size in sizes.items():
+        monkeypatch.setattr(retrain, name, size)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw few pages, so that it takes seconds."""
-    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
-    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
+    rehearse_little(monkeypatch)
 
 
 # --- what is held out ----------------------------------------------------------------------------------
@@ -94,7 +105,7 @@ def test_a_model_is_retrained_with_its_recipe_at_a_lower_rate() -> None:
 def test_a_recipe_of_another_version_is_replaced() -> None:
     strange = replace(SHIPPED.metadata, recipe={"name": "reader", "depth": 9})
     recipe = retrain.recipe_for(replace(SHIPPED, metadata=strange), {})
-    assert recipe.data == retrain.NAME
+    assert recipe.data == WITH_CORRECTIONS
 
 
 @pytest.mark.parametrize("field", ["hidden", "data", "validation", "depth"])
@@ -135,7 +146,7 @@ def test_retraining_gives_a_run_folder_a_model_and_a_verdict(
     assert done.verdict is not None
     assert done.learnt + done.verdict.held == 60
     run = run_folder.load_run(tmp_path / "run")
-    assert run.recipe.epochs == 1 and run.metrics["data"]["name"] == retrain.NAME
+    assert run.recipe.epochs == 1 and run.metrics["data"]["name"] == WITH_CORRECTIONS
     assert run.metrics["test"]["count"] == 100
     gate = json.loads((tmp_path / "run" / retrain.GATE).read_text())
     assert gate["parent_sha256"] == SHIPPED.sha256

@@ -32,7 +32,7 @@ from digitry.training import datasets
 from digitry.training.data import dataset
 
 from .crossed import STYLES, page
-from .test_retrain import drawn_digits
+from .test_retrain import drawn_digits, rehearse_little
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +101,7 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set like MNIST, of a few hundred digits of our own, and few pages: it takes seconds."""
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(retrain, "REHEARSAL_DIGITS", 40)
-    monkeypatch.setattr(retrain, "VALIDATION_DIGITS", 20)
+    rehearse_little(monkeypatch)
 
 
 def test_the_corrections_are_counted_before_the_training_starts() -> None:

@@ -128,7 +128,7 @@ def test_a_reference_loads_the_same_model_after_a_promotion() -> None:
     added()
     before = load_model("reader")
     versions.promote("reader", 1, reason="better")
-    assert load_model(before.reference).version == versions.SHIPPED
+    assert load_model(before.reference).version == versions.SHIPPED_VERSION
     assert load_model("reader").reference == "reader@1"
 
 
@@ -294,7 +294,7 @@ def test_concurrent_processes_get_different_numbers_and_one_default(models: Path
     assert [v.number for v in found if v.state == versions.DEFAULT] == (
         [default] if default else []
     )
-    assert load_model("reader").version == str(default or versions.SHIPPED)
+    assert load_model("reader").version == str(default or versions.SHIPPED_VERSION)
 
 
 def test_reading_works_while_other_processes_promote(models: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,62 @@ def test_a_damaged_exif_block_turns_nothing(block: bytes) -> None:
 @pytest.mark.parametrize("cut", range(0, 60, 7))
 def test_any_cut_header_is_passed_on_to_the_decoder(cut: int) -> None:
     for content in (MANY_EXIF, TIFF_TAGS, tiled(8, 8), GIF):
-        check_header(io.BytesIO(content[:cut]), "cut")
+        check_header(io.BytesIO(content[:cut]), "cut", image.MAX_PIXELS)
+
+
+def progressive(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG whose last scan, of a few bytes, is there so many times more."""
+    stream = io.BytesIO()
+    Image.new("L", (width, height), 200).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    scan = content.rindex(b"\xff\xda")
+    return content[:-2] + content[scan:-2] * scans + content[-2:]
+
+
+@pytest.mark.parametrize(
+    ("side", "more"), [(64, 100), (6000, 20)], ids=["more than 100", "fewer, but large"]
+)
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(side: int, more: int) -> None:
+    content = progressive(side, side, more)
+    started = time.process_time()
+    with pytest.raises(
+        ImageError, match=r"has too many scans \(\d+ or more\); save it as a baseline"
+    ):
+        image.load(content)
+    assert time.process_time() - started < 0.2
+
+
+def test_as_many_scans_as_encoders_write_are_read() -> None:
+    image.load(progressive(64, 64, 80))
+    # A picture of three colours in ten scans, as large as it may be.
+    check_header(io.BytesIO(progressive(7000, 7000, 9)), "large", image.MAX_PIXELS)
+
+
+def test_scans_are_counted_in_the_picture_not_in_what_lies_around_it() -> None:
+    scans = b"\xff\xda\0\2" * 200
+    image.load(with_segments(b"preview" + scans))
+    image.load(encoded("JPEG") + scans)
+    image.load(progressive(64, 64, 0).replace(b"\xff\xd9", b"\xff\xfe\3\x22" + scans + b"\xff\xd9"))
+
+
+PARTS = 60_000
+PNG_HEAD = 33
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded("JPEG")[:2] + b"\xff\xfe\0\2" * PARTS + encoded("JPEG")[2:],
+        progressive(64, 64, 0)[:-2] + b"\xff\xfe\0\2" * PARTS + b"\xff\xd9",
+        GIF[:GIF_GROUND] + b"\x21\xfe\0" * PARTS + GIF[GIF_GROUND:],
+        GIF[:GIF_GROUND] + b"\x21\xfe" + b"\1a" * PARTS + b"\0" + GIF[GIF_GROUND:],
+        encoded("PNG")[:PNG_HEAD] + b"\0\0\0\0abCd\0\0\0\0" * PARTS + encoded("PNG")[PNG_HEAD:],
+    ],
+    ids=["JPEG", "JPEG between scans", "GIF", "GIF blocks", "PNG"],
+)
+def test_a_file_in_very_many_parts_is_refused_however_small_they_are(content: bytes) -> None:
+    with pytest.raises(ImageError, match="is cut into more than 50,000 parts; save it again"):
+        image.load(content)
 
 
 def test_the_bound_is_what_its_message_says() -> None:

@@ -334,6 +334,38 @@ def test_a_body_that_is_too_large_is_refused(small: Running) -> None:
     assert b" 400 " in sent(small, lying.encode())
 
 
+@pytest.mark.parametrize("how", ["length", "chunks"])
+@pytest.mark.parametrize("closing", ["", "Connection: close\r\n"])
+def test_a_client_that_sends_far_too_much_can_read_why_it_is_refused(
+    small: Running, how: str, closing: str
+) -> None:
+    # More than the buffers of both sockets: it must be taken, or this client never comes to reading.
+    body = bytes(30 << 20)
+    head = f"Content-Length: {len(body)}" if how == "length" else "Transfer-Encoding: chunked"
+    if how == "chunks":
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as line:
+        line.sendall((HEAD + closing + head + "\r\n\r\n").encode() + body)
+        answer = b""
+        while part := line.recv(65536):
+            answer += part
+    assert answer.count(b"HTTP/1.1 ") == 1 and b" 413 " in answer
+    assert answer.endswith(b"}")
+
+
+def test_a_refused_body_is_not_read_without_end(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    limits = Limits(body_bytes=1000, discarded_bytes=1 << 20)
+    running = Running(create_app(LocalReaders(reader), store, model=model, limits=limits))
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+        line.sendall((HEAD + f"Content-Length: {1 << 30}\r\n\r\n").encode())
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                line.sendall(bytes(1 << 20))
+    running.stop()
+
+
 def test_a_body_that_is_too_slow_is_cut_off(small: Running) -> None:
     head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
     started = time.monotonic()
@@ -363,12 +395,12 @@ class _Waiting(LocalReaders):
         super().__init__(reader)
         self.gate = threading.Event()
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         import asyncio
 
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
-        return await super().examine(content, **options)
+        return await super().read(content, **options)
 
 
 def test_a_busy_service_refuses_at_once(
@@ -408,7 +440,7 @@ def test_an_image_that_takes_too_long_is_refused(
 class _Failing(LocalReaders):
     """A reader that fails."""
 
-    async def examine(self, content: bytes, **options: Any) -> Any:
+    async def read(self, content: bytes, **options: Any) -> Any:
         if content == b"killed":
             raise ImageError("crashed its worker process (SIGSEGV)")
         raise RuntimeError("secret detail")
@@ -445,7 +477,7 @@ def test_metrics_count_requests_with_few_labels(client: TestClient) -> None:
 def test_without_its_store_it_reads_but_is_not_ready(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.corrections.store import StoreError
+    from digitry.corrections.database import StoreError
 
     def gone(*_: Any) -> None:
         raise StoreError("is gone", where="secret place")
@@ -491,7 +523,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(
         monkeypatch.setattr(os, "access", lambda *_: False)
     else:
         # A writer that never finishes.
-        monkeypatch.setattr("digitry.corrections.store.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("digitry.corrections.database.BUSY_SECONDS", 0.1)
         other = sqlite3.connect(store.address.removeprefix("sqlite:///"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
     response = client.get("/readyz")

@@ -9,7 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
-from digitry.corrections.store import Corrections, StoreError, StoreFullError
+from digitry.corrections.database import StoreError, StoreFullError
+from digitry.corrections.store import Corrections
 from digitry.reading.reader import Reader
 
 from .conftest import drawn, png

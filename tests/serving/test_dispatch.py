@@ -14,7 +14,7 @@ from digitry.errors import ImageError, UnavailableError, UsageError
 from digitry.reading.reader import Reader
 from digitry.serving.dispatch import LocalReaders, PoolReaders
 from digitry.workers import messages
-from digitry.workers.answer import Examined
+from digitry.workers.answer import PicturedReading
 from digitry.workers.pool import WorkerPool
 from digitry.workers.supervisor import State
 
@@ -29,9 +29,9 @@ def pool() -> Iterator[WorkerPool]:
         yield pool
 
 
-def asked(readers: Any, content: bytes, **options: Any) -> Examined:
+def asked(readers: Any, content: bytes, **options: Any) -> PicturedReading:
     wanted = {**PLAIN, "glyphs": False, "crops": False, **options}
-    found: Examined = asyncio.run(readers.examine(content, **wanted))
+    found: PicturedReading = asyncio.run(readers.read(content, **wanted))
     return found
 
 
@@ -62,7 +62,7 @@ def test_waiting_too_long_for_a_worker_is_an_error(pool: WorkerPool) -> None:
         content = png(drawn("4"))
         wanted = {**PLAIN, "glyphs": False, "crops": False}
         return await asyncio.gather(
-            *[readers.examine(content, **wanted) for _ in range(3)], return_exceptions=True
+            *[readers.read(content, **wanted) for _ in range(3)], return_exceptions=True
         )
 
     loan = pool.lend()
@@ -94,11 +94,11 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
         readers = PoolReaders(pool)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.001):
-                await readers.examine(png(drawn("1234567890")), **wanted)
-        assert (await readers.examine(png(drawn("4")), **wanted)).reading.text == "4"
+                await readers.read(png(drawn("1234567890")), **wanted)
+        assert (await readers.read(png(drawn("4")), **wanted)).reading.text == "4"
         # The loop ends while a worker reads: the next loop must not receive this answer.
         asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
-        await readers.examine(png(drawn("1234567890")), **wanted)
+        await readers.read(png(drawn("1234567890")), **wanted)
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(impatient())
@@ -108,10 +108,10 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
 def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
     texts = [str(number) for number in range(10, 40)]
 
-    async def crowd() -> list[Examined]:
+    async def crowd() -> list[PicturedReading]:
         readers = PoolReaders(pool)
         wanted = {**PLAIN, "glyphs": False, "crops": False}
-        return await asyncio.gather(*[readers.examine(png(drawn(t)), **wanted) for t in texts])
+        return await asyncio.gather(*[readers.read(png(drawn(t)), **wanted) for t in texts])
 
     assert [one.reading.text for one in asyncio.run(crowd())] == texts
 
@@ -124,7 +124,7 @@ async def counted(readers: PoolReaders, seconds: float, connections: int = 4) ->
     async def one() -> None:
         while asyncio.get_running_loop().time() < end:
             try:
-                await readers.examine(content, **PLAIN, glyphs=False, crops=False)
+                await readers.read(content, **PLAIN, glyphs=False, crops=False)
                 found["read"] += 1
             except (ImageError, UnavailableError) as error:
                 found[type(error).__name__] += 1
@@ -144,14 +144,14 @@ def test_workers_killed_while_starting_are_replaced() -> None:
         readers = PoolReaders(pool, wait_s=30)
         content = png(drawn("4"))
         asked = [
-            asyncio.create_task(readers.examine(content, **PLAIN, glyphs=False, crops=False))
+            asyncio.create_task(readers.read(content, **PLAIN, glyphs=False, crops=False))
             for _ in range(10)
         ]
         for _ in range(3):
             await asyncio.sleep(0.15)
             kill(pool.pids())
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        last = await readers.examine(content, **PLAIN, glyphs=False, crops=False)
+        last = await readers.read(content, **PLAIN, glyphs=False, crops=False)
         return answers, last.reading.text
 
     with WorkerPool(MODEL, workers=2) as pool:
@@ -219,10 +219,10 @@ def test_without_workers_it_is_unavailable_until_one_is_ready(
 def test_an_invalid_answer_of_a_worker_costs_one_image(pool: WorkerPool) -> None:
     async def odd() -> list[Any]:
         readers = PoolReaders(pool, wait_s=30)
-        await readers.examine(png(drawn("4")), **PLAIN, glyphs=False, crops=False)
+        await readers.read(png(drawn("4")), **PLAIN, glyphs=False, crops=False)
         (connection,) = readers._connections
         asked = [
-            asyncio.create_task(readers.examine(png(drawn(t)), **PLAIN, glyphs=False, crops=False))
+            asyncio.create_task(readers.read(png(drawn(t)), **PLAIN, glyphs=False, crops=False))
             for t in "12"
         ]
         await asyncio.sleep(0)

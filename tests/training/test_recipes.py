@@ -84,7 +84,7 @@ def test_a_bad_setting_is_refused_by_name(field: str, text: str) -> None:
 
 
 def test_unknown_fields_and_recipes_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no field 'epoch'; choose from: name, summary"):
+    with pytest.raises(UsageError, match="no field 'epoch'; did you mean epochs"):
         find("dense-128").override({"epoch": "3"})
     with pytest.raises(UsageError, match="no field 'units'"):
         Recipe.from_dict({"name": "x", "units": 3})

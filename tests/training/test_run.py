@@ -20,6 +20,7 @@ from digitry.training.data.dataset import Dataset, Split, hold_out
 from digitry.training.evaluation import scores
 from digitry.training.network import convert, keras_files
 from digitry.training.network.build import keras
+from digitry.training.network.summary import summary_of
 from digitry.training.recipes import Recipe
 from digitry.training.run_folder import OUTPUTS, PLOTS, RECORDS, Run
 
@@ -183,9 +184,9 @@ def test_an_interrupted_run_is_saved_and_can_be_resumed(dataset: Dataset, tmp_pa
     assert not run_folder.is_finished(folder)
     assert scores.evaluate(folder, dataset.test)[0].accuracy == first.test.accuracy
 
-    begun = run_folder.load_start(folder)
+    begun = run_folder.load_arguments(folder)
     assert begun.recipe == recipe
-    second = run.train_run(begun.recipe, dataset, folder, resume=True)
+    second = run.resume_run(folder, dataset)
     assert second.metrics["interrupted"] is False
     assert len(second.history) == 3
     assert run_folder.is_finished(folder)
@@ -206,21 +207,17 @@ def test_a_run_killed_before_its_checkpoint_starts_again(dataset: Dataset, tmp_p
         run.train_run(recipe, dataset, folder, callbacks=[Killed()], data_dir=tmp_path)
     with pytest.raises(DataError, match=r"unfinished run; finish it with: digitry train --resume"):
         run_folder.load_run(folder)
-    begun = run_folder.load_start(folder)
+    begun = run_folder.load_arguments(folder)
     assert (begun.data, begun.data_dir) == ("squares", str(tmp_path))
-    assert len(run.train_run(recipe, dataset, folder, resume=True).history) == 1
+    assert len(run.resume_run(folder, dataset).history) == 1
 
 
-def test_a_run_goes_on_with_its_own_recipe_and_data(
-    trained: Run, dataset: Dataset, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="other settings"):
-        run.train_run(replace(RECIPE, seed=9), dataset, trained.folder, resume=True)
+def test_a_run_goes_on_with_its_own_data(trained: Run, dataset: Dataset, tmp_path: Path) -> None:
     changed = replace(dataset, sha256="6" * 64)
     with pytest.raises(DataError, match="other images"):
-        run.train_run(RECIPE, changed, trained.folder, resume=True)
+        run.resume_run(trained.folder, changed)
     with pytest.raises(DataError, match=r"run\.json"):
-        run.train_run(RECIPE, dataset, tmp_path, resume=True)
+        run.resume_run(tmp_path, dataset)
 
 
 def test_a_folder_that_is_not_empty_is_refused(dataset: Dataset, tmp_path: Path) -> None:
@@ -270,9 +267,9 @@ def test_the_summary_is_the_same_on_any_terminal(
 ) -> None:
     model = keras_files.load_keras(trained.folder / "model.keras")
     monkeypatch.setenv("COLUMNS", "40")
-    narrow = run._summary(model)
+    narrow = summary_of(model)
     monkeypatch.setenv("COLUMNS", "200")
-    assert run._summary(model) == narrow
+    assert summary_of(model) == narrow
     assert "Param #" in narrow
 
 

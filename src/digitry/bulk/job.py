@@ -9,7 +9,7 @@ from digitry.bulk import output
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout
+    from digitry.reading.recognise import Layout
 
 
 ENGINES = ("local", "ray")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
-from digitry.bulk.inputs import Shard
+from digitry.bulk.entry import Shard
 from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard

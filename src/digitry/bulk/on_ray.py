@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from digitry.bulk.inputs import Shard
+from digitry.bulk.entry import Shard
 from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from digitry import files
-from digitry.bulk.inputs import Shard
+from digitry.bulk.entry import Shard
 from digitry.errors import DataError, UnavailableError, UsageError
 from digitry.workers.pool import Rows
 

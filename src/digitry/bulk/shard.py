@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from digitry.bulk import inputs, output
-from digitry.bulk.inputs import Entry, Shard
+from digitry.bulk.entry import Entry, Shard
 from digitry.bulk.output import Written
 from digitry.workers.pool import BATCH, Rows, WorkerPool, failed_line
 from digitry.workers.worker import Item

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.read import Layout
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
 from digitry.cli.text import console_for
 from digitry.errors import DataError
 
@@ -57,18 +57,9 @@ def bulk(
             "--resume", help="Continue the run in the folder --out, or start one if there is none."
         ),
     ] = False,
-    layout: Annotated[
-        Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")
-    ] = Layout.AUTO,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
-        ),
-    ] = None,
+    layout: ReadLayout = Layout.AUTO,
+    model: ReadModel = "reader",
+    max_error: MaxError = None,
     column: Annotated[
         str | None, typer.Option(help="In tables: the column with the images' bytes.")
     ] = None,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.read import Layout
-from digitry.errors import UsageError
+from digitry.cli.options import Layout, ReadModel
+from digitry.cli.text import console_for, table_of
 
 if TYPE_CHECKING:
     from digitry.improve.calibrate import Calibrated, Quality
@@ -17,21 +17,16 @@ if TYPE_CHECKING:
 @app.command()
 def calibrate(
     folder: Annotated[
-        Path | None,
+        Path,
         typer.Argument(
             metavar="LABELLED_FOLDER",
             help="Folder with class folders 0 to 9, or with a labels.csv; one digit per image.",
         ),
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
+    ],
+    model: ReadModel = "reader",
     layout: Annotated[
         Layout, typer.Option(help="Layout that you will read the images with: single or auto.")
     ] = Layout.SINGLE,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove the model's calibration.")
-    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress; print only the file's path.")
     ] = False,
@@ -41,17 +36,8 @@ def calibrate(
     A model's confidences, and the thresholds of --max-error, are right for images like those that it was
     trained on. This command fits them to a few hundred labelled images of your own. The result is
     saved beside the model and applied whenever that model is loaded; the model file does not change.
+    `digitry models uncalibrate` removes it.
     """
-    if remove:
-        if folder is not None:
-            raise UsageError("--remove takes no folder", remedy="name the model with --model")
-        _remove(model, quiet)
-        return
-    if folder is None:
-        raise UsageError(
-            "the folder of labelled images is missing", remedy="see digitry calibrate -h"
-        )
-    from digitry.cli.text import console_for
     from digitry.improve.calibrate import calibrate as fit
 
     console = None if quiet else console_for(stderr=True)
@@ -66,23 +52,7 @@ def calibrate(
         raise typer.Exit(1)
 
 
-def _remove(model: str, quiet: bool) -> None:
-    from digitry.model import calibration_file
-    from digitry.model.load import calibration_path
-
-    path = calibration_path(model)
-    removed = calibration_file.remove(path)
-    if quiet:
-        return
-    if removed:
-        print(f"removed {path}; {model} uses its own calibration again")
-    else:
-        print(f"{model} has no calibration")
-
-
 def _print(done: "Calibrated") -> None:
-    from digitry.cli.text import console_for, table_of
-
     found = done.calibration
     print(
         f"{done.model.metadata.name}, calibrated to {found.digits:,} digits in {found.images:,} images "

@@ -6,26 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import AsFormat, Format
+from digitry.cli.options import AsFormat, Db, Format
 from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import DataError
 
 if TYPE_CHECKING:
-    from digitry.corrections.store import Correction, Corrections
+    from digitry.corrections.correction import Correction
+    from digitry.corrections.store import Corrections
 
 group = typer.Typer(
     name="corrections", help="List, export, import and delete corrections.", no_args_is_help=True
 )
 app.add_typer(group)
-
-Db = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        help="Store of corrections: a file, or postgresql+psycopg://user@host/name. "
-        "Default: as for serve.",
-    ),
-]
 
 
 def _store(db: str | None, *, create: bool = False) -> "Corrections":

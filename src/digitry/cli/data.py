@@ -1,14 +1,13 @@
 """Verbs on data sets: `data fetch`, `data check`, `explore`."""
 
-import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.text import console_for
+from digitry.cli.options import AsFormat, DataDir, Format, Quiet
+from digitry.cli.text import console_for, print_json
 
 if TYPE_CHECKING:
     from digitry.training.data.explore import Exploration
@@ -17,24 +16,7 @@ data_app = typer.Typer(help="Fetch and check data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
-class Format(StrEnum):
-    """The output formats of a verb."""
-
-    text = "text"
-    json = "json"
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="Folder with the four MNIST files, gzipped or plain. Default: DIGITRY_DATA, then the cache.",
-        show_default=False,
-    ),
-]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-AsFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
 
 @data_app.command("fetch")
@@ -72,7 +54,7 @@ def check(
         typer.Argument(metavar="NAME", help="mnist, uci, or a path to your own data set."),
     ],
     data_dir: DataDir = None,
-    format: AsFormat = Format.text,
+    format_: AsFormat = Format.TEXT,
 ) -> None:
     """Check the files of a data set; download and change nothing. Exit 3 if bad, 4 if absent."""
     from dataclasses import asdict
@@ -80,8 +62,8 @@ def check(
     from digitry.training import datasets
 
     states = datasets.check(name, data_dir=data_dir)
-    if format is Format.json:
-        print(json.dumps([asdict(state) for state in states], indent=2))
+    if format_ is Format.JSON:
+        print_json([asdict(state) for state in states])
     else:
         for state in states:
             detail = f"sha256 {state.detail}" if state.state == "ok" else state.detail
@@ -92,6 +74,29 @@ def check(
         raise typer.Exit(3 if "bad" in found else 4)
 
 
+@data_app.command("scenes")
+def scenes(
+    data: Annotated[
+        str, typer.Argument(help="Data set whose digits are used: mnist, uci, or a path.")
+    ] = "mnist",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for scenes.png. Default: explore-NAME.", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a sample of the scenes that `reader` is trained on, beside the glyphs made of them."""
+    _require_plots("")
+    from digitry.training.datasets import load_dataset
+    from digitry.training.report.data_plot import write_scenes
+
+    console = None if quiet else console_for(stderr=True)
+    dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=console)
+    print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
+
+
 @app.command()
 def explore(
     data: Annotated[str, typer.Argument(help="mnist, uci, or a path to your own data set.")],
@@ -99,50 +104,43 @@ def explore(
         Path | None,
         typer.Option(help="Folder for the pictures. Default: explore-NAME.", show_default=False),
     ] = None,
-    format: AsFormat = Format.text,
+    format_: AsFormat = Format.TEXT,
     pictures: Annotated[bool, typer.Option(help="Draw the pictures.")] = True,
-    synthetic: Annotated[
-        bool,
-        typer.Option("--synthetic", help="Only draw a sample of the training images of `reader`."),
-    ] = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> None:
     """Inspect a data set: labels, samples, duplicates, conflicts, blank, inverted and odd images."""
-    from importlib.util import find_spec
-
-    from digitry.errors import UnavailableError
-
-    if pictures and find_spec("matplotlib") is None:
-        raise UnavailableError(
-            "pictures need the extra `train`",
-            remedy="pip install 'digitry[train]', or add --no-pictures",
-        )
+    if pictures:
+        _require_plots(", or add --no-pictures")
     from digitry.training.data.explore import explore as inspect
     from digitry.training.datasets import load_dataset
 
     console = None if quiet else console_for(stderr=True)
     dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=console)
-    if synthetic:
-        from digitry.training.report.data_plot import write_scenes
-
-        print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
-        return
     found = inspect(dataset)
     written: list[Path] = []
     if pictures:
         from digitry.training.report.data_plot import write_pictures
 
         written = write_pictures(dataset, found, out or Path(f"explore-{dataset.name}"))
-    if format is Format.json:
-        print(
-            json.dumps({**found.to_dict(), "pictures": [str(path) for path in written]}, indent=2)
-        )
+    if format_ is Format.JSON:
+        print_json({**found.to_dict(), "pictures": [str(path) for path in written]})
     else:
         _print_findings(found)
         for path in written:
             print(path)
+
+
+def _require_plots(otherwise: str) -> None:
+    from importlib.util import find_spec
+
+    from digitry.errors import UnavailableError
+
+    if find_spec("matplotlib") is None:
+        raise UnavailableError(
+            "pictures need the extra `train`", remedy=f"pip install 'digitry[train]'{otherwise}"
+        )
 
 
 def _print_findings(found: "Exploration") -> None:

@@ -33,7 +33,7 @@ def doctor(format_: AsFormat = Format.TEXT) -> None:
     """
     from digitry.errors import UnavailableError
 
-    report = _examine()
+    report = _installation()
     if format_ is Format.JSON:
         print_json(report)
     else:
@@ -67,7 +67,7 @@ def _words(value: object) -> str:
     return str(value)
 
 
-def _examine() -> dict[str, dict[str, Any]]:
+def _installation() -> dict[str, dict[str, Any]]:
     import digitry
 
     names = {
@@ -103,7 +103,7 @@ def _reading() -> dict[str, Any]:
 
     try:
         number = versions.default_number("reader")
-        model = f"reader@{number or versions.SHIPPED}"
+        model = f"reader@{number or versions.SHIPPED_VERSION}"
     except ModelError as error:
         model = str(error)
     store = corrections_file()

@@ -1,24 +1,28 @@
 """The verb that measures a model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digitry.cli.app import app
 from digitry.cli.options import (
-    DATA_DIR_HELP,
     DATA_HELP,
     AsFormat,
+    DataDir,
     Format,
+    Quiet,
     Trust,
     modules_for_data,
     modules_for_model,
     require_training,
 )
 from digitry.cli.text import console_for, print_evaluation, print_json, print_robustness
-from digitry.cli.train import FROM_CORRECTIONS
 from digitry.errors import UsageError
+
+if TYPE_CHECKING:
+    from digitry.training.data.dataset import Dataset
+    from digitry.training.evaluation.robustness import Robustness
 
 
 @app.command()
@@ -31,7 +35,7 @@ def evaluate(
         str | None,
         typer.Option(help=f"{DATA_HELP} Its test part is used. Default: the run's data set."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    data_dir: DataDir = None,
     corrupt: Annotated[
         bool,
         typer.Option(
@@ -47,7 +51,7 @@ def evaluate(
     ] = None,
     trust: Trust = False,
     format_: AsFormat = Format.TEXT,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a model on the test images of a data set."""
     if out is not None and not corrupt:
@@ -79,29 +83,34 @@ def evaluate(
         "test": result.to_dict(),
     }
     name = loaded.metadata.name
-    if format_ == "text":
+    if format_ is Format.TEXT:
         print_evaluation(name, dataset.name, result)
     if corrupt:
         from digitry.training.evaluation import robustness
 
         found = robustness.robustness(loaded, dataset.test, console=console)
         facts["robustness"] = found.to_dict()
-        if format_ == "text":
+        written = [] if out is None else _write_robustness(facts, found, dataset, name, out)
+        if format_ is Format.TEXT:
             print_robustness(found)
-        if out is not None:
-            from digitry import files
-            from digitry.training.report import robustness_plot
-
-            written = out / "robustness.json"
-            files.write_json(written, facts)
-            pictures = [
-                robustness_plot.write_robustness(found, f"{name} on {dataset.name}", out),
-                robustness_plot.write_corruptions(dataset.test.images[:15], out),
-            ]
-            if format_ == "text":
-                print(*(written, *pictures), sep="\n")
+            print(*written, sep="\n", end="\n" if written else "")
     if format_ is Format.JSON:
         print_json(facts)
+
+
+def _write_robustness(
+    facts: dict[str, Any], found: "Robustness", dataset: "Dataset", name: str, out: Path
+) -> list[Path]:
+    """Write the scores on corrupted images and two pictures of them; return the files."""
+    from digitry import files
+    from digitry.training.report import robustness_plot
+
+    files.write_json(out / "robustness.json", facts)
+    return [
+        out / "robustness.json",
+        robustness_plot.write_robustness(found, f"{name} on {dataset.name}", out),
+        robustness_plot.write_corruptions(dataset.test.images[:15], out),
+    ]
 
 
 def _data_of(
@@ -110,15 +119,16 @@ def _data_of(
     """Return the data set to measure on: the user's choice, else the one the model was trained on."""
     from digitry.model.load import SHIPPED
     from digitry.training import datasets, run_folder
+    from digitry.training.data.dataset import WITH_CORRECTIONS
 
     if data is not None:
         return data, data_dir
     path = Path(model)
     # A model file inside a run folder uses the run's data; a shipped model's name is not a path.
     home = path.parent if path.is_file() else path
-    if model not in SHIPPED and (home / run_folder.START).exists():
-        begun = run_folder.load_start(home)
+    if model not in SHIPPED and (home / run_folder.ARGUMENTS).exists():
+        begun = run_folder.load_arguments(home)
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
-        return ("mnist" if begun.data == FROM_CORRECTIONS else begun.data), folder
+        return ("mnist" if begun.data == WITH_CORRECTIONS else begun.data), folder
     known = recipe.get("data", "mnist")
     return (known if known in datasets.NAMED else "mnist"), data_dir

@@ -1,4 +1,4 @@
-"""The verbs on installed models: `models list|promote|rollback`, and the model card."""
+"""The verbs on installed models: `models list|promote|rollback|uncalibrate`, and the card."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,7 +85,7 @@ def promote(
         )
     # Load it first: a model that cannot be loaded must not become the default.
     loaded = load_model(model)
-    number = None if loaded.version == versions.SHIPPED else int(loaded.version or 0)
+    number = None if loaded.version == versions.SHIPPED_VERSION else int(loaded.version or 0)
     if number is not None:
         version = versions.find(name, number)
         if version.state == versions.CANDIDATE and not (version.passed or despite_gate):
@@ -111,7 +111,28 @@ def rollback(
             f"no shipped model is called {name!r}", remedy=f"choose from: {', '.join(SHIPPED)}"
         )
     number = versions.roll_back(name, reason="rolled back by hand")
-    print(f"{name}@{number or versions.SHIPPED} is now the default of {name}")
+    print(f"{name}@{number or versions.SHIPPED_VERSION} is now the default of {name}")
+
+
+@group.command()
+def uncalibrate(
+    model: Annotated[
+        str, typer.Argument(help="A shipped model's name, a .onnx file, or a run folder.")
+    ] = "reader",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing.")] = False,
+) -> None:
+    """Remove the calibration that `digitry calibrate` saved; the model uses its own again."""
+    from digitry.model import calibration_file
+    from digitry.model.load import calibration_path
+
+    path = calibration_path(model)
+    removed = calibration_file.remove(path)
+    if quiet:
+        return
+    if removed:
+        print(f"removed {path}; {model} uses its own calibration again")
+    else:
+        print(f"{model} has no calibration")
 
 
 def _list(format_: str) -> None:
@@ -129,12 +150,12 @@ def _list(format_: str) -> None:
             default = None
             broken.append(error)
         try:
-            shipped = load_model(f"{name}@{versions.SHIPPED}")
+            shipped = load_model(f"{name}@{versions.SHIPPED_VERSION}")
         except OSError as error:
             raise ModelError(
                 "is missing from this installation", where=name, remedy="install digitry again"
             ) from error
-        state = versions.DEFAULT if default is None else versions.SHIPPED
+        state = versions.DEFAULT if default is None else versions.SHIPPED_VERSION
         rows.append(_row(shipped, state, "part of digitry", None))
         for version in found:
             try:

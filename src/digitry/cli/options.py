@@ -1,5 +1,6 @@
 """Options and checks that several verbs share."""
 
+import re
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,32 +10,86 @@ import typer
 
 from digitry.errors import UnavailableError, UsageError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-DATA_HELP = "Data set: mnist, uci, or a path to your own (folder, IDX, .npz, .csv)."
-DATA_DIR_HELP = "Folder with the MNIST files; searched before the cache and the network."
-SETTINGS_HELP = "Change a field of the recipe, e.g. hidden=256,64. Repeatable."
-EPOCHS_HELP = "Passes over the training images. Default: the recipe's."
-SEED_HELP = "Seed for weights, order and augmentation. Default: the recipe's."
-DEVICE_HELP = "auto, cpu, cuda or mps; auto uses cuda if available, else cpu."
-OUT_HELP = "Run folder, new or empty. Default: `runs/<recipe>-<time>`."
-ONLY_HELP = "Outputs to write, separated by commas: loss,confusion,report. Default: all."
-
 
 class Format(StrEnum):
-    """The output formats of a verb."""
+    """How a verb prints its result."""
 
     TEXT = "text"
     JSON = "json"
 
 
-AsFormat = Annotated[Format, typer.Option("--format", help="text or json.")]
+class Layout(StrEnum):
+    """How the digits are arranged in an image."""
 
+    AUTO = "auto"
+    SINGLE = "single"
+    LINE = "line"
+    PAGE = "page"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="text or json.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+# Reading.
+ReadLayout = Annotated[Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")]
+ReadModel = Annotated[
+    str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
+    ),
+]
+
+# Training.
+DATA_HELP = "Data set: mnist, uci, or a path to your own (folder, IDX, .npz, .csv)."
+TrainingData = Annotated[str | None, typer.Option(help=f"{DATA_HELP} Default: the recipe's own.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the MNIST files, searched before the cache and the network. "
+        "Default: DIGITRY_DATA."
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training images. Default: the recipe's.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Seed for weights, order and augmentation. Default: the recipe's."),
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps; auto uses cuda if available, else cpu.")
+]
+RunOut = Annotated[
+    Path | None, typer.Option(help="Run folder, new or empty. Default: `runs/<recipe>-<time>`.")
+]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        help="Outputs to write, separated by commas: loss,confusion,report. Default: all."
+    ),
+]
+Log = Annotated[
+    list[str] | None, typer.Option(help="Log to tensorboard or mlflow, if installed. Repeatable.")
+]
+QuietRun = Annotated[bool, typer.Option("--quiet", help="No progress; print only the run folder.")]
 Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
         help="Load a .keras or .h5 file that no run folder records. Only for files you trust.",
+    ),
+]
+
+# Corrections.
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        help="Store of corrections: a file, or postgresql+psycopg://user@host/name. "
+        "Default: as for serve.",
     ),
 ]
 
@@ -81,19 +136,18 @@ def require_serving() -> None:
         )
 
 
-def check_device(name: str) -> str:
-    """Return the name of a device once it is known to be valid.
+def check_device(name: str) -> None:
+    """Check the name of a device; whether this machine has it is known once PyTorch is loaded.
 
     Raises:
-        UsageError: it is not one of `DEVICES`.
+        UsageError: it is not the name of a device.
     """
-    if name not in DEVICES:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", name):
         raise UsageError(
             f"{name!r} is not a device",
             where="--device",
-            remedy=f"choose from: {', '.join(DEVICES)}",
+            remedy="choose from: auto, cpu, cuda, cuda:1, mps",
         )
-    return name
 
 
 def modules_for_data(data: str) -> tuple[str, ...]:
@@ -106,9 +160,26 @@ def modules_for_model(model: str) -> tuple[str, ...]:
     return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
 
 
-def names_in(names: str) -> list[str]:
-    """Return the names in a comma-separated list."""
-    return [name.strip() for name in names.split(",") if name.strip()]
+def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
+    """Return the modules that drawing the requested outputs of a run needs."""
+    from digitry.training.run_folder import PLOTS, REPORT
+
+    if only is None or REPORT in only:
+        return ("matplotlib", "jinja2")
+    return ("matplotlib",) if only & set(PLOTS) else ()
+
+
+def outputs_in(only: str | None) -> frozenset[str] | None:
+    """Return the files of a run folder that `--only` names; None = all.
+
+    Raises:
+        UsageError: a run folder has no such file.
+    """
+    from digitry.training.run_folder import select
+
+    if only is None:
+        return None
+    return select(name.strip() for name in only.split(",") if name.strip())
 
 
 def recipe_settings(

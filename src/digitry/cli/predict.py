@@ -7,7 +7,8 @@ import typer
 
 from digitry.cli.app import app
 from digitry.cli.options import (
-    DATA_DIR_HELP,
+    DataDir,
+    Quiet,
     Trust,
     modules_for_data,
     modules_for_model,
@@ -39,9 +40,9 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="The table to write, ImageId,Label; - for standard output.")
     ] = Path("submission.csv"),
-    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    data_dir: DataDir = None,
     trust: Trust = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Predict the digit in each image of a data set that needs no labels, for a submission to Kaggle.
 

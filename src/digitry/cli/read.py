@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry.cli.app import app
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
 from digitry.reading import rows
@@ -29,17 +30,8 @@ MANY = 100
 """Progress is shown from this number of images on."""
 
 
-class Layout(StrEnum):
-    """How the digits are arranged in an image."""
-
-    AUTO = "auto"
-    SINGLE = "single"
-    LINE = "line"
-    PAGE = "page"
-
-
-class Format(StrEnum):
-    """The output formats of `read`."""
+class ReadingFormat(StrEnum):
+    """How `read` prints readings."""
 
     TEXT = "text"
     JSON = "json"
@@ -49,7 +41,7 @@ class Format(StrEnum):
     HOCR = "hocr"
 
 
-TABLES = (Format.CSV, Format.CSV_EXCEL)
+TABLES = (ReadingFormat.CSV, ReadingFormat.CSV_EXCEL)
 
 
 @app.command()
@@ -57,24 +49,15 @@ def read(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")
     ],
-    layout: Annotated[
-        Layout, typer.Option(help="One digit, one line, a page of lines, or auto.")
-    ] = Layout.AUTO,
+    layout: ReadLayout = Layout.AUTO,
     format: Annotated[
-        Format,
+        ReadingFormat,
         typer.Option(
             help="Output format; csv-excel keeps leading zeros when a spreadsheet opens it."
         ),
-    ] = Format.TEXT,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
-        ),
-    ] = None,
+    ] = ReadingFormat.TEXT,
+    model: ReadModel = "reader",
+    max_error: MaxError = None,
     pattern: Annotated[
         str | None,
         typer.Option(help=r"Pattern of each line: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
@@ -184,23 +167,23 @@ class _Printer:
         many: whether there may be several results.
     """
 
-    def __init__(self, format: Format, model: str, *, many: bool) -> None:
+    def __init__(self, format: ReadingFormat, model: str, *, many: bool) -> None:
         self.format = format
         self.model = model
         self.many = many
         self.kept: list[Reading] = []
         self.rows: list[str] = []
-        if format is Format.CSV_EXCEL and "utf" in (sys.stdout.encoding or "").lower():
+        if format is ReadingFormat.CSV_EXCEL and "utf" in (sys.stdout.encoding or "").lower():
             print(rows.BYTE_ORDER_MARK, end="")
         if format in TABLES:
             print(rows.to_csv([rows.CSV_HEADER]), end="")
 
     def add(self, reading: "Reading") -> None:
-        if self.format is Format.TEXT:
+        if self.format is ReadingFormat.TEXT:
             self._print_text(reading)
         elif self.format in TABLES:
             self._print_table(rows.csv_rows(reading))
-        elif self.format is Format.HOCR:
+        elif self.format is ReadingFormat.HOCR:
             self.kept.append(reading)
         else:
             self._take_row(rows.row_of(reading))
@@ -209,15 +192,15 @@ class _Printer:
         """Print the row of an image that cannot be read, in the formats with rows."""
         if self.format in TABLES:
             self._print_table([rows.failed_csv_row(source, error.what)])
-        elif self.format in (Format.JSON, Format.JSONL):
+        elif self.format in (ReadingFormat.JSON, ReadingFormat.JSONL):
             self._take_row(rows.failed_row(source, error.what, self.model))
 
     def finish(self) -> None:
-        if self.format is Format.HOCR:
+        if self.format is ReadingFormat.HOCR:
             from digitry.reading.render import to_hocr
 
             print(to_hocr(self.kept), end="")
-        elif self.format is Format.JSON:
+        elif self.format is ReadingFormat.JSON:
             print("[\n" + ",\n".join(self.rows) + "\n]")
 
     def _print_text(self, reading: "Reading") -> None:
@@ -235,11 +218,11 @@ class _Printer:
             print(f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr)
 
     def _print_table(self, table: list[tuple[object, ...]]) -> None:
-        print(rows.to_csv(table, excel=self.format is Format.CSV_EXCEL), end="")
+        print(rows.to_csv(table, excel=self.format is ReadingFormat.CSV_EXCEL), end="")
 
     def _take_row(self, row: dict[str, Any]) -> None:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        if self.format is Format.JSONL:
+        if self.format is ReadingFormat.JSONL:
             print(line)
         else:
             self.rows.append(line)

@@ -2,27 +2,37 @@
 
 import sys
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.text import console_for, print_comparison, print_json, table_of
-from digitry.errors import UsageError
-
-if TYPE_CHECKING:
-    from digitry.training.evaluation.scores import Comparison
-    from digitry.training.run_folder import Run
 from digitry.cli.options import (
     KERAS,
     AsFormat,
     Format,
     Trust,
     modules_for_model,
-    names_in,
+    modules_for_pictures,
+    outputs_in,
     require_training,
 )
+from digitry.cli.text import console_for, print_comparison, print_json, table_of
+from digitry.errors import UsageError
+
+if TYPE_CHECKING:
+    from digitry.training.evaluation.scores import Comparison
+    from digitry.training.run_folder import Run
+
+
+class ModelFormat(StrEnum):
+    """The format of a model's file."""
+
+    KERAS = "keras"
+    H5 = "h5"
+    ONNX = "onnx"
 
 
 @app.command()
@@ -61,39 +71,51 @@ def export(
             "Several models become one ensemble that averages them.",
         ),
     ],
-    to: Annotated[
-        str,
-        typer.Option(
-            help="Format: keras, h5 or onnx. For several models: the .onnx file to write."
-        ),
-    ],
+    format: Annotated[
+        ModelFormat | None,
+        typer.Option(help="Format of the file. Default: by the suffix of --out."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write. Default: next to the model.")
+        Path | None,
+        typer.Option(
+            help="File to write; an ensemble needs one, .onnx. Default: next to the model."
+        ),
     ] = None,
     trust: Trust = False,
 ) -> None:
     """Write a model in another format, or several models as one ensemble."""
+    wanted = _model_format(format, out)
     if len(models) > 1:
-        _export_together(models, to, out, trust)
+        _export_ensemble(models, wanted, out, trust)
         return
     (model,) = models
-    require_training(*(modules_for_model(model) if to == "onnx" else KERAS))
+    require_training(*(modules_for_model(model) if wanted is ModelFormat.ONNX else KERAS))
     from digitry.training.network import convert
 
-    print(convert.convert(model, to, out, trust=trust))
+    print(convert.convert(model, wanted.value, out, trust=trust))
 
 
-def _export_together(models: list[str], to: str, out: Path | None, trust: bool) -> None:
-    if (to == "onnx") == (out is None):
+def _model_format(format: ModelFormat | None, out: Path | None) -> ModelFormat:
+    if format is not None:
+        return format
+    suffix = "" if out is None else out.suffix.removeprefix(".")
+    if suffix not in set(ModelFormat):
         raise UsageError(
-            "several models are written to one file",
-            where="--to",
-            remedy="write --to ensemble.onnx",
+            "no format is given",
+            remedy="add --format keras, h5 or onnx, or --out with one of these as its suffix",
+        )
+    return ModelFormat(suffix)
+
+
+def _export_ensemble(models: list[str], format: ModelFormat, out: Path | None, trust: bool) -> None:
+    if format is not ModelFormat.ONNX or out is None:
+        raise UsageError(
+            "several models become one .onnx file", remedy="name it: --out ensemble.onnx"
         )
     require_training("onnx", *(name for model in models for name in modules_for_model(model)))
     from digitry.training.network import ensemble
 
-    written = ensemble.join(models, out or Path(to), console=console_for(stderr=True), trust=trust)
+    written = ensemble.join(models, out, console=console_for(stderr=True), trust=trust)
     if written.why:
         print(
             f"digitry: {written.path}: has no risk-coverage curve: {written.why}",
@@ -110,11 +132,12 @@ def report(
     ] = None,
 ) -> None:
     """Draw a run's pictures and write its report.html again, from the files in its folder."""
-    from digitry.training import run_folder
-
-    wanted = None if only is None else run_folder.select(names_in(only))
+    wanted = outputs_in(only)
     require_training(*modules_for_pictures(wanted))
-    page = write_report(run_folder.load_run(run_), wanted)
+    from digitry.training.report.write import write_report
+    from digitry.training.run_folder import load_run
+
+    page = write_report(load_run(run_), wanted)
     print(run_ if page is None else page)
 
 
@@ -143,36 +166,15 @@ def compare(
     first, *others = [load_predictions(one) for one in loaded]
     tests = [None, *(scores.compare(first, other) for other in others)]
     # matplotlib loads slowly: import it only once the runs are known to be comparable.
-    from digitry.training.report import page as reporting
+    from digitry.training.report.page import write_comparison
 
-    (plot,) = reporting.write_comparison(loaded, out or runs[0].resolve().parent)
+    (plot,) = write_comparison(loaded, out or runs[0].resolve().parent)
     if format_ is Format.JSON:
         rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
         print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})
         return
     print_comparison(loaded, tests)
     print(plot)
-
-
-def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:
-    """Return the modules that drawing the requested outputs needs."""
-    from digitry.training.run_folder import PLOTS
-
-    if only is not None and not only & {*PLOTS, "report.html"}:
-        return ()
-    return ("matplotlib", "jinja2") if only is None or "report.html" in only else ("matplotlib",)
-
-
-def write_report(finished: "Run", only: frozenset[str] | None) -> Path | None:
-    """Write the requested pictures and the report; return the report's path, or None without one."""
-    from digitry.training.run_folder import PLOTS
-
-    if only is not None and not only & {*PLOTS, "report.html"}:
-        return None
-    from digitry.training.report import page as report
-
-    report.write_plots(finished, only)
-    return report.write_html(finished) if only is None or "report.html" in only else None
 
 
 def _row(one: "Run", test: "Comparison | None") -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 import ipaddress
 import os
-import signal
-import socket
 import sys
 from typing import Annotated
 
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import require_serving
-from digitry.errors import UnavailableError, UsageError
+from digitry.cli.options import ReadModel, require_serving
+from digitry.errors import UsageError
 
 TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
@@ -43,9 +41,7 @@ def serve(
             min=1, help="Number of worker processes. Default: one per processor, at most 8."
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A shipped model's name, a .onnx file, or a run folder.")
-    ] = "reader",
+    model: ReadModel = "reader",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Another host name that the service accepts. Repeatable."),
@@ -84,21 +80,19 @@ def serve(
             where="--allow-origin",
             remedy=f"give --token, set {TOKEN}, or name the sites",
         )
-    import uvicorn
-
     from digitry.corrections.store import Corrections
     from digitry.serving.addresses import proxies_of
     from digitry.serving.app import create_app
     from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
     from digitry.serving.origins import Origins
-    from digitry.serving.server import configured
+    from digitry.serving.server import listening_on, run
     from digitry.workers.pool import WorkerPool
 
     proxies = proxies_of(proxy or [])
     origins = Origins(allow_origin or [])
     count = workers or min(os.cpu_count() or 1, 8)
-    listening = _listening(host, port)
+    listening = listening_on(host, port)
     store = Corrections(db)
     limits = Limits(at_once=AHEAD * count)
     # Half of the time is for waiting and half for reading. That is generous for busy machines; the
@@ -123,12 +117,7 @@ def serve(
             file=sys.stderr,
             flush=True,
         )
-    config = configured(application, proxies=proxies)
-    # uvicorn raises the signal that stopped it again at the end. A requested stop is not a failure, so
-    # the handlers do nothing then.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+    run(application, listening, proxies=proxies)
 
 
 def _is_loopback(host: str) -> bool:
@@ -138,23 +127,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a listening socket; called before the model is loaded, so that errors come at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # IPPROTO_TCP must be explicit: asyncio disables Nagle's algorithm only for sockets with it, and
-    # otherwise every answer waits 40 ms for the client's delayed acknowledgement.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError as error:
-        listening.close()
-        raise UnavailableError(
-            f"port {port} of {host} cannot be opened ({error.strerror})",
-            remedy="choose another --port, or 0 for any free port",
-        ) from error
-    return listening

@@ -14,8 +14,10 @@ from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from digitry.training.data.dataset import Dataset
     from digitry.training.sweep import Plan
 
 SET_HELP = """Values to try for a field: lr=1e-3,3e-3. Values that are lists are separated by bars:
@@ -40,41 +42,35 @@ def sweep(
     seeds: Annotated[
         int, typer.Option(min=1, help="Trainings per setting, each with another seed.")
     ] = 1,
-    epochs: Annotated[int | None, typer.Option(help=options.EPOCHS_HELP)] = None,
-    seed: Annotated[int | None, typer.Option(help=options.SEED_HELP)] = None,
+    epochs: options.Epochs = None,
+    seed: options.Seed = None,
     no_prune: Annotated[bool, typer.Option("--no-prune", help=PRUNE_HELP)] = False,
-    data: Annotated[
-        str | None, typer.Option(help=f"{options.DATA_HELP} Default: the recipe's own.")
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help=options.DATA_DIR_HELP)] = None,
-    device: Annotated[str, typer.Option(help=options.DEVICE_HELP)] = "auto",
+    data: options.TrainingData = None,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="New folder. Default: `runs/sweep-<recipe>-<time>`.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help=RESUME_HELP)] = None,
-    log: Annotated[
-        list[str] | None,
-        typer.Option(help="Log each training to tensorboard or mlflow. Repeatable."),
-    ] = None,
+    log: options.Log = None,
     format_: options.AsFormat = options.Format.TEXT,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare settings of a recipe on held-out training images and list the best first."""
     options.check_device(device)
     options.require_training(*options.KERAS, "matplotlib")
     options.require_training("optuna", "filelock", extra="sweep")
     from digitry.training import datasets, recipes, run_folder
-    from digitry.training import sweep as sweeping
-    from digitry.training.data.dataset import hold_out
+    from digitry.training import sweep as sweeps
 
     if resume is not None:
         if any((recipe, set_, seeds > 1, epochs, seed is not None, no_prune, data, data_dir, out)):
-            what, remedy = (
+            raise UsageError(
                 "a resumed sweep keeps its settings",
-                "give only --trials with it, or start a new sweep",
+                where="--resume",
+                remedy="give only --trials with it, or start a new sweep",
             )
-            raise UsageError(what, where="--resume", remedy=remedy)
-        folder, plan = resume, sweeping.plan_in(resume, trials)
+        folder, plan = resume, sweeps.plan_in(resume, trials)
     elif recipe is None:
         raise UsageError("no recipe is given", remedy="`digitry recipes` lists them")
     else:
@@ -82,28 +78,41 @@ def sweep(
         source = data or chosen.data
         if source not in datasets.NAMED:
             source = str(Path(source).expanduser().absolute())
-        plan = sweeping.Plan(
+        plan = sweeps.Plan(
             recipe=replace(chosen, data=source), settings=set_ or [], seeds=seeds, trials=trials,
             prune=not no_prune, data_dir=None if data_dir is None else str(data_dir.absolute()),
         )  # fmt: skip
         folder = out or run_folder.default_folder(replace(chosen, name=f"sweep-{recipe}"))
-        run_folder.check_new(folder, sweeping.JOURNAL, "sweep")
+        run_folder.check_new(folder, sweeps.JOURNAL, "sweep")
     options.require_training(*options.modules_for_data(plan.recipe.data))
     from digitry.training.loop import trackers, train
-    from digitry.training.report.sweep_plot import write_sweep
 
     trackers.check(log or [])
     train.find_device(device)
     console = None if quiet else console_for(stderr=True)
     where = Path(plan.data_dir) if plan.data_dir else None
     dataset = datasets.load_dataset(plan.recipe.data, data_dir=where, console=console)
-    study = sweeping.run_sweep(plan, dataset, folder, device=device, console=console, log=log or ())
+    study = sweeps.run_sweep(plan, dataset, folder, device=device, console=console, log=log or ())
+    _print_result(plan, study, dataset, folder, format_)
+    if len(sweeps.ranking(study)) < plan.count:
+        print(f"digitry: interrupted; continue: digitry sweep --resume {folder}", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def _print_result(
+    plan: "Plan", study: "Study", dataset: "Dataset", folder: Path, format: options.Format
+) -> None:
+    """Draw the plot of a sweep and print its ranking."""
+    from digitry.training import sweep as sweeps
+    from digitry.training.data.dataset import hold_out
+    from digitry.training.report.sweep_plot import write_sweep
+
     held_out = len(hold_out(dataset.train, plan.recipe.validation)[1])
-    ranking = sweeping.ranking(study)
+    ranking = sweeps.ranking(study)
     best = next((trial for trial in ranking if trial.state.name == "COMPLETE"), None)
     plot = None if best is None else str(write_sweep(study, folder))
     line = None if best is None else _train_line(plan, best.user_attrs["result"]["setting"])
-    if format_ is options.Format.JSON:
+    if format is options.Format.JSON:
         rows = [
             {"number": trial.number, "state": trial.state.name.lower(), "mean": trial.value}
             | trial.user_attrs["result"]
@@ -112,20 +121,16 @@ def sweep(
         print_json({
             "recipe": plan.recipe.to_dict(), "data": dataset.name, "held_out": held_out,
             "trials": plan.count, "finished": len(ranking), "ranking": rows,
-            "importances": sweeping.importances(study), "train": line, "folder": str(folder), "plot": plot,
+            "importances": sweeps.importances(study), "train": line, "folder": str(folder), "plot": plot,
         })  # fmt: skip
-    else:
-        tried = f"{len(ranking)} of {plan.count} settings tried"
-        print(
-            f"{plan.recipe.name} on {dataset.name}: {tried}; "
-            f"accuracy on {held_out:,} held-out training images"
-        )
-        _print_table(plan, ranking)
-        if line is not None:
-            print(f"plot: {plot}\nto train the best setting: {line}")
-    if len(ranking) < plan.count:
-        print(f"digitry: interrupted; continue: digitry sweep --resume {folder}", file=sys.stderr)
-        raise typer.Exit(130)
+        return
+    print(
+        f"{plan.recipe.name} on {dataset.name}: {len(ranking)} of {plan.count} settings tried; "
+        f"accuracy on {held_out:,} held-out training images"
+    )
+    _print_table(plan, ranking)
+    if line is not None:
+        print(f"plot: {plot}\nto train the best setting: {line}")
 
 
 def _print_table(plan: "Plan", ranking: "list[FrozenTrial]") -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from digitry.improve.teach import Taught
     from digitry.training.evaluation.robustness import Robustness
     from digitry.training.evaluation.scores import Comparison, Evaluation
     from digitry.training.run_folder import Run
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 def print_run(finished: "Run", page: Path | None) -> None:
     """Print the results of a training: scores, an example, times, and the report's path."""
-    from digitry.model.artifact import NOT_A_DIGIT
+    from digitry.model.artifact import LABELS
 
     metrics, test = finished.metrics, finished.test
     example = metrics["example"]
-    predicted = example["predicted"] if example["predicted"] < 10 else NOT_A_DIGIT
+    predicted = LABELS[example["predicted"]]
     epochs = len(finished.history)
     calibrated = (
         f", {test.calibrated_ece:.4f} calibrated at temperature {test.temperature:.2f}"
@@ -47,6 +48,36 @@ def print_run(finished: "Run", page: Path | None) -> None:
         ("report", str(page) if page else "not requested"),
     ):
         print(f"  {name:<14} {text}")
+
+
+def print_taught(taught: "Taught") -> None:
+    """Print the scores and the decision of the gate; nothing if the training was interrupted."""
+    verdict, version = taught.verdict, taught.version
+    if verdict is None or version is None:
+        return
+    for name, text in (
+        (
+            "corrections",
+            f"{taught.learnt} trained on, {verdict.held} held out: "
+            f"{verdict.held_before} of these right before, {verdict.held_after} now",
+        ),
+        (
+            "frozen MNIST",
+            f"{100 * verdict.frozen_before:.2f}% right before, {100 * verdict.frozen_after:.2f}% now",
+        ),
+        (
+            "not a digit",
+            f"{100 * verdict.refused_before:.2f}% refused before, "
+            f"{100 * verdict.refused_after:.2f}% now",
+        ),
+    ):
+        print(f"  {name:<14} {text}")
+    if taught.promoted:
+        print(f"{version.reference} is now the default version of {version.name}")
+    elif verdict.passed:
+        print(f"{version.reference} stays a candidate: the default changed during the training")
+    else:
+        print(f"{version.reference} stays a candidate: {verdict.summary}")
 
 
 def print_evaluation(model: str, data: str, result: "Evaluation") -> None:

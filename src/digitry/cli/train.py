@@ -1,8 +1,9 @@
 """The verb `train`: train a recipe into a run folder, or resume a run."""
 
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,36 +11,36 @@ import typer
 
 from digitry.cli.app import app
 from digitry.cli.options import (
-    DATA_DIR_HELP,
-    DATA_HELP,
-    DEVICE_HELP,
-    EPOCHS_HELP,
     KERAS,
-    ONLY_HELP,
-    OUT_HELP,
-    SEED_HELP,
-    SETTINGS_HELP,
+    DataDir,
+    Device,
+    Epochs,
+    Log,
+    Only,
+    QuietRun,
+    RunOut,
+    Seed,
+    TrainingData,
     Trust,
     check_device,
     modules_for_data,
-    names_in,
+    modules_for_pictures,
+    outputs_in,
     recipe_settings,
     require_training,
 )
-from digitry.cli.runs import modules_for_pictures, write_report
 from digitry.cli.text import console_for, print_run
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digitry.model.artifact import Artifact
-    from digitry.training.loop.start_from import Parent
     from digitry.training.recipes import Recipe
-    from digitry.training.run_folder import Start
+    from digitry.training.run_folder import RunArguments
 
-FROM_CORRECTIONS = "mnist+corrections"
-"""The data of a run that `digitry teach` made; see `digitry.improve.retrain`."""
+
+NETWORKS = ("lines", "finder")
+"""The networks that find and read lines; they learn from handwriting, not from a data set of digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,37 +57,31 @@ class _How:
 @app.command()
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Name of a recipe; see `digitry recipes`.")
+        str | None,
+        typer.Argument(
+            help="Name of a recipe; see `digitry recipes`. Or `lines` or `finder`: the networks that "
+            "read and find lines, trained from MNIST and the packs of handwriting; run it again with "
+            "the same --out to go on."
+        ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help=f"{DATA_HELP} Default: the recipe's own.")
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help=DATA_DIR_HELP)] = None,
+    data: TrainingData = None,
+    data_dir: DataDir = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help=SETTINGS_HELP,
+            help="Change a field of the recipe, e.g. hidden=256,64. Repeatable.",
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help=EPOCHS_HELP)] = None,
-    seed: Annotated[int | None, typer.Option(help=SEED_HELP)] = None,
-    device: Annotated[
-        str,
-        typer.Option(help=DEVICE_HELP),
-    ] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(help=OUT_HELP),
-    ] = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    out: RunOut = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder of an interrupted training to continue.")
     ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(help=ONLY_HELP),
-    ] = None,
+    only: Only = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -103,30 +98,29 @@ def train(
         ),
     ] = None,
     trust: Trust = False,
-    log: Annotated[
-        list[str] | None,
-        typer.Option(help="Log to tensorboard or mlflow, if installed. Repeatable."),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; print only the run folder.")
-    ] = False,
+    log: Log = None,
+    quiet: QuietRun = False,
 ) -> None:
     """Train a recipe and write its run folder: models, scores, pictures, report."""
     require_training(*KERAS, "onnx")
-    from digitry.training import run_folder
-
     check_device(device)
     how = _How(
         device=device,
-        only=None if only is None else run_folder.select(names_in(only)),
+        only=outputs_in(only),
         trust=trust,
         log=log or (),
         console=None if quiet else console_for(stderr=True),
     )
+    if recipe in NETWORKS:
+        given = (data, epochs, resume, teacher, from_, only)
+        _train_network(str(recipe), data_dir, set_, seed, out, given, how)
+        return
     if resume is not None:
-        start = _start_of(resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_))
-        folder, wanted = resume, start.only if only is None else how.only
-        _resume(folder, start, wanted, how)
+        began = _arguments_of(
+            resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_)
+        )
+        folder, wanted = resume, began.only if only is None else how.only
+        _resume(folder, began, wanted, how)
     else:
         if recipe is None:
             raise UsageError("no recipe is named", remedy="choose one from `digitry recipes`")
@@ -135,7 +129,10 @@ def train(
             _begin(chosen, data or chosen.data, data_dir, out, teacher, from_, how),
             how.only,
         )
-    finished = run_folder.load_run(folder)
+    from digitry.training.report.write import write_report
+    from digitry.training.run_folder import load_run
+
+    finished = load_run(folder)
     page = write_report(finished, wanted)
     if quiet:
         print(folder)
@@ -148,6 +145,47 @@ def train(
         raise typer.Exit(130)
 
 
+def _train_network(
+    name: str,
+    data_dir: Path | None,
+    set_: list[str] | None,
+    seed: int | None,
+    out: Path | None,
+    given: tuple[object, ...],
+    how: _How,
+) -> None:
+    """Train a network that finds or reads lines."""
+    if any(value is not None for value in given):
+        raise UsageError(
+            f"{name} takes --data-dir, --out, --seed, --device and --set alone",
+            remedy="leave the other options out",
+        )
+    from digitry.training.line_reader import train_network
+
+    limits: dict[str, float | None] = {"samples": None, "seconds": math.inf}
+    for text in set_ or ():
+        field, _, value = text.partition("=")
+        try:
+            limits[field] = limits[field] if field not in limits else float(value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"{text!r} is not samples=NUMBER or seconds=NUMBER",
+                where="--set",
+                remedy="give, for example, --set seconds=3600",
+            ) from None
+    built = train_network(
+        "lines" if name == "lines" else "finder",
+        out or Path("runs") / name,
+        data_dir=data_dir,
+        device=how.device,
+        samples=limits["samples"],
+        seconds=limits["seconds"] or math.inf,
+        seed=seed or 0,
+        console=how.console,
+    )
+    print(f"{built.path}: {built.samples:,} samples in {built.seconds:,.0f} s")
+
+
 def _begin(
     recipe: "Recipe",
     data: str,
@@ -158,23 +196,19 @@ def _begin(
     how: _How,
 ) -> Path:
     """Train a recipe into a new run folder; return the folder."""
+    from digitry.model.load import load_model
     from digitry.training import datasets, run_folder
 
-    taught_by = _loaded(teacher)
+    taught_by = None if teacher is None else load_model(teacher)
     if out is not None:
         run_folder.check_new(out)
     require_training(*modules_for_pictures(how.only), *modules_for_data(data))
-    from digitry.training.network.import_keras import import_keras
-
-    import_keras()
-    from digitry.training.loop import trackers
-    from digitry.training.loop.train import find_device
+    _check_loop(how)
+    from digitry.training.loop import start_from, trackers
     from digitry.training.run import train_run
 
-    # Check both before any data is loaded or fetched.
-    trackers.check(how.log)
-    find_device(how.device)
-    goes_on_from = _parent(parent, recipe, how.trust)
+    # Checked before any data is loaded or fetched.
+    goes_on_from = None if parent is None else start_from.parent_of(parent, recipe, trust=how.trust)
     dataset = datasets.load_dataset(data, data_dir=data_dir, console=how.console)
     if dataset.name != recipe.data:
         recipe = recipe.override({"data": dataset.name})
@@ -196,7 +230,7 @@ def _begin(
     return folder
 
 
-def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How) -> None:
+def _resume(folder: Path, began: "RunArguments", only: frozenset[str] | None, how: _How) -> None:
     """Continue the training of a run folder; a finished run does not change."""
     from digitry.training import datasets, run_folder
 
@@ -211,35 +245,39 @@ def _resume(folder: Path, start: "Start", only: frozenset[str] | None, how: _How
         if how.console is not None:
             how.console.print(f"{folder} is finished; nothing to train", highlight=False)
         return
-    require_training(*modules_for_data(start.data))
+    require_training(*modules_for_data(began.data))
+    how = replace(how, device=began.device if how.device == "auto" else how.device)
+    _check_loop(how)
+    from digitry.training.loop import trackers
+    from digitry.training.run import resume_run
+
+    dataset = datasets.load_dataset(
+        began.data,
+        data_dir=None if began.data_dir is None else Path(began.data_dir),
+        console=how.console,
+    )
+    with trackers.follow(how.log, began.recipe, folder, console=how.console) as callbacks:
+        resume_run(
+            folder,
+            dataset,
+            device=how.device,
+            callbacks=callbacks,
+            only=only,
+            console=how.console,
+            trust=how.trust,
+        )
+
+
+def _check_loop(how: _How) -> None:
+    """Import Keras, and check the trackers and the device, before any data is loaded."""
     from digitry.training.network.import_keras import import_keras
 
     import_keras()
     from digitry.training.loop import trackers
     from digitry.training.loop.train import find_device
-    from digitry.training.run import train_run
 
     trackers.check(how.log)
-    device = start.device if how.device == "auto" else how.device
-    find_device(device)
-    dataset = datasets.load_dataset(
-        start.data,
-        data_dir=None if start.data_dir is None else Path(start.data_dir),
-        console=how.console,
-    )
-    with trackers.follow(how.log, start.recipe, folder, console=how.console) as callbacks:
-        train_run(
-            start.recipe,
-            dataset,
-            folder,
-            device=device,
-            callbacks=callbacks,
-            resume=True,
-            only=only,
-            console=how.console,
-            teacher=_loaded(start.teacher),
-            parent=_parent(start.parent, start.recipe, how.trust),
-        )
+    find_device(how.device)
 
 
 def _chosen(name: str, settings: dict[str, str], teacher: str | None) -> "Recipe":
@@ -257,9 +295,10 @@ def _chosen(name: str, settings: dict[str, str], teacher: str | None) -> "Recipe
     return recipe
 
 
-def _start_of(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> "Start":
-    """Return the recorded start of a run, after checking that these options can resume it."""
-    from digitry.training import run_folder
+def _arguments_of(folder: Path, recipe: str | None, settings: tuple[object, ...]) -> "RunArguments":
+    """Return the arguments that a run was started with, after checking that it can be resumed."""
+    from digitry.training.data.dataset import WITH_CORRECTIONS
+    from digitry.training.run_folder import load_arguments
 
     if any(setting not in (None, []) for setting in settings):
         raise UsageError(
@@ -267,29 +306,17 @@ def _start_of(folder: Path, recipe: str | None, settings: tuple[object, ...]) ->
             where="--resume",
             remedy="remove --data, --data-dir, --set, --epochs, --seed, --out, --teacher and --from",
         )
-    start = run_folder.load_start(folder)
-    if start.data == FROM_CORRECTIONS:
+    began = load_arguments(folder)
+    if began.data == WITH_CORRECTIONS:
         raise UsageError(
             "was trained on corrections and cannot be resumed",
             where=folder,
             remedy="start again with `digitry teach`",
         )
-    if recipe not in (None, start.recipe.name):
+    if recipe not in (None, began.recipe.name):
         raise UsageError(
-            f"holds a run of {start.recipe.name}, not of {recipe}",
+            f"holds a run of {began.recipe.name}, not of {recipe}",
             where=folder,
             remedy=f"digitry train --resume {folder}",
         )
-    return start
-
-
-def _loaded(model: str | None) -> "Artifact | None":
-    from digitry.model.load import load_model
-
-    return None if model is None else load_model(model)
-
-
-def _parent(model: str | None, recipe: "Recipe", trust: bool) -> "Parent | None":
-    from digitry.training.loop.start_from import parent_of
-
-    return None if model is None else parent_of(model, recipe, trust=trust)
+    return began

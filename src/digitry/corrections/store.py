@@ -10,104 +10,22 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitry.corrections import migrations
-from digitry.errors import DigitryError, UnavailableError, UsageError
-from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
-from digitry.places import corrections_file
-from digitry.plain import Plain
+from digitry.corrections import database, migrations
+from digitry.corrections.correction import Correction, Stats
+from digitry.corrections.database import StoreError, StoreFullError
+from digitry.errors import UnavailableError, UsageError
+from digitry.model.artifact import LABELS
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Row, Table
+    from sqlalchemy import Connection, Row
 
-
-LABELS = (*(str(value) for value in range(10)), NOT_A_DIGIT)
-"""The labels that a correction can give a digit."""
-
-LONGEST_AUTHOR = 200
-BUSY_SECONDS = 5.0
 LEAST_FREE_BYTES = 8 << 20
 """With less free disk space a store counts as full: room for some corrections and SQLite's log."""
-
-
-class StoreError(DigitryError):
-    """The store cannot be reached, or is not a store of corrections."""
-
-
-class StoreFullError(StoreError):
-    """The disk of the store is full."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """The label that a person gave one digit, and what the reader had read.
-
-    Attributes:
-        label: the correct label: "0" to "9", or `NOT_A_DIGIT`.
-        glyph: PNG of the 28x28 glyph, ink light on dark.
-        crop: PNG of the digit's place on the page.
-        read_value: the value that was read, 0 to 9; None if it was refused.
-        best_guess: the value with the highest probability, refused or not.
-        confidence: probability of the best guess, in [0, 1].
-        reason: why the digit was refused, or None.
-        model: name of the model that read it.
-        glyph_version: version of the normalisation that made the glyph.
-        author: free text, may be empty.
-        id: set by the store.
-        created: time in ISO 8601, UTC; set by the store.
-        undone: time in ISO 8601, UTC; None while the correction is current; set by the store.
-        sha256: hash of the glyph's pixels; set by the store.
-    """
-
-    label: str
-    glyph: bytes = field(repr=False)
-    crop: bytes = field(repr=False)
-    read_value: int | None
-    best_guess: int
-    confidence: float
-    reason: str | None
-    model: str
-    glyph_version: int = GLYPH_VERSION
-    author: str = ""
-    id: str = ""
-    created: str = ""
-    undone: str | None = None
-    sha256: str = ""
-
-    def __post_init__(self) -> None:
-        if self.label not in LABELS:
-            raise UsageError(
-                f"{self.label!r} is not a label", remedy=f"use 0 to 9, or {NOT_A_DIGIT!r}"
-            )
-        if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, without the pictures."""
-        return {key: value for key, value in asdict(self).items() if key not in ("glyph", "crop")}
-
-
-@dataclass(frozen=True)
-class Stats(Plain):
-    """Counts of corrections.
-
-    Attributes:
-        count: current corrections.
-        undone: undone corrections.
-        labels: label -> number of current corrections.
-        confusions: (best guess, label, number) where the two differ; the most frequent first.
-        agreeing: current corrections that confirm the best guess.
-    """
-
-    count: int
-    undone: int
-    labels: dict[str, int]
-    confusions: tuple[tuple[int, str, int], ...]
-    agreeing: int
 
 
 class Corrections:
@@ -136,10 +54,10 @@ class Corrections:
             raise UnavailableError(
                 "corrections need the extra `serve`", remedy="pip install 'digitry[serve]'"
             ) from error
-        self.url = _full(url)
+        self.url = database.full_url(url)
         try:
             parsed = sqlalchemy.make_url(self.url)
-            self._engine = _engine(parsed, create)
+            self._engine = database.engine(parsed, create)
         except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
             raise UsageError(
                 "is not the URL of a database",
@@ -147,7 +65,7 @@ class Corrections:
                 remedy="give a file, or postgresql+psycopg://user@host/name",
             ) from error
         self.address = parsed.render_as_string(hide_password=True)
-        self._table = _table()
+        self._table = database.table()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         try:
             self._prepare()
@@ -403,139 +321,6 @@ def open_store(db: str | None, *, create: bool = False) -> Corrections:
         create: whether to create a missing file; if not, a mistyped name is an error.
     """
     return Corrections(db, create=create or db is None)
-
-
-def file_of(url: str) -> Path | None:
-    """Return the SQLite file that a URL names, existing or not; None for any other URL."""
-    from sqlalchemy import exc, make_url
-
-    try:
-        parsed = make_url(_full(url))
-    except exc.ArgumentError:
-        return None
-    is_file = parsed.get_backend_name() == "sqlite" and parsed.database
-    return Path(parsed.database) if is_file and parsed.database else None
-
-
-def _full(url: str | None) -> str:
-    if url is not None and "://" in url:
-        if url.startswith("postgresql://"):
-            return url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return url
-    path = corrections_file() if url is None else Path(url).expanduser()
-    if path is None:
-        raise UnavailableError(
-            "this user has no home directory for the corrections", remedy="name a file with --db"
-        )
-    return f"sqlite:///{path.absolute()}"
-
-
-def _table() -> "Table":
-    from sqlalchemy import (
-        Column,
-        Float,
-        Index,
-        Integer,
-        LargeBinary,
-        MetaData,
-        String,
-        Table,
-        UniqueConstraint,
-    )
-
-    metadata = MetaData()
-    table = Table(
-        "digitry_corrections",
-        metadata,
-        Column("id", String(24), primary_key=True),
-        Column("created", String(32), nullable=False),
-        Column("undone", String(32)),
-        Column("sha256", String(64), nullable=False),
-        Column("label", String(16), nullable=False),
-        Column("read_value", Integer),
-        Column("best_guess", Integer, nullable=False),
-        Column("confidence", Float, nullable=False),
-        Column("reason", String(100)),
-        Column("model", String(200), nullable=False),
-        Column("glyph_version", Integer, nullable=False),
-        Column("author", String(LONGEST_AUTHOR), nullable=False),
-        Column("glyph", LargeBinary, nullable=False),
-        Column("crop", LargeBinary, nullable=False),
-        UniqueConstraint("sha256", "created", "id"),
-    )
-    is_current = table.c.undone.is_(None)
-    # The database enforces that one glyph has at most one current correction.
-    Index(
-        "digitry_one_that_holds",
-        table.c.sha256,
-        unique=True,
-        sqlite_where=is_current,
-        postgresql_where=is_current,
-    )
-    Index("digitry_by_time", table.c.created, table.c.id)
-    return table
-
-
-def _engine(url: Any, create: bool) -> "Engine":
-    import sqlalchemy
-    from sqlalchemy import event
-
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        try:
-            return sqlalchemy.create_engine(
-                url,
-                pool_pre_ping=True,
-                pool_size=8,
-                connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
-            )
-        except ModuleNotFoundError as error:
-            raise UnavailableError(
-                f"PostgreSQL needs the driver {error.name}",
-                remedy="pip install 'digitry[postgresql]'",
-            ) from error
-    if backend != "sqlite":
-        raise UsageError(
-            f"{backend} is not supported for corrections", remedy="use sqlite or postgresql"
-        )
-    if url.database in (None, "", ":memory:"):
-        raise UsageError("corrections cannot be stored in memory", remedy="name a file")
-    folder = Path(url.database).parent
-    if not create and not Path(url.database).exists():
-        raise StoreError(
-            "there is no store of corrections",
-            where=url.database,
-            remedy="check --db; `digitry serve` and `digitry corrections import` create a store",
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StoreError(
-            f"cannot be created ({error.strerror})", where=folder, remedy="choose another --db"
-        ) from error
-    engine = sqlalchemy.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def settings(connection: Any, _: Any) -> None:
-        # The driver must not begin transactions itself: it would begin them as readers.
-        connection.isolation_level = None
-        for line in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "fullfsync=1",
-            "foreign_keys=ON",
-            f"busy_timeout={int(BUSY_SECONDS * 1000)}",
-            "trusted_schema=OFF",
-        ):
-            connection.execute(f"PRAGMA {line}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: "Connection") -> None:
-        # A writer takes its lock at the start and can wait for it; a reader that becomes a writer cannot.
-        write = connection.info.get("write", True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
 
 
 def _correction(row: "Row[Any]") -> Correction:

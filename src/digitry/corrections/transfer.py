@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from digitry import files
-from digitry.corrections.store import Correction, Corrections
+from digitry.corrections.correction import Correction
+from digitry.corrections.store import Corrections
 from digitry.errors import DataError, DigitryError
 from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
 

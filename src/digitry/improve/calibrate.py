@@ -5,38 +5,36 @@ fits this camera, these pens and this paper, as far as the images represent them
 """
 
 import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from digitry import __version__
 from digitry.errors import DataError, ImageError
 from digitry.model import calibration_file
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
-from digitry.progress import Display
-from digitry.reading.reader import Layout, Reader
-from digitry.training.data import folders
-
-if TYPE_CHECKING:
-    from rich.console import Console
-import math
-from collections.abc import Callable, Mapping
-
-import numpy.typing as npt
-
+from digitry.progress import track
 from digitry.reading.classifier import softmax, threshold_of
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
+from digitry.training.data import folders
 from digitry.training.evaluation.calibration import (
     COOLEST,
-    DIGITS,
     HOTTEST,
     expected_calibration_error,
     risk_coverage,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FEWEST = 50
 """Least number of digits for a calibration. With fewer, the temperature would be mostly noise: with 50
@@ -50,9 +48,8 @@ LIMITS = (0.01, 0.001)
 """Error rates for which the coverage is reported."""
 
 FOLDS = 10
-SURE = 0.95
-"""Confidence level of the error bound of a threshold."""
-
+CONFIDENCE_LEVEL = 0.95
+"""Of the error bound of a threshold."""
 
 Curve = tuple[tuple[float, float, float], ...]
 Floats = npt.NDArray[np.floating]
@@ -155,33 +152,12 @@ def calibrate(
     """
     listed = folders.labelled_pictures(Path(folder))
     loaded = load_uncalibrated(model)
-    reader = Reader(loaded, layout)
-    logits, labels, failed, unread = [], [], [], 0
-    digest = hashlib.sha256()
-    with Display(console, len(listed)) as display:
-        for number, (path, label) in enumerate(listed):
-            if display.due():
-                display.at(number, f"reading, {number:,} of {len(listed):,}")
-            try:
-                _, glyphs = reader.examine(path)
-            except ImageError as error:
-                failed.append(error)
-                continue
-            with path.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{content} {label}\n".encode())
-            if len(glyphs) != 1:
-                unread += 1
-                continue
-            # Logits up to a constant, which does not change the softmax.
-            shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
-            logits.append(loaded.metadata.temperature * np.log(shares))
-            labels.append(label)
-    images = len(listed) - len(failed)
+    read = _read(listed, loaded, layout, console)
+    images = len(listed) - len(read.failed)
     try:
         fit = fit_source(
-            np.array(logits, np.float64).reshape(len(labels), len(loaded.metadata.labels)),
-            np.array(labels, np.int64),
+            read.logits,
+            read.labels,
             images=images,
             temperature=loaded.metadata.temperature,
             curve=loaded.metadata.risk_coverage,
@@ -194,8 +170,8 @@ def calibrate(
         risk_coverage=fit.risk_coverage,
         source=_printable(Path(folder).resolve().name),
         images=images,
-        digits=len(labels),
-        data_sha256=digest.hexdigest(),
+        digits=len(read.labels),
+        data_sha256=read.sha256,
         scores={
             f"{name} {when}": value
             for when, quality in (("before", fit.before), ("after", fit.after))
@@ -210,8 +186,57 @@ def calibrate(
         model=loaded,
         before=fit.before,
         after=fit.after,
-        unread=unread,
+        unread=images - len(read.labels),
+        failed=read.failed,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Read:
+    """What a model reads in the labelled images.
+
+    Attributes:
+        logits: (n, classes) float64, of the images with one digit, up to a constant for each image.
+        labels: (n,) int64.
+        failed: the errors of images that could not be opened.
+        sha256: of the other images and their labels.
+    """
+
+    logits: Floats
+    labels: Labels
+    failed: tuple[ImageError, ...]
+    sha256: str
+
+
+def _read(
+    listed: Sequence[tuple[Path, int]],
+    loaded: Artifact,
+    layout: Layout,
+    console: "Console | None",
+) -> _Read:
+    reader, temperature = Reader(loaded, layout), loaded.metadata.temperature
+    logits, labels, failed = [], [], []
+    digest = hashlib.sha256()
+    for path, label in track(listed, len(listed), "reading", console):
+        try:
+            _, glyphs = reader.examine(path)
+        except ImageError as error:
+            failed.append(error)
+            continue
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{content} {label}\n".encode())
+        if len(glyphs) == 1:
+            # The constant does not change the softmax.
+            shares = np.maximum(reader.probabilities(glyphs)[0], 1e-300)
+            logits.append(temperature * np.log(shares))
+            labels.append(label)
+    classes = len(loaded.metadata.labels)
+    return _Read(
+        logits=np.array(logits, np.float64).reshape(len(labels), classes),
+        labels=np.array(labels, np.int64),
         failed=tuple(failed),
+        sha256=digest.hexdigest(),
     )
 
 
@@ -318,16 +343,16 @@ def bounded_curve(probabilities: Floats, labels: Labels, *, images: float) -> Cu
     return tuple(rows)
 
 
-def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
+def upper_bound(wrong: int, count: int, level: float = CONFIDENCE_LEVEL) -> float:
     """Return an upper confidence bound of the error rate.
 
     Clopper and Pearson 1934, one-sided: the rate p at which `wrong` errors or fewer in `count` readings
-    have the probability 1 - `sure`.
+    have the probability 1 - `level`.
 
     Args:
         wrong: number of errors, at most `count`.
         count: number of readings.
-        sure: confidence level, in (0, 1).
+        level: confidence level, in (0, 1).
 
     Returns:
         The bound, in [0, 1].
@@ -345,7 +370,7 @@ def upper_bound(wrong: int, count: int, sure: float = SURE) -> float:
     low, high = wrong / count, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if likely(middle) > 1 - sure:
+        if likely(middle) > 1 - level:
             low = middle
         else:
             high = middle
@@ -357,10 +382,10 @@ def _quality(
 ) -> Quality:
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
-    right = probabilities[:, :DIGITS].argmax(axis=1) == labels
+    right = probabilities[:, :DIGIT_CLASSES].argmax(axis=1) == labels
     kept = []
     for limit, least in thresholds.items():
-        accepted = (best < DIGITS) & (confidence >= least)
+        accepted = (best < DIGIT_CLASSES) & (confidence >= least)
         count = int(accepted.sum())
         kept.append(
             Kept(

@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, NOT_A_DIGIT_CLASS, Artifact
 from digitry.plain import Plain
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
-from digitry.training.evaluation.calibration import DIGITS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,10 +46,11 @@ MOST_LOST_REFUSALS = 0.01
 WRONG_LABELS = 0.1
 """Share of the corrections that is assumed to be wrong; see `p_value`."""
 
-SURE = 0.01
+MAX_P_VALUE = 0.01
 """Largest p-value at which the held-out corrections count as improved."""
 
 Labels = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,71 +186,98 @@ def judge(
     Raises:
         DataError: the frozen set lacks a digit, or the predictions are for other images.
     """
-    truth, labels = gate_images.frozen.labels, gate_images.held.labels
-    for given in (before, after, *anchors):
-        sizes = (len(given.frozen), len(given.nothing), len(given.held))
-        if sizes != (len(truth), len(gate_images.nothing), len(labels)):
+    everyone = (before, after, *anchors)
+    support = _support(gate_images, everyone)
+    hits = _hits(gate_images, everyone)
+    refused = np.array([int((given.nothing == NOT_A_DIGIT_CLASS).sum()) for given in everyone])
+    non_digits = len(gate_images.nothing)
+    labels = gate_images.held.labels
+    right_before, right_after = before.held == labels, after.held == labels
+    gained = int((right_after & ~right_before).sum())
+    lost = int((right_before & ~right_after).sum())
+    p = p_value(gained, lost, len(labels))
+    reasons = _forgotten(hits, support, refused, non_digits)
+    if not p <= MAX_P_VALUE:
+        reasons.append(_unproven(gained, lost, len(labels), p))
+    recalls = [tuple(float(share) for share in row / support) for row in hits[:2]]
+    return Verdict(
+        passed=not reasons,
+        reasons=tuple(reasons),
+        frozen_before=float(hits[0].sum() / support.sum()),
+        frozen_after=float(hits[1].sum() / support.sum()),
+        recalls_before=recalls[0],
+        recalls_after=recalls[1],
+        refused_before=int(refused[0]) / max(non_digits, 1),
+        refused_after=int(refused[1]) / max(non_digits, 1),
+        held=len(labels),
+        held_before=int(right_before.sum()),
+        held_after=int(right_after.sum()),
+        gained=gained,
+        lost=lost,
+        p_value=p,
+    )
+
+
+def _support(gate_images: GateImages, everyone: Sequence[GatePredictions]) -> Counts:
+    """Return the number of frozen images of each digit, after checking that all predictions fit.
+
+    Raises:
+        DataError: the frozen set lacks a digit, or the predictions are for other images.
+    """
+    truth = gate_images.frozen.labels
+    wanted = (len(truth), len(gate_images.nothing), len(gate_images.held))
+    for given in everyone:
+        if (len(given.frozen), len(given.nothing), len(given.held)) != wanted:
             raise DataError(
                 "the predictions do not match the gate's images", remedy="run each model again"
             )
-    support = np.bincount(truth, minlength=DIGITS)[:DIGITS]
+    support = np.bincount(truth, minlength=DIGIT_CLASSES)[:DIGIT_CLASSES]
     if not support.all():
         raise DataError(
             f"the frozen set has no {int(support.argmin())}", remedy="use MNIST's whole test set"
         )
+    return support
 
-    def hits(given: GatePredictions) -> npt.NDArray[np.int64]:
-        return np.bincount(truth[given.frozen == truth], minlength=DIGITS)[:DIGITS]
 
-    def refused(given: GatePredictions) -> int:
-        return int((given.nothing == DIGITS).sum())
+def _hits(gate_images: GateImages, everyone: Sequence[GatePredictions]) -> Counts:
+    """Return how many frozen images of each digit each model reads right, (models, 10)."""
+    truth = gate_images.frozen.labels
+    return np.array([
+        np.bincount(truth[given.frozen == truth], minlength=DIGIT_CLASSES)[:DIGIT_CLASSES]
+        for given in everyone
+    ])  # fmt: skip
 
-    new = hits(after)
-    olds = [hits(given) for given in (before, *anchors)]
-    reasons = []
-    lost = max(int(old.sum()) for old in olds) - int(new.sum())
-    if lost > MOST_LOST * len(truth):
+
+def _forgotten(hits: Counts, support: Counts, refused: Counts, count: int) -> list[str]:
+    """Return what the candidate does worse than one of the other models, one line each.
+
+    Args:
+        hits: (models, 10) right answers on the frozen set; the candidate is the second.
+        support: (10,) images of each digit in it.
+        refused: (models,) non-digits that each model refuses.
+        count: number of non-digits.
+    """
+    rivals, reasons = np.delete(hits, 1, axis=0), []
+    lost = int(rivals.sum(axis=1).max() - hits[1].sum())
+    if lost > MOST_LOST * support.sum():
         reasons.append(
-            f"accuracy on frozen MNIST fell by {_points(lost / len(truth))} "
+            f"accuracy on frozen MNIST fell by {_points(lost / support.sum())} "
             f"(limit {_points(MOST_LOST)})"
         )
-    falls = (np.max(olds, axis=0) - new) / support
+    falls = (rivals.max(axis=0) - hits[1]) / support
     worst = int(falls.argmax())
     if falls[worst] > MOST_LOST_OF_A_DIGIT:
         reasons.append(
             f"recall of {worst} on frozen MNIST fell by {_points(falls[worst])} "
             f"(limit {_points(MOST_LOST_OF_A_DIGIT)})"
         )
-    forgotten = max(refused(given) for given in (before, *anchors)) - refused(after)
-    if forgotten > MOST_LOST_REFUSALS * len(gate_images.nothing):
+    fewer = int(np.delete(refused, 1).max() - refused[1])
+    if fewer > MOST_LOST_REFUSALS * count:
         reasons.append(
-            f"the share of non-digits refused fell by {_points(forgotten / len(gate_images.nothing))} "
+            f"the share of non-digits refused fell by {_points(fewer / count)} "
             f"(limit {_points(MOST_LOST_REFUSALS)})"
         )
-    right_before, right_after = before.held == labels, after.held == labels
-    gained = int((right_after & ~right_before).sum())
-    dropped = int((right_before & ~right_after).sum())
-    p = p_value(gained, dropped, len(labels))
-    if not p <= SURE:
-        reasons.append(_unproven(gained, dropped, len(labels), p))
-    shares = [tuple(float(share) for share in old / support) for old in (olds[0], new)]
-    count = max(len(gate_images.nothing), 1)
-    return Verdict(
-        passed=not reasons,
-        reasons=tuple(reasons),
-        frozen_before=float(olds[0].sum() / len(truth)),
-        frozen_after=float(new.sum() / len(truth)),
-        recalls_before=shares[0],
-        recalls_after=shares[1],
-        refused_before=refused(before) / count,
-        refused_after=refused(after) / count,
-        held=len(labels),
-        held_before=int(right_before.sum()),
-        held_after=int(right_after.sum()),
-        gained=gained,
-        lost=dropped,
-        p_value=p,
-    )
+    return reasons
 
 
 def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) -> float:
@@ -283,7 +310,7 @@ def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) 
 def fewest() -> int:
     """Return the least number of held-out corrections that can pass, if all of them are gained."""
     count = 1
-    while p_value(count, 0, count) > SURE:
+    while p_value(count, 0, count) > MAX_P_VALUE:
         count += 1
     return count
 
@@ -294,7 +321,9 @@ def _unproven(gained: int, lost: int, count: int, p: float) -> str:
     changes = f"of {count} held-out corrections {gained} are newly right and {lost} newly wrong"
     if gained <= lost:
         return changes
-    return f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {SURE:g})"
+    return (
+        f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {MAX_P_VALUE:g})"
+    )
 
 
 def _points(difference: float) -> str:

@@ -22,23 +22,20 @@ from digitry import files
 from digitry.errors import DataError, ModelError, UsageError
 from digitry.improve import gate
 from digitry.improve.gate import GateImages, Verdict
-from digitry.model.artifact import NOT_A_DIGIT, Artifact
+from digitry.model.artifact import MODEL_FILE, NOT_A_DIGIT, NOT_A_DIGIT_CLASS, Artifact
 from digitry.model.load import load_uncalibrated
 from digitry.reading import glyph
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training import recipes
-from digitry.training.data.dataset import Dataset, Split, dataset_of, hold_out
+from digitry.training.data.dataset import WITH_CORRECTIONS, Dataset, Split, dataset_of, hold_out
 from digitry.training.recipes import SHORT, Recipe
-from digitry.training.synthetic import glyphs as synthesis
+from digitry.training.synthetic import glyphs
 
 if TYPE_CHECKING:
     import keras
     from rich.console import Console
 
     from digitry.training.run_folder import Run
-
-NAME = "mnist+corrections"
-"""Name of the data set of such a run."""
 
 GATE = "gate.json"
 """The file of a run folder that holds the verdict."""
@@ -49,7 +46,7 @@ HELD_OUT = 0.3
 REHEARSAL_DIGITS, VALIDATION_DIGITS = 2000, 800
 """MNIST digits that pages are drawn from: for rehearsal, and for validation."""
 
-NON_DIGITS, PAGES, DIGITS = 5000, 6000, 8000
+REHEARSED_NON_DIGITS, REHEARSED_PAGES, REHEARSED_DIGITS = 5000, 6000, 8000
 """Largest numbers of glyphs for rehearsal: non-digits, digits on pages, MNIST's digits."""
 
 CORRECTION_SHARE = 0.05
@@ -76,7 +73,7 @@ CHANGES: Mapping[str, Any] = {
     "averaging": 0.99,
     "augment": "light",
     "distil": 0.0,
-    "data": NAME,
+    "data": WITH_CORRECTIONS,
 }
 """Fields that differ from the recipe that the model was trained with."""
 
@@ -103,7 +100,7 @@ class Corrected:
 
     def split(self) -> tuple[Split, Split]:
         """Return the corrections to train on, and those that are held out."""
-        held = np.array([is_held_out(digest) for digest in self.sha256], bool)
+        held = np.array([is_kept_for_gate(digest) for digest in self.sha256], bool)
         both = Split(self.images, self.labels)
         return both.take(np.flatnonzero(~held)), both.take(np.flatnonzero(held))
 
@@ -127,7 +124,7 @@ class Retrained:
     step: float
 
 
-def is_held_out(sha256: str) -> bool:
+def is_kept_for_gate(sha256: str) -> bool:
     """Return whether a correction is held out; this depends on the hash of its image only.
 
     So no version of a model is trained on images that the gate uses for a later one.
@@ -223,13 +220,13 @@ def retrain(
         device=device,
         only=only,
         console=console,
-        start=lambda: to_keras(parent, dropout=recipe.dropout),
+        initial_model=lambda: to_keras(parent, dropout=recipe.dropout),
         before_save=lambda tuned: steps.append(_interpolate(tuned, parent, learnt, validation)),
     )
-    made = load_uncalibrated(folder / "model.onnx")
+    made = load_uncalibrated(folder / MODEL_FILE)
     verdict = None
     if not finished.metrics["interrupted"]:
-        gate_images = GateImages(frozen, unseen.images[unseen.labels == synthesis.NOTHING], held)
+        gate_images = GateImages(frozen, unseen.images[unseen.labels == NOT_A_DIGIT_CLASS], held)
         predictions = [gate.predict(one, gate_images) for one in (parent, made, shipped)]
         verdict = gate.judge(gate_images, predictions[0], predictions[1], anchors=[predictions[2]])
         files.write_json(
@@ -255,20 +252,20 @@ def _pages(mnist: Dataset, console: "Console | None") -> Dataset:
         chosen = np.random.default_rng(0).permutation(len(part))[:count]
         parts.append(part.take(np.sort(chosen)))
     drawn_from = dataset_of(mnist.name, parts[0], parts[1], mnist.licence, mnist.source)
-    return synthesis.load(drawn_from, console=console)
+    return glyphs.load(drawn_from, console=console)
 
 
 def _rehearsed(parent: Artifact, pages: Split, mnist: Dataset, seed: int) -> Split:
     """Return the glyphs for rehearsal."""
     digits = _parts(mnist)[0]
-    glyphs = glyph.normalise([image / np.float32(255) for image in digits.images])
-    own = Split(np.rint(255 * glyphs).astype(np.uint8), digits.labels)
-    nothing = pages.labels == synthesis.NOTHING
+    normal = glyph.normalise([image / np.float32(255) for image in digits.images])
+    own = Split(np.rint(255 * normal).astype(np.uint8), digits.labels)
+    nothing = pages.labels == NOT_A_DIGIT_CLASS
     rng = np.random.default_rng(seed)
     parts = [
-        _half_hard(parent, pages.take(np.flatnonzero(nothing)), NON_DIGITS, rng),
-        _half_hard(parent, pages.take(np.flatnonzero(~nothing)), PAGES, rng),
-        _half_hard(parent, own, DIGITS, rng),
+        _half_hard(parent, pages.take(np.flatnonzero(nothing)), REHEARSED_NON_DIGITS, rng),
+        _half_hard(parent, pages.take(np.flatnonzero(~nothing)), REHEARSED_PAGES, rng),
+        _half_hard(parent, own, REHEARSED_DIGITS, rng),
     ]
     return _joined(parts)
 
@@ -307,7 +304,7 @@ def _mixed(
         f"{len(learnt)} corrections {times} times, among {len(rehearsed)} glyphs made from "
         f"{mnist.name} ({mnist.sha256[:12]}); test: its test part as it is read"
     )
-    dataset = dataset_of(NAME, train, frozen, mnist.licence, source)
+    dataset = dataset_of(WITH_CORRECTIONS, train, frozen, mnist.licence, source)
     return dataset, replace(recipe, validation=len(validation) / len(train))
 
 
@@ -326,13 +323,13 @@ def _interpolate(model: "keras.Model", parent: Artifact, learnt: Split, validati
     new = [np.array(weight) for weight in model.get_weights()]
     old = [np.array(weight) for weight in to_keras(parent).get_weights()]
     kinds = {
-        "digits": validation.take(np.flatnonzero(validation.labels != synthesis.NOTHING)),
-        "nothing": validation.take(np.flatnonzero(validation.labels == synthesis.NOTHING)),
+        "digits": validation.take(np.flatnonzero(validation.labels != NOT_A_DIGIT_CLASS)),
+        "nothing": validation.take(np.flatnonzero(validation.labels == NOT_A_DIGIT_CLASS)),
     }
 
     def right(split: Split) -> int:
-        glyphs = split.images.astype(np.float32) / np.float32(255)
-        return int((probabilities(model, glyphs).argmax(axis=1) == split.labels).sum())
+        inputs = split.images.astype(np.float32) / np.float32(255)
+        return int((probabilities(model, inputs).argmax(axis=1) == split.labels).sum())
 
     def at(step: float) -> tuple[int, dict[str, int]]:
         """Set the weights; return how many corrections, and glyphs of each kind, are read right."""

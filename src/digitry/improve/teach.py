@@ -11,21 +11,30 @@ from digitry.errors import DataError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from digitry.improve.gate import Verdict
     from digitry.improve.retrain import Corrected
+    from digitry.model.versions import Version
     from digitry.training.run_folder import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Taught:
     """The result of teaching.
 
     Attributes:
         run: the run folder.
-        text: scores and decision of the gate, in lines; empty if the training was interrupted.
+        learnt: number of corrections that the model was trained on.
+        verdict: of the gate; None if the training was interrupted, and no version was added.
+        version: the new version; None if the training was interrupted.
+        promoted: whether it is now the default version. A version that passed is not if another one
+            became the default during the training.
     """
 
     run: "Run"
-    text: str
+    learnt: int
+    verdict: "Verdict | None" = None
+    version: "Version | None" = None
+    promoted: bool = False
 
 
 def teach(
@@ -68,7 +77,7 @@ def teach(
         console.print(_counted(corrected), highlight=False)
     # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
-    parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED}")
+    parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED_VERSION}")
     from digitry.improve import retrain
     from digitry.training import datasets, run_folder
     from digitry.training.loop import train
@@ -80,7 +89,7 @@ def teach(
     mnist = datasets.load_dataset("mnist", data_dir=data_dir, console=console)
     done = retrain.retrain(
         parent,
-        load_uncalibrated(f"{name}@{versions.SHIPPED}"),
+        load_uncalibrated(f"{name}@{versions.SHIPPED_VERSION}"),
         corrected,
         mnist,
         out or run_folder.default_folder(recipe),
@@ -89,9 +98,9 @@ def teach(
         only=only,
         console=console,
     )
-    if done.verdict is None:
-        return Taught(done.run, "")
     verdict = done.verdict
+    if verdict is None:
+        return Taught(run=done.run, learnt=done.learnt)
     version = versions.add(
         name,
         done.model.onnx,
@@ -102,23 +111,12 @@ def teach(
         gate=verdict.to_dict(),
         parent_sha256=parent.sha256,
     )
-    lines = [
-        f"  {'corrections':<14} {done.learnt} trained on, {verdict.held} held out: "
-        f"{verdict.held_before} of these right before, {verdict.held_after} now",
-        f"  {'frozen MNIST':<14} {100 * verdict.frozen_before:.2f}% right before, "
-        f"{100 * verdict.frozen_after:.2f}% now",
-        f"  {'not a digit':<14} {100 * verdict.refused_before:.2f}% refused before, "
-        f"{100 * verdict.refused_after:.2f}% now",
-    ]
-    if not verdict.passed:
-        lines.append(f"{version.reference} stays a candidate: {verdict.summary}")
-    elif versions.succeed(name, version.number, over=over, reason=verdict.summary):
-        lines.append(f"{version.reference} is now the default version of {name}")
-    else:
-        lines.append(
-            f"{version.reference} stays a candidate: the default changed during the training"
-        )
-    return Taught(done.run, "\n".join(lines))
+    promoted = verdict.passed and versions.succeed(
+        name, version.number, over=over, reason=verdict.summary
+    )
+    return Taught(
+        run=done.run, learnt=done.learnt, verdict=verdict, version=version, promoted=promoted
+    )
 
 
 def _counted(corrected: "Corrected") -> str:
@@ -142,9 +140,10 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
     """Return the corrections of a store as arrays."""
     import numpy as np
 
-    from digitry.corrections.store import LABELS, file_of, open_store
+    from digitry.corrections.database import file_of
+    from digitry.corrections.store import open_store
     from digitry.improve.retrain import Corrected
-    from digitry.model.artifact import GLYPH_VERSION
+    from digitry.model.artifact import GLYPH_VERSION, LABELS
     from digitry.places import corrections_file
     from digitry.reading import image
 

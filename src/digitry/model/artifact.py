@@ -27,8 +27,16 @@ GLYPH_VERSION = 2
 """The normalisation of glyphs that a model expects; raised whenever `reading.glyph` changes pixels."""
 MAX_TEXT = 2000
 """Characters of one text in the metadata."""
+MODEL_FILE = "model.onnx"
+"""The name of the model file in a run folder, and in the folder of a user's version."""
 NOT_A_DIGIT = "not a digit"
 """The label of the class for ink that is not a digit."""
+DIGIT_CLASSES = 10
+"""How many of a model's outputs are digits: the first ones."""
+NOT_A_DIGIT_CLASS = 10
+"""The output, and the label of an image as a number, that stands for `NOT_A_DIGIT`."""
+LABELS = (*(str(digit) for digit in range(DIGIT_CLASSES)), NOT_A_DIGIT)
+"""The labels in the order of the outputs; a model that refuses nothing has the digits only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +69,7 @@ class Metadata(Plain):
     digitry: str = ""
 
     def __post_init__(self) -> None:
-        digits = tuple(str(value) for value in range(10))
-        if self.labels not in (digits, (*digits, NOT_A_DIGIT)):
+        if self.labels not in (LABELS[:DIGIT_CLASSES], LABELS):
             raise ModelError(
                 f"has the labels {list(self.labels)}",
                 remedy="use a model with the labels 0 to 9, in order",

@@ -24,7 +24,7 @@ SUFFIX = ".calibration.json"
 MAX_BYTES = 64 << 10
 MAX_ROWS = 256
 MAX_TEXT = 400
-REMEDY = "run `digitry calibrate` again, or remove it with --remove"
+REMEDY = "run `digitry calibrate` again, or remove it with `digitry models uncalibrate`"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from digitry import files
 from digitry.errors import DigitryWarning, ModelError
 from digitry.model import calibration_file, versions
-from digitry.model.artifact import Artifact, parse
+from digitry.model.artifact import MODEL_FILE, Artifact, parse
 from digitry.model.onnx_check import MAX_BYTES
 
 SHIPPED = ("reader",)
-"""The names of the models in the package."""
+"""The names of the models in the package; `versions.SHIPPED_VERSION` is the version of each."""
 
 
 def load_model(model: str | Path) -> Artifact:
@@ -64,7 +64,7 @@ def calibration_path(model: str | Path) -> Path | None:
             return calibration_file.path_of_name(name)
         return calibration_file.path_of(versions.file_of(name, number))
     path = Path(model)
-    return calibration_file.path_of(path / "model.onnx" if path.is_dir() else path)
+    return calibration_file.path_of(path / MODEL_FILE if path.is_dir() else path)
 
 
 def load_uncalibrated(model: str | Path) -> Artifact:
@@ -74,7 +74,7 @@ def load_uncalibrated(model: str | Path) -> Artifact:
         return _default(name) if version is None else _by_name(name, _number(name, version))
     path = Path(model)
     if path.is_dir():
-        path = path / "model.onnx"
+        path = path / MODEL_FILE
     try:
         content = files.read_bytes(path, MAX_BYTES)
     except OSError as error:
@@ -97,13 +97,13 @@ def _named(model: str | Path) -> tuple[str | None, str | None]:
 
 def _number(name: str, version: str) -> int | None:
     """Return the number of a version; None = the shipped model."""
-    if version == versions.SHIPPED:
+    if version == versions.SHIPPED_VERSION:
         return None
     if not (version.isascii() and version.isdecimal() and len(version) <= 9):
         raise ModelError(
             f"{version!r} is not a version",
             where=f"{name}@{version}",
-            remedy=f"write {name}@{versions.SHIPPED}, or a number from `digitry models list`",
+            remedy=f"write {name}@{versions.SHIPPED_VERSION}, or a number from `digitry models list`",
         )
     return int(version)
 
@@ -131,7 +131,7 @@ def _default(name: str) -> Artifact:
 def _by_name(name: str, number: int | None) -> Artifact:
     if number is None:
         file = resources.files("digitry") / "models" / f"{name}.onnx"
-        return replace(parse(file.read_bytes(), source=name), version=versions.SHIPPED)
+        return replace(parse(file.read_bytes(), source=name), version=versions.SHIPPED_VERSION)
     found = versions.find(name, number)
     loaded = parse(versions.content(found), source=found.reference)
     # The file does not contain its number, but readings must name it.

@@ -24,15 +24,16 @@ from typing import Any
 
 from digitry import files
 from digitry.errors import DigitryError, ModelError, UnavailableError, UsageError
+from digitry.model.artifact import MODEL_FILE
 from digitry.places import user_models
 
-SHIPPED = "shipped"
+SHIPPED_VERSION = "shipped"
 """The version name of the package's own model."""
 
 CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK = "candidate", "default", "promoted before", "rolled back"
 STATES = (CANDIDATE, DEFAULT, BEFORE, ROLLED_BACK)
 
-MODEL, FACTS, POINTER, LOCK = "model.onnx", "version.json", "default.json", ".lock"
+FACTS, POINTER, LOCK = "version.json", "default.json", ".lock"
 LOCK_SECONDS = 30.0
 """Seconds to wait for another process that promotes or rolls back; each takes milliseconds."""
 FORMAT = 1
@@ -115,7 +116,7 @@ def find(name: str, number: int) -> Version:
         raise ModelError(
             "no such version",
             where=f"{name}@{number}",
-            remedy=f"choose one from `digitry models list`, or {name}@{SHIPPED}",
+            remedy=f"choose one from `digitry models list`, or {name}@{SHIPPED_VERSION}",
         )
     version = _version(name, number, _json(facts, f"{name}@{number}"))
     return replace(version, state=_state(version, _pointer_or_shipped(name)))
@@ -123,7 +124,7 @@ def find(name: str, number: int) -> Version:
 
 def file_of(name: str, number: int) -> Path:
     """Return the path of a version's model file."""
-    return _home(name) / str(number) / MODEL
+    return _home(name) / str(number) / MODEL_FILE
 
 
 def content(version: Version) -> bytes:
@@ -418,7 +419,7 @@ def _damaged(where: str, what: str) -> ModelError:
     return ModelError(
         what,
         where=where,
-        remedy=f"use {name}@{SHIPPED}, or run `digitry models rollback {name}`",
+        remedy=f"use {name}@{SHIPPED_VERSION}, or run `digitry models rollback {name}`",
     )
 
 
@@ -431,7 +432,7 @@ def _damaged_pointer(path: Path) -> ModelError:
 
 
 def _called(name: str, number: int | None) -> str:
-    return f"{name}@{number or SHIPPED}"
+    return f"{name}@{number or SHIPPED_VERSION}"
 
 
 def _unwritable(folder: Path, error: OSError) -> DigitryError:

@@ -1,1 +1,1 @@
-"""Image bytes to digits: image, segment, glyph, classifier, joined by reader, shown by render."""
+"""Image bytes to digits: image, find, lines, decode, glyph, classifier, joined by reader."""

@@ -51,6 +51,14 @@ digits of the line; beside a mark or other writing, wider by twice this."""
 FAR = 1.5
 """Words are also parted where a gap is wider than this, in heights of a digit."""
 
+SLASH_HIGH, SLASH_STEEP = 1.12, 20.0
+"""A stroke so many times as high as the digits beside it is a slash as probably as a 1; and how the odds
+grow with its height."""
+
+PLAIN = 0.97
+"""Where every strip says the same, each character in some column with this probability, nothing else is
+tried: the search and the sums would only confirm it."""
+
 NAMED = 1e-3
 """Alternatives that are less probable are not named."""
 
@@ -151,6 +159,9 @@ def decode(
     views = [strips] if isinstance(strips, Strip) else list(strips)
     if not views:
         raise UsageError("there is no strip to decode", remedy="give at least one")
+    plain = _plain(views, pattern) if temperature == 1.0 else None
+    if plain is not None:
+        return plain
     lattices = [lattice(view.scores, temperature) for view in views]
     free, log_free = _best([best_text(one) for one in lattices], lattices)
     if pattern is None:
@@ -161,6 +172,75 @@ def decode(
         return _line(views, lattices, free, None, fits=False)
     mass = _log_mean([found.log_mass if found else -math.inf for found in within])
     return _line(views, lattices, fitting, _Prior(pattern, mass), fits=True)
+
+
+def is_plain(strips: Sequence[Strip]) -> bool:
+    """Return whether every strip of a line says the same with confidence."""
+    return _peaks(strips) is not None
+
+
+def _peaks(views: Sequence[Strip]) -> tuple[Text, list[list[tuple[int, int]]]] | None:
+    """Return what all strips plainly say, and in which columns each of them shows each character."""
+    text: Text | None = None
+    found = []
+    for view in views:
+        best = np.argmax(view.scores, axis=1)
+        starts = np.flatnonzero(np.diff(best, prepend=-1))
+        ends = np.append(starts[1:], len(best))
+        shown = best[starts] != BLANK
+        runs = list(zip(starts[shown].tolist(), ends[shown].tolist(), strict=True))
+        said = tuple(int(best[start]) for start, _ in runs)
+        if (text is not None and said != text) or OTHER in said or not said:
+            return None
+        text = said
+        tops = [view.scores[start:end, k].max() for (start, end), k in zip(runs, said, strict=True)]
+        if min(tops) < math.log(PLAIN):
+            return None
+        found.append(runs)
+    return None if text is None else (text, found)
+
+
+def _plain(views: Sequence[Strip], pattern: Pattern | None) -> Line | None:
+    """Return what a line says if that is plain, without a search; None if it is not."""
+    peaks = _peaks(views)
+    if peaks is None or (pattern is not None and not pattern.matches(_written(peaks[0]))):
+        return None
+    text, runs = peaks
+    p = np.zeros((len(text), BLANK))
+    for view, columns in zip(views, runs, strict=True):
+        for i, (start, end) in enumerate(columns):
+            at = start + int(view.scores[start:end, text[i]].argmax())
+            p[i] += np.exp(view.scores[at, :BLANK])
+    p /= len(views)
+    surest = int(np.argmax([float(view.scores.max(axis=1).sum()) for view in views]))
+    seen = np.array([(STRIDE * a, STRIDE * b - 1) for a, b in runs[surest]], np.float64)
+    places = boxes(views[surest].ink, seen, views[surest].height)
+    alternatives: list[tuple[tuple[str, float], ...]] = []
+    for i, own in enumerate(text):
+        order = [own, *(k for k in np.argsort(-p[i]).tolist() if k != own and p[i, k] >= NAMED)]
+        alternatives.append(tuple((SYMBOLS[k], float(p[i, k])) for k in order))
+    if pattern is None:
+        alternatives = _slash_or_one(alternatives, places)
+    characters = tuple(
+        Character(*named[0], place, named)
+        for named, place in zip(alternatives, places, strict=True)
+    )
+    return _as_line(characters, views, surest, None if pattern is None else True)
+
+
+def _as_line(
+    characters: tuple[Character, ...], views: Sequence[Strip], surest: int, fits: bool | None
+) -> Line:
+    values = [character.value for character in characters]
+    words = []
+    for first, past in _words(values, [c.box for c in characters], views[surest].height):
+        part = characters[first:past]
+        p = math.prod(character.confidence for character in part)
+        box = reduce(or_, (character.box for character in part))
+        words.append(Word("".join(values[first:past]), p, first, past, box))
+    confidence = math.prod(character.confidence for character in characters)
+    said = " ".join(word.text for word in words)
+    return Line(said, confidence, characters, tuple(words), surest, fits)
 
 
 def single(scores: Sequence[npt.ArrayLike], temperature: float = 1.0) -> npt.NDArray[np.float64]:
@@ -254,6 +334,9 @@ def _line(
     ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
     alike = _alike(seen, ranges)
     alternatives = _alternatives(seen, alike[: len(text)], prior)
+    if prior is None:
+        alternatives = _slash_or_one(alternatives, places)
+        values = [alternatives[i][0][0] for i in kept]
     characters = [Character(*alternatives[i][0], places[i], alternatives[i]) for i in kept]
     confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
     words = [
@@ -298,6 +381,33 @@ def _alternatives(
         order = [own, *(k for k in np.argsort(-row, kind="stable").tolist() if k != own)]
         named = [k for k in order if k == own or row[k] >= NAMED]
         found.append(tuple((SYMBOLS[symbols[k]], min(float(row[k]), 1.0)) for k in named))
+    return found
+
+
+def _slash_or_one(
+    alternatives: Sequence[tuple[tuple[str, float], ...]], places: Sequence[Box]
+) -> list[tuple[tuple[str, float], ...]]:
+    """Return what each character may be, slashes told from ones by how high they are among the digits.
+
+    A slanted 1 and a slash are the same stroke; but a slash is mostly higher than the digits beside it.
+    """
+    tall = [box.bottom - box.top for box in places]
+    digits = [h for h, named in zip(tall, alternatives, strict=True) if named[0][0] in "023456789"]
+    if not digits:
+        return list(alternatives)
+    usual = median(digits)
+    found = []
+    for height, named in zip(tall, alternatives, strict=True):
+        p = dict(named)
+        if named[0][0] in "1/" and "1" in p and "/" in p:
+            odds = (
+                p["/"] / max(p["1"], NAMED) * math.exp(SLASH_STEEP * (height / usual - SLASH_HIGH))
+            )
+            both = p["1"] + p["/"]
+            p["/"] = both * odds / (1 + odds)
+            p["1"] = both - p["/"]
+            named = tuple(sorted(p.items(), key=lambda pair: -pair[1]))
+        found.append(named)
     return found
 
 

@@ -177,7 +177,7 @@ def _from_pillow(
     """Return the page of a file that Pillow opens: its first frame, or one page of a TIFF."""
     from PIL import Image
 
-    check_header(stream, name)
+    check_header(stream, name, max_pixels)
     image = Image.open(stream, formats=FORMATS)
     pages = [0]
     if image.format == "TIFF":

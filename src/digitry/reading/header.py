@@ -1,7 +1,9 @@
-"""What a decoder would read or keep before any pixel, bounded from the header of the file.
+"""What a decoder would read, keep or repeat, bounded from the file before a pixel is decoded.
 
 Pillow reads every tag, comment and segment when it opens a file: tags that share one large block are
-kept once for each tag, and comments are joined block by block. So the sizes are added up here first.
+kept once for each tag, comments are joined block by block, and each segment costs time even if it is
+empty. A progressive JPEG costs libjpeg all its pixels once for every scan, and a scan can be ten bytes.
+So all of this is counted here first.
 """
 
 import io
@@ -19,40 +21,84 @@ MAX_METADATA = 16 << 20
 """Bytes of tags, profiles, previews and comments. Phones write under one MiB."""
 MAX_ENTRIES = 1 << 17
 """Tags of all directories of a TIFF together. A page has about 20; they may overlap in the file."""
+MAX_PARTS = 50_000
+"""Segments, chunks or blocks of one file. libpng cuts 128 MiB into 16,384."""
+MAX_SCANS = 100
+"""Scans of one JPEG. Encoders write about ten."""
+SCANS_OF_LARGEST = 16
+"""Scans of a JPEG of `max_pixels` pixels; a smaller one may have more, up to `MAX_SCANS`."""
 ORIENTATION = 0x0112
 SUBFILE = 0x00FE
 
 # Bytes of one value, by TIFF's number of its type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_CHUNK = 1 << 16
 
 
-def check_header(stream: BinaryIO, name: str) -> None:
-    """Refuse a JPEG, TIFF or GIF whose metadata would take its decoder too long or too much memory.
+@dataclass(slots=True)
+class _Counts:
+    """What was counted in one file.
+
+    Attributes:
+        metadata: bytes of tags, profiles, previews and comments.
+        parts: segments, chunks or blocks.
+        scans: of a JPEG.
+        pixels: of a JPEG.
+    """
+
+    metadata: int = 0
+    parts: int = 0
+    scans: int = 0
+    pixels: int = 0
+
+    @property
+    def in_bounds(self) -> bool:
+        """Whether counting goes on."""
+        return self.metadata <= MAX_METADATA and self.parts <= MAX_PARTS and self.scans <= MAX_SCANS
+
+
+def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
+    """Refuse a file that would take its decoder too long or too much memory beside its pixels.
 
     Args:
         stream: of the file; its position is kept.
         name: what errors call it.
+        max_pixels: pixels of the largest image that may be read.
 
     Raises:
-        ImageError: the metadata is too large.
+        ImageError: there is too much metadata, or too many parts or scans.
     """
     start = stream.tell()
-    magic = stream.read(4)
+    magic = stream.read(8)
     stream.seek(start)
+    counts = _Counts()
     if magic[:3] == b"\xff\xd8\xff":
-        held = _jpeg_bytes(stream)
+        _count_jpeg(stream, counts)
     elif magic[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        held = _tag_bytes(stream)
+        counts.metadata = _tag_bytes(stream)
     elif magic[:3] == b"GIF":
-        held = _gif_bytes(stream)
-    else:
-        held = 0
+        _count_gif(stream, counts)
+    elif magic == b"\x89PNG\r\n\x1a\n":
+        _count_png(stream, counts)
     stream.seek(start)
-    if held > MAX_METADATA:
+    if counts.metadata > MAX_METADATA:
         raise ImageError(
             f"holds more than {MAX_METADATA >> 20} MiB of metadata",
             where=name,
             remedy="save it again without its metadata",
+        )
+    if counts.parts > MAX_PARTS:
+        raise ImageError(
+            f"is cut into more than {MAX_PARTS:,} parts", where=name, remedy="save it again"
+        )
+    scan_pixels = counts.scans * counts.pixels
+    if counts.scans > MAX_SCANS or (
+        counts.scans > 1 and scan_pixels > SCANS_OF_LARGEST * max_pixels
+    ):
+        raise ImageError(
+            f"has too many scans ({counts.scans} or more)",
+            where=name,
+            remedy="save it as a baseline JPEG",
         )
 
 
@@ -86,21 +132,34 @@ def _orientation(content: bytes) -> int:
     return 0
 
 
-def _jpeg_bytes(stream: BinaryIO) -> int:
-    """Return the bytes of metadata in the segments before the first scan."""
-    held = 0
+def _count_jpeg(stream: BinaryIO, counts: _Counts) -> None:
+    """Count the metadata before the first scan, and the segments and scans of the whole picture."""
+    colours = progressive = 0
     stream.seek(2, io.SEEK_CUR)
-    while held <= MAX_METADATA and (marker := _marker(stream)) not in (0, 0xDA, 0xD9):
-        size = int.from_bytes(stream.read(2)) - 2
-        if 0xE0 <= marker <= 0xEF or marker == 0xFE:
-            content = stream.read(max(size, 0))
-            held += len(content)
+    while counts.in_bounds:
+        marker = _found_marker(stream) if counts.scans else _marker(stream)
+        if marker in (0, 0xD9):
+            return
+        counts.parts += 1
+        size = max(int.from_bytes(stream.read(2)) - 2, 0)
+        if counts.scans == 0 and (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            content = stream.read(size)
+            counts.metadata += len(content)
             for start in (b"Exif\0\0", b"MPF\0"):
                 if content.startswith(start):
-                    held += _tag_bytes(io.BytesIO(content[len(start) :]))
-        else:
-            stream.seek(max(size, 0), io.SEEK_CUR)
-    return held
+                    counts.metadata += _tag_bytes(io.BytesIO(content[len(start) :]))
+            continue
+        content = stream.read(min(size, 6))
+        stream.seek(size - len(content), io.SEEK_CUR)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(content) == 6:
+            # The head of the frame: bits, height, width, components.
+            counts.pixels = int.from_bytes(content[1:3]) * int.from_bytes(content[3:5])
+            colours, progressive = content[5], marker & 2
+        elif marker == 0xDA and content:
+            counts.scans += 1
+            if counts.scans == 1 and not progressive and content[0] == colours:
+                # Everything is in this scan; for a second one, libjpeg ends with an error.
+                return
 
 
 def _marker(stream: BinaryIO) -> int:
@@ -212,24 +271,43 @@ def _directory(stream: BinaryIO, layout: _Layout) -> Directory | None:
     return Directory(count, held, subfile)
 
 
+def _found_marker(stream: BinaryIO) -> int:
+    """Return the next marker behind the data of a scan, in which 0xFF is followed by 0 or a restart."""
+    last = b""
+    while chunk := stream.read(_CHUNK):
+        if found := re.search(rb"\xff[^\x00\xd0-\xd7\xff]", last + chunk):
+            stream.seek(found.end() - len(last) - len(chunk), io.SEEK_CUR)
+            return found[0][1]
+        last = chunk[-1:]
+    return 0
+
+
 def _tag_bytes(stream: BinaryIO) -> int:
     """Return the bytes that the tags of the first TIFF directory claim, each counted by itself."""
     found = tiff_directories(stream, 1)
     return found[0].metadata if found else 0
 
 
-def _gif_bytes(stream: BinaryIO) -> int:
-    """Return the bytes of extensions before the first picture of a GIF."""
+def _count_gif(stream: BinaryIO, counts: _Counts) -> None:
+    """Count the bytes and blocks of extensions before the first picture of a GIF."""
     head = stream.read(13)
     if len(head) < 13:
-        return 0
+        return
     if head[10] & 0x80:
         stream.seek(3 << ((head[10] & 7) + 1), io.SEEK_CUR)
-    held = 0
-    while held <= MAX_METADATA and stream.read(1) == b"\x21":
+    while counts.in_bounds and stream.read(1) == b"\x21":
+        counts.parts += 1
         stream.seek(1, io.SEEK_CUR)
-        while held <= MAX_METADATA and (size := int.from_bytes(stream.read(1))):
+        while counts.in_bounds and (size := int.from_bytes(stream.read(1))):
             stream.seek(size, io.SEEK_CUR)
             # Each block is copied with all before it, so blocks cost more than bytes.
-            held += 8 * size
-    return held
+            counts.metadata += 8 * size
+            counts.parts += 1
+
+
+def _count_png(stream: BinaryIO, counts: _Counts) -> None:
+    """Count the chunks of a PNG. Pillow itself bounds the text and the profile that they hold."""
+    stream.seek(8, io.SEEK_CUR)
+    while counts.in_bounds and len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+        counts.parts += 1
+        stream.seek(int.from_bytes(head[:4]) + 4, io.SEEK_CUR)

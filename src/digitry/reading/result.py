@@ -68,12 +68,46 @@ class Digit(Plain):
 
 
 @dataclass(frozen=True, slots=True)
-class Line(Plain):
-    """A run of digits that belong together, left to right.
+class Mark(Plain):
+    """A point, comma, dash, slash or colon that stands in a number.
 
     Attributes:
-        text: its digits; `?` for a refused digit.
-        confidence: probability in [0, 1] that all of its digits are right.
+        text: `.`, `,`, `-`, `/` or `:`.
+        confidence: calibrated probability in [0, 1].
+        box: its box on the upright image.
+        line: index of its line.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Plain):
+    """Digits and marks that stand together: a number, a date, the content of a cell.
+
+    Attributes:
+        text: its characters; `?` for a refused one.
+        confidence: probability in [0, 1] that all of them are right.
+        box: the union of their boxes.
+        line: index of its line.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Plain):
+    """The words at one height of a page, from left to right.
+
+    Attributes:
+        text: its words, joined by a space; `?` for a refused digit.
+        confidence: probability in [0, 1] that all of its characters are right.
         box: the union of their boxes.
     """
 
@@ -88,13 +122,15 @@ class Reading(Plain):
 
     Attributes:
         source: the path, or `<bytes>`, `<array>`, `<image>`, `-` for standard input.
-        text: the lines joined by a newline; `?` for a refused digit.
+        text: the lines joined by a newline, words by a space; `?` for a refused digit.
         confidence: probability in [0, 1] that all digits are right; 0 without digits.
         rejected: whether nothing was read or any digit was refused.
         reason: the reason if rejected, or None.
         width, height: of the upright image, in pixels.
         inverted: whether the ink was lighter than the paper.
-        lines, digits: what was found, top to bottom and left to right.
+        turned: by how many degrees, counter-clockwise, the image was turned to read it: 0, 90, 180, 270.
+            Its size and all boxes are those of the turned image.
+        lines, words, digits, marks: what was found, top to bottom and left to right.
         model: name of the model that read it.
         ms: time of the whole reading, in milliseconds.
     """
@@ -107,7 +143,10 @@ class Reading(Plain):
     width: int
     height: int
     inverted: bool
+    turned: int
     lines: tuple[Line, ...]
+    words: tuple[Word, ...]
     digits: tuple[Digit, ...]
+    marks: tuple[Mark, ...]
     model: str
     ms: float

@@ -34,8 +34,11 @@ def failed_row(source: str, reason: str, model: str) -> dict[str, Any]:
         width=0,
         height=0,
         inverted=False,
+        turned=0,
         lines=(),
+        words=(),
         digits=(),
+        marks=(),
         model=model,
         ms=0.0,
     )

@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from digitry import __version__
-from digitry.corrections.store import Corrections, StoreError, StoreFullError
+from digitry.corrections.database import StoreError, StoreFullError
+from digitry.corrections.store import Corrections
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
@@ -22,10 +23,8 @@ from digitry.serving.explain import Explainer
 from digitry.serving.guard import Guard, Hosts, Limits
 from digitry.serving.origins import Origins
 from digitry.serving.problems import Problem, busy
-from digitry.serving.routes.corrections import add_corrections
-from digitry.serving.routes.health import add_health
+from digitry.serving.routes import corrections, health, reading
 from digitry.serving.routes.page import add_page
-from digitry.serving.routes.reading import add_reading
 from digitry.serving.service import Service, first_fault, refusals
 
 
@@ -87,9 +86,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(DigitryError, _on_error)
-    add_reading(app)
-    add_corrections(app)
-    add_health(app)
+    for routes in (reading, corrections, health):
+        app.include_router(routes.router)
     add_page(app)
     return app
 

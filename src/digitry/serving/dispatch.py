@@ -11,9 +11,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 from digitry.errors import DigitryError, UnavailableError
 from digitry.reading.image import PageOf, count_pages
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.workers import messages
-from digitry.workers.answer import Examined, answered, counted, examine
+from digitry.workers.answer import PicturedReading, answered, counted, read_with_pictures
 from digitry.workers.pool import WorkerPool, blamed, is_grown
 from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
 from digitry.workers.worker import Item, packed
@@ -33,7 +34,7 @@ class Readers(Protocol):
     def health(self) -> Health:
         """Return the state of the workers."""
 
-    async def examine(
+    async def read(
         self,
         content: bytes,
         *,
@@ -44,8 +45,8 @@ class Readers(Protocol):
         crops: bool,
         picture: bool = False,
         page: int | None = None,
-    ) -> Examined:
-        """Read one image, or one page of a document; see `digitry.workers.answer.examine`.
+    ) -> PicturedReading:
+        """Read one image, or one page of a document; see `digitry.workers.answer.read_with_pictures`.
 
         Raises:
             DigitryError: the image cannot be read, crashed its worker, or took too long.
@@ -55,7 +56,7 @@ class Readers(Protocol):
         """Return the number of pages of a document.
 
         Raises:
-            DigitryError: as for `examine`.
+            DigitryError: as for `read`.
         """
 
     def close(self) -> None:
@@ -79,13 +80,15 @@ class LocalReaders:
         """Return the state of the workers: threads are always ready."""
         return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
-    async def examine(self, content: bytes, *, page: int | None = None, **options: Any) -> Examined:
-        """Read one image; see `digitry.workers.answer.examine`."""
+    async def read(
+        self, content: bytes, *, page: int | None = None, **options: Any
+    ) -> PicturedReading:
+        """Read one image; see `digitry.workers.answer.read_with_pictures`."""
         source: bytes | PageOf = content
         if page is not None:
             source = PageOf(content, page)
             options["name"] = f"{options.get('name') or '<bytes>'}#page={page}"
-        work = partial(examine, self._reader, source, **options)
+        work = partial(read_with_pictures, self._reader, source, **options)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def count_pages(self, content: bytes, *, name: str | None) -> int:
@@ -122,15 +125,15 @@ class PoolReaders:
         """Return the state of the workers."""
         return self._pool.health()
 
-    async def examine(
+    async def read(
         self,
         content: bytes,
         *,
         name: str | None = None,
         page: int | None = None,
         **options: Any,
-    ) -> Examined:
-        """Read one image; see `digitry.workers.answer.examine`."""
+    ) -> PicturedReading:
+        """Read one image; see `digitry.workers.answer.read_with_pictures`."""
         return await self._answer(Item(name or "<bytes>", content, page=page), options, answered)
 
     async def count_pages(self, content: bytes, *, name: str | None) -> int:

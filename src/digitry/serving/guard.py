@@ -6,6 +6,7 @@ on, a new one is refused at once: no queue grows without limit.
 """
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import logging
@@ -62,7 +63,9 @@ class Limits:
 
     Attributes:
         body_bytes: size of one body.
-        body_seconds: time in which one body must arrive.
+        body_seconds: time in which one body must arrive, refused or not.
+        discarded_bytes: how much of a refused body is read and thrown away, so that its sender gets
+            to reading the answer.
         buffered_bytes: size of all bodies in memory at the same time.
         files: files in one form.
         form_fields: other fields in one form.
@@ -85,6 +88,7 @@ class Limits:
 
     body_bytes: int = 10 << 20
     body_seconds: float = 20.0
+    discarded_bytes: int = 128 << 20
     buffered_bytes: int = 256 << 20
     files: int = 64
     form_fields: int = 32
@@ -190,11 +194,11 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         started = time.perf_counter()
-        answer = _Answer(send)
+        answer, body = _Answer(send), _Body(receive)
         try:
-            await self._pass(scope, receive, answer)
-        except Problem as problem:
-            await problem.response()(scope, receive, answer)
+            refusal = await self._passed(scope, body, answer)
+            if refusal is not None:
+                await self._refuse(refusal, scope, body, answer)
         except _DisconnectError:
             pass
         except Exception:
@@ -207,7 +211,35 @@ class Guard:
             seconds = time.perf_counter() - started
             self.metrics.request(scope, answer.status or 499, seconds)
 
-    async def _pass(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _passed(self, scope: Scope, body: "_Body", answer: "_Answer") -> ASGIApp | None:
+        """Return the refusal of a request, or None if the application has answered it."""
+        try:
+            return await self._pass(scope, body, answer)
+        except Problem as problem:
+            # Its traceback holds what was received of the body, so it must not outlive this function.
+            return problem.response()
+
+    async def _refuse(
+        self, refusal: ASGIApp, scope: Scope, body: "_Body", answer: "_Answer"
+    ) -> None:
+        """Send a refusal; then read and discard the rest of the body before the connection closes.
+
+        A connection that is closed with bytes unread is reset, and its client, which still sends, may
+        never see the answer.
+        """
+        if body.complete:
+            await refusal(scope, body, answer)
+            return
+
+        async def unfinished(message: Message) -> None:
+            is_body = message["type"] == "http.response.body"
+            await answer({**message, "more_body": True} if is_body else message)
+
+        await refusal(scope, body, unfinished)
+        await body.discard(self.limits)
+        await answer({"type": "http.response.body", "body": b""})
+
+    async def _pass(self, scope: Scope, receive: "_Body", answer: "_Answer") -> ASGIApp | None:
         headers = Headers(scope=scope)
         origin = self.origins.allowed(headers)
         asked = asks(scope["method"], headers)
@@ -218,14 +250,12 @@ class Guard:
             answer.more += answer_headers(origin, headers, asked=asked)
         self._check_host(headers)
         if origin is not None and asked:
-            await Response(status_code=204)(scope, receive, answer)
-            return
+            return Response(status_code=204)
         self._check_sender(scope, headers, origin)
         works = scope["method"] == "POST"
         # A small body has already arrived. Receiving it keeps the connection; a new one costs more.
         if works and self.working >= self.limits.at_once and not _is_small(headers):
-            await _BUSY(scope, receive, answer)
-            return
+            return _BUSY
         held = 0
         try:
             parts: list[bytes] = []
@@ -237,11 +267,10 @@ class Guard:
                 parts.append(part)
             if not works:
                 await self.app(scope, _replay(b"".join(parts), receive), answer)
-                return
+                return None
             # Checked again: other requests may have started while this body arrived.
             if self.working >= self.limits.at_once:
-                await _BUSY(scope, receive, answer)
-                return
+                return _BUSY
             self.working += 1
             self.metrics.working.set(self.working)
             try:
@@ -249,6 +278,7 @@ class Guard:
             finally:
                 self.working -= 1
                 self.metrics.working.set(self.working)
+            return None
         finally:
             self.buffered -= held
 
@@ -288,7 +318,7 @@ class Guard:
             self.guesses.count(address)
             raise _token_needed()
 
-    async def _body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
+    async def _body(self, headers: Headers, receive: "_Body") -> AsyncIterator[bytes]:
         limit = self.limits.body_bytes
         too_large = Problem(
             "body-too-large",
@@ -303,10 +333,9 @@ class Guard:
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem("unsupported-media-type", "send the body uncompressed")
         size = 0
-        deadline = time.monotonic() + self.limits.body_seconds
         while True:
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+                async with receive.timeout(self.limits):
                     message = await receive()
             except TimeoutError:
                 raise Problem(
@@ -328,6 +357,32 @@ class Guard:
 
 class _DisconnectError(Exception):
     """The client disconnected before sending the whole body."""
+
+
+class _Body:
+    """A `receive` that knows when the request arrived, and whether its body is complete."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._started = time.monotonic()
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.complete = not message.get("more_body", False)
+        return message
+
+    def timeout(self, limits: Limits) -> asyncio.Timeout:
+        """Return what ends a wait when the body should be here."""
+        return asyncio.timeout(self._started + limits.body_seconds - time.monotonic())
+
+    async def discard(self, limits: Limits) -> None:
+        """Read the rest of the body, within the limits, and drop it."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with self.timeout(limits):
+                while not self.complete and size <= limits.discarded_bytes:
+                    size += len((await self()).get("body", b""))
 
 
 class _Answer:

@@ -1,11 +1,15 @@
-"""The configuration of uvicorn, for `digitry serve` and for the tests."""
+"""Serves the application by uvicorn: its socket, its configuration, its end."""
 
+import os
+import signal
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
 
+from digitry.errors import UnavailableError
 from digitry.serving.addresses import Network
 from digitry.serving.connections import ConnectionRegistry, protocol_class
 from digitry.serving.service import Service
@@ -14,6 +18,40 @@ OTHER_FILES = 124
 """Files that the service opens besides its connections: the store, the workers' sockets, libraries."""
 
 GRACE_SECONDS = 8
+
+
+def listening_on(host: str, port: int) -> socket.socket:
+    """Return a listening socket; called before the model is loaded, so that errors come at once.
+
+    Raises:
+        UnavailableError: the port cannot be opened.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # IPPROTO_TCP must be explicit: asyncio disables Nagle's algorithm only for sockets with it, and
+    # otherwise every answer waits 40 ms for the client's delayed acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise UnavailableError(
+            f"port {port} of {host} cannot be opened ({error.strerror})",
+            remedy="choose another --port, or 0 for any free port",
+        ) from error
+    return listening
+
+
+def run(application: FastAPI, listening: socket.socket, *, proxies: Sequence[Network] = ()) -> None:
+    """Serve an application until SIGTERM or Ctrl-C; see `configured`."""
+    config = configured(application, proxies=proxies)
+    # uvicorn raises the signal that stopped it again at the end. A requested stop is not a failure, so
+    # the handlers do nothing then.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvicorn.Config:

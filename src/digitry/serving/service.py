@@ -1,5 +1,6 @@
-"""What all routes share: the service, checks of input, and refusals for OpenAPI."""
+"""What all routes share: the service, checks of input, reading within its limits, and refusals."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,15 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
 from digitry.corrections.store import Corrections
+from digitry.errors import ImageError
 from digitry.model.artifact import Artifact
 from digitry.serving import metrics, schema
 from digitry.serving.dispatch import Readers
 from digitry.serving.explain import Explainer
 from digitry.serving.guard import Limits
 from digitry.serving.problems import KINDS, TYPE, Problem
+from digitry.workers.answer import PicturedReading
+from digitry.workers.pool import has_pages
 
 READING = ["GET", "HEAD"]
 
@@ -53,6 +57,73 @@ def service_of(request: Request) -> Service:
     """Return the service of a request."""
     service: Service = request.app.state.service
     return service
+
+
+async def pages_in(service: Service, content: bytes, name: str | None) -> list[int | None]:
+    """Return the numbers of the pages of a document; [None] for any other image."""
+    if not has_pages(content):
+        return [None]
+    try:
+        async with asyncio.timeout(service.limits.read_seconds):
+            count = await service.readers.count_pages(content, name=name)
+    except (TimeoutError, ImageError):
+        # Reading it says why.
+        return [None]
+    return [None] if count == 1 else [*range(1, count + 1)]
+
+
+async def read_image(
+    service: Service,
+    content: bytes,
+    name: str | None,
+    options: schema.ReadOptions,
+    *,
+    glyphs: bool = False,
+    crops: bool = False,
+    page: int | None = None,
+) -> PicturedReading:
+    """Return what was read from an image, or a page of a document, within the time limit of the service.
+
+    Raises:
+        ImageError: the image cannot be read, or takes too long.
+        UnavailableError: every worker is busy.
+    """
+    try:
+        async with asyncio.timeout(service.limits.read_seconds):
+            pictured = await service.readers.read(
+                content,
+                name=name,
+                layout=options.layout,
+                max_error=options.max_error,
+                glyphs=glyphs,
+                crops=crops,
+                picture=options.picture,
+                page=page,
+            )
+    except TimeoutError:
+        service.metrics.images.labels("failed").inc()
+        raise ImageError(
+            f"took too long: more than {service.limits.read_seconds:g} s",
+            where=name,
+            remedy="crop it to the digits, or reduce it",
+        ) from None
+    except ImageError:
+        service.metrics.images.labels("failed").inc()
+        raise
+    service.metrics.reading(pictured.reading)
+    return pictured
+
+
+def check_model(service: Service, name: str | None) -> None:
+    """Check that a model is served here.
+
+    Raises:
+        Problem: it is not.
+    """
+    # `reader` means the version that is served, whichever it is; `reader@2` means exactly version 2.
+    own = service.model.metadata.name
+    if name not in (None, own, own.partition("@")[0], service.model.reference):
+        raise Problem("invalid-option", "this model is not served here; see /v1/models")
 
 
 def refusals(*kinds: str) -> dict[int | str, dict[str, Any]]:

@@ -17,19 +17,21 @@ import numpy.typing as npt
 
 from digitry.errors import DataError, UnavailableError
 from digitry.training.data import folders, mnist
-from digitry.training.data.dataset import Bytes, Split, by_content
-from digitry.training.data.mnist import MNIST
-
-if TYPE_CHECKING:
-    from rich.console import Console
 from digitry.training.data.dataset import (
     LICENCES,
     OWN,
+    Bytes,
     Dataset,
+    Split,
+    by_content,
     dataset_of,
     is_grouped,
     stratified,
 )
+from digitry.training.data.mnist import MNIST
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NAMED = ("mnist", "uci", "pages")
 

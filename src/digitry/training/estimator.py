@@ -21,7 +21,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 
 from digitry import files
 from digitry.errors import DataError, UsageError
-from digitry.model.artifact import Metadata
+from digitry.model.artifact import DIGIT_CLASSES, LABELS, Metadata
 from digitry.reading.classifier import Classifier
 from digitry.training import recipes
 from digitry.training.data.dataset import Split
@@ -29,7 +29,6 @@ from digitry.training.recipes import Recipe
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-DIGITS = 10
 
 OVERRIDES = (
     "hidden", "dropout", "optimizer", "learning_rate", "batch_size", "epochs", "validation", "augment",
@@ -119,9 +118,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"y has only one class, {classes[0]}", remedy="give two or more classes"
             )
-        if len(classes) > DIGITS:
+        if len(classes) > DIGIT_CLASSES:
             raise InputError(
-                f"y has {len(classes)} classes", remedy=f"give at most {DIGITS} classes"
+                f"y has {len(classes)} classes", remedy=f"give at most {DIGIT_CLASSES} classes"
             )
         recipe = self._chosen()
         labels = _codes(classes)[np.searchsorted(classes, y)]
@@ -136,7 +135,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = len(trained.history)
         metadata = Metadata(
             name=recipe.name,
-            labels=tuple(str(digit) for digit in range(DIGITS)),
+            labels=LABELS[:DIGIT_CLASSES],
             recipe=recipe.to_dict(),
         )
         self.artifact_ = convert.as_artifact(trained.model, metadata)
@@ -280,7 +279,7 @@ def _rows(X: Any) -> Any:  # noqa: N803
 
 
 def _are_digits(classes: npt.NDArray[Any]) -> bool:
-    return classes.dtype.kind in "iu" and bool(classes[0] >= 0 and classes[-1] < DIGITS)
+    return classes.dtype.kind in "iu" and bool(classes[0] >= 0 and classes[-1] < DIGIT_CLASSES)
 
 
 def _codes(classes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

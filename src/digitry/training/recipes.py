@@ -1,6 +1,7 @@
 """The recipes: a model's architecture and training settings, as data. Does not import Keras."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -179,9 +180,11 @@ def find(name: str) -> Recipe:
 def _known(name: str) -> str:
     names = [field.name for field in dataclasses.fields(Recipe)]
     if name not in names:
-        raise UsageError(
-            f"a recipe has no field {name!r}", remedy=f"choose from: {', '.join(names)}"
-        )
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        remedy = "`digitry recipes --format json` lists all"
+        if near:
+            remedy = f"did you mean {' or '.join(near)}? {remedy}"
+        raise UsageError(f"a recipe has no field {name!r}", remedy=remedy)
     return name
 
 

@@ -1,10 +1,11 @@
-"""The files of a run folder and how they are read; needs neither Keras nor PyTorch."""
+"""The files of a run folder: written and read here; needs neither Keras nor PyTorch."""
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,23 @@ import numpy.typing as npt
 
 from digitry import files
 from digitry.errors import DataError, UsageError
-from digitry.training import epochs as history
-from digitry.training.epochs import Epoch
+from digitry.model.artifact import MODEL_FILE
+from digitry.training.data.dataset import Dataset
+from digitry.training.epochs import Epoch, from_rows, to_csv
 from digitry.training.evaluation.scores import Evaluation, Predictions
 from digitry.training.recipes import Recipe
 
+RECIPE = "recipe.json"
+ARGUMENTS = "run.json"
 CHECKPOINT = "checkpoint.npz"
-START = "run.json"
+SUMMARY = "summary.txt"
+HISTORY = "history.csv"
 METRICS = "metrics.json"
-MODELS = ("model.keras", "model.h5", "model.onnx")
+PREDICTIONS = "predictions.npz"
+KERAS_FILE, H5_FILE = "model.keras", "model.h5"
+REPORT = "report.html"
+
+MODELS = (KERAS_FILE, H5_FILE, MODEL_FILE)
 PLOTS = (
     "label_histogram.png",
     "samples.png",
@@ -33,11 +42,17 @@ PLOTS = (
     "reliability.png",
     "example.png",
 )
-RECORDS = ("recipe.json", START, "history.csv", METRICS, "predictions.npz", "model.onnx")
+RECORDS = (RECIPE, ARGUMENTS, HISTORY, METRICS, PREDICTIONS, MODEL_FILE)
 """Files that every run keeps, whatever `--only` selects: the other commands need them."""
 
-OUTPUTS = ("summary.txt", *MODELS, *PLOTS, "report.html")
+OUTPUTS = (SUMMARY, *MODELS, *PLOTS, REPORT)
 """Files that `--only` selects from."""
+
+MISTAKES = 60
+"""Largest number of wrongly read test images that are kept."""
+
+SAMPLES = 20
+"""Number of training images that are kept: a grid of 2 x 10."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class RunArguments:
     """The arguments that a run was started with, as resuming needs them.
 
     Attributes:
@@ -126,12 +141,12 @@ def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
     return folder
 
 
-def check_new(folder: Path, start: str = START, verb: str = "train") -> None:
+def check_new(folder: Path, marker: str = ARGUMENTS, verb: str = "train") -> None:
     """Check that a new run can use a folder: it does not exist or is empty.
 
     Args:
         folder: the folder of the new run.
-        start: the file that marks a run which can be resumed.
+        marker: the file that marks a run which can be resumed.
         verb: the command that resumes it.
 
     Raises:
@@ -140,7 +155,7 @@ def check_new(folder: Path, start: str = START, verb: str = "train") -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file", where=folder, remedy="name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
-        resumable = (folder / start).exists()
+        resumable = (folder / marker).exists()
         raise UsageError(
             "is not empty",
             where=folder,
@@ -171,6 +186,12 @@ def select(names: Iterable[str]) -> frozenset[str]:
     return frozenset(chosen)
 
 
+def save_run(run: Run) -> None:
+    """Write history.csv, and metrics.json last: a folder that has it is complete."""
+    files.write_text(run.folder / HISTORY, to_csv(run.history))
+    files.write_json(run.folder / METRICS, run.metrics)
+
+
 def load_run(folder: Path) -> Run:
     """Read a run folder.
 
@@ -179,16 +200,16 @@ def load_run(folder: Path) -> Run:
     """
     folder = Path(folder)
     metrics = folder / METRICS
-    if not metrics.exists() and (folder / START).exists():
+    if not metrics.exists() and (folder / ARGUMENTS).exists():
         raise DataError(
             "is an unfinished run",
             where=folder,
             remedy=f"finish it with: digitry train --resume {folder}",
         )
     content = _read_json(metrics)
-    recipe = Recipe.from_dict(_read_json(folder / "recipe.json"))
+    recipe = Recipe.from_dict(_read_json(folder / RECIPE))
     try:
-        epochs = history.from_rows(content["history"])
+        epochs = from_rows(content["history"])
         Evaluation.from_dict(content["test"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
@@ -199,18 +220,26 @@ def load_run(folder: Path) -> Run:
     return Run(folder, recipe, content, epochs)
 
 
-def load_start(folder: Path) -> Start:
+def save_arguments(folder: Path, arguments: RunArguments) -> None:
+    """Write recipe.json and run.json, which resuming needs; the folder is created."""
+    facts = {name: value for name, value in vars(arguments).items() if name != "recipe"}
+    facts["only"] = None if arguments.only is None else sorted(arguments.only)
+    files.write_json(folder / RECIPE, arguments.recipe.to_dict())
+    files.write_json(folder / ARGUMENTS, facts | {"started": now()})
+
+
+def load_arguments(folder: Path) -> RunArguments:
     """Read the arguments that a run was started with.
 
     Raises:
         DataError: it is not a run folder, or its files are damaged.
     """
     folder = Path(folder)
-    facts = _read_json(folder / START)
-    recipe = Recipe.from_dict(_read_json(folder / "recipe.json"))
+    facts = _read_json(folder / ARGUMENTS)
+    recipe = Recipe.from_dict(_read_json(folder / RECIPE))
     try:
         only = facts["only"]
-        return Start(
+        return RunArguments(
             recipe=recipe,
             data=facts["data"],
             data_dir=facts["data_dir"],
@@ -226,9 +255,18 @@ def load_start(folder: Path) -> Start:
     except (KeyError, TypeError) as error:
         raise DataError(
             f"is damaged ({type(error).__name__}: {error})",
-            where=folder / START,
+            where=folder / ARGUMENTS,
             remedy="train again",
         ) from error
+
+
+def remove_arguments(folder: Path) -> None:
+    """Delete what `save_arguments` wrote, and the folder if nothing else is in it."""
+    for name in (RECIPE, ARGUMENTS):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        # The folder is kept if a tracker has written to it.
+        folder.rmdir()
 
 
 def is_finished(folder: Path) -> bool:
@@ -264,6 +302,40 @@ def record_sha256(file: Path, sha256: str) -> None:
     files.write_json(file.parent / METRICS, metrics)
 
 
+def save_predictions(
+    folder: Path,
+    probabilities: npt.NDArray[np.floating],
+    calibrated: npt.NDArray[np.floating],
+    dataset: Dataset,
+    test_sha256: str,
+) -> None:
+    """Write predictions.npz: the predictions for the test images, and the images that a report shows.
+
+    Args:
+        folder: the run folder.
+        probabilities: (n, classes) of the test images, not calibrated.
+        calibrated: (n, classes), the same calibrated; the most confident mistakes are kept.
+        dataset: what the run was trained and tested on.
+        test_sha256: of its test images, see `scores.fingerprint`.
+    """
+    train, test = dataset.train, dataset.test
+    wrong = np.flatnonzero(calibrated.argmax(axis=1) != test.labels)
+    worst = wrong[np.argsort(-calibrated[wrong].max(axis=1), kind="stable")][:MISTAKES]
+    with files.replacing(folder / PREDICTIONS) as temporary:
+        np.savez(
+            temporary,
+            probabilities=probabilities.astype(np.float32),
+            labels=test.labels.astype(np.uint8),
+            test_sha256=np.array(test_sha256),
+            samples=train.images[:SAMPLES],
+            sample_labels=train.labels[:SAMPLES],
+            label_counts=np.bincount(train.labels, minlength=10),
+            mistakes_index=worst,
+            mistakes_images=test.images[worst],
+            example_image=test.images[0],
+        )
+
+
 def load_predictions(run: Run) -> Predictions:
     """Read the predictions of a run for its test images.
 
@@ -297,6 +369,11 @@ def load_pictures(run: Run) -> Pictures:
     return Pictures(**{name: arrays[key] for name, key in names.items()})
 
 
+def now() -> str:
+    """Return the time in ISO 8601, UTC, in whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -314,7 +391,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_arrays(run: Run, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    path = run.folder / "predictions.npz"
+    path = run.folder / PREDICTIONS
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.decoding import NO_MEMORY
-from digitry.reading.reader import Layout, Reader
+from digitry.reading.reader import Reader
+from digitry.reading.recognise import Layout
 from digitry.reading.render import jpeg, png
 from digitry.reading.result import Box, Reading
 
@@ -26,7 +27,7 @@ MARGIN = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class PicturedReading:
     """A reading, and the requested pictures.
 
     Attributes:
@@ -42,7 +43,7 @@ class Examined:
     picture: bytes = b""
 
 
-def examine(
+def read_with_pictures(
     reader: Reader,
     content: bytes | image.PageOf,
     *,
@@ -52,7 +53,7 @@ def examine(
     glyphs: bool = False,
     crops: bool = False,
     picture: bool = False,
-) -> Examined:
+) -> PicturedReading:
     """Return the reading of one image, and pictures of its digits.
 
     Args:
@@ -69,14 +70,16 @@ def examine(
     if max_error is not None:
         reader = reader.accepting(max_error)
     if not (glyphs or crops or picture):
-        return Examined(reader.read(content, layout=layout, name=name))
+        return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
     pictures = tuple(png(np.rint(glyph * 255).astype(np.uint8)) for glyph in seen)
     if not (crops or picture):
-        return Examined(reading, pictures)
+        return PicturedReading(reading, pictures)
     page = image.load(content, max_pixels=reader.max_pixels, name=name)
     cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits) if crops else ()
-    return Examined(reading, pictures, cuts, jpeg(page.gray, PICTURE_SIDE) if picture else b"")
+    return PicturedReading(
+        reading, pictures, cuts, jpeg(page.gray, PICTURE_SIDE) if picture else b""
+    )
 
 
 def fault(error: Exception) -> DigitryError:
@@ -94,17 +97,17 @@ def fault(error: Exception) -> DigitryError:
 def answer(
     reader: Reader, content: bytes | image.PageOf, *, count: bool = False, **options: Any
 ) -> dict[str, Any]:
-    """Return the result or the error of `examine` as JSON: the answer of a worker.
+    """Return the result or the error of `read_with_pictures` as JSON: the answer of a worker.
 
     Args:
-        reader, content: see `examine`.
+        reader, content: see `read_with_pictures`.
         count: whether to only count the pages of the content.
-        options: the other arguments of `examine`.
+        options: the other arguments of `read_with_pictures`.
     """
     try:
         if count:
             return {"status": "ok", "pages": image.count_pages(content, name=options.get("name"))}
-        found = examine(reader, content, **options)
+        found = read_with_pictures(reader, content, **options)
     except Exception as failure:  # noqa: BLE001 (the error is the answer)
         error = fault(failure)
         usage = isinstance(error, UsageError)
@@ -125,7 +128,7 @@ def counted(row: Mapping[str, Any], name: str) -> int | DigitryError:
     return int(row["pages"])
 
 
-def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
+def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryError:
     """Return the result or the error that `answer` encoded.
 
     Args:
@@ -136,7 +139,7 @@ def answered(row: Mapping[str, Any], name: str) -> Examined | DigitryError:
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])
     glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return Examined(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
+    return PicturedReading(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from digitry.workers.supervisor import Cause, Health, Loss, LostError, Superviso
 from digitry.workers.worker import Item, as_line, packed, placed
 
 if TYPE_CHECKING:
-    from digitry.reading.reader import Layout
+    from digitry.reading.recognise import Layout
 
 WALL_S, CPU_S = 2.0, 2.0
 MEMORY_BYTES = 1 << 30

@@ -196,8 +196,7 @@ def test_the_table_names_source_licence_and_commit_of_each_pack() -> None:
     for source in SOURCES.values():
         assert source.commit is None or re.fullmatch("[0-9a-f]{40}", source.commit)
         assert source.licence in ("CC-BY-4.0", "MIT", "BSD-3-Clause")
-        for part in (source.authors, source.licence, source.url, source.changes):
-            assert part in source.attribution
+        assert all((source.title, source.authors, source.licence_url, source.url, source.changes))
         assert any(pack.source is source for pack in PACKS.values())
 
 

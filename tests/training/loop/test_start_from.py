@@ -1,6 +1,8 @@
 """A run can start from a trained model with the same layers, and its files name that model."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,18 +67,24 @@ def test_the_files_name_the_parent_and_a_resumed_run_needs_it(first: Run, tmp_pa
     cut = tmp_path / "cut"
     with pytest.raises(RuntimeError, match="power cut"):
         run.train_run(AGAIN, DATA, cut, device="cpu", parent=parent, callbacks=[Halt()])
-    begun = run_folder.load_start(cut)
+    begun = run_folder.load_arguments(cut)
     assert begun.parent == str((first.folder / "model.keras").resolve())
     with pytest.raises(ModelError, match="is not the parent that the run started with"):
-        run.train_run(AGAIN, DATA, cut, device="cpu", resume=True)
-    resumed = run.train_run(
-        AGAIN, DATA, cut, device="cpu", resume=True, parent=parent_of(begun.parent, AGAIN)
-    )
+        run.resume_run(_with_another_parent(cut, tmp_path / "other"), DATA)
+    resumed = run.resume_run(cut, DATA)
     sums = [(one.folder / "model.onnx").read_bytes()[:1000] for one in (whole, resumed)]
     assert sums[0] == sums[1]
     models = [keras.saving.load_model(one.folder / "model.keras") for one in (whole, resumed)]
     for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def _with_another_parent(cut: Path, folder: Path) -> Path:
+    """Copy an interrupted run, with another sha256 of its parent."""
+    shutil.copytree(cut, folder)
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**facts, "parent_sha256": "0" * 64}))
+    return folder
 
 
 def test_a_run_with_only_its_model_file_can_be_a_parent(first: Run, tmp_path: Path) -> None:

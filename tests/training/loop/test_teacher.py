@@ -136,21 +136,15 @@ def test_the_files_name_the_teacher_and_a_resumed_run_needs_it(tmp_path: Path) -
         run.train_run(
             RECIPE, DATA, tmp_path / "cut", device="cpu", teacher=teacher, callbacks=[Halt()]
         )
-    begun = run_folder.load_start(tmp_path / "cut")
+    begun = run_folder.load_arguments(tmp_path / "cut")
     assert begun.teacher == str((tmp_path / "teacher.onnx").resolve())
-    other = make(tmp_path / "other.onnx", seed=1)
+    make(tmp_path / "teacher.onnx", seed=1)
     with pytest.raises(
-        ModelError, match=r"other\.onnx: is not the teacher that the run started with"
+        ModelError, match=r"teacher\.onnx: is not the teacher that the run started with"
     ):
-        run.train_run(RECIPE, DATA, tmp_path / "cut", device="cpu", resume=True, teacher=other)
-    resumed = run.train_run(
-        RECIPE,
-        DATA,
-        tmp_path / "cut",
-        device="cpu",
-        resume=True,
-        teacher=load_model(begun.teacher),
-    )
+        run.resume_run(tmp_path / "cut", DATA)
+    (tmp_path / "teacher.onnx").write_bytes(teacher.onnx)
+    resumed = run.resume_run(tmp_path / "cut", DATA)
     models = [keras.saving.load_model(one.folder / "model.keras") for one in (whole, resumed)]
     for a, b in zip(weights(models[0]), weights(models[1]), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -159,5 +153,5 @@ def test_the_files_name_the_teacher_and_a_resumed_run_needs_it(tmp_path: Path) -
 def test_a_run_without_a_teacher_says_so(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, distil=0.0, epochs=1)
     done = run.train_run(recipe, DATA, tmp_path / "plain", device="cpu")
-    assert run_folder.load_start(done.folder).teacher is None
+    assert run_folder.load_arguments(done.folder).teacher is None
     assert load_model(done.folder).metadata.data == {"squares": "5" * 64}

@@ -32,6 +32,8 @@ def data() -> Dataset:
 def train(folder: Path, data: Dataset, *names: str, **options: Any) -> run.Run:
     console = options.pop("console", None)
     with trackers.follow(names, RECIPE, folder, console=console) as callbacks:
+        if options.pop("resume", False):
+            return run.resume_run(folder, data, callbacks=callbacks)
         return run.train_run(
             RECIPE, data, folder, device="cpu", callbacks=callbacks, only=frozenset(), **options
         )

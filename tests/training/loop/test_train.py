@@ -20,9 +20,10 @@ from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
 from digitry.training import progress
 from digitry.training.data.dataset import Split
 from digitry.training.loop import session as sessions
+from digitry.training.loop.flat import Flat
 from digitry.training.loop.optimizer import Adam, RMSprop, keras_twin, schedule
 from digitry.training.loop.session import Session
-from digitry.training.loop.step import Flat, unchanged
+from digitry.training.loop.step import unchanged
 from digitry.training.loop.train import Trained, find_device, train
 from digitry.training.network.build import build, keras
 from digitry.training.recipes import RECIPES, Recipe
@@ -586,7 +587,7 @@ def test_labels_that_the_model_has_no_output_for_are_refused() -> None:
     split = digits(64)
     eleven = Split(split.images, np.where(split.labels == 3, 10, split.labels).astype(np.uint8))
     with pytest.raises(DataError, match="the training images: have 11 classes, but the model has"):
-        train(TINY, eleven, device="cpu", start=lambda: build(TINY, 10))
+        train(TINY, eleven, device="cpu", initial_model=lambda: build(TINY, 10))
 
 
 def test_targets_of_ten_digits_teach_a_model_of_eleven_labels() -> None:
@@ -594,7 +595,7 @@ def test_targets_of_ten_digits_teach_a_model_of_eleven_labels() -> None:
     recipe = dataclasses.replace(TINY, distil=0.5)
     eleven = [
         train(
-            recipe, split, device="cpu", start=lambda: build(recipe, 11), targets=targets
+            recipe, split, device="cpu", initial_model=lambda: build(recipe, 11), targets=targets
         ).model.get_weights()
         for targets in (np.eye(10, dtype=np.float32), np.eye(11, dtype=np.float32))
         for targets in (targets[split.labels],)
@@ -616,7 +617,7 @@ def test_a_training_that_does_not_fit_into_memory_says_so(error: Exception) -> N
         raise error
 
     with pytest.raises(DigitryError, match="recipe tiny: needs more memory than cpu has; lower"):
-        train(TINY, digits(64), device="cpu", start=start)
+        train(TINY, digits(64), device="cpu", initial_model=start)
 
 
 def test_an_empty_buffer_is_on_the_device() -> None:

@@ -102,7 +102,7 @@ def test_it_can_be_trained_further() -> None:
     )
     started = to_keras(first, dropout=0.25)
     before = [np.array(weight) for weight in started.get_weights()]
-    trained = train(recipe, split, start=lambda: started)
+    trained = train(recipe, split, initial_model=lambda: started)
     moved = [
         float(np.abs(new - old).max())
         for new, old in zip(trained.model.get_weights(), before, strict=True)

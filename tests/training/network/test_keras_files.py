@@ -100,7 +100,7 @@ def test_a_resumed_run_records_the_files_that_it_ends_with(tmp_path: Path) -> No
     run.train_run(RECIPE, DATA, folder, callbacks=[CtrlC()])
     first = run_folder.recorded_sha256(folder / "model.keras")
     load_keras(folder / "model.keras")
-    run.train_run(RECIPE, DATA, folder, resume=True)
+    run.resume_run(folder, DATA)
     assert run_folder.recorded_sha256(folder / "model.keras") != first
     for name in NAMES:
         load_keras(folder / name)

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from digitry.errors import ModelError
+from digitry.reading.decode import STRIDE
 from digitry.training.network.lines import (
     BLANK,
     OUTPUTS,
-    STRIDE,
     Conv,
     Pool,
     build,

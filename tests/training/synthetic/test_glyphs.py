@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digitry.model.artifact import NOT_A_DIGIT_CLASS
 from digitry.reading.ink import lift
 from digitry.training.data.dataset import Dataset, Split
 from digitry.training.datasets import load_dataset
@@ -52,15 +53,15 @@ def test_something_else_in_the_place_of_the_digit_is_not_taught_as_it(digits: Sp
 
 def test_what_is_no_digit_says_so(digits: Split) -> None:
     rng = np.random.default_rng(3)
-    assert {photos.nothing_scene(digits, rng).label for _ in range(20)} == {photos.NOTHING}
+    assert {photos.nothing_scene(digits, rng).label for _ in range(20)} == {NOT_A_DIGIT_CLASS}
 
 
 def test_cut_strings_name_digits_and_wrong_cuts(digits: Split) -> None:
     rng = np.random.default_rng(4)
     pairs = [pair for _ in range(25) for pair in synthesis.string_glyphs(digits, rng)]
     labels = np.array([label for _, label in pairs])
-    assert (labels < photos.NOTHING).sum() > 25
-    assert (labels == photos.NOTHING).sum() > 5
+    assert (labels < NOT_A_DIGIT_CLASS).sum() > 25
+    assert (labels == NOT_A_DIGIT_CLASS).sum() > 5
     assert all(glyph.shape == (28, 28) for glyph, _ in pairs)
 
 
@@ -75,9 +76,9 @@ def test_what_is_cut_out_of_letters_is_no_digit(digits: Split) -> None:
     rng = np.random.default_rng(7)
     pairs = [pair for _ in range(40) for pair in synthesis.word_glyphs(digits, rng)]
     labels = np.array([label for _, label in pairs])
-    assert (labels == photos.NOTHING).mean() > 0.7
+    assert (labels == NOT_A_DIGIT_CLASS).mean() > 0.7
     # Digits that stand among the letters stay what they are.
-    assert (labels < photos.NOTHING).any()
+    assert (labels < NOT_A_DIGIT_CLASS).any()
 
 
 def test_what_the_reader_takes_for_ink_on_an_empty_page_is_never_an_upright_stroke() -> None:
@@ -153,7 +154,7 @@ def test_what_is_spoilt_and_no_digit_is_hardly_ever_an_upright_stroke(digits: Sp
     few = Split(digits.images[:100], digits.labels[:100])
     mix = synthesis.Mix(plain=0, spoilt=0.0, spoilt_plain=0.0, spoilt_nothing=1.0)
     pairs = list(synthesis._spoilt(few, mix, np.random.default_rng(12)))
-    assert {label for _, label in pairs} == {photos.NOTHING}
+    assert {label for _, label in pairs} == {NOT_A_DIGIT_CLASS}
     found = [glyph for glyph, _ in pairs[1::2] if glyph is not None]
     assert len(found) > 50
     widths = [np.ptp(np.flatnonzero((glyph > 0.3).any(axis=0))) + 1 for glyph in found]
@@ -171,7 +172,7 @@ def test_pages_keep_the_order_of_their_digits_and_repeat(digits: Split, tmp_path
     # The digits as they are come first, in order; what was made of them follows.
     assert np.array_equal(one.train.labels[:30], few.labels)
     assert len(one.train) > 45
-    assert one.train.labels.max() <= photos.NOTHING
+    assert one.train.labels.max() <= NOT_A_DIGIT_CLASS
 
 
 def test_drawn_strokes_are_seen_by_the_reader() -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing import paper
-from digitry.training.writing.strings import HEIGHT, Written
+from digitry.training.writing.strings import Written
 
 
 def written(width: int = 80) -> Written:

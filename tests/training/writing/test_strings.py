@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing import texts
 from digitry.training.writing.hands import Hands
 from digitry.training.writing.strings import (
     CHARACTERS,
-    HEIGHT,
     Style,
     stroke_width,
     style,

@@ -3,14 +3,13 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import OTHER
-from digitry.training.writing.strings import HEIGHT
+from digitry.reading.lines import HEIGHT, lifted
 from digitry.training.writing.strips import (
     Composer,
     Mix,
     Real,
     Sources,
     by_width,
-    from_scan,
     labels_of,
     rows_of_writing,
     set_in,
@@ -71,7 +70,7 @@ def scan() -> np.ndarray:
 
 
 def test_the_ink_of_a_scan_has_lost_its_paper_and_kept_its_lines():
-    ink = from_scan(scan())
+    ink = lifted(scan())
     assert ink[10:15, 5:15].max() < 40
     assert ink[10:15, 80:90].max() < 40
     assert ink[20:30, 101].min() > 150
@@ -79,7 +78,7 @@ def test_the_ink_of_a_scan_has_lost_its_paper_and_kept_its_lines():
 
 
 def test_the_rows_of_writing_are_the_digits_and_no_border():
-    top, bottom = rows_of_writing(from_scan(scan()))
+    top, bottom = rows_of_writing(lifted(scan()))
     assert top == pytest.approx(23, abs=3)
     assert bottom == pytest.approx(46, abs=3)
 

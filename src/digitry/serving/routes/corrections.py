@@ -2,156 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from digitry.corrections.store import Correction
+from digitry.corrections.correction import Correction
 from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
-from digitry.serving.routes.reading import check_model, examined_image
-from digitry.serving.service import refusals, service_of, validated
+from digitry.serving.service import check_model, read_image, refusals, service_of, validated
 
-
-def add_corrections(app: FastAPI) -> None:
-    """Add the routes for corrections."""
-    refused = refusals("store-unavailable", "store-full")
-
-    @app.post(
-        "/v1/corrections",
-        summary="Correct a digit of an image",
-        response_model=schema.CorrectionOut,
-        status_code=201,
-        responses={
-            200: {
-                "model": schema.CorrectionOut,
-                "description": "The same correction is already stored",
-            },
-            **refused,
-            **refusals(
-                "body-too-slow",
-                "body-too-large",
-                "unsupported-media-type",
-                "no-such-digit",
-                "busy",
-            ),
-        },
-        openapi_extra={"requestBody": _correction_body()},
-        tags=["corrections"],
-    )
-    async def correct(request: Request) -> Response:
-        """Send the image, the box of the digit as returned by `/v1/read`, and the correct label.
-
-        The image is read again with the given options, so that the service stores only what it has read
-        itself. It stores the digit's picture, encoded again, without the rest of the image or its
-        metadata. The correction is on disk before the answer is sent.
-        """
-        service = service_of(request)
-        form = await forms.form(request, service.limits)
-        files = [part.content for part in form if part.is_file and part.name == "file"]
-        fields = {part.name: part.content.decode() for part in form if not part.is_file}
-        if len(files) != 1 or len(form) != len(fields) + 1:
-            raise Problem(
-                "malformed-request", "send exactly one image, as a file in a part named file"
-            )
-        said = validated(schema.CorrectionIn, fields)
-        check_model(service, said.model)
-        options = schema.ReadOptions.model_validate(
-            {"layout": said.layout, "max_error": said.max_error}
-        )
-        examined = await examined_image(
-            service, files[0], None, options, glyphs=True, crops=True, page=said.page
-        )
-        box = [int(part) for part in said.box.split(",")]
-        found = [
-            index
-            for index, digit in enumerate(examined.reading.digits)
-            if digit.box.to_list() == box
-        ]
-        if not found:
-            raise Problem("no-such-digit", "set box to the x,y,w,h of a digit from /v1/read")
-        digit = examined.reading.digits[found[0]]
-        correction = Correction(
-            label=said.label,
-            glyph=examined.glyphs[found[0]],
-            crop=examined.crops[found[0]],
-            read_value=digit.value,
-            best_guess=digit.alternatives[0][0],
-            confidence=digit.confidence,
-            reason=digit.reason,
-            model=examined.reading.model,
-            author=said.author,
-        )
-        kept, new = await run_in_threadpool(service.store.add, correction)
-        service.metrics.corrections.labels("kept" if new else "known").inc()
-        return JSONResponse(
-            kept.to_dict(),
-            201 if new else 200,
-            headers={"Location": f"/v1/corrections/{kept.id}"},
-        )
-
-    @app.get(
-        "/v1/corrections",
-        summary="List corrections, newest first",
-        response_model=schema.CorrectionsOut,
-        responses=refused,
-        tags=["corrections"],
-    )
-    async def listed(request: Request, options: Annotated[schema.ListOptions, Query()]) -> Any:
-        store = service_of(request).store
-        rows = await run_in_threadpool(store.list, **options.model_dump())
-        return {"corrections": [row.to_dict() for row in rows]}
-
-    @app.get(
-        "/v1/corrections/{id}",
-        summary="Show one correction",
-        response_model=schema.CorrectionOut,
-        responses={**refused, **refusals("not-found")},
-        tags=["corrections"],
-    )
-    async def one(request: Request, id: schema.Id) -> Any:
-        return (await _kept(request, id)).to_dict()
-
-    @app.get(
-        "/v1/corrections/{id}/{picture}",
-        summary="Show the picture of a corrected digit",
-        response_class=Response,
-        responses={
-            200: {"content": {"image/png": {}}, "description": "PNG"},
-            **refused,
-            **refusals("not-found"),
-        },
-        tags=["corrections"],
-    )
-    async def picture(
-        request: Request, id: schema.Id, picture: Literal["glyph.png", "crop.png"]
-    ) -> Response:
-        correction = await _kept(request, id)
-        content = correction.glyph if picture == "glyph.png" else correction.crop
-        return Response(content, media_type="image/png")
-
-    @app.delete(
-        "/v1/corrections/{id}",
-        summary="Undo a correction",
-        response_model=schema.CorrectionOut,
-        responses={**refused, **refusals("not-found")},
-        tags=["corrections"],
-    )
-    async def undo(request: Request, id: schema.Id) -> Any:
-        """It is no longer listed or used for training. Undoing it again changes nothing."""
-        service = service_of(request)
-        correction = await run_in_threadpool(service.store.undo, id)
-        if correction is None:
-            raise Problem("not-found", "there is no correction with this id")
-        service.metrics.corrections.labels("undone").inc()
-        return correction.to_dict()
-
-
-async def _kept(request: Request, id: str) -> Correction:
-    correction = await run_in_threadpool(service_of(request).store.get, id)
-    if correction is None:
-        raise Problem("not-found", "there is no correction with this id")
-    return correction
+router = APIRouter(tags=["corrections"])
+_REFUSED = refusals("store-unavailable", "store-full")
 
 
 def _correction_body() -> dict[str, Any]:
@@ -159,3 +20,138 @@ def _correction_body() -> dict[str, Any]:
     fields["properties"]["file"] = {"type": "string", "format": "binary"}
     fields["required"] = ["file", *fields["required"]]
     return {"required": True, "content": {"multipart/form-data": {"schema": fields}}}
+
+
+@router.post(
+    "/v1/corrections",
+    summary="Correct a digit of an image",
+    response_model=schema.CorrectionOut,
+    status_code=201,
+    responses={
+        200: {
+            "model": schema.CorrectionOut,
+            "description": "The same correction is already stored",
+        },
+        **_REFUSED,
+        **refusals(
+            "body-too-slow",
+            "body-too-large",
+            "unsupported-media-type",
+            "no-such-digit",
+            "busy",
+        ),
+    },
+    openapi_extra={"requestBody": _correction_body()},
+)
+async def correct(request: Request) -> Response:
+    """Send the image, the box of the digit as returned by `/v1/read`, and the correct label.
+
+    The image is read again with the given options, so that the service stores only what it has read
+    itself. It stores the digit's picture, encoded again, without the rest of the image or its
+    metadata. The correction is on disk before the answer is sent.
+    """
+    service = service_of(request)
+    form = await forms.form(request, service.limits)
+    files = [part.content for part in form if part.is_file and part.name == "file"]
+    fields = {part.name: part.content.decode() for part in form if not part.is_file}
+    if len(files) != 1 or len(form) != len(fields) + 1:
+        raise Problem("malformed-request", "send exactly one image, as a file in a part named file")
+    said = validated(schema.CorrectionIn, fields)
+    check_model(service, said.model)
+    options = schema.ReadOptions.model_validate(
+        {"layout": said.layout, "max_error": said.max_error}
+    )
+    pictured = await read_image(
+        service, files[0], None, options, glyphs=True, crops=True, page=said.page
+    )
+    box = [int(part) for part in said.box.split(",")]
+    found = [
+        index for index, digit in enumerate(pictured.reading.digits) if digit.box.to_list() == box
+    ]
+    if not found:
+        raise Problem("no-such-digit", "set box to the x,y,w,h of a digit from /v1/read")
+    digit = pictured.reading.digits[found[0]]
+    correction = Correction(
+        label=said.label,
+        glyph=pictured.glyphs[found[0]],
+        crop=pictured.crops[found[0]],
+        read_value=digit.value,
+        best_guess=digit.alternatives[0][0],
+        confidence=digit.confidence,
+        reason=digit.reason,
+        model=pictured.reading.model,
+        author=said.author,
+    )
+    kept, new = await run_in_threadpool(service.store.add, correction)
+    service.metrics.corrections.labels("kept" if new else "known").inc()
+    return JSONResponse(
+        kept.to_dict(),
+        201 if new else 200,
+        headers={"Location": f"/v1/corrections/{kept.id}"},
+    )
+
+
+@router.get(
+    "/v1/corrections",
+    summary="List corrections, newest first",
+    response_model=schema.CorrectionsOut,
+    responses=_REFUSED,
+)
+async def listed(request: Request, options: Annotated[schema.ListOptions, Query()]) -> Any:
+    """Undone corrections are listed only if `undone` is true."""
+    store = service_of(request).store
+    rows = await run_in_threadpool(store.list, **options.model_dump())
+    return {"corrections": [row.to_dict() for row in rows]}
+
+
+@router.get(
+    "/v1/corrections/{id}",
+    summary="Show one correction",
+    response_model=schema.CorrectionOut,
+    responses={**_REFUSED, **refusals("not-found")},
+)
+async def one(request: Request, id: schema.Id) -> Any:
+    """An undone correction is shown, too."""
+    return (await _kept(request, id)).to_dict()
+
+
+@router.get(
+    "/v1/corrections/{id}/{picture}",
+    summary="Show the picture of a corrected digit",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "PNG"},
+        **_REFUSED,
+        **refusals("not-found"),
+    },
+)
+async def picture(
+    request: Request, id: schema.Id, picture: Literal["glyph.png", "crop.png"]
+) -> Response:
+    """`glyph.png` is the network's input, `crop.png` the digit's place on the page."""
+    correction = await _kept(request, id)
+    content = correction.glyph if picture == "glyph.png" else correction.crop
+    return Response(content, media_type="image/png")
+
+
+@router.delete(
+    "/v1/corrections/{id}",
+    summary="Undo a correction",
+    response_model=schema.CorrectionOut,
+    responses={**_REFUSED, **refusals("not-found")},
+)
+async def undo(request: Request, id: schema.Id) -> Any:
+    """It is no longer listed or used for training. Undoing it again changes nothing."""
+    service = service_of(request)
+    correction = await run_in_threadpool(service.store.undo, id)
+    if correction is None:
+        raise Problem("not-found", "there is no correction with this id")
+    service.metrics.corrections.labels("undone").inc()
+    return correction.to_dict()
+
+
+async def _kept(request: Request, id: str) -> Correction:
+    correction = await run_in_threadpool(service_of(request).store.get, id)
+    if correction is None:
+        raise Problem("not-found", "there is no correction with this id")
+    return correction

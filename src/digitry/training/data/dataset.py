@@ -30,6 +30,9 @@ ORIGINS = {
 }
 """The full names of the named data sets, or what they are made of."""
 
+WITH_CORRECTIONS = "mnist+corrections"
+"""The data set that `digitry teach` trains on. It cannot be loaded by its name."""
+
 OWN = "your own; its licence is not known to digitry"
 
 

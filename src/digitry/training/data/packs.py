@@ -71,12 +71,6 @@ class Source:
         address = f"https://github.com/{self.repository}"
         return address if self.commit is None else f"{address}/tree/{self.commit}"
 
-    @property
-    def attribution(self) -> str:
-        """One line of credit, as a model card or a NOTICE needs it."""
-        licence = f"{self.licence} ({self.licence_url})"
-        return f"{self.title}, {self.authors}, {licence}, {self.url}; {self.changes}"
-
 
 @dataclass(frozen=True)
 class Pack:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
+from digitry.model.artifact import DIGIT_CLASSES
 from digitry.plain import Plain
 from digitry.reading.classifier import softmax
 
@@ -21,8 +22,6 @@ BINS = 15
 
 ROWS = 64
 """Rows of a risk-coverage curve, at most: the curve is part of every model file."""
-
-DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ def risk_coverage(
         among the images with confidence >= threshold, and their share of all images.
     """
     best = probabilities.argmax(axis=1)
-    read = best < DIGITS
+    read = best < DIGIT_CLASSES
     confidence = probabilities.max(axis=1).astype(np.float64)[read]
     wrong = (best != labels)[read]
     if len(confidence) == 0:

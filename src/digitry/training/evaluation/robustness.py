@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.model.load import load_model
 from digitry.plain import Plain
 from digitry.progress import Display
 from digitry.reading.classifier import Classifier
 from digitry.training.data.dataset import Split
-from digitry.training.evaluation.calibration import DIGITS
 from digitry.training.evaluation.corruptions import (
     CORRUPTIONS,
     PUBLISHED,
@@ -43,7 +42,7 @@ class CorruptionScore(Plain):
 
     Attributes:
         name: one of `CORRUPTIONS`.
-        errors: share not read right at each severity, 1 to 5, in [0, 1]; a refusal is an error.
+        errors: share wrong at each severity, 1 to 5, in [0, 1]; a refusal counts as wrong.
         refused: share refused as not a digit at each severity; all 0 if the model cannot refuse.
         forced: share whose likeliest digit is wrong at each severity, as MNIST-C counts, whose models
             cannot refuse.
@@ -67,7 +66,7 @@ class Robustness(Plain):
     Attributes:
         count: number of images, each tested under every corruption and severity.
         seed: seed of the corruptions.
-        clean_error: share of the same images not read right without corruption, in [0, 1].
+        clean_error: share of the same images that is wrong without corruption, in [0, 1].
         mean_error: mean error over all corruptions and severities, in [0, 1].
         interval: 95% interval of the mean error: normal, with the mean error of an image as one
             observation, because the same images are used under every corruption.
@@ -120,7 +119,7 @@ def robustness(
 
     def answer(images: Bytes) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
         logits = classifier.logits(images.astype(np.float32) / np.float32(255))
-        return logits.argmax(axis=1), logits[:, :DIGITS].argmax(axis=1)
+        return logits.argmax(axis=1), logits[:, :DIGIT_CLASSES].argmax(axis=1)
 
     return measure(answer, split, seed=seed, console=console)
 
@@ -137,7 +136,7 @@ def measure(
     Raises:
         DataError: there are no images of digits.
     """
-    digits = np.flatnonzero(split.labels < DIGITS)
+    digits = np.flatnonzero(split.labels < DIGIT_CLASSES)
     if len(digits) == 0:
         raise DataError("there are no images of digits", remedy="give at least one")
     if len(digits) > MOST:
@@ -155,7 +154,7 @@ def measure(
                 said, likeliest = answer(corrupt(images, name, severity, seed))
                 wrong += said != labels
                 errors.append(float((said != labels).mean()))
-                refused.append(float((said >= DIGITS).mean()))
+                refused.append(float((said >= DIGIT_CLASSES).mean()))
                 forced.append(float((likeliest != labels).mean()))
             scores.append(CorruptionScore(name, tuple(errors), tuple(refused), tuple(forced)))
             display.line(f"{name:<13}" + "".join(f"{100 * error:6.1f}%" for error in errors))

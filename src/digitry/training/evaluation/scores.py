@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
-from digitry.model.artifact import NOT_A_DIGIT, Artifact
+from digitry.model.artifact import DIGIT_CLASSES, LABELS, Artifact
 from digitry.model.load import load_model
 from digitry.plain import Plain
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.evaluation import calibration
-from digitry.training.evaluation.calibration import DIGITS, Bin
+from digitry.training.evaluation.calibration import Bin
 from digitry.training.evaluation.disputed import disputed_in
 
 if TYPE_CHECKING:
@@ -89,6 +89,13 @@ class Evaluation(Plain):
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[Bin, ...]
     calibrated_reliability: tuple[Bin, ...] = ()
+
+    def headline(self) -> dict[str, float]:
+        """Return by name the scores that a model file keeps; those that it has not are left out."""
+        names = (
+            "accuracy", "accuracy_undisputed", "accuracy_forced", "loss", "ece", "calibrated_ece",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +176,9 @@ def score(
     raw_bins = calibration.reliability(raw, labels)
     bins = raw_bins if calibrated is raw else calibration.reliability(calibrated, labels)
     confusion = _confusion(logits.argmax(axis=1), labels, logits.shape[1])
-    digits = labels < DIGITS
-    refuses = logits.shape[1] > DIGITS and bool(digits.any())
-    forced = logits[digits, :DIGITS].argmax(axis=1) == labels[digits]
+    digits = labels < DIGIT_CLASSES
+    refuses = logits.shape[1] > DIGIT_CLASSES and bool(digits.any())
+    forced = logits[digits, :DIGIT_CLASSES].argmax(axis=1) == labels[digits]
     return Evaluation(
         count=len(labels),
         loss=_cross_entropy(logits, labels, 1.0),
@@ -188,7 +195,7 @@ def score(
         disputed=len(disputed),
         accuracy_undisputed=float(kept.mean()) if disputed else None,
         interval_undisputed=wilson(int(kept.sum()), len(kept)) if disputed else None,
-        refused=float((logits[digits].argmax(axis=1) >= DIGITS).mean()) if refuses else 0.0,
+        refused=float((logits[digits].argmax(axis=1) >= DIGIT_CLASSES).mean()) if refuses else 0.0,
         accuracy_forced=float(forced.mean()) if refuses else None,
     )
 
@@ -310,7 +317,7 @@ def _confusion(
     best: npt.NDArray[np.integer], labels: npt.NDArray[np.integer], width: int
 ) -> npt.NDArray[np.int64]:
     # Ten rows; an eleventh only if the set contains images that are not digits.
-    rows = max(DIGITS, int(labels.max()) + 1)
+    rows = max(DIGIT_CLASSES, int(labels.max()) + 1)
     cells = np.bincount(labels.astype(np.int64) * width + best, minlength=rows * width)
     return cells.reshape(rows, width)
 
@@ -324,6 +331,5 @@ def _class_scores(confusion: npt.NDArray[np.int64]) -> tuple[ClassScore, ...]:
         recall = hits / support if support else 0.0
         # Equal to 2PR / (P + R), but without a division of 0 by 0.
         f1 = 2 * hits / (said + support) if said + support else 0.0
-        name = str(label) if label < DIGITS else NOT_A_DIGIT
-        scores.append(ClassScore(name, precision, recall, f1, support))
+        scores.append(ClassScore(LABELS[label], precision, recall, f1, support))
     return tuple(scores)

@@ -15,15 +15,10 @@ from digitry.training.data.dataset import Split
 from digitry.training.epochs import Epoch
 from digitry.training.loop.batches import Batches
 from digitry.training.loop.checkpoint import Checkpoint, damaged
+from digitry.training.loop.flat import Flat
+from digitry.training.loop.forward import logits_of, state_variables
 from digitry.training.loop.optimizer import copy_to_keras, optimizer_for, schedule
-from digitry.training.loop.step import (
-    Flat,
-    capture,
-    label_gradients,
-    logits_of,
-    state_variables,
-    trace,
-)
+from digitry.training.loop.step import capture, label_gradients, trace
 from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 

@@ -8,7 +8,7 @@ Knowledge in a Neural Network).
 import numpy as np
 import numpy.typing as npt
 
-from digitry.model.artifact import Artifact
+from digitry.model.artifact import DIGIT_CLASSES, Artifact
 from digitry.reading.classifier import softmax
 from digitry.training.data.dataset import Split
 from digitry.training.evaluation import scores
@@ -30,7 +30,7 @@ def targets(teacher: Artifact, split: Split, share: float) -> npt.NDArray[np.flo
     Returns:
         (n, classes) float32, rows sum to 1; 10 classes, or 11 where a label is `not a digit`.
     """
-    classes = max(10, int(split.labels.max(initial=0)) + 1)
+    classes = max(DIGIT_CLASSES, int(split.labels.max(initial=0)) + 1)
     logits = scores.infer(teacher, split.images)[:, :classes]
     taught = np.zeros((len(split), classes))
     taught[:, : logits.shape[1]] = softmax(logits, teacher.metadata.temperature)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from digitry.errors import DataError, DigitryError, UnavailableError, UsageError
+from digitry.model.artifact import DIGIT_CLASSES
 from digitry.training.data.dataset import Split, hold_out
 from digitry.training.epochs import Epoch
 from digitry.training.loop import checkpoint as checkpoints
@@ -67,7 +68,7 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     console: "Console | None" = None,
-    start: Callable[[], keras.Model] | None = None,
+    initial_model: Callable[[], keras.Model] | None = None,
     targets: npt.NDArray[np.float32] | None = None,
 ) -> Trained:
     """Train a model.
@@ -83,7 +84,7 @@ def train(
         checkpoint: a file that is replaced after each epoch; None = none is written.
         resume: continue from `checkpoint`.
         console: shows a progress line, or one line per epoch if it is not a terminal.
-        start: builds the model to start from; None = the recipe's own, untrained.
+        initial_model: builds the model to start from; None = the recipe's own, untrained.
         targets: (n, classes) float32, target probabilities of `split` in place of its labels, see
             `digitry.training.loop.teacher`; needed if and only if the recipe's `distil` is above 0.
 
@@ -106,33 +107,16 @@ def train(
     chosen = find_device(device)
     if resume and checkpoint is None:
         raise UsageError("resume needs a checkpoint", remedy="name a checkpoint file")
-    if (targets is None) == (recipe.distil > 0):
-        raise UsageError(
-            f"distil is {recipe.distil:g}, but {'no' if targets is None else 'a'} teacher is given",
-            where=f"recipe {recipe.name}",
-            remedy="name a teacher and set distil above 0, or do neither",
-        )
-    training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
-    if len(training) == 0 or (held is not None and len(held) == 0):
-        raise DataError(
-            f"{len(split)} images are too few to train on", remedy="add images, or lower validation"
-        )
+    training, held = _parts(recipe, split, targets)
     data = checkpoints.fingerprint(split) if checkpoint is not None else ""
     found = checkpoints.load_for(checkpoint, recipe, data) if resume and checkpoint else None
     keep_memory()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_out_of_memory_as_error(recipe, chosen))
         interrupt = stack.enter_context(_interruptible())
-        # The run seeds PyTorch's generators; the caller's state is restored afterwards.
-        stack.enter_context(torch.random.fork_rng([chosen] if chosen.type == "cuda" else []))
-        if chosen.type == "cuda":
-            # PyTorch creates streams and graphs on its own current device, not on Keras'.
-            stack.enter_context(torch.cuda.device(chosen))
-        stack.enter_context(keras.device(_keras_name(chosen)))
-        torch.manual_seed(recipe.seed)
-        # Built inside `keras.device`, so that the weights are created on the device.
-        classes = max(10, int(split.labels.max()) + 1)
-        model = build(recipe, classes) if start is None else start()
+        stack.enter_context(_on_device(chosen, recipe.seed))
+        classes = max(DIGIT_CLASSES, int(split.labels.max()) + 1)
+        model = build(recipe, classes) if initial_model is None else initial_model()
         _compile(model, recipe)
         taught = _check_outputs(targets, classes, model)
         session = Session(
@@ -155,6 +139,38 @@ def train(
     told = interrupt.is_set()
     history = tuple(session.history)
     return Trained(recipe, model, history, seconds, told and not session.ended, told)
+
+
+def _parts(
+    recipe: Recipe, split: Split, targets: npt.NDArray[np.float32] | None
+) -> tuple[Split, Split | None]:
+    """Return the images to train on, and those held out; check that recipe and targets fit them."""
+    if (targets is None) == (recipe.distil > 0):
+        raise UsageError(
+            f"distil is {recipe.distil:g}, but {'no' if targets is None else 'a'} teacher is given",
+            where=f"recipe {recipe.name}",
+            remedy="name a teacher and set distil above 0, or do neither",
+        )
+    training, held = hold_out(split, recipe.validation) if recipe.validation else (split, None)
+    if len(training) == 0 or (held is not None and len(held) == 0):
+        raise DataError(
+            f"{len(split)} images are too few to train on", remedy="add images, or lower validation"
+        )
+    return training, held
+
+
+@contextlib.contextmanager
+def _on_device(device: torch.device, seed: int) -> Iterator[None]:
+    """Create tensors and weights on a device, from seeded generators, within the block."""
+    with contextlib.ExitStack() as stack:
+        # The run seeds PyTorch's generators; the caller's state is restored afterwards.
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        if device.type == "cuda":
+            # PyTorch creates streams and graphs on its own current device, not on Keras'.
+            stack.enter_context(torch.cuda.device(device))
+        stack.enter_context(keras.device(_keras_name(device)))
+        torch.manual_seed(seed)
+        yield
 
 
 def _check_outputs(

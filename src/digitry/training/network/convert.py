@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from digitry import files
 from digitry.errors import ModelError, UsageError
 from digitry.model import artifact
-from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.model.artifact import DIGIT_CLASSES, LABELS, MODEL_FILE, Artifact, Metadata
 from digitry.model.load import SHIPPED, load_model
 from digitry.training import run_folder
 
@@ -31,7 +31,7 @@ def as_artifact(model: "keras.Model", metadata: Metadata) -> Artifact:
     from digitry.training.network import to_onnx
 
     with tempfile.TemporaryDirectory(prefix="digitry-") as folder:
-        return artifact.save(Path(folder) / "model.onnx", to_onnx.to_onnx(model), metadata)
+        return artifact.save(Path(folder) / MODEL_FILE, to_onnx.to_onnx(model), metadata)
 
 
 def load_artifact(model: str, *, trust: bool = False) -> Artifact:
@@ -74,35 +74,18 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     """
     if to not in FORMATS:
         raise UsageError(
-            f"{to!r} is not a format", where="--to", remedy=f"choose from: {', '.join(FORMATS)}"
+            f"{to!r} is not a format", where="--format", remedy=f"choose from: {', '.join(FORMATS)}"
         )
     source = Path(model)
-    shipped = model in SHIPPED
-    target = out or (
-        Path(f"{model}.{to}")
-        if shipped
-        else source / f"model.{to}"
-        if source.is_dir()
-        else source.with_suffix(f".{to}")
-    )
-    home = source if source.is_dir() else source.parent
-    kept = home / f"model.{to}"
-    is_run = not shipped and (home / run_folder.START).exists() and kept.exists()
-    if is_run and target.resolve() == kept.resolve() and source.resolve() != kept.resolve():
-        if not source.is_dir():
-            # The run's own file holds the recipe, the calibration and the scores, or the optimizer.
-            raise UsageError(
-                "is the run's own file and holds more than the converted one would",
-                where=kept,
-                remedy=f"use it as it is, or write another file: --out my.{to}",
-            )
-        return kept
+    target, is_there = _target(model, to, out)
+    if is_there:
+        return target
     if to == "onnx":
         loaded = load_artifact(model, trust=trust)
         files.write_bytes(target, loaded.onnx)
         return target
     file = keras_file(source)
-    if shipped or file is None:
+    if model in SHIPPED or file is None:
         raise UsageError(
             "a model file cannot be converted back to Keras: its layers are folded together",
             where=model,
@@ -124,6 +107,30 @@ def convert(model: str, to: str, out: Path | None = None, *, trust: bool = False
     return target
 
 
+def _target(model: str, to: str, out: Path | None) -> tuple[Path, bool]:
+    """Return the file to write, and whether it is there already: a run folder's own file.
+
+    Raises:
+        UsageError: a run's own file would be replaced.
+    """
+    source = Path(model)
+    if model in SHIPPED:
+        return out or Path(f"{model}.{to}"), False
+    home = source if source.is_dir() else source.parent
+    own = home / f"model.{to}"
+    target = out or (own if source.is_dir() else source.with_suffix(f".{to}"))
+    is_run = (home / run_folder.ARGUMENTS).exists() and own.exists()
+    is_own = is_run and target.resolve() == own.resolve() and source.resolve() != own.resolve()
+    if is_own and not source.is_dir():
+        # The run's own file holds the recipe, the calibration and the scores, or the optimizer.
+        raise UsageError(
+            "is the run's own file and holds more than the converted one would",
+            where=own,
+            remedy=f"use it as it is, or write another file: --out my.{to}",
+        )
+    return target, is_own
+
+
 def keras_file(source: Path) -> Path | None:
     """Return `source` if it is a Keras file, or the Keras file of a run folder; else None.
 
@@ -134,7 +141,7 @@ def keras_file(source: Path) -> Path | None:
         found = [
             source / f"model{ending}" for ending in KERAS if (source / f"model{ending}").exists()
         ]
-        if not found and not (source / "model.onnx").exists():
+        if not found and not (source / MODEL_FILE).exists():
             raise ModelError("holds no model", where=source, remedy="train it again")
         return found[0] if found else None
     return source if source.suffix in KERAS else None
@@ -146,12 +153,10 @@ def _from_keras(path: Path, *, trust: bool) -> Artifact:
 
     model = load_keras(path, trust=trust)
     classes = model.output_shape[-1] if isinstance(model.output_shape, tuple) else 0
-    digits = tuple(str(digit) for digit in range(10))
-    labels = {10: digits, 11: (*digits, NOT_A_DIGIT)}.get(classes)
-    if labels is None or tuple(model.input_shape[1:]) != (28, 28):
+    if classes not in (DIGIT_CLASSES, len(LABELS)) or tuple(model.input_shape[1:]) != (28, 28):
         raise ModelError(
             f"has the input {model.input_shape} and the output {model.output_shape}",
             where=path,
             remedy="use a digit model: input (n, 28, 28), 10 or 11 outputs",
         )
-    return as_artifact(model, Metadata(name=path.stem, labels=labels))
+    return as_artifact(model, Metadata(name=path.stem, labels=LABELS[:classes]))

@@ -8,7 +8,6 @@ followed by its own temperature, so any tool runs it like a single model.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ from digitry.model.onnx_check import MAX_BYTES
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training import datasets, run_folder
 from digitry.training.data.dataset import hold_out
-from digitry.training.evaluation import calibration
-from digitry.training.evaluation import scores as evaluation
+from digitry.training.evaluation import calibration, scores
 from digitry.training.evaluation.disputed import disputed_in
 from digitry.training.network import convert
 
@@ -99,7 +97,7 @@ def join(
             ],
         },
         data=_data(members),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=run_folder.now(),
         digitry=digitry.__version__,
     )
     with files.replacing(out) as temporary:
@@ -272,17 +270,17 @@ def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dat
     Raises:
         DigitryError: there is no such data.
     """
-    starts = []
+    runs = []
     for model in models:
-        if not (Path(model) / run_folder.START).is_file():
+        if not (Path(model) / run_folder.ARGUMENTS).is_file():
             raise UsageError(f"{model} is not a run folder")
-        starts.append(run_folder.load_start(Path(model)))
-    if len({start.data_sha256 for start in starts}) > 1:
+        runs.append(run_folder.load_arguments(Path(model)))
+    if len({run.data_sha256 for run in runs}) > 1:
         raise UsageError("the members were trained on different data")
-    share = min(start.recipe.validation for start in starts)
+    share = min(run.recipe.validation for run in runs)
     if share == 0:
         raise UsageError("a member has no validation images")
-    first = starts[0]
+    first = runs[0]
     folder = None if first.data_dir is None else Path(first.data_dir)
     dataset = datasets.load_dataset(first.data, data_dir=folder, console=console)
     if dataset.sha256 != first.data_sha256:
@@ -293,17 +291,14 @@ def _common_data(models: Sequence[str], console: "Console | None") -> tuple["Dat
 def _measured(joined: Artifact, dataset: "Dataset", share: float) -> tuple[Metadata, int]:
     """Return the metadata with the curve on what all members held out, and the test scores."""
     held_out = hold_out(dataset.train, share)[1]
-    probabilities = softmax(evaluation.infer(joined, held_out.images))
-    test = evaluation.score(
-        evaluation.infer(joined, dataset.test.images),
+    probabilities = softmax(scores.infer(joined, held_out.images))
+    test = scores.score(
+        scores.infer(joined, dataset.test.images),
         dataset.test.labels,
-        disputed=disputed_in(evaluation.fingerprint(dataset.test)),
+        disputed=disputed_in(scores.fingerprint(dataset.test)),
     )
-    names = ("accuracy", "accuracy_undisputed", "loss", "ece")
-    scores = {
-        f"{dataset.name}/test/{name}": getattr(test, name)
-        for name in names
-        if getattr(test, name) is not None
-    }
+    found = {f"{dataset.name}/test/{name}": value for name, value in test.headline().items()}
+    # Its temperature is 1, so this would be the same number again.
+    del found[f"{dataset.name}/test/calibrated_ece"]
     curve = calibration.risk_coverage(probabilities, held_out.labels)
-    return replace(joined.metadata, risk_coverage=curve, scores=scores), len(held_out)
+    return replace(joined.metadata, risk_coverage=curve, scores=found), len(held_out)

@@ -16,7 +16,7 @@ import torch
 from digitry import files
 from digitry.errors import ModelError
 from digitry.model import artifact
-from digitry.model.artifact import Artifact, Metadata
+from digitry.model.artifact import MODEL_FILE, Artifact, Metadata
 from digitry.model.load import load_model
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training import run_folder
@@ -34,8 +34,6 @@ TRUST = (
     "(in Python: trust=True)"
 )
 """What to do about a Keras file that no run folder records."""
-
-NAMES = ("model.keras", "model.h5", "model.onnx")
 
 Floats = npt.NDArray[np.float32]
 
@@ -67,19 +65,19 @@ def save_formats(
         model.optimizer.build(model.trainable_variables)
     with contextlib.ExitStack() as stack:
         native, legacy, graph = (
-            stack.enter_context(files.replacing(folder / name)) for name in NAMES
+            stack.enter_context(files.replacing(folder / name)) for name in run_folder.MODELS
         )
         model.save(native)
         with without_h5_warning():
             model.save(legacy)
         artifact.save(graph, to_onnx(model), metadata)
-        for name, path in (("model.keras", native), ("model.h5", legacy)):
+        for name, path in ((run_folder.KERAS_FILE, native), (run_folder.H5_FILE, legacy)):
             loaded = keras.saving.load_model(path, compile=False)
             _agree(reference, probabilities(loaded, glyphs), folder / name)
-        _agree(reference, _run_onnx(load_model(graph), glyphs), folder / "model.onnx")
+        _agree(reference, _run_onnx(load_model(graph), glyphs), folder / MODEL_FILE)
         return {
             name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in (("model.keras", native), ("model.h5", legacy))
+            for name, path in ((run_folder.KERAS_FILE, native), (run_folder.H5_FILE, legacy))
         }
 
 

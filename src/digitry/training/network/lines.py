@@ -13,13 +13,10 @@ from torch import nn
 
 from digitry.errors import ModelError
 from digitry.reading.classes import BLANK, CLASSES, OTHER
-from digitry.training.writing.strings import HEIGHT
+from digitry.reading.lines import HEIGHT
 
 OUTPUTS = len(CLASSES)
 """Ten digits, five marks, other writing, blank."""
-
-STRIDE = 2
-"""Columns of the strip for one column of the output."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from digitry.errors import ModelError
+from digitry.reading.lines import HEIGHT
 from digitry.training.network.lines import OUTPUTS, Conv, Layers, Pool, build
-from digitry.training.writing.strings import HEIGHT
 
 OPSET = 17
 INPUT, OUTPUT = "strips", "log_probs"
@@ -40,9 +40,9 @@ def to_onnx(network: nn.Sequential) -> onnx.ModelProto:
     while at < len(modules):
         module, result = modules[at], f"v{at}"
         if isinstance(module, nn.Conv2d):
-            weight, bias = _numbers(module)
+            weight, bias = numbers(module)
             if at + 1 < len(modules) and isinstance(modules[at + 1], nn.BatchNorm2d):
-                weight, bias = _folded(weight, bias, modules[at + 1])
+                weight, bias = folded(weight, bias, modules[at + 1])
                 at += 1
             weights[f"{result}_w"], weights[f"{result}_b"] = weight, bias
             down, across = (int(side) for side in module.padding)
@@ -95,14 +95,15 @@ def _columns(value: str, weights: dict[str, npt.NDArray[Any]]) -> list[onnx.Node
     ]
 
 
-def _numbers(module: nn.Conv2d) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def numbers(module: nn.Conv2d) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the weights and the biases of a convolution; no bias is zero."""
     weight = module.weight.detach().cpu().numpy().astype(np.float32)
     if module.bias is None:
         return weight, np.zeros(len(weight), np.float32)
     return weight, module.bias.detach().cpu().numpy().astype(np.float32)
 
 
-def _folded(
+def folded(
     weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], norm: nn.BatchNorm2d
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return a convolution's weights with the normalisation after it in them; in float64 on the way."""

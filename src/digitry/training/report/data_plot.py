@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from digitry import files
+from digitry.model.artifact import LABELS
 from digitry.training.data.dataset import Bytes, Dataset
 from digitry.training.data.explore import Exploration, Item, Pair
 from digitry.training.report.style import (
@@ -113,7 +114,7 @@ def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 1
         if glyph is not None:
             seen = Image.fromarray(np.rint(glyph * 255).astype(np.uint8))
             sheet.paste(seen.resize((84, 84), Image.Resampling.NEAREST), (x + cell + 4, y + 14))
-        said = "not a digit" if scene.label == photos.NOTHING else str(scene.label)
+        said = LABELS[scene.label]
         pen.text((x + 2, y + 1), said if glyph is not None else f"{said}, not found", fill=255)
     path = folder / "scenes.png"
     with files.replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""Write a run folder's pictures and its HTML report. Only the command line imports this module.
+"""Write a run folder's pictures and its HTML report. It loads matplotlib; `write` does so when needed.
 
 It reads what `run` wrote and nothing else: no stage of training knows that there is a report.
 """
@@ -13,25 +13,26 @@ from typing import Any
 
 from digitry import files
 from digitry.errors import ModelError, UsageError
-from digitry.model.artifact import NOT_A_DIGIT
+from digitry.model.artifact import LABELS, MODEL_FILE
 from digitry.model.load import load_uncalibrated
+from digitry.training import run_folder
 from digitry.training.evaluation.scores import Evaluation, wilson
 from digitry.training.report import plots
+from digitry.training.report.comparison_plot import draw_comparison
 from digitry.training.report.style import percent
 from digitry.training.run_folder import PLOTS, Run
 
-PAGE = "report.html"
 COMPARISON = "comparison.png"
 
 _CONTENTS = {
-    "model.onnx": "the model file that digitry reads with",
-    "model.keras": "the model for Keras 3, on any backend",
-    "model.h5": "the same model in the older HDF5 format",
-    "metrics.json": "every number in this report",
-    "history.csv": "loss and accuracy of each epoch",
-    "predictions.npz": "the predictions for all test images",
-    "recipe.json": "the recipe, to train it again",
-    "summary.txt": "the layers, as Keras prints them",
+    MODEL_FILE: "the model file that digitry reads with",
+    run_folder.KERAS_FILE: "the model for Keras 3, on any backend",
+    run_folder.H5_FILE: "the same model in the older HDF5 format",
+    run_folder.METRICS: "every number in this report",
+    run_folder.HISTORY: "loss and accuracy of each epoch",
+    run_folder.PREDICTIONS: "the predictions for all test images",
+    run_folder.RECIPE: "the recipe, to train it again",
+    run_folder.SUMMARY: "the layers, as Keras prints them",
 }
 
 
@@ -70,7 +71,7 @@ def write_html(run: Run) -> Path:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = run.folder / PAGE
+    page = run.folder / run_folder.REPORT
     files.write_text(page, environment.from_string(text).render(_facts(run)))
     return page
 
@@ -91,7 +92,7 @@ def write_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
     if len(runs) < 2:
         raise UsageError("only one run is named", remedy="name two or more run folders")
     path = folder / COMPARISON
-    files.write_bytes(path, plots.draw_comparison(runs))
+    files.write_bytes(path, draw_comparison(runs))
     return [path]
 
 
@@ -105,7 +106,7 @@ def _facts(run: Run) -> dict[str, Any]:
     floor = 0.9 if low >= 0.91 else 0.5 if low >= 0.52 else 0.0
     wrong = test.count - round(test.accuracy * test.count)
     example = metrics["example"]
-    size = run.folder / "model.onnx"
+    size = run.folder / MODEL_FILE
     return {
         "recipe": run.recipe,
         "settings": [
@@ -141,7 +142,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "model_size": f"{bytes_text(size.stat().st_size)} on disk" if size.exists() else "",
         "example": {
             **example,
-            "predicted": example["predicted"] if example["predicted"] < 10 else NOT_A_DIGIT,
+            "predicted": LABELS[example["predicted"]],
             "confidence": percent(example["confidence"], 1),
         },
         "learning": _learning(run),
@@ -239,8 +240,8 @@ def _pairs(confusion: Sequence[Sequence[int]], most: int = 10) -> list[dict[str,
     found.sort(key=lambda cell: (-cell[0], cell[1], cell[2]))
     return [
         {
-            "true": true if true < 10 else NOT_A_DIGIT,
-            "said": said if said < 10 else NOT_A_DIGIT,
+            "true": LABELS[true],
+            "said": LABELS[said],
             "count": count,
             "share": percent(count / sum(confusion[true]), 1),
         }

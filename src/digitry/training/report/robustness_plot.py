@@ -80,7 +80,7 @@ def _map(found: Robustness, name: str) -> Sheet:
     refuses = any(share for one in rows for share in one.refused)
     figure = new_sheet(
         height,
-        f"{percent(found.mean_error, 1)} of corrupted digits are not read right, "
+        f"{percent(found.mean_error, 1)} of corrupted digits are read wrong or refused, "
         f"{percent(found.clean_error, 1)} of clean ones",
         f"{name}: {found.count:,} digits under {len(rows)} corruptions"
         + (f"; {percent(found.refused, 1)} are refused as not a digit" if refuses else ""),

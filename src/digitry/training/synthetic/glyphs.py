@@ -2,7 +2,7 @@
 
 The reader must not learn MNIST, but what `digitry.reading` makes of people's pictures. So every
 training image takes the whole way: a digit becomes ink of some width on paper of some light, is
-blurred, compressed and cut, and then goes through the reader's own `segment` and `glyph`. What ends
+blurred, compressed and cut, and then goes through the reader's own `ink`, `alone` and `glyph`. What ends
 up as no digit there (letters, rulings, two digits that touch, halves of one) is taught as such.
 """
 
@@ -20,20 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry import files
-from digitry.model.artifact import GLYPH_VERSION
+from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT_CLASS
 from digitry.places import cache_dir
 from digitry.progress import Display
-from digitry.reading import glyph, segment
+from digitry.reading import glyph
+from digitry.reading.alone import alone
 from digitry.reading.ink import lift
 from digitry.training.data.dataset import Dataset, Split, dataset_of
-from digitry.training.synthetic import damage, pen, photos
-from digitry.training.synthetic.photos import NOTHING as NOTHING
+from digitry.training.synthetic import clusters, damage, pen, photos
 from digitry.training.synthetic.photos import Bytes, Floats, Random
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SCENES_VERSION = 5
+SCENES_VERSION = 6
 """Raised whenever other scenes are drawn, so that no cache gives the old ones."""
 
 
@@ -48,7 +48,7 @@ def empty_glyph(rng: Random) -> Floats | None:
 
 
 def _no_digit(gray: Bytes) -> Floats | None:
-    piece = segment.single(lift(gray))
+    piece = alone(lift(gray))
     if piece is None or piece.box.w < 0.4 * piece.box.h:
         # An upright stroke: whoever sees it alone must take it for a 1.
         return None
@@ -62,7 +62,7 @@ def glyph_of(scene: photos.Scene) -> Floats | None:
     Returns:
         (28, 28) float32 in [0, 1], ink = 1.
     """
-    piece = segment.single(lift(255 - scene.gray if scene.inverted else scene.gray))
+    piece = alone(lift(255 - scene.gray if scene.inverted else scene.gray))
     if piece is None:
         return None
     width = min(piece.box.right, scene.box.right) - max(piece.box.x, scene.box.x)
@@ -110,7 +110,7 @@ def word_glyphs(split: Split, rng: Random) -> list[tuple[Floats, int]]:
     """
     height = float(np.exp(rng.uniform(np.log(16), np.log(80))))
     count = int(rng.choice([1, 2, 3, 4], p=[0.55, 0.15, 0.15, 0.15]))
-    labels = np.full(count, NOTHING, np.uint8)
+    labels = np.full(count, NOT_A_DIGIT_CLASS, np.uint8)
     signs = [name for name in pen.SYMBOLS if name not in pen.SMALL]
     drawn = []
     for place in range(count):
@@ -149,10 +149,10 @@ def _cut_up(
     pixels = np.clip(gray, 0, 255).astype(np.uint8)
     masks = layers > 0.4
     masses = masks.sum(axis=(1, 2))
-    found: list[tuple[segment.Piece, int]] = []
-    for line in segment.lines(lift(pixels)):
+    found: list[tuple[clusters.Piece, int]] = []
+    for line in clusters.lines(lift(pixels)):
         for cluster in line:
-            for piece in segment.candidates(cluster).values():
+            for piece in clusters.candidates(cluster).values():
                 label = _label_of(piece, masks, masses, labels, height)
                 if label is not None:
                     found.append((piece, label))
@@ -161,7 +161,7 @@ def _cut_up(
     for index in rng.permutation(len(found)):
         piece, label = found[index]
         taken[label] += 1
-        if taken[label] <= (4 if label == NOTHING else 2):
+        if taken[label] <= (4 if label == NOT_A_DIGIT_CLASS else 2):
             kept.append((piece, label))
     glyphs = glyph.normalise(
         [piece.ink for piece, _ in kept], [piece.surroundings for piece, _ in kept]
@@ -170,7 +170,7 @@ def _cut_up(
 
 
 def _label_of(
-    piece: segment.Piece,
+    piece: clusters.Piece,
     masks: npt.NDArray[np.bool_],
     masses: npt.NDArray[np.int64],
     labels: npt.NDArray[np.uint8],
@@ -185,10 +185,10 @@ def _label_of(
         return int(labels[best])
     if piece.whole is None and max(box.w, box.h) < 0.4 * height:
         return None
-    if piece.whole is None and labels[best] == NOTHING and box.w < 0.4 * box.h:
+    if piece.whole is None and labels[best] == NOT_A_DIGIT_CLASS and box.w < 0.4 * box.h:
         # The stroke of a letter that stands alone is a 1 to everybody.
         return None
-    return NOTHING if min(recall[best], precision[best]) < 0.66 else None
+    return NOT_A_DIGIT_CLASS if min(recall[best], precision[best]) < 0.66 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +339,7 @@ def _part(split: Split, mix: Mix, seed: tuple[int, int]) -> tuple[Bytes, Bytes]:
         for scene in seen:
             add(glyph_of(scene), scene.label)
         if rng.random() < mix.things:
-            add(thing_glyph(rng), NOTHING)
+            add(thing_glyph(rng), NOT_A_DIGIT_CLASS)
         if rng.random() < mix.strings:
             for piece, piece_label in string_glyphs(split, rng):
                 add(piece, piece_label)
@@ -355,10 +355,10 @@ def _refused(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | Non
         if rng.random() < mix.words:
             yield from word_glyphs(split, rng)
         if rng.random() < mix.empty:
-            yield empty_glyph(rng), NOTHING
+            yield empty_glyph(rng), NOT_A_DIGIT_CLASS
         if rng.random() < mix.mirrored:
             scene = photos.mirrored_scene(split, rng)
-            yield (None if scene is None else glyph_of(scene)), NOTHING
+            yield (None if scene is None else glyph_of(scene)), NOT_A_DIGIT_CLASS
 
 
 def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None, int]]:
@@ -371,9 +371,9 @@ def _spoilt(split: Split, mix: Mix, rng: Random) -> Iterator[tuple[Floats | None
         if rng.random() < mix.spoilt:
             yield _found(*damage.spoilt(digit, rng)), int(label)
         if rng.random() < mix.spoilt_nothing:
-            yield _spoilt_nothing(rng), NOTHING
+            yield _spoilt_nothing(rng), NOT_A_DIGIT_CLASS
         if rng.random() < mix.spoilt_nothing:
-            yield _no_digit(_pixels(_spoilt_nothing(rng))), NOTHING
+            yield _no_digit(_pixels(_spoilt_nothing(rng))), NOT_A_DIGIT_CLASS
 
 
 def _spoilt_nothing(rng: Random) -> Floats:
@@ -382,7 +382,7 @@ def _spoilt_nothing(rng: Random) -> Floats:
 
 def _found(picture: Floats, digit: Floats) -> Floats | None:
     """Return what the reader makes of a spoilt picture, or None where it loses the digit."""
-    piece = segment.single(lift(_pixels(picture)))
+    piece = alone(lift(_pixels(picture)))
     if piece is None:
         return None
     box = piece.box

@@ -11,12 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.model.artifact import NOT_A_DIGIT_CLASS
 from digitry.reading.result import Box
 from digitry.training.data.dataset import Split
-from digitry.training.synthetic import pen as strokes
-
-NOTHING = 10
-"""The class of ink that is no digit."""
+from digitry.training.synthetic import pen
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -30,7 +28,7 @@ class Scene:
     Attributes:
         gray: (h, w) uint8, as a camera would give it.
         inverted: whether its ink is lighter than its paper.
-        label: 0 to 9, or `NOTHING`.
+        label: 0 to 9, or `NOT_A_DIGIT_CLASS`.
         box: where the ink that is meant stands.
     """
 
@@ -54,16 +52,16 @@ def digit_scene(digit: Bytes, label: int, rng: Random) -> Scene:
 def stroke_scene(rng: Random) -> Scene:
     """Show one digit in our own strokes, in one of the hands that MNIST's writers did not have."""
     label = int(rng.integers(10))
-    return _photograph(drawn(strokes.DIGITS[label], rng), label, rng)
+    return _photograph(drawn(pen.DIGITS[label], rng), label, rng)
 
 
 def nothing_scene(split: Split, rng: Random) -> Scene:
     """Show something that is no digit: a sign, a letter, touching digits, a half, a smudge, a doodle."""
     kind = rng.choice(6, p=[0.32, 0.2, 0.16, 0.06, 0.1, 0.16])
     if kind == 0:
-        ink = drawn(str(rng.choice(strokes.LETTERS)), rng)
+        ink = drawn(str(rng.choice(pen.LETTERS)), rng)
     elif kind == 1:
-        names = [name for name in strokes.SYMBOLS if name not in strokes.SMALL]
+        names = [name for name in pen.SYMBOLS if name not in pen.SMALL]
         ink = drawn(str(rng.choice(names)), rng)
     elif kind == 2:
         ink = _touching(split, rng)
@@ -73,7 +71,7 @@ def nothing_scene(split: Split, rng: Random) -> Scene:
         ink = _smudge(rng)
     else:
         ink = doodle(rng)
-    return _photograph(ink, NOTHING, rng)
+    return _photograph(ink, NOT_A_DIGIT_CLASS, rng)
 
 
 def mirrored_scene(split: Split, rng: Random) -> Scene | None:
@@ -82,7 +80,7 @@ def mirrored_scene(split: Split, rng: Random) -> Scene | None:
     if split.labels[index] not in (3, 4, 7, 9):
         return None
     ink = written(split.images[index], any_height(rng), rng)
-    return _photograph(np.ascontiguousarray(ink[:, ::-1]), NOTHING, rng)
+    return _photograph(np.ascontiguousarray(ink[:, ::-1]), NOT_A_DIGIT_CLASS, rng)
 
 
 def thing_page(rng: Random) -> Bytes:
@@ -211,10 +209,10 @@ def drawn(symbol: str, rng: Random, height: float | None = None) -> Floats:
     """Draw one of our own symbols with some pen: a hairline, a ballpoint, a marker, pixels."""
     height = any_height(rng) if height is None else height
     share = float(np.exp(rng.uniform(np.log(0.02), np.log(0.24))))
-    pen = max(share * height, 0.9)
-    hand = strokes.pick_hand(symbol, rng)
-    lines = strokes.wobble(strokes.strokes_of(symbol, hand), rng, amount=rng.uniform(0.4, 1.5))
-    ink = strokes.draw(lines, height, pen, rng, pressure=rng.uniform(0, 0.4))
+    width = max(share * height, 0.9)
+    hand = pen.pick_hand(symbol, rng)
+    lines = pen.wobble(pen.strokes_of(symbol, hand), rng, amount=rng.uniform(0.4, 1.5))
+    ink = pen.draw(lines, height, width, rng, pressure=rng.uniform(0, 0.4))
     margin = 3
     return np.pad(ink, margin)
 
@@ -300,9 +298,9 @@ def doodle(rng: Random, height: float | None = None) -> Floats:
         np.concatenate([np.linspace(a, b, 12) for a, b in itertools.pairwise(line)])
         for line in lines
     ]
-    pen = max(float(np.exp(rng.uniform(np.log(0.02), np.log(0.12)))) * height, 0.9)
-    bent = strokes.wobble(spread, rng, amount=rng.uniform(0.4, 1.5))
-    return np.pad(strokes.draw(bent, height, pen, rng), 3)
+    width = max(float(np.exp(rng.uniform(np.log(0.02), np.log(0.12)))) * height, 0.9)
+    bent = pen.wobble(spread, rng, amount=rng.uniform(0.4, 1.5))
+    return np.pad(pen.draw(bent, height, width, rng), 3)
 
 
 def _any(split: Split, rng: Random) -> Bytes:
@@ -330,9 +328,9 @@ def _photograph(ink: Floats, label: int, rng: Random) -> Scene:
     clean = rng.random() < 0.35
     # Margins: from a tight crop to a digit that is small in its picture.
     share = rng.uniform(0.0, 0.12) if rng.random() < 0.3 else rng.uniform(0.1, 0.9)
+    least = 0 if label < NOT_A_DIGIT_CLASS and share < 0.05 else 1
     top, bottom, left, right = (
-        round(side * share * rng.uniform(0.4, 1.4)) + (0 if label < NOTHING and share < 0.05 else 1)
-        for _ in range(4)
+        round(side * share * rng.uniform(0.4, 1.4)) + least for _ in range(4)
     )
     shape = (height + top + bottom, width + left + right)
     page = np.zeros(shape, np.float32)
@@ -374,9 +372,9 @@ def _neighbour(page: Floats, box: Box, rng: Random) -> None:
     reach = round(room * rng.uniform(0.2, 0.75))
     if reach < 3:
         return
-    symbol = strokes.DIGITS[int(rng.integers(10))]
-    lines = strokes.wobble(strokes.strokes_of(symbol, strokes.pick_hand(symbol, rng)), rng)
-    other = strokes.draw(lines, box.h, max(1.0, 0.08 * box.h), rng)
+    symbol = pen.DIGITS[int(rng.integers(10))]
+    lines = pen.wobble(pen.strokes_of(symbol, pen.pick_hand(symbol, rng)), rng)
+    other = pen.draw(lines, box.h, max(1.0, 0.08 * box.h), rng)
     rows = min(other.shape[0], height - box.y)
     reach = min(reach, other.shape[1])
     if room == box.x:

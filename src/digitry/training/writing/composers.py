@@ -1,15 +1,26 @@
-"""Strips composed in other processes, in pools that a seed and a number make."""
+"""Strips and pages composed in other processes, in pools that a seed and a number make."""
 
 import multiprocessing
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import cv2
 
 from digitry.errors import UsageError
 from digitry.training.writing.strips import Batch, Composer, Mix, Sources
+
+B = TypeVar("B", covariant=True)
+
+
+class Composes(Protocol[B]):
+    """What composes the batches of a pool: the same wherever and whenever it does."""
+
+    def compose(self, sources: Sources, pool: int) -> Sequence[B]:
+        """Return the batches of one pool."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +48,15 @@ def _begin(sources: Sources) -> None:
     cv2.setNumThreads(1)
 
 
-def _compose(pools: Pools, pool: int) -> list[Batch]:
+def _compose(pools: Composes[Any], pool: int) -> Sequence[Any]:
     if _sources is None:
         raise UsageError("no sources", where="composing")
     return pools.compose(_sources, pool)
 
 
 def composed(
-    pools: Pools, sources: Sources, first: int = 0, processes: int = 1
-) -> Generator[tuple[Batch, int], None, None]:
+    pools: Composes[B], sources: Sources, first: int = 0, processes: int = 1
+) -> Generator[tuple[B, int], None, None]:
     """Yield batches without end, each with the number of pools that were begun.
 
     The processes are spawned: a process that was forked beside running threads may wait for a lock that
@@ -59,7 +70,7 @@ def composed(
     """
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(sources,))
-    waiting: deque[Future[list[Batch]]] = deque()
+    waiting: deque[Future[Sequence[B]]] = deque()
     pool = first
     try:
         while True:

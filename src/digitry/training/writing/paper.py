@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing.hands import Ink
-from digitry.training.writing.strings import HEIGHT, Written
+from digitry.training.writing.strings import Written
 from digitry.training.writing.texts import drawn
 
 SHIFT = 4

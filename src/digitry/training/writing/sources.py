@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import MARKS
+from digitry.reading.lines import lifted, rows_of_writing
 from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Digits, Images, Other, Samples, Strings, Strokes
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, from_images, from_strokes
@@ -16,9 +17,7 @@ from digitry.training.writing.strings import Others
 from digitry.training.writing.strips import (
     Real,
     Sources,
-    from_scan,
     labels_of,
-    rows_of_writing,
     stroke_strip,
 )
 
@@ -137,7 +136,7 @@ def real_strip(strings: Strings, index: int, rng: np.random.Generator) -> Real |
 def scanned(drawings: Images, index: int) -> Real | None:
     """Return a picture's ink with the rows of its writing."""
     picture = drawings.raw(index)
-    ink = from_scan(picture) if drawings.dark_ink else np.ascontiguousarray(picture)
+    ink = lifted(picture) if drawings.dark_ink else np.ascontiguousarray(picture)
     if min(ink.shape) < 4 or not ink.any():
         return None
     return Real(ink, (), *rows_of_writing(ink))

@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import DIGITS, MARKS, OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing.hands import Hands, Ink
 from digitry.training.writing.texts import LETTER, WORD, drawn
-
-HEIGHT = 32
-"""Of a strip, pixels."""
 
 CHARACTERS = DIGITS + MARKS
 """The characters that have a class of their own, in the order of the network's outputs."""
 
 MOST_COLUMNS = 640
+
+SHARE_BENT = 0.4
+"""Of characters: bent a little."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,8 @@ def _mark_gap(char: str, rng: np.random.Generator) -> float:
 def _shaped(glyph: Ink, em: float, how: Style, rng: np.random.Generator) -> Ink:
     """Return a character in the line's size and slant, with a little of its own."""
     wobble = how.wobble
+    if rng.random() < SHARE_BENT:
+        glyph = bent(glyph, rng)
     scale = how.height / em * float(np.exp(rng.normal(0, 0.05 * wobble)))
     wide = scale * how.aspect * float(np.exp(rng.normal(0, 0.05 * wobble)))
     if how.stretched:
@@ -284,6 +287,24 @@ def warp(glyph: Ink, wide: float, tall: float, slant: float, turn: float) -> Ink
     if not len(columns):
         return glyph
     return np.asarray(warped[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], dtype=np.uint8)
+
+
+def bent(glyph: Ink, rng: np.random.Generator) -> Ink:
+    """Return a glyph bent a little, as if the same hand had written it once more.
+
+    A coarse grid of random shifts, smooth between its points (Simard, Steinkraus, Platt 2003).
+    """
+    height, width = glyph.shape
+    reach = rng.uniform(0.012, 0.045) * max(height, width)
+    shifts = rng.normal(0, reach, (4, 3, 2)).astype(np.float32)
+    field = cv2.resize(shifts, (width + 4, height + 4), interpolation=cv2.INTER_CUBIC)
+    field += np.stack(np.meshgrid(np.arange(-2, width + 2), np.arange(-2, height + 2)), axis=-1)
+    moved = cv2.remap(glyph, np.asarray(field, np.float32), None, cv2.INTER_LINEAR)
+    columns = np.flatnonzero(moved.max(axis=0) > 50)
+    rows = np.flatnonzero(moved.max(axis=1) > 50)
+    if not len(columns):
+        return glyph
+    return np.asarray(moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.uint8)
 
 
 def stroke_width(glyph: npt.NDArray[np.uint8]) -> float:

@@ -8,15 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import OTHER
+from digitry.reading.lines import HEIGHT
 from digitry.training.writing import camera, paper
 from digitry.training.writing.camera import Strip
 from digitry.training.writing.hands import PEN, Hands, Ink, cut_to_ink, draw_strokes
 from digitry.training.writing.strings import (
     CHARACTERS,
-    HEIGHT,
     MOST_COLUMNS,
+    SHARE_BENT,
     Others,
     Written,
+    bent,
     style,
     warp,
     write,
@@ -154,6 +156,8 @@ def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int
     hands = sources.hands[drawn(sources.shares, rng)]
     place = int(rng.integers(len(hands.glyphs)))
     glyph, label = hands.glyphs[place], int(hands.labels[place])
+    if rng.random() < SHARE_BENT:
+        glyph = bent(glyph, rng)
     form = drawn((0.4, 0.3, 0.15, 0.15), rng)
     if form == 0:
         # As MNIST has it: 20 pixels tall, its mass in the middle of 28x28.
@@ -252,54 +256,6 @@ def nothing(sources: Sources, rng: np.random.Generator) -> Ink:
     for _ in range(rng.integers(0, 3)):
         written = Written(paper.under(written, None, rng), (), spans, 5, 27, written.pen)
     return written.ink
-
-
-def from_scan(grey: npt.NDArray[np.uint8]) -> Ink:
-    """Return the ink of a grey scan, dark on light, without removing any line.
-
-    Args:
-        grey: (height, width) uint8.
-
-    Returns:
-        (height, width) uint8, 255 = the darkest ink, 0 = paper.
-    """
-    side = max(9, grey.shape[0] // 2) | 1
-    edge = cv2.copyMakeBorder(grey, side, side, side, side, cv2.BORDER_REPLICATE)
-    ground = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
-    ground = cv2.blur(ground, (side, side))[side:-side, side:-side]
-    ink = np.clip(ground.astype(np.float32) - grey, 0, None)
-    paper_noise = float(np.median(ink))
-    ink = np.clip(ink - paper_noise, 0, None)
-    top = max(float(np.percentile(ink, 98.5)), 12.0)
-    return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
-
-
-def rows_of_writing(ink: Ink) -> tuple[int, int]:
-    """Return the rows in which the writing of a strip stands, rulings and neighbours left aside."""
-    height, width = ink.shape
-    # Faint digits beside a dark border: the level is between the paper and what ink there is.
-    level, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    level = min(110.0, max(level, 45.0))
-    _, _, stats, centres = cv2.connectedComponentsWithStats((ink > level).astype(np.uint8))
-    rows = []
-    for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
-        ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
-        # What reaches in from above or below: another line's foot, a border.
-        cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
-        small = h < 0.2 * height or area < 12
-        if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
-            rows.append((int(y), int(y + h)))
-    if not rows:
-        return round(0.25 * height), round(0.75 * height)
-    tops, bottoms = zip(*rows, strict=True)
-    tallest = max(b - t for t, b in rows)
-    # A short stroke beside tall ones is a mark or a piece.
-    rows = [(t, b) for t, b in rows if b - t > 0.5 * tallest]
-    tops, bottoms = zip(*rows, strict=True)
-    top, bottom = int(np.median(tops)), int(np.median(bottoms))
-    if bottom - top < 0.22 * height:
-        return round(0.25 * height), round(0.75 * height)
-    return top, bottom
 
 
 def labels_of(said: str) -> tuple[int, ...]:

@@ -125,10 +125,10 @@ def test_the_commit_of_a_clone_is_told(clones: Path, tmp_path: Path) -> None:
     assert commit_of(clone) is None
     (git / "HEAD").write_text(f"{SOURCES['bhmsds'].commit}\n")
     (one,) = build(clones, tmp_path, only=["bhmsds_digits"])
-    assert one.commit == SOURCES["bhmsds"].commit and not one.other_commit
+    assert one.commit == SOURCES["bhmsds"].commit
     (git / "HEAD").write_text(f"{SHA}\n")
     (one,) = build(clones, tmp_path, only=["bhmsds_digits"])
-    assert one.other_commit
+    assert one.commit == SHA
 
 
 @pytest.mark.data

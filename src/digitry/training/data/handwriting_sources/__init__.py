@@ -74,12 +74,6 @@ class Built:
     published: bool
     commit: str | None
 
-    @property
-    def other_commit(self) -> bool:
-        """Whether the clone is at another commit than the published pack was made from."""
-        wanted = PACKS[self.name].source.commit
-        return None not in (wanted, self.commit) and wanted != self.commit
-
 
 def build(
     sources: Path,

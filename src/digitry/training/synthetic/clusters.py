@@ -1,21 +1,22 @@
-"""A page to pieces of ink in reading order: paper evened out, ruling lines taken off, parts joined.
+"""Ink to what may be digits: ruling taken off, parts joined, and touching digits cut into atoms.
 
-The steps: `lift` divides by the paper's own brightness, so that shadows and gradients go;
-`single` takes the one digit of a crop; `lines` finds the digits of a page, and cuts what may be
-several touching ones into atoms. Which atoms belong together is for the classifier to say, in `reader`.
+The glyph model must know what is no digit, halves of digits and two that touch among it. So drawn writing
+is cut up here in every way that may look like a digit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from digitry.reading.budget import Budget
+from digitry.reading import alone
+from digitry.reading.alone import MOST_PIECES, at_border, box_of, distance
 from digitry.reading.ink import Ink
 from digitry.reading.result import Box
-from digitry.reading.ruling import without_frames, without_ruling
+from digitry.training.synthetic.ruling import without_frames, without_ruling
 
 LEANS = (0.0, -0.2, 0.2, -0.4, 0.4)
 """Slopes of the cuts between touching digits, in columns a row: people lean their writing."""
@@ -23,15 +24,6 @@ LEANS = (0.0, -0.2, 0.2, -0.4, 0.4)
 MOST_CUTS = 10
 MOST_JOINED = 5
 """Atoms that may make up one digit."""
-
-MOST_PIECES = 5_000
-"""A page with more pieces is texture or noise, not writing."""
-
-BOXES_DEEP = 4
-"""The boxes of writing lie beside each other; so many times the page they may cover."""
-
-MOST_PASSES = 20
-"""Parts of digits are joined in a few passes over a page, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +33,11 @@ class Piece:
     Attributes:
         box: where it stands on the working page.
         ink: (box.h, box.w) float32 in [0, 1]: its own ink, nothing of its neighbours.
-        cut: whether it runs out of the page.
         whole: of a part of touching digits, all of their ink together.
     """
 
     box: Box
     ink: npt.NDArray[np.float32] = field(repr=False)
-    cut: bool = False
     whole: "Piece | None" = field(default=None, repr=False)
 
     @property
@@ -76,25 +66,17 @@ class Cluster:
         return self.whole.box
 
 
-def around(boxes: Sequence[Box]) -> Box:
-    """Return the smallest box that holds them all."""
-    box = boxes[0]
-    for other in boxes[1:]:
-        box = box.union(other)
-    return box
-
-
 def join(pieces: Sequence[Piece]) -> Piece:
     """Lay several parts of the same touching digits together as one."""
     if len(pieces) == 1:
         return pieces[0]
-    box = around([piece.box for piece in pieces])
+    box = reduce(Box.union, [piece.box for piece in pieces])
     ink = np.zeros((box.h, box.w), np.float32)
     for piece in pieces:
         y, x = piece.box.y - box.y, piece.box.x - box.x
         part = ink[y : y + piece.box.h, x : x + piece.box.w]
         np.maximum(part, piece.ink, out=part)
-    return Piece(box, ink, any(piece.cut for piece in pieces), pieces[0].whole)
+    return Piece(box, ink, pieces[0].whole)
 
 
 def runs(atoms: int) -> list[tuple[int, int]]:
@@ -105,13 +87,6 @@ def runs(atoms: int) -> list[tuple[int, int]]:
         for stop in range(start + 1, min(atoms, start + MOST_JOINED) + 1)
     ]
     return pairs if atoms <= MOST_JOINED else [*pairs, (0, atoms)]
-
-
-def cutting_work(cluster: Cluster) -> int:
-    """Return how much `candidates` and their glyphs may cost: pixels that are gone over."""
-    # Each of the runs looks at the whole for its surroundings, and at its own part.
-    count = len(runs(MOST_CUTS + 1))
-    return cluster.box.w * cluster.box.h * (count + MOST_CUTS)
 
 
 def candidates(cluster: Cluster) -> dict[tuple[int, int], Piece]:
@@ -142,42 +117,12 @@ def atoms(cluster: Cluster) -> tuple[Piece, ...]:
         y, x = int(down[0]), int(across[0])
         place = Box(box.x + x, box.y + y, int(across[-1]) + 1 - x, int(down[-1]) + 1 - y)
         own = ink[y : y + place.h, x : x + place.w].copy()
-        found.append(Piece(place, own, piece.cut, piece))
+        found.append(Piece(place, own, piece))
     return tuple(found)
 
 
-def single(ink: Ink) -> Piece | None:
-    """Return the one digit of a crop: its main piece and whatever belongs to it, or None without ink."""
-    height, width = ink.mask.shape
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
-    mask = without_frames(ink.mask, labels, stats)
-    if mask is not ink.mask:
-        _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if not 2 <= len(stats) <= MOST_PIECES:
-        return None
-    area = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
-    # Of two large pieces the one nearer to the middle is meant: a neighbour's ink comes in at the rim.
-    off = np.abs(centres[1:] / (width, height) - 0.5).max(axis=1)
-    main = 1 + int(np.argmax(area * (1.15 - off)))
-    chosen = [main]
-    box = _box(stats[main])
-    reach = 0.25 * max(box.h, box.w)
-    for label in np.argsort(-area) + 1:
-        other = _box(stats[label])
-        if label == main or stats[label, cv2.CC_STAT_AREA] < 0.015 * stats[main, cv2.CC_STAT_AREA]:
-            continue
-        stray = _at_border(other, width, height) and not _overlap(other, box) > 0.5
-        if _distance(other, box) <= reach and not stray:
-            chosen.append(int(label))
-    return _piece(ink, labels, stats, chosen)
-
-
 def lines(ink: Ink) -> list[list[Cluster]]:
-    """Find the digits of a page: lines from top to bottom, clusters from left to right.
-
-    Raises:
-        ImageError: there is too much ink to be writing.
-    """
+    """Return the digits of a page: lines from top to bottom, clusters from left to right."""
     height, width = ink.mask.shape
     _, labels, stats, _ = cv2.connectedComponentsWithStats(ink.mask, connectivity=8)
     mask = without_ruling(without_frames(ink.mask, labels, stats), ink.faint, ink.strength)
@@ -189,23 +134,14 @@ def lines(ink: Ink) -> list[list[Cluster]]:
     if not found:
         return []
     typical = _typical_height(stats[found])
-    groups = _gathered([(_box(stats[label]), [label]) for label in found], typical)
+    groups = _gathered([(box_of(stats[label]), [label]) for label in found], typical)
     groups = [group for group in groups if max(group[0].h, group[0].w) >= 0.3 * typical]
-    boxes = Budget(ink.mask.size, share=BOXES_DEEP, least=1 << 20)
-    boxes.spend(sum(box.w * box.h for box, _ in groups))
-    pieces = _bold([_piece(ink, labels, stats, members) for _, members in groups], typical)
+    whole = [alone.piece(ink, labels, stats, members) for _, members in groups]
+    pieces = _bold([Piece(one.box, one.ink) for one in whole], typical)
     return [[_cluster(piece, typical) for piece in line] for line in _in_lines(pieces)]
 
 
 # --- components ------------------------------------------------------------------------------------
-
-
-def _box(row: npt.NDArray[np.int32]) -> Box:
-    return Box(int(row[0]), int(row[1]), int(row[2]), int(row[3]))
-
-
-def _at_border(box: Box, width: int, height: int) -> bool:
-    return box.x <= 0 or box.y <= 0 or box.right >= width or box.bottom >= height
 
 
 def _along_border(box: Box, width: int, height: int) -> bool:
@@ -213,39 +149,6 @@ def _along_border(box: Box, width: int, height: int) -> bool:
     upright = box.h >= 3 * box.w and box.h >= 0.05 * height and (box.x <= 0 or box.right >= width)
     lying = box.w >= 3 * box.h and box.w >= 0.05 * width and (box.y <= 0 or box.bottom >= height)
     return upright or lying
-
-
-def _distance(a: Box, b: Box) -> float:
-    """Return the gap between two boxes, in pixels; 0 where they meet."""
-    across = max(a.x - b.right, b.x - a.right, 0)
-    down = max(a.y - b.bottom, b.y - a.bottom, 0)
-    return float(np.hypot(across, down))
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Return the share of `a` that lies within the box `b`."""
-    across = min(a.right, b.right) - max(a.x, b.x)
-    down = min(a.bottom, b.bottom) - max(a.y, b.y)
-    return max(across, 0) * max(down, 0) / (a.w * a.h)
-
-
-def _piece(
-    ink: Ink,
-    labels: npt.NDArray[np.int32],
-    stats: npt.NDArray[np.int32],
-    members: Sequence[int],
-) -> Piece:
-    box = around([_box(stats[member]) for member in members])
-    height, width = ink.mask.shape
-    cut = _at_border(box, width, height)
-    # One pixel more on each side: the soft rim of the strokes is part of how they look.
-    x, y = max(box.x - 1, 0), max(box.y - 1, 0)
-    box = Box(x, y, min(box.right + 1, width) - x, min(box.bottom + 1, height) - y)
-    region = labels[box.y : box.bottom, box.x : box.right]
-    chosen = np.zeros(len(stats), np.uint8)
-    chosen[list(members)] = 1
-    own = cv2.dilate(chosen[region], np.ones((3, 3), np.uint8))
-    return Piece(box, ink.strength[box.y : box.bottom, box.x : box.right] * own, cut)
 
 
 def _writing(
@@ -259,11 +162,11 @@ def _writing(
     found = []
     smallest = max(3, 0.006 * max(height, width))
     for label in range(1, len(stats)):
-        box, area = _box(stats[label]), int(stats[label, cv2.CC_STAT_AREA])
+        box, area = box_of(stats[label]), int(stats[label, cv2.CC_STAT_AREA])
         if max(box.w, box.h) < smallest or area < 4:
             continue
         solid = area > 0.6 * box.w * box.h and min(box.w, box.h) > 0.08 * min(width, height)
-        if _at_border(box, width, height) and (solid or _along_border(box, width, height)):
+        if at_border(box, width, height) and (solid or _along_border(box, width, height)):
             continue
         found.append(label)
     return found
@@ -291,10 +194,8 @@ def _median(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -
 def _gathered(groups: list[tuple[Box, list[int]]], typical: float) -> list[tuple[Box, list[int]]]:
     """Join the parts of one digit: the hat of a 5, the strokes of a 4, a broken line."""
     groups = sorted(groups, key=lambda group: group[0].x)
-    budget = Budget(len(groups), share=MOST_PASSES, least=MOST_PIECES)
     merged = True
     while merged:
-        budget.spend(len(groups))
         merged = False
         result: list[tuple[Box, list[int]]] = []
         for box, members in groups:
@@ -322,9 +223,7 @@ def _belong(a: Box, b: Box, typical: float) -> bool:
         # One above the other. Two whole digits so placed belong to two lines.
         return not (small.h > 0.7 * typical)
     # A short stroke close beside: the bar of a 5 that floats to the right.
-    return (
-        small.h < 0.45 * typical and _distance(a, b) <= 0.12 * typical and small.w < 0.8 * typical
-    )
+    return small.h < 0.45 * typical and distance(a, b) <= 0.12 * typical and small.w < 0.8 * typical
 
 
 def _bold(pieces: list[Piece], typical: float) -> list[Piece]:

@@ -4,12 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from digitry.reading.budget import Budget
-
-MOST_PIECES = 5_000
-
-FRAMES_DEEP = 8
-"""So many frames within frames, each as large as the page, are looked at."""
+from digitry.reading.alone import MOST_PIECES
 
 PEN = 1.6
 """What is so many times as dark as the core of the ruling line that it lies on is a pen's stroke."""
@@ -168,15 +163,11 @@ def without_frames(
 
     Returns:
         `mask` itself where nothing goes.
-
-    Raises:
-        ImageError: there are too many frames within each other.
     """
     if not 3 <= len(stats) <= MOST_PIECES:
         return mask
     x, y, w, h, area = (stats[1:, column].astype(np.int64) for column in range(5))
     cleaned = mask
-    budget = Budget(mask.size, share=FRAMES_DEEP, least=0)
     for label in np.flatnonzero((area < 0.35 * w * h) & (np.minimum(w, h) >= 12)):
         inside = (
             (x > x[label])
@@ -189,7 +180,6 @@ def without_frames(
             continue
         tallest = int(np.maximum(h, w)[inside].max())
         reach = max(8, round(1.15 * tallest))
-        budget.spend(int(w[label]) * int(h[label]))
         part = slice(y[label], y[label] + h[label]), slice(x[label], x[label] + w[label])
         own = (labels[part] == label + 1).astype(np.uint8)
         lying = cv2.morphologyEx(own, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from digitry.reading import segment
 from digitry.reading.ink import lift
+from digitry.training.synthetic import clusters
 from digitry.training.synthetic import pen as strokes
 
 
@@ -34,21 +34,8 @@ def write(
     return spans
 
 
-def found(page: np.ndarray) -> list[list[segment.Cluster]]:
-    return segment.lines(lift(page))
-
-
-def test_a_shadow_and_a_gradient_are_paper() -> None:
-    page = blank(200, 300).astype(np.float32)
-    page *= np.linspace(1, 0.5, 300)[None]
-    page[:, 150:] *= 0.7
-    clean = page.astype(np.uint8)
-    assert segment.single(lift(cv2.GaussianBlur(clean, (0, 0), 3))) is None
-    page[60:140, 70:78] *= 0.4
-    piece = segment.single(lift(cv2.GaussianBlur(page, (0, 0), 1).astype(np.uint8)))
-    assert piece is not None
-    assert abs(piece.box.x - 69) <= 4
-    assert abs(piece.box.h - 82) <= 6
+def found(page: np.ndarray) -> list[list[clusters.Cluster]]:
+    return clusters.lines(lift(page))
 
 
 def test_digits_come_in_order_with_their_boxes() -> None:
@@ -74,7 +61,6 @@ def test_a_lone_one_and_a_lone_seven_are_found(symbol: str) -> None:
     write(page, symbol, 140, 60, pen=3)
     (line,) = found(page)
     assert len(line) == 1
-    assert segment.single(lift(page)) is not None
 
 
 def test_ones_among_other_digits_are_not_lost() -> None:
@@ -90,9 +76,9 @@ def test_ruling_lines_are_taken_off_and_digits_stay_whole() -> None:
         cv2.line(page, (0, y), (500, y + 6), 150, 2)
     spans = write(page, "2580", 60, 60)
     lines = found(page)
-    clusters = [cluster for line in lines for cluster in line]
-    assert len(clusters) == 4
-    for cluster, (left, right) in zip(clusters, spans, strict=True):
+    whole = [cluster for line in lines for cluster in line]
+    assert len(whole) == 4
+    for cluster, (left, right) in zip(whole, spans, strict=True):
         assert abs(cluster.box.w - (right - left)) <= 10
 
 
@@ -132,9 +118,9 @@ def test_touching_digits_come_as_atoms_that_cover_all_their_ink() -> None:
     write(page, "00", 60, 30, gap=-6)
     (line,) = found(page)
     (cluster,) = line
-    parts = segment.atoms(cluster)
+    parts = clusters.atoms(cluster)
     assert len(parts) >= 2
-    whole = segment.join(parts)
+    whole = clusters.join(parts)
     rims = np.subtract(whole.box.to_list(), cluster.box.to_list())
     assert np.abs(rims).max() <= 2
     assert (whole.ink > 0.3).sum() == sum((atom.ink > 0.3).sum() for atom in parts)
@@ -145,9 +131,9 @@ def test_what_is_cut_out_remembers_what_it_was_cut_out_of() -> None:
     write(page, "00", 60, 30, gap=-6)
     ((cluster,),) = found(page)
     assert cluster.whole.surroundings is None
-    for run, piece in segment.candidates(cluster).items():
+    for run, piece in clusters.candidates(cluster).items():
         if piece is cluster.whole:
-            assert run == (0, len(segment.atoms(cluster)))
+            assert run == (0, len(clusters.atoms(cluster)))
             continue
         ink, x, y = piece.surroundings
         place = ink[y : y + piece.box.h, x : x + piece.box.w]
@@ -155,28 +141,9 @@ def test_what_is_cut_out_remembers_what_it_was_cut_out_of() -> None:
         assert place[piece.ink > 0.3].min() > 0.3
 
 
-def test_a_neighbours_ink_at_the_rim_is_left_out_of_a_crop() -> None:
-    page = blank(100, 90)
-    write(page, "3", 30, 20)
-    page[15:80, 0:5] = 40
-    piece = segment.single(lift(page))
-    assert piece is not None
-    assert piece.box.x > 20
-
-
-def test_the_frame_of_a_cell_is_left_out() -> None:
-    page = blank(100, 90)
-    write(page, "3", 30, 20)
-    cv2.rectangle(page, (2, 2), (87, 97), 60, 2)
-    piece = segment.single(lift(page))
-    assert piece is not None
-    assert piece.box.w < 60
-
-
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_even_page_has_no_ink(level: int) -> None:
     page = blank(level=level)
-    assert segment.single(lift(page)) is None
     assert found(page) == []
 
 
@@ -188,6 +155,4 @@ def test_noise_is_not_read_as_a_page_of_digits() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2), (3, 500)])
 def test_degenerate_pages_are_harmless(shape: tuple[int, int]) -> None:
     page = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    ink = lift(page)
-    segment.single(ink)
-    segment.lines(ink)
+    clusters.lines(lift(page))

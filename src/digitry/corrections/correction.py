@@ -1,0 +1,78 @@
+"""A correction, and counts of corrections: what the store keeps and says."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from digitry.errors import UsageError
+from digitry.model.artifact import GLYPH_VERSION, LABELS, NOT_A_DIGIT
+from digitry.plain import Plain
+
+LONGEST_AUTHOR = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """The label that a person gave one digit, and what the reader had read.
+
+    Attributes:
+        label: the correct label: "0" to "9", or `NOT_A_DIGIT`.
+        glyph: PNG of the 28x28 glyph, ink light on dark.
+        crop: PNG of the digit's place on the page.
+        read_value: the value that was read, 0 to 9; None if it was refused.
+        best_guess: the value with the highest probability, refused or not.
+        confidence: probability of the best guess, in [0, 1].
+        reason: why the digit was refused, or None.
+        model: name of the model that read it.
+        glyph_version: version of the normalisation that made the glyph.
+        author: free text, may be empty.
+        id: set by the store.
+        created: time in ISO 8601, UTC; set by the store.
+        undone: time in ISO 8601, UTC; None while the correction is current; set by the store.
+        sha256: hash of the glyph's pixels; set by the store.
+    """
+
+    label: str
+    glyph: bytes = field(repr=False)
+    crop: bytes = field(repr=False)
+    read_value: int | None
+    best_guess: int
+    confidence: float
+    reason: str | None
+    model: str
+    glyph_version: int = GLYPH_VERSION
+    author: str = ""
+    id: str = ""
+    created: str = ""
+    undone: str | None = None
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.label not in LABELS:
+            raise UsageError(
+                f"{self.label!r} is not a label", remedy=f"use 0 to 9, or {NOT_A_DIGIT!r}"
+            )
+        if len(self.author) > LONGEST_AUTHOR:
+            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without the pictures."""
+        return {key: value for key, value in asdict(self).items() if key not in ("glyph", "crop")}
+
+
+@dataclass(frozen=True)
+class Stats(Plain):
+    """Counts of corrections.
+
+    Attributes:
+        count: current corrections.
+        undone: undone corrections.
+        labels: label -> number of current corrections.
+        confusions: (best guess, label, number) where the two differ; the most frequent first.
+        agreeing: current corrections that confirm the best guess.
+    """
+
+    count: int
+    undone: int
+    labels: dict[str, int]
+    confusions: tuple[tuple[int, str, int], ...]
+    agreeing: int

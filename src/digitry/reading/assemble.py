@@ -1,0 +1,181 @@
+"""What was seen on a page to a Reading: rows, words, boxes in pixels of the image, reasons."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.reading import glyph, image
+from digitry.reading.classes import DIGITS
+from digitry.reading.order import rows
+from digitry.reading.pattern import Pattern
+from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
+from digitry.reading.view import ReadLine, Said, View, numbers
+
+SMALLEST = 8
+"""Pixels. Ink that is less high and wide, and refused, is refused as too small."""
+
+DEFAULT_MARK = 0.5
+"""Marks with less confidence are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a reading goes by.
+
+    Attributes:
+        threshold: digits with less confidence are refused.
+        pattern: what each line must look like, or None.
+        model: the name of the model.
+        single: whether the page is one digit.
+    """
+
+    threshold: float
+    pattern: Pattern | None
+    model: str
+    single: bool
+
+
+def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, list[Said]]:
+    """Return the reading of a page, and what was seen of each of its digits.
+
+    Args:
+        page: the image.
+        view: the way to see it that reads the best.
+        terms: what the reading goes by.
+        ms: how long it took.
+    """
+    sheet = _Sheet(view.gray.shape, page, view.turned)
+    kept = view.lines if terms.single else numbers(view.lines, terms.threshold)
+    found: list[Line] = []
+    words: list[Word] = []
+    digits: list[Digit] = []
+    marks: list[Mark] = []
+    seen: list[Said] = []
+    for row in rows([line.place for line in kept]):
+        in_row: list[Word] = []
+        for line in (kept[k] for k in row):
+            characters = [_character(said, line, len(found), sheet, terms) for said in line.said]
+            for said, character in zip(line.said, characters, strict=True):
+                if isinstance(character, Mark):
+                    marks.append(character)
+                else:
+                    digits.append(character)
+                    seen.append(said)
+            for first, past in line.words:
+                part = characters[first:past]
+                confidence = math.prod(said.confidence for said in line.said[first:past])
+                box = around([character.box for character in part])
+                text = "".join(character.text for character in part)
+                in_row.append(Word(text, round(confidence, 6), box, len(found)))
+        if in_row:
+            words += in_row
+            confidence = math.prod(word.confidence for word in in_row)
+            text = " ".join(word.text for word in in_row)
+            found.append(Line(text, round(confidence, 6), around([w.box for w in in_row])))
+    reason = next((digit.reason for digit in digits if digit.reason), None)
+    if not digits:
+        reason = "not a digit" if view.lines else "blank"
+    reading = Reading(
+        source=page.source,
+        text="\n".join(line.text for line in found),
+        confidence=round(math.prod(line.confidence for line in found), 6) if digits else 0.0,
+        rejected=reason is not None,
+        reason=reason,
+        width=sheet.width,
+        height=sheet.height,
+        inverted=view.inverted,
+        turned=view.turned * 90,
+        lines=tuple(found),
+        words=tuple(words),
+        digits=tuple(digits),
+        marks=tuple(marks),
+        model=terms.model,
+        ms=round(ms, 3),
+    )
+    return reading, seen
+
+
+def glyphs_of(seen: Sequence[Said]) -> npt.NDArray[np.float32]:
+    """Return what a model that takes glyphs sees of each digit, (n, 28, 28) float32 in [0, 1]."""
+    return glyph.normalise([said.piece.ink for said in seen])
+
+
+def _character(
+    said: Said, line: ReadLine, number: int, sheet: "_Sheet", terms: Terms
+) -> Digit | Mark:
+    box = sheet.full_size(said.box)
+    if said.is_mark and said.confidence >= DEFAULT_MARK:
+        return Mark(said.value, round(said.confidence, 6), box, number)
+    values = np.argsort(-said.p[:10], kind="stable")[:3].tolist()
+    best = int(said.value) if said.value in DIGITS else values[0]
+    if best != values[0]:
+        # A pattern has overruled the networks: what the pattern asks for comes first.
+        values = [best, *(value for value in values if value != best)][:3]
+    reason = _reason(said, line, (best, values[1]), terms)
+    if reason is not None:
+        reason = sheet.cause(box) or reason
+    elif not line.fits and terms.pattern is not None:
+        reason = f"does not fit {terms.pattern.text}"
+    return Digit(
+        value=best if reason is None else None,
+        confidence=round(said.confidence, 6),
+        box=box,
+        line=number,
+        alternatives=tuple((value, round(float(said.p[value]), 6)) for value in values),
+        reason=reason,
+    )
+
+
+def _reason(said: Said, line: ReadLine, likeliest: tuple[int, int], terms: Terms) -> str | None:
+    """Return why a digit is refused, or None."""
+    if said.is_mark:
+        return f"ambiguous {said.value}"
+    if said.p[10] > said.confidence:
+        return "not a digit"
+    if said.confidence < terms.threshold or not line.legible:
+        return f"ambiguous {likeliest[0]}/{likeliest[1]}"
+    return None
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box that holds them all."""
+    return reduce(Box.union, boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """How the working page lies on the image."""
+
+    shape: tuple[int, ...]
+    page: image.Page
+    turned: int
+
+    @property
+    def width(self) -> int:
+        """Of the image as it was turned, pixels."""
+        return self.page.height if self.turned % 2 else self.page.width
+
+    @property
+    def height(self) -> int:
+        """Of the image as it was turned, pixels."""
+        return self.page.width if self.turned % 2 else self.page.height
+
+    def full_size(self, box: Box) -> Box:
+        """Return a box of the working page in pixels of the image."""
+        across, down = self.width / self.shape[1], self.height / self.shape[0]
+        x, y = math.floor(box.x * across), math.floor(box.y * down)
+        x, y = min(max(x, 0), self.width - 1), min(max(y, 0), self.height - 1)
+        right = min(math.ceil(box.right * across), self.width)
+        bottom = min(math.ceil(box.bottom * down), self.height)
+        return Box(x, y, max(right - x, 1), max(bottom - y, 1))
+
+    def cause(self, box: Box) -> str | None:
+        """Return what about its ink made a digit hard to know, where that can be told."""
+        if max(box.h, box.w) < SMALLEST:
+            return "too small"
+        edge = box.x <= 0 or box.y <= 0 or box.right >= self.width or box.bottom >= self.height
+        return "cut off" if edge else None

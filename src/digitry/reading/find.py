@@ -1,0 +1,320 @@
+"""A grey page to the numbers on it: where each stands, how it slopes, how high its digits are.
+
+A small network looks at the page at several scales, each half of the one before, and says for each cell
+whether it lies in the middle half of the height of a number. Cells that hang together are a number; where
+two scales see the same one, the surer is kept. Rulings, boxes and other writing are for the network to
+pass over: nothing is removed by hand.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from digitry.reading.network import Session
+
+Bytes = npt.NDArray[np.uint8]
+
+CELL = 4
+"""Pixels of a scaled page for each cell of what the network says."""
+
+MULTIPLE = 32
+"""The network takes pages whose sides are multiples of this many pixels."""
+
+TALL = 16.0
+"""Pixels. The network says heights as powers of 2 times this."""
+
+WINDOW = 25
+"""Pixels. Whatever is dark and wider is ground: a shadow, a table. No stroke of a digit of 42 pixels is."""
+
+HALF = 0.12
+"""Ink that takes this share of the paper's light is half as strong as the strongest in the ink map."""
+
+LARGEST = 1536
+SMALLEST = 26
+"""Pixels of the long side of a page: the largest and the smallest scale that is looked at."""
+
+ENOUGH = 72
+"""Pixels of the long side; smaller pictures are enlarged to it."""
+
+MARGIN = 16
+"""Empty pixels around a page, as the network knows the edges of pictures."""
+
+LEVEL = 0.5
+SURE = 0.6
+"""A number is where cells are above `LEVEL`, one of them above `SURE`."""
+
+FAINT = 0.2
+"""A number goes on at its ends while cells are above this."""
+
+EASY = (11.0, 34.0)
+HARD = (6.0, 56.0)
+"""Pixels. Heights of digits that the network knows well, and beyond which it is not believed."""
+
+ALIKE = 1.6
+"""Two scales see the same number if its heights differ by less than this factor."""
+
+WIDENED = 0.12
+"""The network marks numbers wider by this part of their height on both sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a number stands.
+
+    Attributes:
+        start, end: (x, y) of the ends of the line through the middle of its digits, in pixels of the page.
+        height: of its digits, pixels.
+        score: how sure the network is, in [0, 1].
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    height: float
+    score: float
+
+    @property
+    def length(self) -> float:
+        """From end to end, pixels."""
+        return math.dist(self.start, self.end)
+
+    @property
+    def slope(self) -> float:
+        """The angle of its line in radians, clockwise on the page."""
+        return math.atan2(self.end[1] - self.start[1], self.end[0] - self.start[0])
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The point between its ends."""
+        return (self.start[0] + self.end[0]) / 2, (self.start[1] + self.end[1]) / 2
+
+
+def ink_map(gray: Bytes) -> Bytes:
+    """Return how much of the paper's light the ink takes away, on a scale that favours faint ink.
+
+    Args:
+        gray: (h, w) uint8, ink darker than the paper, digits 8 to 42 pixels high.
+
+    Returns:
+        (h, w) uint8, 0 = paper.
+    """
+    margin = WINDOW
+    padded = cv2.copyMakeBorder(gray, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    ground = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((WINDOW, WINDOW), np.uint8))
+    ground = cv2.blur(ground, (7, 7))[margin:-margin, margin:-margin]
+    light = cv2.divide(gray, np.maximum(ground, 1), dtype=cv2.CV_32F)
+    strength = np.maximum(np.float32(1) - np.asarray(light, np.float32), 0)
+    ink = strength / (strength + np.float32(HALF)) * np.float32(255 * (1 + HALF))
+    return np.asarray(np.clip(ink, 0, 255), np.uint8)
+
+
+def find(gray: Bytes, finder: Session) -> list[Place]:
+    """Return where numbers stand on a page, in no order.
+
+    Args:
+        gray: (h, w) uint8, ink darker than the paper.
+        finder: the network.
+    """
+    found: list[Place] = []
+    for small, factor in pyramid(gray):
+        across, down = factor
+        for place in _places(_cells(small, finder)):
+            found.append(
+                Place(
+                    (place.start[0] / across, place.start[1] / down),
+                    (place.end[0] / across, place.end[1] / down),
+                    place.height / down,
+                    place.score,
+                )
+            )
+    return distinct(found)
+
+
+def pyramid(gray: Bytes) -> list[tuple[Bytes, tuple[float, float]]]:
+    """Return a page at each scale, and the scales across and down, the largest first."""
+    height, width = gray.shape
+    long = max(height, width)
+    factor = min(1.0, LARGEST / long) if long >= ENOUGH else ENOUGH / long
+    pages: list[tuple[Bytes, tuple[float, float]]] = []
+    current = gray
+    while long * factor >= SMALLEST or not pages:
+        size = (max(4, round(width * factor)), max(4, round(height * factor)))
+        how = cv2.INTER_AREA if factor <= 1 else cv2.INTER_CUBIC
+        if size != (current.shape[1], current.shape[0]):
+            current = np.asarray(cv2.resize(current, size, interpolation=how), np.uint8)
+        pages.append((current, (size[0] / width, size[1] / height)))
+        factor /= 2
+    return pages
+
+
+def _cells(gray: Bytes, finder: Session) -> npt.NDArray[np.float32]:
+    """Return what the network says of one scale: (3, h, w), with `MARGIN` around the page."""
+    ink = ink_map(gray)
+    height, width = ink.shape
+    down, across = (-(-(side + 2 * MARGIN) // MULTIPLE) * MULTIPLE for side in (height, width))
+    padded = np.zeros((1, 1, down, across), np.float32)
+    np.divide(
+        ink, 255, out=padded[0, 0, MARGIN : MARGIN + height, MARGIN : MARGIN + width],
+        casting="unsafe",
+    )  # fmt: skip
+    cells: npt.NDArray[np.float32] = finder.run(padded)[0]
+    return cells
+
+
+def _places(cells: npt.NDArray[np.float32]) -> list[Place]:
+    """Return the numbers that one scale sees, in its pixels."""
+    sure = 1 / (1 + np.exp(-cells[0]))
+    mask = (sure > LEVEL).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    found = []
+    for index in range(1, count):
+        x, y, w, h = stats[index, :4].tolist()
+        inside = labels[y : y + h, x : x + w] == index
+        p = sure[y : y + h, x : x + w][inside]
+        if float(p.max()) < SURE:
+            continue
+        tall = float(np.median(cells[2, y : y + h, x : x + w][inside]))
+        height = TALL * 2 ** float(np.clip(tall, -3, 3))
+        if not HARD[0] <= height <= HARD[1]:
+            continue
+        rows, columns = np.nonzero(inside)
+        start, end = _reaching(sure, *_line(columns + x, rows + y, p, height / CELL), height / CELL)
+        score = float(p.mean()) * _ease(height)
+        found.append(Place(_point(start), _point(end), height, score))
+    return found
+
+
+def _point(cell: tuple[float, float]) -> tuple[float, float]:
+    return (cell[0] + 0.5) * CELL - MARGIN, (cell[1] + 0.5) * CELL - MARGIN
+
+
+def _line(
+    x: npt.NDArray[np.intp],
+    y: npt.NDArray[np.intp],
+    weight: npt.NDArray[np.float32],
+    height: float,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ends of the line through cells; short numbers are level."""
+    middle_x, middle_y = float(np.average(x, weights=weight)), float(np.average(y, weights=weight))
+    low, high = float(x.min()) - 0.5, float(x.max()) + 0.5
+    slope = 0.0
+    if high - low > 1.5 * height:
+        off = x - middle_x
+        slope = float((weight * off * (y - middle_y)).sum() / (weight * off * off).sum())
+    # The cells are marked wider than the number, but for what the page cuts off.
+    less = min(WIDENED * height, 0.4 * (high - low))
+    low, high = low + less, high - less
+    return (low, middle_y + slope * (low - middle_x)), (high, middle_y + slope * (high - middle_x))
+
+
+def _reaching(
+    sure: npt.NDArray[np.float32],
+    start: tuple[float, float],
+    end: tuple[float, float],
+    height: float,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return a line made longer at its ends, as far as cells are hardly unsure, less the widening."""
+    slope = (end[1] - start[1]) / max(end[0] - start[0], 1.0)
+    less = WIDENED * height
+    ends = []
+    for (x, y), step in ((start, -1), (end, 1)):
+        at = x + step * less
+        while True:
+            column, row = round(at + step), round(y + slope * (at + step - x))
+            inside = 0 <= column < sure.shape[1] and 0 <= row < sure.shape[0]
+            if not inside or sure[row, column] < FAINT:
+                break
+            at += step
+        at -= step * less
+        at = min(at, x) if step < 0 else max(at, x)
+        ends.append((at, y + slope * (at - x)))
+    return ends[0], ends[1]
+
+
+def _ease(height: float) -> float:
+    """Return how far the network is to be believed where digits are so high, in [0, 1]."""
+    low, high = EASY
+    if height < low:
+        return max(0.0, 1 - 0.5 * math.log2(low / height))
+    if height > high:
+        return max(0.0, 1 - 0.5 * math.log2(height / high))
+    return 1.0
+
+
+def distinct(places: Sequence[Place]) -> list[Place]:
+    """Return places that are one each: what a surer one covers is part of it, or nothing."""
+    kept: list[Place] = []
+    rows = np.zeros((len(places), 6))
+    for place in sorted(places, key=_worth, reverse=True):
+        known = rows[: len(kept)]
+        covered, covering = _covered(place, known), _covering(place, known)
+        same = np.flatnonzero((covered > 0.3) | (covering > 0.5))
+        if not len(same):
+            rows[len(kept)] = _row(place)
+            kept.append(place)
+            continue
+        index = int(same[0])
+        longer = _extended(kept[index], place) if len(same) == 1 else None
+        if longer is not None:
+            kept[index] = longer
+            rows[index] = _row(longer)
+    return kept
+
+
+def _worth(place: Place) -> float:
+    # A number seen whole before the same number seen in parts.
+    return place.score + 0.06 * min(3.0, math.log2(1 + place.length / place.height))
+
+
+def _extended(place: Place, other: Place) -> Place | None:
+    """Return a place that reaches as far as another one on the same line; None if it is not on it."""
+    if not 1 / ALIKE < other.height / place.height < ALIKE or other.score < SURE:
+        return None
+    cos, sin = math.cos(place.slope), math.sin(place.slope)
+    reach = [0.0, place.length]
+    for x, y in (other.start, other.end):
+        x, y = x - place.start[0], y - place.start[1]
+        if abs(y * cos - x * sin) > 0.35 * place.height:
+            return None
+        reach.append(x * cos + y * sin)
+    start, end = (
+        (place.start[0] + at * cos, place.start[1] + at * sin) for at in (min(reach), max(reach))
+    )
+    return Place(start, end, place.height, place.score)
+
+
+def _row(place: Place) -> tuple[float, ...]:
+    slope = place.slope
+    return (*place.start, math.cos(slope), math.sin(slope), place.length, place.height)
+
+
+def _covered(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what part of a place lies in each of the known ones."""
+    shares = np.linspace(0, 1, 9)
+    x = place.start[0] + shares * (place.end[0] - place.start[0])
+    y = place.start[1] + shares * (place.end[1] - place.start[1])
+    x0, y0, cos, sin, length, height = known.T[:, :, None]
+    along = (x - x0) * cos + (y - y0) * sin
+    aside = (y - y0) * cos - (x - x0) * sin
+    reach = 0.3 * height
+    inside = (along >= -reach) & (along <= length + reach) & (np.abs(aside) < 0.5 * height)
+    result: npt.NDArray[np.float64] = inside.mean(axis=1)
+    return result
+
+
+def _covering(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what part of each of the known ones lies in a place."""
+    x0, y0, cos, sin, length, _ = known.T[:, :, None]
+    shares = np.linspace(0, 1, 9) * length
+    px, py = x0 + shares * cos - place.start[0], y0 + shares * sin - place.start[1]
+    c, s = math.cos(place.slope), math.sin(place.slope)
+    along, aside = px * c + py * s, py * c - px * s
+    reach = 0.3 * place.height
+    inside = (
+        (along >= -reach) & (along <= place.length + reach) & (np.abs(aside) < 0.5 * place.height)
+    )
+    result: npt.NDArray[np.float64] = inside.mean(axis=1)
+    return result

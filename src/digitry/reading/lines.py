@@ -1,0 +1,217 @@
+"""A line of writing to scores by column: cut out level, its ink lifted, shown to the network.
+
+The network knows digits between 9 and 31 pixels high on strips of 32; a line is shown at several heights.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from digitry.reading.decode import Strip
+from digitry.reading.find import Bytes, Place
+from digitry.reading.network import Session
+
+HEIGHT = 32
+"""Of a strip, pixels."""
+
+TALL = (20, 24)
+TALL_MORE = (17, 27)
+"""Heights of the digits on the strips of a line; and on more strips where the first do not agree."""
+
+CUT = 64
+"""Rows of a line that is cut out; its digits are half as high."""
+
+ASIDE = 0.45
+"""What is cut out beside a line on both sides, in heights of its digits."""
+
+LONGEST = 120.0
+"""Of a line, in heights of its digits; what lies beyond is not read."""
+
+COLUMNS = 4096
+"""Columns of all strips in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A line that was cut out of a page, level.
+
+    Attributes:
+        ink: (64, w) uint8, 255 = the darkest ink, 0 = paper; its digits are 32 pixels high.
+        to_page: (2, 3), from its pixels to those of the page.
+    """
+
+    ink: Bytes = field(repr=False)
+    to_page: npt.NDArray[np.float64] = field(repr=False)
+
+
+def cut(gray: Bytes, place: Place) -> Cut:
+    """Return a line cut out of a page.
+
+    Args:
+        gray: (h, w) uint8, ink darker than the paper.
+        place: where the line is.
+    """
+    scale = place.height / (CUT / 2)
+    length = min(place.length, LONGEST * place.height)
+    wide = max(16, round((length + 2 * ASIDE * place.height) / scale))
+    cos, sin = math.cos(place.slope), math.sin(place.slope)
+    # The left upper corner of the cut: back along the line, and up from it.
+    along, up = -ASIDE * place.height, -CUT / 2 * scale
+    x = place.start[0] + along * cos - up * sin
+    y = place.start[1] + along * sin + up * cos
+    to_page = np.array([[scale * cos, -scale * sin, x], [scale * sin, scale * cos, y]])
+    return Cut(lifted(_warped(gray, to_page, wide, scale)), to_page)
+
+
+def _warped(gray: Bytes, to_page: npt.NDArray[np.float64], wide: int, scale: float) -> Bytes:
+    """Return the part of a page that a cut shows; beyond the page, the page's edge goes on."""
+    corners = to_page @ np.array([[0, wide, 0, wide], [0, 0, CUT, CUT], [1, 1, 1, 1]], float)
+    low = np.floor(corners.min(axis=1)).astype(int) - 2
+    high = np.ceil(corners.max(axis=1)).astype(int) + 3
+    x0, y0 = int(np.clip(low[0], 0, gray.shape[1] - 1)), int(np.clip(low[1], 0, gray.shape[0] - 1))
+    x1, y1 = (
+        int(np.clip(high[0], x0 + 1, gray.shape[1])),
+        int(np.clip(high[1], y0 + 1, gray.shape[0])),
+    )
+    part = gray[y0:y1, x0:x1]
+    matrix = to_page.copy()
+    # The centre of a pixel is half a pixel from its corner.
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - (0.5 + x0, 0.5 + y0)
+    if scale > 1.4:
+        # Averages first: a warp alone would skip pixels.
+        size = (max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale)))
+        by = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix * by[:, None]
+        matrix[:, 2] += 0.5 * by - 0.5
+    return np.asarray(
+        cv2.warpAffine(
+            part,
+            matrix,
+            (wide, CUT),
+            flags=(cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        np.uint8,
+    )
+
+
+def lifted(gray: Bytes) -> Bytes:
+    """Return the ink of a line, without removing any ruling.
+
+    Args:
+        gray: (h, w) uint8, dark on light.
+
+    Returns:
+        (h, w) uint8, 255 = the darkest ink, 0 = paper.
+    """
+    side = max(9, gray.shape[0] // 2) | 1
+    edge = cv2.copyMakeBorder(gray, side, side, side, side, cv2.BORDER_REPLICATE)
+    ground = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    ground = cv2.blur(ground, (side, side))[side:-side, side:-side]
+    ink = np.clip(ground.astype(np.float32) - gray, 0, None)
+    ink = np.clip(ink - np.float32(np.median(ink)), 0, None)
+    top = max(float(np.percentile(ink, 98.5)), 12.0)
+    return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
+
+
+def whole(gray: Bytes) -> Place | None:
+    """Return a picture as the place of one line, or None where there is no room for one.
+
+    Args:
+        gray: (h, w) uint8, ink darker than the paper; cut close around one line.
+    """
+    height, width = gray.shape
+    if min(height, width) < 8:
+        return None
+    size = (max(8, round(width * CUT / height)), CUT)
+    small = cv2.resize(
+        gray, size, interpolation=cv2.INTER_AREA if height > CUT else cv2.INTER_CUBIC
+    )
+    top, bottom = rows_of_writing(lifted(np.asarray(small, np.uint8)))
+    scale = height / CUT
+    tall, middle = (bottom - top) * scale, (top + bottom) / 2 * scale
+    edge = min(ASIDE * tall, 0.25 * width)
+    return Place((edge, middle), (width - edge, middle), tall, 0.0)
+
+
+def rows_of_writing(ink: Bytes) -> tuple[int, int]:
+    """Return the rows in which the writing of a strip stands, rulings and neighbours left aside."""
+    height, width = ink.shape
+    # Faint digits beside a dark border: the level is between the paper and what ink there is.
+    level, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    level = min(110.0, max(level, 45.0))
+    _, _, stats, centres = cv2.connectedComponentsWithStats((ink > level).astype(np.uint8))
+    rows = []
+    for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
+        ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
+        # What reaches in from above or below: another line's foot, a border.
+        cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
+        small = h < 0.2 * height or area < 12
+        if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
+            rows.append((int(y), int(y + h)))
+    if not rows:
+        return round(0.25 * height), round(0.75 * height)
+    tops, bottoms = zip(*rows, strict=True)
+    tallest = max(b - t for t, b in rows)
+    # A short stroke beside tall ones is a mark or a piece.
+    rows = [(t, b) for t, b in rows if b - t > 0.5 * tallest]
+    tops, bottoms = zip(*rows, strict=True)
+    top, bottom = int(np.median(tops)), int(np.median(bottoms))
+    if bottom - top < 0.22 * height:
+        return round(0.25 * height), round(0.75 * height)
+    return top, bottom
+
+
+def strip(line: Cut, tall: int) -> npt.NDArray[np.float32]:
+    """Return a line as a strip with digits of a height, (32, w) float32, w a multiple of 4."""
+    scale = tall / (CUT / 2)
+    wide = max(16, math.ceil(line.ink.shape[1] * scale))
+    small = cv2.resize(line.ink, (wide, 2 * tall), interpolation=cv2.INTER_AREA)
+    middle = small[tall - HEIGHT // 2 : tall + HEIGHT // 2]
+    result = np.zeros((HEIGHT, -(-wide // 4) * 4), np.float32)
+    result[:, :wide] = middle / np.float32(255)
+    return result
+
+
+def seen(cuts: Sequence[Cut], network: Session, tall: Sequence[int] = TALL) -> list[list[Strip]]:
+    """Return the strips of each line, with the network's scores.
+
+    Args:
+        cuts: the lines.
+        network: the line network.
+        tall: heights of digits at which each line is shown.
+    """
+    made = [
+        (index, height, strip(line, height)) for index, line in enumerate(cuts) for height in tall
+    ]
+    order = sorted(range(len(made)), key=lambda i: made[i][2].shape[1])
+    found: list[list[Strip]] = [[] for _ in cuts]
+    scores: dict[int, npt.NDArray[np.float32]] = {}
+    batch: list[int] = []
+    for place, i in enumerate(order):
+        batch.append(i)
+        widest = made[order[place + 1]][2].shape[1] if place + 1 < len(order) else 0
+        if place + 1 == len(order) or (len(batch) + 1) * widest > COLUMNS:
+            scores.update(_scores([made[k][2] for k in batch], batch, network))
+            batch = []
+    for i, (index, height, ink) in enumerate(made):
+        found[index].append(Strip(scores[i], ink, float(height)))
+    return found
+
+
+def _scores(
+    strips: Sequence[npt.NDArray[np.float32]], names: Sequence[int], network: Session
+) -> dict[int, npt.NDArray[np.float32]]:
+    wide = max(one.shape[1] for one in strips)
+    together = np.zeros((len(strips), 1, HEIGHT, wide), np.float32)
+    for row, one in zip(together, strips, strict=True):
+        row[0, :, : one.shape[1]] = one
+    result = network.run(together)
+    return {
+        name: row[: one.shape[1] // 2] for name, row, one in zip(names, result, strips, strict=True)
+    }

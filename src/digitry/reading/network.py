@@ -1,0 +1,60 @@
+"""The networks of the package that find and read lines, run by ONNX Runtime."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+
+class Session:
+    """A network of one input and one output.
+
+    Args:
+        path: a .onnx file of the package, or one that `digitry train reader` wrote.
+        threads: threads of one call.
+
+    Raises:
+        ModelError: it cannot be run.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        # See `classifier.Classifier`: no telemetry.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        import onnxruntime
+
+        self.source = str(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            content = path.read_bytes()
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # ONNX Runtime raises many private classes without a common base.
+            raise ModelError(
+                f"cannot be run ({str(error).splitlines()[0][:120]})",
+                where=self.source,
+                remedy="install digitry again",
+            ) from error
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, values: Floats) -> Floats:
+        """Return the output for one batch."""
+        found: Floats = self._session.run(None, {self._input: values})[0]
+        return found
+
+
+def shipped(name: str, *, threads: int = 1) -> Session:
+    """Return a network of the package: `finder` or `lines`."""
+    with resources.as_file(resources.files("digitry") / "models" / f"{name}.onnx") as path:
+        return Session(path, threads=threads)

@@ -1,0 +1,90 @@
+"""The characters of a line to pieces of ink: what a model that takes glyphs is shown of each."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from digitry.reading.boxes import Box
+from digitry.reading.decode import Line, Strip
+from digitry.reading.lines import CUT, HEIGHT, Cut
+
+LEVEL = 0.3
+"""Ink is what has this part of a line's darkest ink."""
+
+OWN = 0.6
+"""A piece of ink with this part of it in a character's box is that character's alone."""
+
+FREE = 0.92
+"""A character stands free if this part of the ink in its box is its own, and of its own ink in its box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The ink of one character.
+
+    Attributes:
+        ink: (h, w) float32 in [0, 1], ink = 1; nothing of its neighbours.
+        free: whether it touches no other ink: neither a neighbour nor a ruling.
+        box: where it stands on the cut of its line.
+    """
+
+    ink: npt.NDArray[np.float32] = field(repr=False)
+    free: bool
+    box: Box
+
+
+def pieces(cut: Cut, line: Line, strip: Strip) -> list[Piece]:
+    """Return the ink of each character of a line.
+
+    Args:
+        cut: the line as it was cut out of its page.
+        line: what it says, with boxes on `strip`.
+        strip: the strip of the cut that the boxes are on.
+    """
+    ink = cut.ink.astype(np.float32) / np.float32(255)
+    mask = (ink > LEVEL).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    return [_piece(ink, labels, areas, on_cut(c.box, cut, strip.height)) for c in line.characters]
+
+
+def on_cut(box: Box, cut: Cut, tall: float) -> Box:
+    """Return a box of a strip on the cut that the strip was made of."""
+    scale = CUT / 2 / tall
+    rows, columns = cut.ink.shape
+    shift = tall - HEIGHT / 2
+    left, right = int(box.start * scale), int(np.ceil(box.end * scale))
+    top, bottom = int((box.top + shift) * scale), int(np.ceil((box.bottom + shift) * scale))
+    left, top = min(max(left, 0), columns - 1), min(max(top, 0), rows - 1)
+    return Box(left, max(min(right, columns), left + 1), top, max(min(bottom, rows), top + 1))
+
+
+def _piece(
+    ink: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    areas: npt.NDArray[np.int32],
+    box: Box,
+) -> Piece:
+    # The ink around the mask belongs to it: the box grows by a pixel.
+    top, bottom = max(box.top - 1, 0), min(box.bottom + 1, ink.shape[0])
+    left, right = max(box.start - 1, 0), min(box.end + 1, ink.shape[1])
+    inside = labels[top:bottom, left:right]
+    part = ink[top:bottom, left:right]
+    counts = np.bincount(inside.ravel(), minlength=len(areas))
+    present = np.flatnonzero(counts)
+    present = present[present > 0]
+    own = {int(k) for k in present if counts[k] >= OWN * areas[k]}
+    shared = {int(k) for k in present if k not in own}
+    total = int(counts[present].sum())
+    alone = sum(int(counts[k]) for k in own)
+    # What only reaches in is a neighbour's, unless nothing else is there.
+    taken = own if alone >= 0.5 * total else own | {k for k in shared if counts[k] >= 0.15 * total}
+    if not taken:
+        return Piece(np.ascontiguousarray(part), False, box)
+    near = cv2.dilate(np.isin(inside, list(taken)).astype(np.uint8), np.ones((3, 3), np.uint8))
+    others = np.isin(inside, list(set(present.tolist()) - taken))
+    shown = np.where((near > 0) & ~others, part, np.float32(0))
+    whole = int(areas[list(own)].sum()) if own else 0
+    return Piece(shown, total > 0 and alone >= FREE * max(total, whole), box)

@@ -1,0 +1,363 @@
+"""The networks at work: views of pages to lines of characters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
+from operator import or_
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from digitry.reading import decode, glyph
+from digitry.reading import lines as strips_of
+from digitry.reading.alone import Alone, alone
+from digitry.reading.boxes import Box as BoxOnCut
+from digitry.reading.budget import Budget
+from digitry.reading.classes import DIGITS, UNREADABLE
+from digitry.reading.classifier import Classifier
+from digitry.reading.find import Place, find
+from digitry.reading.ink import lift
+from digitry.reading.network import Session
+from digitry.reading.order import joined, rows
+from digitry.reading.pattern import Pattern
+from digitry.reading.pieces import Piece, pieces
+from digitry.reading.result import Box
+from digitry.reading.view import CLEAR, UPRIGHT, ReadLine, Said, View, besides, may_be_alone
+
+Layout = Literal["auto", "single", "line", "page"]
+LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
+
+SURE_ALONE = 0.995
+"""All the ink of a picture is one digit if the model is so sure of that; nothing else is asked."""
+
+SMALL_PICTURE = 128 * 128
+"""Pixels. Pictures of several digits are mostly larger."""
+
+SMALL_LINE = 512 * 512
+"""Pixels. Larger pictures hold more than one line."""
+
+NONE = np.zeros(11)
+NOWHERE = BoxOnCut(0, 1, 0, 1)
+
+LEAST = 1e-5
+"""Keeps logarithms finite."""
+
+WEIGHT_LINE = np.array([0.6] * 10 + [0.5])
+WEIGHT_GLYPH = np.array([0.8] * 10 + [0.5])
+"""How much the line network and the glyph model count for one digit that stands free, and for its being no
+digit.
+
+Chosen on hands that the line network's training held out, for digits right, letters refused, and a mean
+confidence that is the share of digits that are right."""
+
+COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
+"""What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """The networks, and how they are asked.
+
+    Attributes:
+        finder: finds numbers on a page.
+        lines: reads a line.
+        classifier: the model that is asked about single digits.
+        weighs: whether what the line says is weighed against the classifier; else the latter decides.
+        pattern: what each line must look like, or None.
+    """
+
+    finder: Session
+    lines: Session
+    classifier: Classifier
+    weighs: bool
+    pattern: Pattern | None
+
+    def seen(self, views: Sequence[Sequence[View]], layout: Layout) -> list[list[View]]:
+        """Return views of pages with their lines; the networks are asked once for all of them."""
+        flat = [view for seen in views for view in seen]
+        if layout == "single":
+            flat = self._singles(flat)
+        else:
+            if layout == "auto":
+                flat = self._sure_singles(flat, [_may_be_one(view.gray) for view in flat])
+            left = [i for i, view in enumerate(flat) if not view.lines]
+            for i, view in zip(left, self._pages([flat[i] for i in left], layout), strict=True):
+                flat[i] = view
+        again = iter(flat)
+        return [[next(again) for _ in seen] for seen in views]
+
+    def _singles(self, views: Sequence[View]) -> list[View]:
+        """Return views as one digit: all the ink, or what the finder takes for a digit."""
+        wholes = [_whole(view.gray) for view in views]
+        found = self._sure_singles(views, wholes)
+        for i, view in self._alone(
+            found, wholes, [i for i, view in enumerate(found) if not view.lines]
+        ):
+            found[i] = view
+        doubtful = [i for i, view in enumerate(found) if view.merit < CLEAR]
+        places = [self._places(found[i].gray, "single") for i in doubtful]
+        asked = [(i, part) for i, part in zip(doubtful, places, strict=True) if part]
+        read = self._read_places(
+            [found[i] for i, _ in asked], [part for _, part in asked], [None] * len(asked), True
+        )
+        for (i, _), line in zip(asked, read, strict=True):
+            other = replace(found[i], lines=(line,))
+            if other.merit > found[i].merit:
+                found[i] = other
+        return found
+
+    def _sure_singles(
+        self, views: Sequence[View], wholes: Sequence[tuple[Place, Alone] | None]
+    ) -> list[View]:
+        """Return views, those with their line whose ink the model is sure is one digit."""
+        asked = [(i, whole) for i, whole in enumerate(wholes) if whole is not None]
+        glyphs = glyph.normalise([found.ink for _, (_, found) in asked])
+        result = list(views)
+        rows_ = zip(asked, self.classifier.probabilities(glyphs), strict=True)
+        for (i, (place, found)), p_glyph in rows_:
+            p = p_glyph if len(p_glyph) > 10 else np.append(p_glyph, 0.0)
+            best = int(p[:10].argmax())
+            if p[best] < SURE_ALONE:
+                continue
+            said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
+            result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), True),))
+        return result
+
+    def _alone(
+        self,
+        views: Sequence[View],
+        wholes: Sequence[tuple[Place, Alone] | None],
+        which: Sequence[int],
+    ) -> list[tuple[int, View]]:
+        """Return some of the views with all their ink read as one digit."""
+        asked = [(i, whole) for i in which if (whole := wholes[i]) is not None]
+        read = self._read_places(
+            [views[i] for i, _ in asked],
+            [[place] for _, (place, _) in asked],
+            [found for _, (_, found) in asked],
+            True,
+        )
+        return [
+            (i, replace(views[i], lines=(line,))) for (i, _), line in zip(asked, read, strict=True)
+        ]
+
+    def _pages(self, views: Sequence[View], layout: Layout) -> list[View]:
+        """Return views with the lines that the finder finds; or with one digit, if that reads better."""
+        places = [self._places(view.gray, layout) for view in views]
+        made = iter(self._read_places(views, places, [None] * sum(map(len, places)), False))
+        found = [
+            replace(view, lines=tuple(islice(made, len(part))))
+            for view, part in zip(views, places, strict=True)
+        ]
+        which = [i for i, view in enumerate(found) if may_be_alone(view)]
+        wholes = [_whole(view.gray) if i in which else None for i, view in enumerate(found)]
+        for i, view in self._alone(found, wholes, which):
+            if view.merit > found[i].merit and not besides(found[i], view.lines[0].said[0].box):
+                found[i] = view
+        for i, view in self._as_lines(found):
+            if view.merit > found[i].merit:
+                found[i] = view
+        return found
+
+    def _as_lines(self, views: Sequence[View]) -> list[tuple[int, View]]:
+        """Return the small ones of the views that are hardly readable, read as one line from end to end."""
+        asked = [
+            (i, place)
+            for i, view in enumerate(views)
+            if view.merit < UPRIGHT
+            and view.gray.size <= SMALL_LINE
+            and (place := strips_of.whole(view.gray)) is not None
+        ]
+        read = self._read_places(
+            [views[i] for i, _ in asked],
+            [[place] for _, place in asked],
+            [None] * len(asked),
+            False,
+        )
+        return [
+            (i, replace(views[i], lines=(line,)))
+            for (i, _), line in zip(asked, read, strict=True)
+            if line.said
+        ]
+
+    def _places(self, gray: npt.NDArray[np.uint8], layout: Layout) -> list[Place]:
+        found = find(gray, self.finder)
+        if layout == "single":
+            largest = max(found, key=lambda place: place.score * place.height, default=None)
+            return [] if largest is None else [largest]
+        if layout == "line" or self.pattern is not None:
+            found = [place for row in rows(found) for place in joined([found[k] for k in row])]
+        budget = Budget(gray.size, share=COLUMNS_SHARE, least=COLUMNS_LEAST)
+        for place in found:
+            budget.spend(strips_of.CUT * place.length / place.height)
+        return found
+
+    def _read_places(
+        self,
+        views: Sequence[View],
+        places: Sequence[Sequence[Place]],
+        wholes: Sequence[Alone | None],
+        as_one: bool,
+    ) -> list[ReadLine]:
+        """Return what the lines of several views say, one after the other."""
+        flat = [place for part in places for place in part]
+        cuts = [
+            strips_of.cut(view.gray, place)
+            for view, part in zip(views, places, strict=True)
+            for place in part
+        ]
+        strips = self._strips(cuts)
+        read = self._said(cuts, strips, wholes, as_one)
+        return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
+
+    def _strips(self, cuts: Sequence[strips_of.Cut]) -> list[list[decode.Strip]]:
+        """Return the strips of each line, more of them where the first do not say the same."""
+        strips = strips_of.seen(cuts, self.lines)
+        unsure = [i for i, seen in enumerate(strips) if not decode.is_plain(seen)]
+        more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
+        for i, seen in zip(unsure, more, strict=True):
+            strips[i] += seen
+        return strips
+
+    def _said(
+        self,
+        cuts: Sequence[strips_of.Cut],
+        strips: Sequence[Sequence[decode.Strip]],
+        wholes: Sequence[Alone | None],
+        as_one: bool,
+    ) -> list[tuple[tuple[Said, ...], tuple[tuple[int, int], ...], bool]]:
+        """Return what each line says: characters, words, and whether it fits the pattern."""
+        if as_one:
+            read = [_as_one(seen, whole) for seen, whole in zip(strips, wholes, strict=True)]
+        else:
+            read = [decode.decode(seen, pattern=self.pattern) for seen in strips]
+        inks = [
+            pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
+            for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
+        ]
+        # What a line says of its digits is weighed against nothing, but for one that stands free.
+        wanted = [
+            piece
+            for line, ink in zip(read, inks, strict=True)
+            for character, piece in zip(line.characters, ink, strict=True)
+            if _is_digit(character) and self._asks(line, piece)
+        ]
+        glyphs = glyph.normalise([piece.ink for piece in wanted])
+        asked = iter(self.classifier.probabilities(glyphs))
+        found = []
+        for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
+            said = []
+            for character, piece in zip(line.characters, ink, strict=True):
+                box = on_page(piece.box, cut) if whole is None else whole.box
+                if not _is_digit(character):
+                    said.append(Said(character.value, NONE, character.confidence, box, piece))
+                    continue
+                p = _by_line(character)
+                if self._asks(line, piece):
+                    p = self._weighed(p, next(asked))
+                value = character.value
+                if self.pattern is None or value not in DIGITS or not line.fits:
+                    value = str(int(p[:10].argmax()))
+                said.append(Said(value, p, float(p[int(value)]), box, piece))
+            words = tuple((word.first, word.past) for word in line.words)
+            found.append((tuple(said), words, line.fits is not False))
+        return found
+
+    def _asks(self, line: decode.Line, piece: Piece) -> bool:
+        """Return whether the classifier is asked about a digit: among neighbours the line knows better."""
+        return not self.weighs or (piece.free and len(line.characters) == 1)
+
+    def _weighed(
+        self, p_line: npt.NDArray[np.float64], p_glyph: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Return how probable each digit is, and that it is none, (11,), from what both say."""
+        if not self.weighs:
+            return p_glyph if len(p_glyph) > 10 else np.append(p_glyph, 0.0)
+        mixed = WEIGHT_LINE * np.log(p_line + LEAST) + WEIGHT_GLYPH * np.log(p_glyph + LEAST)
+        p = np.exp(mixed - mixed.max())
+        result: npt.NDArray[np.float64] = p / p.sum()
+        return result
+
+
+def _is_digit(character: decode.Character) -> bool:
+    return character.value in DIGITS or character.value == UNREADABLE
+
+
+def _by_line(character: decode.Character) -> npt.NDArray[np.float64]:
+    """Return how probable each digit is by the line, and that it is none, (11,)."""
+    p = np.zeros(11)
+    for value, share in character.alternatives:
+        if value in DIGITS:
+            p[int(value)] += share
+    p[10] = max(1.0 - p[:10].sum(), 0.0)
+    return p
+
+
+def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a page as the place of one digit; None where there is none."""
+    found = alone(lift(gray))
+    return None if found is None else (_place_of(found), found)
+
+
+def _place_of(found: Alone) -> Place:
+    box = found.box
+    height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
+    middle = box.y + box.h / 2
+    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0)
+
+
+def on_page(box: BoxOnCut, cut: strips_of.Cut) -> Box:
+    """Return the upright box around a box of a cut, on the page."""
+    corners = np.array([(x, y, 1.0) for x in (box.start, box.end) for y in (box.top, box.bottom)])
+    at = corners @ cut.to_page.T
+    low, high = np.floor(at.min(axis=0)), np.ceil(at.max(axis=0))
+    x, y = int(low[0]), int(low[1])
+    return Box(x, y, max(int(high[0]) - x, 1), max(int(high[1]) - y, 1))
+
+
+def _as_one(seen: Sequence[decode.Strip], whole: Alone | None) -> decode.Line:
+    """Return a line as one digit, whatever it says."""
+    p = decode.single([strip.scores for strip in seen])
+    rows_, columns = seen[0].ink.shape
+    box, surest = BoxOnCut(0, columns, 0, rows_), 0
+    if whole is None:
+        # Where the digit stands among rulings and its neighbours' ink.
+        line = decode.decode(seen)
+        if line.characters:
+            box = reduce(or_, (character.box for character in line.characters))
+            surest = line.strip
+    alternatives = tuple((DIGITS[k], float(p[k])) for k in np.argsort(-p).tolist())
+    one = decode.Character(alternatives[0][0], alternatives[0][1], box, alternatives)
+    word = decode.Word(one.value, one.confidence, 0, 1, box)
+    return decode.Line(one.value, one.confidence, (one,), (word,), surest, None)
+
+
+def _may_be_one(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a small picture as one digit, if it hangs together as one does."""
+    if gray.size > SMALL_PICTURE:
+        return None
+    ink = lift(gray)
+    whole = alone(ink)
+    if whole is None or whole.cut:
+        return None
+    outside = int(ink.mask.sum()) - int(
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right].sum()
+    )
+    inside = (whole.ink > 0) & (
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right] > 0
+    )
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    largest = int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
+    if outside > 0 or count < 2 or largest < 0.9 * int(inside.sum()):
+        return None
+    if whole.box.w > 1.2 * whole.box.h:
+        return None
+    return _place_of(whole), whole
+
+
+def _own(whole: Alone, cut: strips_of.Cut) -> Piece:
+    """Return all the ink of a page as the piece of its one character."""
+    return Piece(whole.ink, True, BoxOnCut(0, cut.ink.shape[1], 0, cut.ink.shape[0]))
