@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +29,16 @@ from digitry.training.writing.strips import Real, Sources, by_width, set_in, sta
 Line = tuple[npt.NDArray[np.float32], tuple[int, ...]]
 Read = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]
 """From (n, 1, 32, width) float32 to (n, columns), the likeliest class of each column."""
+
+
+class Labelled(Protocol):
+    """What has the labels of its characters."""
+
+    @property
+    def labels(self) -> tuple[int, ...]: ...
+
+
+Strip = TypeVar("Strip", bound=Labelled)
 
 TALL = 22
 """Of real writing on its strip, pixels."""
@@ -63,20 +74,20 @@ def sets(sources: Sources, count: int, seed: int = 0) -> dict[str, list[Line]]:
     # LECTAUREP comes first in the sources; a pen's strips have more columns.
     scans = [strip for strip, ink in real if ink.shape[0] == 64]
     drawn = [strip for strip, ink in real if ink.shape[0] != 64]
-    made["lectaurep strings"] = [lined(strip) for strip in _some(scans, count, rng)]
-    made["unipen strings"] = [lined(strip) for strip in _some(drawn, count, rng)]
+    made["lectaurep strings"] = [lined(strip) for strip in some(scans, count, rng)]
+    made["unipen strings"] = [lined(strip) for strip in some(drawn, count, rng)]
     letters = sources.others.letters
     made["letters"] = [
         (in_middle(_sized(letters[i], 20), 36), ()) for i in rng.integers(len(letters), size=count)
     ]
     made["words and text"] = [
         (set_in(strip, TALL).astype(np.float32) / 255, ())
-        for strip in _some(sources.text, count, rng)
+        for strip in some(sources.text, count, rng)
     ]
     return made
 
 
-def _some(strips: Sequence[Real], count: int, rng: np.random.Generator) -> list[Real]:
+def some(strips: Sequence[Strip], count: int, rng: np.random.Generator) -> list[Strip]:
     """Return some strips; of one transcription five at the most."""
     taken: dict[tuple[int, ...], int] = {}
     chosen = []

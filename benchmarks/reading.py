@@ -1,32 +1,41 @@
 """Measure how many real images are read right, by kind and layout.
 
     python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--authors] [--record]
+    python benchmarks/reading.py MANIFEST... --rival rapidocr --rival-python PYTHON
 
 A manifest is a CSV file with the columns `file` and `label`, and optionally `kind`, `layout` (single,
-line, grid), `notes` and `repo`. The images are in the folder of the manifest, or in `images/` there. The
-lines of a label are joined by `|`. The note `multiset` means that the order of the digits does not count.
-Images with the note `28x28` are counted separately: such a drawing and a photo are different tasks.
-`repo` (owner/name) says who wrote or collected an image.
+line, grid, auto), `notes` and `repo`. The images are in the folder of the manifest, or in `images/` there.
+How a reading is compared with its label, see `_compare.py`; labels in words are passed over. The note
+`multiset` means that the order of the digits does not count. Images with the note `28x28` are counted
+separately: such a drawing and a photo are different tasks. `repo` (owner/name) says who wrote or
+collected an image.
 
 With `--baseline MODEL` (a model trained on plain MNIST, such as the run folder of `dense-128-128`) each
 single digit is read in three ways: resized to 28x28 and divided by 255, as the classic programs do; the
 same with the right polarity; and by digitry.
 
-A single digit is read as one, and again with the layout `auto`. It is right if its value is right; a
-page is right if every digit on every line is right. The character error rate is the edit distance to the
-label over its length. The expected calibration error (ECE, 15 bins) compares the confidence of a reading
-with whether its best guess is right, refused or not.
+A single digit is read as one, lines as a page; what is not read with the layout `auto` is read so again.
+A single digit is right if its value is right; a page is right if every character on every line is right.
+`digits` counts the images whose digits are right, in their order, whatever else was read. The character
+error rate is the edit distance to the label over its length. The expected calibration error (ECE, 15
+bins) compares the confidence of a reading with whether its best guess is right, refused or not.
 
 With `--authors` the images are also counted by author, because images of one author are alike: the mean
 over authors, the authors with the lowest share, and how far the mean moves if one author is left out (the
 jackknife, Efron 1982).
+
+With `--rival rapidocr` the same images are read by RapidOCR, as it comes from PyPI, in a Python of its
+own (`--rival-python`; `peers/rapidocr_read.py`): a single digit or one line as a whole crop, else after
+its own search for lines. Only its digits are counted, as letters for digits would make no sense here.
 """
 
 import argparse
 import csv
 import hashlib
+import json
 import os
 import re
+import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -35,80 +44,109 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+import _compare
 import _record
 from digitry.errors import ImageError
 from digitry.model.load import load_model
 from digitry.reading import image
 from digitry.reading.classifier import Classifier
-from digitry.reading.reader import Reader
-from digitry.reading.result import Reading
+from digitry.reading.reader import Layout, Reader
+from digitry.reading.result import Digit, Reading
 from digitry.training.evaluation.calibration import binned, gap
 
 
 @dataclass(frozen=True)
 class Case:
     path: Path
-    label: str
+    label: _compare.Label
     kind: str
     layout: str
-    any_order: bool
     author: str
 
     @property
     def group(self) -> str:
-        return f"{self.kind}, {'one digit' if self.layout == 'single' else 'several digits'}"
+        count = {"single": "one digit", "auto": "any number of digits"}
+        return f"{self.kind}, {count.get(self.layout, 'several digits')}"
+
+    @property
+    def read_as(self) -> Layout:
+        """The layout to read it with."""
+        if self.layout in ("single", "auto"):
+            return self.layout
+        return "page"
 
 
 def cases(manifest: Path) -> list[Case]:
     found = []
     with manifest.open(newline="") as stream:
-        for row in csv.DictReader(stream):
+        rows = csv.DictReader(stream)
+        trials = _compare.TRIALS in (rows.fieldnames or ())
+        for row in rows:
             folder = manifest.parent / "images"
             path = (folder if folder.is_dir() else manifest.parent) / row["file"]
             notes = row.get("notes") or ""
             kind = row.get("kind") or manifest.parent.name
-            found.append(
-                Case(
-                    path,
-                    row["label"],
-                    "28x28 drawing" if "28x28" in notes else kind,
-                    row.get("layout") or "single",
-                    "multiset" in notes,
-                    (row.get("repo") or "").partition("/")[0],
+            label = _compare.Label.of(row["label"], trials=trials, any_order="multiset" in notes)
+            if label.is_comparable:
+                found.append(
+                    Case(
+                        path,
+                        label,
+                        "28x28 drawing" if "28x28" in notes else kind,
+                        row.get("layout") or "single",
+                        (row.get("repo") or "").partition("/")[0],
+                    )
                 )
-            )
     return found
 
 
 def said(reading: Reading | None) -> str:
-    """Return what was read, in the form of a label; a refused digit is not right."""
-    return "" if reading is None else reading.text.replace("\n", "|")
+    """Return what was read; a refused digit is not right."""
+    return "" if reading is None else reading.text
 
 
 def guessed(reading: Reading | None) -> str:
-    """Return what would have been read without refusals, in the form of a label."""
+    """Return what would have been read without refusals."""
     if reading is None:
         return ""
-    lines = [[] for _ in reading.lines]
-    for digit in reading.digits:
-        lines[digit.line].append(str(digit.alternatives[0][0]))
-    return "|".join("".join(line) for line in lines)
+    words = [""] * len(reading.words)
+    for index, one in reading.characters():
+        words[index] += str(one.alternatives[0][0]) if isinstance(one, Digit) else one.text
+    lines: list[list[str]] = [[] for _ in reading.lines]
+    for word, text in zip(reading.words, words, strict=True):
+        lines[word.line].append(text)
+    return "\n".join(" ".join(line) for line in lines)
 
 
-def errors(case: Case, text: str) -> int:
-    truth = case.label
-    if case.any_order:
-        truth, text = ("".join(sorted(part.replace("|", ""))) for part in (truth, text))
-    return edit_distance(truth, text)
+def by_rapidocr(python: str, found: list[Case]) -> list[str]:
+    """Return what RapidOCR reads in images, in order."""
+    asked = "".join(
+        json.dumps({"path": str(case.path), "whole": case.layout in ("single", "line")}) + "\n"
+        for case in found
+    )
+    script = Path(__file__).parent / "peers" / "rapidocr_read.py"
+    done = subprocess.run(
+        [python, str(script)], input=asked, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return [json.loads(line)["text"] for line in done.stdout.splitlines()]
 
 
-def edit_distance(a: str, b: str) -> int:
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]
+def rival(python: str, reader: Reader, found: list[Case]) -> None:
+    """Print how many images have their digits read right by RapidOCR and by digitry."""
+    texts = by_rapidocr(python, found)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for case, text in zip(found, texts, strict=True):
+        try:
+            own = said(reader.read(case.path, layout=case.read_as))
+        except ImageError:
+            own = ""
+        hits = (1, case.label.same_digits(text), case.label.same_digits(own))
+        for name in (case.group, "all"):
+            counts[name] = [a + b for a, b in zip(counts[name], hits, strict=True)]
+    print(f"{'digits right':<34}{'images':>8}{'RapidOCR':>10}{reader.name:>10}")
+    total = counts.pop("all")
+    for name, (count, theirs, ours) in [*sorted(counts.items()), ("all", total)]:
+        print(f"{name:<34}{count:>8}{100 * theirs / count:>9.1f}%{100 * ours / count:>9.1f}%")
 
 
 VERSIONS = ("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime")
@@ -129,7 +167,7 @@ def baseline(model: str, reader: Reader, found: list[Case], *, record: bool) -> 
         upright = small if image.light_on_dark(page.gray)[0] else 1 - small
         said = classifier.probabilities(np.stack([small, upright])).argmax(axis=1).astype(str)
         read = [*said, reader.read(page.gray, layout="single").text]
-        hits = [text == case.label for text in read]
+        hits = [text == case.label.text for text in read]
         groups[case.group] = [a + b for a, b in zip(groups[case.group], [1, *hits], strict=True)]
         total, right = total + 1, [a + b for a, b in zip(right, hits, strict=True)]
     print(f"{'one digit':<34}{'images':>8}{'resized':>9}{'polarity':>10}{'digitry':>9}")
@@ -209,11 +247,16 @@ def by_author(hits: list[tuple[str, bool]], *, data: dict[str, str] | None) -> N
 
 
 def right_untold(reader: Reader, case: Case) -> bool:
-    """Return whether a single digit is read right with the layout `auto`."""
+    """Return whether an image is read right with the layout `auto`."""
     try:
-        return said(reader.read(case.path, layout="auto")) == case.label
+        return case.label.errors(said(reader.read(case.path, layout="auto"))) == 0
     except ImageError:
         return False
+
+
+def in_a_row(text: str) -> str:
+    """Return a text in one row, lines joined by a bar."""
+    return text.replace("\n", "|")
 
 
 def contact_sheet(wrong: list[tuple[Case, str, str]], path: Path) -> None:
@@ -230,8 +273,8 @@ def contact_sheet(wrong: list[tuple[Case, str, str]], path: Path) -> None:
         factor = (cell - 6) / max(picture.size)
         size = tuple(max(1, round(side * factor)) for side in picture.size)
         sheet.paste(picture.resize(size), (x + 3, y + 24))
-        draw.text((x + 3, y), f"{case.label[:22]}", fill=(120, 230, 140))
-        draw.text((x + 3, y + 11), f"{text[:18] or '-'} {note}", fill=(255, 160, 140))
+        draw.text((x + 3, y), in_a_row(case.label.text)[:22], fill=(120, 230, 140))
+        draw.text((x + 3, y + 11), f"{in_a_row(text)[:18] or '-'} {note}", fill=(255, 160, 140))
     sheet.save(path)
 
 
@@ -249,6 +292,9 @@ def main() -> None:
     parser.add_argument("--baseline", metavar="MODEL", help="only compare with the classic way")
     parser.add_argument("--list", action="store_true", help="list every mistake")
     parser.add_argument("--authors", action="store_true", help="count by author, too")
+    parser.add_argument("--rival", choices=("rapidocr",), help="only compare with this reader")
+    parser.add_argument("--rival-python", metavar="PYTHON", help="a Python that has the rival")
+    parser.add_argument("--count", type=int, help="of each manifest, so many images at most")
     arguments = parser.parse_args()
 
     folder = os.environ.get("DIGITRY_TEST_DATA")
@@ -260,44 +306,49 @@ def main() -> None:
     if not arguments.manifests:
         sys.exit("reading.py: give a manifest, or set DIGITRY_TEST_DATA to a folder of test data")
     reader = Reader(arguments.model)
+    every = [case for path in arguments.manifests for case in cases(path)[: arguments.count]]
     if arguments.baseline:
-        every = [case for path in arguments.manifests for case in cases(path)]
         baseline(arguments.baseline, reader, every, record=arguments.record)
         return
-    groups: dict[str, list[tuple[bool, int, int, bool, float, bool]]] = defaultdict(list)
+    if arguments.rival:
+        if not arguments.rival_python:
+            parser.error("--rival needs --rival-python, the path of a Python with rapidocr")
+        rival(arguments.rival_python, reader, every)
+        return
+    groups: dict[str, list[tuple[bool, bool, int, int, bool, float, bool]]] = defaultdict(list)
     untold: dict[str, int] = defaultdict(int)
     never: dict[str, set[str]] = defaultdict(lambda: set("0123456789"))
     authored: list[tuple[str, bool]] = []
     wrong: list[tuple[Case, str, str]] = []
-    for manifest in arguments.manifests:
-        for case in cases(manifest):
-            layout = arguments.layout or ("single" if case.layout == "single" else "page")
-            try:
-                reading = reader.read(case.path, layout=layout)
-            except ImageError as error:
-                print(error, file=sys.stderr)
-                reading = None
-            text = said(reading)
-            distance = errors(case, text)
-            refused = reading is None or reading.rejected
-            sure = 0.0 if reading is None else reading.confidence
-            known = errors(case, guessed(reading)) == 0
-            groups[case.group].append(
-                (distance == 0, distance, len(case.label), refused, sure, known)
-            )
-            never[case.group] -= set(case.label)
-            if layout == "single":
-                untold[case.group] += right_untold(reader, case)
-            if case.author:
-                authored.append((case.author, distance == 0))
-            if distance:
-                note = "" if reading is None else f"{reading.confidence:.2f} {reading.reason or ''}"
-                wrong.append((case, text, note))
+    for case in every:
+        layout = arguments.layout or case.read_as
+        try:
+            reading = reader.read(case.path, layout=layout)
+        except ImageError as error:
+            print(error, file=sys.stderr)
+            reading = None
+        text = said(reading)
+        distance = case.label.errors(text)
+        digits = case.label.same_digits(text)
+        refused = reading is None or reading.rejected
+        sure = 0.0 if reading is None else reading.confidence
+        known = case.label.errors(guessed(reading)) == 0
+        groups[case.group].append(
+            (distance == 0, digits, distance, len(case.label.text), refused, sure, known)
+        )
+        never[case.group] -= set(case.label.text)
+        if layout != "auto":
+            untold[case.group] += right_untold(reader, case)
+        if case.author:
+            authored.append((case.author, distance == 0))
+        if distance:
+            note = "" if reading is None else f"{reading.confidence:.2f} {reading.reason or ''}"
+            wrong.append((case, text, note))
 
     figures = {}
-    print(f"{'images':<34}{'right':>12}{'share':>9}{'CER':>8}{'refused':>9}{'ECE':>8}")
+    print(f"{'images':<34}{'right':>12}{'share':>9}{'digits':>9}{'CER':>8}{'refused':>9}{'ECE':>8}")
     for group, rows in sorted(groups.items()):
-        right, distance, length, refused, sure, known = (
+        right, digits, distance, length, refused, sure, known = (
             np.array(column) for column in zip(*rows, strict=True)
         )
         off = gap(binned(sure, known))
@@ -305,6 +356,7 @@ def main() -> None:
             "images": len(rows),
             "right": int(right.sum()),
             "share": float(right.mean()),
+            "digits_right": int(digits.sum()),
             "character_error_rate": float(distance.sum() / length.sum()),
             "refused": int(refused.sum()),
             "expected_calibration_error": off,
@@ -313,13 +365,15 @@ def main() -> None:
             figures[group]["right_in_auto"] = untold[group]
         print(
             f"{group:<34}{right.sum():>6} /{len(rows):>4}{100 * right.mean():>8.1f}%"
-            f"{100 * distance.sum() / length.sum():>7.1f}%{refused.sum():>9}{off:>8.3f}"
+            f"{100 * digits.mean():>8.1f}%{100 * distance.sum() / length.sum():>7.1f}%"
+            f"{refused.sum():>9}{off:>8.3f}"
             + (f"   {untold[group]} in `auto`" if group in untold else "")
         )
     print(f"{sum(map(len, groups.values()))} images, model {reader.name}")
     if arguments.list:
         for case, text, note in wrong:
-            print(f"{case.path.name}: {case.label} read as {text or '-'} ({note.strip()})")
+            label, seen = in_a_row(case.label.text), in_a_row(text) or "-"
+            print(f"{case.path.name}: {label} read as {seen} ({note.strip()})")
     if arguments.mistakes:
         contact_sheet(wrong, arguments.mistakes)
     data = {

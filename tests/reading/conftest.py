@@ -1,4 +1,4 @@
-"""Every text of a small strip, by counting every path: what the sums over paths must agree with."""
+"""What tests of reading share: drawn writing, and every text of a small strip, by counting every path."""
 
 import itertools
 import math
@@ -8,8 +8,42 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import BLANK, CLASSES, OTHER
+from digitry.training.synthetic import pen
 
 Texts = dict[tuple[int, ...], float]
+
+
+@pytest.fixture(scope="session")
+def written() -> Callable[..., np.ndarray]:
+    """Digits drawn side by side with our own strokes: (h, w) float32 in [0, 1], ink = 1, no margin."""
+
+    def write(text: str, height: float = 56, thick: float = 5, gap: int = 20) -> np.ndarray:
+        rng = np.random.default_rng(7)
+        inks = [pen.draw(pen.strokes_of(c, 1), height, thick, rng, taper=0) for c in text]
+        gaps = np.zeros((max(ink.shape[0] for ink in inks), gap), np.float32)
+        parts = []
+        for ink in inks:
+            parts += [np.pad(ink, ((0, gaps.shape[0] - ink.shape[0]), (0, 0))), gaps]
+        return np.concatenate(parts[:-1], axis=1)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sheet(written: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A page with pieces of writing: a text and its left upper corner each."""
+
+    def draw(
+        height: int, width: int, *pieces: tuple[str, int, int], tall: float = 56, thick: float = 5
+    ) -> np.ndarray:
+        ink = np.zeros((height, width), np.float32)
+        for text, x, y in pieces:
+            part = written(text, tall, thick, gap=round(0.35 * tall))
+            place = ink[y : y + part.shape[0], x : x + part.shape[1]]
+            np.maximum(place, part[: place.shape[0], : place.shape[1]], out=place)
+        return (235 - 200 * ink).astype(np.uint8)
+
+    return draw
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ def parsed(found: list[tuple[object, ...]], *, excel: bool = False) -> list[dict
 def test_a_row_has_the_promised_keys_in_order() -> None:
     row = rows.row_of(reading())
     fields = [
-        "text", "confidence", "rejected", "reason", "width", "height", "inverted",
-        "lines", "digits", "model", "ms",
+        "text", "confidence", "rejected", "reason", "width", "height", "inverted", "turned",
+        "lines", "words", "digits", "marks", "model", "ms",
     ]  # fmt: skip
     assert [key for key in row if key in fields] == fields
     assert list(row)[:3] == ["version", "source", "status"]
@@ -31,6 +31,13 @@ def test_a_row_has_the_promised_keys_in_order() -> None:
         "alternatives": [[7, 0.42], [1, 0.4]],
         "reason": "ambiguous 7/1",
     }
+    assert row["words"][2] == {
+        "text": "5,0",
+        "confidence": 0.684,
+        "box": [40, 60, 40, 34],
+        "line": 1,
+    }
+    assert row["marks"] == [{"text": ",", "confidence": 0.95, "box": [58, 84, 4, 10], "line": 1}]
 
 
 def test_a_failed_row_has_the_same_keys_and_is_a_reading() -> None:
@@ -42,10 +49,11 @@ def test_a_failed_row_has_the_same_keys_and_is_a_reading() -> None:
 
 def test_csv_has_a_row_for_each_line_also_with_odd_names() -> None:
     found = parsed(rows.csv_rows(reading()))
-    assert [row["text"] for row in found] == ["4?", "1"]
+    assert [row["text"] for row in found] == ["4?", "1 5,0"]
     assert [row["rejected"] for row in found] == ["true", "false"]
     assert found[0]["source"] == 'a "b" <c>.png'
-    assert [found[1][key] for key in "xywh"] == ["12", "60", "6", "30"]
+    assert [found[1][key] for key in "xywh"] == ["12", "60", "68", "34"]
+    assert found[0]["turned"] == "0"
 
 
 def test_csv_has_a_row_for_an_empty_reading_and_for_a_failure() -> None:

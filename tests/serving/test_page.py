@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from PIL import Image
 from digitry.corrections.store import Corrections
 from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
-from digitry.reading.result import Reading
+from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.reading.rows import CSV_HEADER, csv_rows, to_csv
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.training.synthetic import pen
+from digitry.workers.answer import PicturedReading
+from digitry.workers.supervisor import Health, State
 
 from .. import documents
 from .conftest import Running, drawn, png
@@ -33,6 +36,10 @@ CHROMIUM = os.environ.get("DIGITRY_CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = (1280, 860), (390, 844)
 SHOTS = os.environ.get("DIGITRY_SCREENSHOTS")
 """A folder for screenshots, or None."""
+
+SHOWN = """() => [...document.querySelectorAll("#answer .digits")].map(line =>
+    [...line.querySelectorAll(".word")].map(word => word.textContent).join(" ")).join("\\n")"""
+"""Returns the text that the web page shows."""
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +115,14 @@ class Visit:
         line.detach()
 
     def text(self) -> str:
-        """Return the digits shown on the web page."""
-        lines = self.page.locator("#answer .digits").all()
-        return "\n".join("".join(line.locator(".digit").all_inner_texts()) for line in lines)
+        """Return the text shown on the web page: its words joined by a space."""
+        shown: str = self.page.evaluate(f"({SHOWN})()")
+        return shown
 
     def wait_for(self, text: str) -> None:
         """Wait until the web page shows this reading."""
         self.page.wait_for_function(
-            """text => [...document.querySelectorAll("#answer .digits")].map(line =>
-                [...line.querySelectorAll(".digit")].map(digit => digit.textContent).join("")
-            ).join("\\n") === text""",
+            f"text => ({SHOWN})() === text",
             arg=text,
             timeout=30_000,
         )
@@ -316,6 +321,107 @@ def test_an_image_is_shown_with_its_reading_and_can_be_downloaded(
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#copy").click()
     assert page.evaluate("navigator.clipboard.readText()") == expected.text
+
+
+class Answers:
+    """Readers that answer every image with the same reading."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+
+    def health(self) -> Health:
+        return Health({**dict.fromkeys(State, 0), State.READY: 1}, {}, None)
+
+    async def read(self, content: bytes, **options: Any) -> PicturedReading:
+        blank = png(np.zeros((28, 28), np.uint8))
+        return PicturedReading(self.reading, (blank,) * len(self.reading.digits))
+
+    def close(self) -> None:
+        pass
+
+
+def amounts(turned: int) -> Reading:
+    """A page of 200 x 120 pixels, or 120 x 200 on its side, that says `7-2 40,5`."""
+    digits = tuple(
+        Digit(value, 0.97, Box(x, 30, 14, 24), 0, ((value, 0.97),))
+        for value, x in ((7, 10), (2, 40), (4, 80), (0, 98), (5, 122))
+    )
+    width, height = (120, 200) if turned % 180 else (200, 120)
+    return Reading(
+        source="amounts.png",
+        text="7-2 40,5",
+        confidence=0.8,
+        rejected=False,
+        reason=None,
+        width=width,
+        height=height,
+        inverted=False,
+        turned=turned,
+        lines=(Line("7-2 40,5", 0.8, Box(10, 30, 126, 30)),),
+        words=(Word("7-2", 0.9, Box(10, 30, 44, 24), 0), Word("40,5", 0.9, Box(80, 30, 56, 30), 0)),
+        digits=digits,
+        marks=(Mark("-", 0.96, Box(27, 41, 9, 3), 0), Mark(",", 0.8, Box(115, 50, 4, 10), 0)),
+        model="reader",
+        ms=3.0,
+    )
+
+
+@contextmanager
+def showing(browser: Any, reading: Reading, model: Artifact, store: Corrections) -> Iterator[Visit]:
+    running = Running(create_app(Answers(reading), store, model=model))
+    context = browser.new_context(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
+    window = Visit(context.new_page(), running)
+    # As the image was sent: what the reader turned lies on its side here. Its upper left is black.
+    upright = np.full((reading.height, reading.width), 255, np.uint8)
+    upright[:20, :20] = 0
+    sent = np.ascontiguousarray(np.rot90(upright, -reading.turned // 90))
+    window.send({"name": "amounts.png", "mimeType": "image/png", "buffer": png(sent)})
+    yield window
+    context.close()
+    running.stop()
+    assert window.faults == []
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+def test_words_and_marks_are_shown_on_the_picture_as_it_was_turned(
+    turned: int, browser: Any, model: Artifact, store: Corrections
+) -> None:
+    reading = amounts(turned)
+    with showing(browser, reading, model, store) as window:
+        page = window.page
+        window.wait_for("7-2 40,5")
+        page.wait_for_function("() => document.getElementById('image').complete")
+        window.look(f"1280-light-10-turned-{turned}")
+        assert page.locator("#image-marks .word-frame").count() == 2
+        assert page.locator("#image-marks .mark-frame").count() == 2
+        assert page.locator("#answer .mark").all_inner_texts() == ["-", ","]
+        frame = page.locator("#frame").bounding_box()
+        assert frame["width"] / frame["height"] == pytest.approx(
+            reading.width / reading.height, abs=0.02
+        )
+        box = page.locator("#image-marks .box").first.bounding_box()
+        scale = frame["width"] / reading.width
+        assert box["x"] - frame["x"] == pytest.approx(10 * scale, abs=2)
+        assert box["y"] - frame["y"] == pytest.approx(30 * scale, abs=2)
+        image = page.locator("#image").bounding_box()
+        assert [image[side] for side in ("x", "y", "width", "height")] == pytest.approx(
+            [frame[side] for side in ("x", "y", "width", "height")], abs=1.5
+        )
+        said = f"turned by {turned}°" in page.locator("#facts").inner_text()
+        assert said == (turned != 0)
+
+        page.keyboard.press("Tab")
+        page.locator(".digit").nth(3).click()
+        page.locator("#inspector").wait_for()
+        assert page.locator("#inspector-title").inner_text() == "Digit 4 of 5"
+        (saved,) = json.loads(window.taken("#save-json"))["readings"]
+        assert Reading.from_dict(saved) == reading
+        rows = list(csv.reader(io.StringIO(window.taken("#save-csv").decode())))
+        assert (rows[1][2], rows[1][-1]) == ("7-2 40,5", str(turned))
+        picture = np.asarray(Image.open(io.BytesIO(window.taken("#save-png"))).convert("L"))
+        # The black corner is in the upper left of the picture that was read.
+        assert picture[8, 8] < 60
+        assert picture[8, picture.shape[1] - 8] > 200
 
 
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "dark"), (PHONE, "light")])

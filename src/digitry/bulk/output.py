@@ -125,7 +125,9 @@ def _schema() -> Any:
     import pyarrow as pa
 
     box = pa.list_(pa.int32())
-    line = pa.struct([("text", pa.string()), ("confidence", pa.float64()), ("box", box)])
+    line = [("text", pa.string()), ("confidence", pa.float64()), ("box", box)]
+    # Words and marks have the same fields: what a line has, and the line that they stand in.
+    part = pa.struct([*line, ("line", pa.int32())])
     digit = pa.struct(
         [
             ("value", pa.int8()),
@@ -149,8 +151,11 @@ def _schema() -> Any:
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("inverted", pa.bool_()),
-            ("lines", pa.list_(line)),
+            ("turned", pa.int16()),
+            ("lines", pa.list_(pa.struct(line))),
+            ("words", pa.list_(part)),
             ("digits", pa.list_(digit)),
+            ("marks", pa.list_(part)),
             ("model", pa.string()),
         ]
     )

@@ -19,6 +19,7 @@ from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
 from digitry.bulk.output import Output
 from digitry.errors import UnavailableError
+from digitry.reading import network
 
 
 def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:
@@ -51,6 +52,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         {
             "inputs": list(job.inputs),
             "model": model.fingerprint,
+            "networks": network.fingerprint(),
             "layout": job.layout,
             "max_error": job.max_error,
             "column": job.column,

@@ -1,13 +1,15 @@
-"""Verbs on data sets: `data fetch`, `data check`, `explore`."""
+"""Verbs on data sets: `data fetch|check|build|scenes`, `explore`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import AsFormat, DataDir, Format, Quiet
+from digitry.cli.options import AsFormat, DataDir, Format, Quiet, require_training
 from digitry.cli.text import console_for, print_json
+from digitry.errors import UsageError
 
 if TYPE_CHECKING:
     from digitry.training.data.explore import Exploration
@@ -30,7 +32,6 @@ def fetch(
     quiet: Quiet = False,
 ) -> None:
     """Download a data set, check its sha256, and show where it is stored."""
-    from digitry.errors import UsageError
     from digitry.training.datasets import NAMED, load_dataset
 
     if name not in NAMED:
@@ -72,6 +73,38 @@ def check(
     found = {state.state for state in states}
     if found != {"ok"}:
         raise typer.Exit(3 if "bad" in found else 4)
+
+
+@data_app.command("build")
+def build(
+    what: Annotated[str, typer.Argument(help="What to build: handwriting.")],
+    sources: Annotated[
+        Path, typer.Argument(help="Folder of clones of the public repositories, one folder each.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the packs. Default: where training looks for them."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A pack to build; repeatable. Default: all.")
+    ] = None,
+    data_dir: DataDir = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build the packs of handwriting that lines and finder learn from, out of clones.
+
+    NOTICE names the repositories; a clone is named as its repository.
+    """
+    if what != "handwriting":
+        raise UsageError(f"{what!r} cannot be built", remedy="only `handwriting` can")
+    require_training("PIL")
+    from digitry.training.data import handwriting_sources, packs
+
+    folder = packs.home(data_dir) if out is None else out
+    say = None if quiet else lambda line: print(line, file=sys.stderr)
+    for built in handwriting_sources.build(sources, folder, only, progress=say):
+        damaged = f", {built.damaged} damaged ones left out" if built.damaged else ""
+        print(f"{built.path}: {built.samples:,} samples{damaged}")
 
 
 @data_app.command("scenes")

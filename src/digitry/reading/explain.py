@@ -76,7 +76,7 @@ def explain(reader: "Reader", source: Any, *, name: str | None = None) -> tuple[
     from PIL import Image, ImageDraw
 
     reading, glyphs = reader.examine(source, name=name)
-    page = image.load(source, name=name)
+    page = image.load(source, name=name).turned(reading.turned)
     digits = reading.digits[:MOST_DIGITS]
     rows = max(1, len(digits))
     picture = Image.new("RGB", (3 * (CELL + 12) + 330, rows * (CELL + 16) + 40), (255, 255, 255))

@@ -59,6 +59,17 @@ class Page:
         """Working pixels per pixel of the image, at most 1."""
         return float(self.gray.shape[1] / self.width)
 
+    def turned(self, degrees: int) -> "Page":
+        """Return the page turned counter-clockwise, as `Reading.turned` says it was read.
+
+        Args:
+            degrees: 0, 90, 180 or 270.
+        """
+        gray = np.ascontiguousarray(np.rot90(self.gray, degrees // 90))
+        across = degrees % 180 != 0
+        width, height = (self.height, self.width) if across else (self.width, self.height)
+        return Page(gray, width, height, self.source)
+
 
 @dataclass(frozen=True, slots=True)
 class PageOf:

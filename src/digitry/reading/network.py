@@ -1,6 +1,8 @@
 """The networks of the package that find and read lines, run by ONNX Runtime."""
 
+import hashlib
 import os
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy.typing as npt
 from digitry.errors import ModelError
 
 Floats = npt.NDArray[np.float32]
+
+SHIPPED = ("finder", "lines")
 
 
 class Session:
@@ -52,6 +56,15 @@ class Session:
         """Return the output for one batch."""
         found: Floats = self._session.run(None, {self._input: values})[0]
         return found
+
+
+@cache
+def fingerprint() -> str:
+    """Return the sha256 of the shipped networks, in hexadecimal: others may read other text."""
+    digest = hashlib.sha256()
+    for name in SHIPPED:
+        digest.update((resources.files("digitry") / "models" / f"{name}.onnx").read_bytes())
+    return digest.hexdigest()
 
 
 def shipped(name: str, *, threads: int = 1) -> Session:

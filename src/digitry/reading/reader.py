@@ -20,13 +20,10 @@ from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.result import Reading
-from digitry.reading.view import Said, best, turned, views_of
+from digitry.reading.view import Said, best, reads_turned, turned, views_of
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
-
-TURN_FOR = 0.12
-"""A page is turned if its digits are read with so much more confidence."""
 
 
 class Reader:
@@ -203,8 +200,8 @@ class Reader:
             aside = [i for i, view in enumerate(chosen) if view.doubtful]
             sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
             for i, views in zip(aside, self._networks.seen(sides, layout), strict=True):
-                other = best(views)
-                if other.stands and other.merit > chosen[i].merit + TURN_FOR:
+                other = max(views, key=lambda view: view.evidence)
+                if reads_turned(other, chosen[i]):
                     chosen[i] = other
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
         terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")

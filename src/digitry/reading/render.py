@@ -8,7 +8,7 @@ import numpy as np
 
 from digitry.errors import UnavailableError
 from digitry.reading import image
-from digitry.reading.result import Box, Digit, Reading
+from digitry.reading.result import Box, Digit, Mark, Reading
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Colours that people with the common colour blindnesses can tell apart (Okabe and Ito 2008).
 SURE, UNSURE, REFUSED = (0, 114, 178), (200, 110, 0), (190, 30, 60)
+WORD = (110, 116, 124)
 SURE_FROM = 0.9
 SHORTEST_SIDE, LONGEST_SIDE = 360, 1800
 """Longer side of an annotated picture, in pixels: small ones are enlarged so that tags are legible."""
@@ -25,6 +26,8 @@ SHORTEST_SIDE, LONGEST_SIDE = 360, 1800
 
 def to_hocr(readings: list[Reading]) -> str:
     """Return an hOCR document, one page for each reading.
+
+    The boxes are those of the turned image; a page that was turned says so in `x_turned`.
 
     Source: the hOCR 1.2 specification, kba.github.io/hocr-spec/1.2.
     """
@@ -42,7 +45,10 @@ def to_hocr(readings: list[Reading]) -> str:
 
 
 def annotate(source: Any, reading: Reading) -> "Image":
-    """Return the image with the reading drawn on it: boxes, values, confidences, reasons of refusals.
+    """Return the image, turned as it was read, with the reading drawn on it.
+
+    Each digit has its box, value, confidence or the reason of its refusal; a mark has its box, a word of
+    several characters a thin frame.
 
     Args:
         source: the image that was read.
@@ -56,7 +62,7 @@ def annotate(source: Any, reading: Reading) -> "Image":
     """
     from PIL import Image, ImageDraw
 
-    page = image.load(source)
+    page = image.load(source).turned(reading.turned)
     gray = Image.fromarray(page.gray)
     factor = min(
         max(SHORTEST_SIDE / max(page.width, page.height), 1.0),
@@ -73,8 +79,13 @@ def annotate(source: Any, reading: Reading) -> "Image":
     canvas = Image.new("RGB", (max(size[0], 240), size[1] + bar), (255, 255, 255))
     canvas.paste(picture.convert("RGB"), (0, 0))
     draw = ImageDraw.Draw(canvas, "RGBA")
+    for word in reading.words:
+        if len(word.text) > 1:
+            draw.rectangle(_outline(word.box, factor, 5), outline=(*WORD, 200), width=1)
+    for mark in reading.marks:
+        draw.rectangle(_outline(mark.box, factor), outline=(*_colour(mark), 255), width=2)
     for digit in reading.digits:
-        _mark(draw, digit, factor, font, small, canvas.width, size[1])
+        _digit(draw, digit, factor, font, small, canvas.width, size[1])
     draw.rectangle((0, size[1], canvas.width, size[1] + bar), fill=(24, 28, 34, 255))
     _summary(draw, reading, (round(type_size * 0.6), size[1] + bar // 2), canvas.width, font, small)
     return canvas
@@ -102,13 +113,19 @@ def percent(confidence: float) -> str:
     return f"{share:.0f}%" if share < 99 else f"{min(share, 99.9):.1f}%"
 
 
-def _colour(digit: Digit) -> tuple[int, int, int]:
-    if digit.value is None:
+def _colour(one: Digit | Mark) -> tuple[int, int, int]:
+    if isinstance(one, Digit) and one.value is None:
         return REFUSED
-    return SURE if digit.confidence >= SURE_FROM else UNSURE
+    return SURE if one.confidence >= SURE_FROM else UNSURE
 
 
-def _mark(
+def _outline(box: Box, factor: float, margin: int = 2) -> tuple[float, float, float, float]:
+    """Return the corners of the frame to draw around a box, on the enlarged picture."""
+    left, top = box.x * factor - margin, box.y * factor - margin
+    return left, top, box.right * factor + margin - 1, box.bottom * factor + margin - 1
+
+
+def _digit(
     draw: "ImageDraw",
     digit: Digit,
     factor: float,
@@ -118,9 +135,7 @@ def _mark(
     height: int,
 ) -> None:
     colour = _colour(digit)
-    box = digit.box
-    left, top = box.x * factor - 2, box.y * factor - 2
-    right, bottom = box.right * factor + 1, box.bottom * factor + 1
+    left, top, right, bottom = _outline(digit.box, factor)
     if digit.value is None:
         draw.rectangle((left, top, right, bottom), fill=(*colour, 46))
     draw.rectangle((left, top, right, bottom), outline=(*colour, 255), width=2)
@@ -161,24 +176,35 @@ def _summary(
 
 def _hocr_page(reading: Reading, number: int) -> str:
     title = html.escape(
-        f'image "{reading.source}"; bbox 0 0 {reading.width} {reading.height}; ppageno {number}',
+        f'image "{reading.source}"; bbox 0 0 {reading.width} {reading.height}; ppageno {number}'
+        + (f"; x_turned {reading.turned}" if reading.turned else ""),
         quote=True,
     )
     parts = [f'<div class="ocr_page" id="page_{number}" title="{title}">']
+    words = _hocr_words(reading, number)
     for index, line in enumerate(reading.lines):
-        name = f"{number}_{index}"
-        digits = [digit for digit in reading.digits if digit.line == index]
-        marks = "".join(
-            f'<span class="ocrx_cinfo" title="x_bboxes {_corners(digit.box)}; '
-            f'x_conf {100 * digit.confidence:.2f}">{digit.text}</span>'
-            for digit in digits
+        inside = " ".join(
+            text for word, text in zip(reading.words, words, strict=True) if word.line == index
         )
         parts.append(
-            f'<span class="ocr_line" id="line_{name}" title="{_hocr_box(line.box)}">'
-            f'<span class="ocrx_word" id="word_{name}" title="{_hocr_box(line.box)}; '
-            f'x_wconf {round(100 * line.confidence)}">{marks}</span></span>'
+            f'<span class="ocr_line" id="line_{number}_{index}" title="{_hocr_box(line.box)}">'
+            f"{inside}</span>"
         )
     return "\n".join([*parts, "</div>"])
+
+
+def _hocr_words(reading: Reading, number: int) -> list[str]:
+    characters = [""] * len(reading.words)
+    for index, one in reading.characters():
+        characters[index] += (
+            f'<span class="ocrx_cinfo" title="x_bboxes {_corners(one.box)}; '
+            f'x_conf {100 * one.confidence:.2f}">{one.text}</span>'
+        )
+    return [
+        f'<span class="ocrx_word" id="word_{number}_{index}" title="{_hocr_box(word.box)}; '
+        f'x_wconf {round(100 * word.confidence)}">{inside}</span>'
+        for index, (word, inside) in enumerate(zip(reading.words, characters, strict=True))
+    ]
 
 
 def _hocr_box(box: Box) -> str:

@@ -1,9 +1,11 @@
 """The results of reading, as frozen dataclasses that convert to JSON and back."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from digitry.plain import Plain
+from digitry.reading.classes import MARKS
 
 REJECTED = "?"
 """The character for a refused digit in a text."""
@@ -116,9 +118,11 @@ class Line(Plain):
     box: Box
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading(Plain):
     """The result of reading one image.
+
+    The characters of its words, in order, are its digits and marks: see `characters`.
 
     Attributes:
         source: the path, or `<bytes>`, `<array>`, `<image>`, `-` for standard input.
@@ -150,3 +154,34 @@ class Reading(Plain):
     marks: tuple[Mark, ...]
     model: str
     ms: float
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Reading":
+        """Rebuild a reading from its plain form, also from one that was stored before there were words.
+
+        Such a form has no `turned`, `words` or `marks`: no page was turned then, there were no marks, and
+        each line was one word.
+
+        Raises:
+            ValueError: a field is missing, or its value is not of the annotated type.
+        """
+        before = {"turned": 0, "words": _lines_as_words(data.get("lines")), "marks": ()}
+        return super().from_dict({**before, **data})
+
+    def characters(self) -> Iterator[tuple[int, Digit | Mark]]:
+        """Yield every digit and mark in reading order, each with the index of its word."""
+        digits, marks = iter(self.digits), iter(self.marks)
+        for index, word in enumerate(self.words):
+            for character in word.text:
+                one = next(marks if character in MARKS else digits, None)
+                if one is not None:
+                    yield index, one
+
+
+def _lines_as_words(lines: Any) -> Any:
+    # Lines of another type are refused where the reading is built, not here.
+    if not isinstance(lines, (list, tuple)):
+        return ()
+    return [
+        {**line, "line": index} for index, line in enumerate(lines) if isinstance(line, Mapping)
+    ]

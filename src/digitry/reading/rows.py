@@ -11,7 +11,8 @@ VERSION = 1
 """Version of the rows. It changes if a field is renamed or removed, or its meaning changes."""
 
 CSV_HEADER = (
-    "source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h"
+    "source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h",
+    "turned",
 )  # fmt: skip
 BYTE_ORDER_MARK = "\ufeff"
 """In front of a file for Excel, which otherwise takes UTF-8 for another encoding."""
@@ -48,14 +49,29 @@ def failed_row(source: str, reason: str, model: str) -> dict[str, Any]:
 def csv_rows(reading: Reading) -> list[tuple[object, ...]]:
     """Return one row for each line of digits, with the columns of `CSV_HEADER`; one row without lines."""
     if not reading.lines:
-        return [(reading.source, "ok", "", "", 0.0, True, reading.reason, "", "", "", "")]
+        return [
+            (
+                reading.source,
+                "ok",
+                "",
+                "",
+                0.0,
+                True,
+                reading.reason,
+                "",
+                "",
+                "",
+                "",
+                reading.turned,
+            )
+        ]
     rows: list[tuple[object, ...]] = []
     for index, line in enumerate(reading.lines):
         reasons = [d.reason for d in reading.digits if d.line == index and d.reason]
         rows.append(
             (
                 reading.source, "ok", index, line.text, line.confidence, bool(reasons),
-                reasons[0] if reasons else "", *line.box.to_list(),
+                reasons[0] if reasons else "", *line.box.to_list(), reading.turned,
             )
         )  # fmt: skip
     return rows
@@ -63,7 +79,7 @@ def csv_rows(reading: Reading) -> list[tuple[object, ...]]:
 
 def failed_csv_row(source: str, reason: str) -> tuple[object, ...]:
     """Return the row of an image that could not be read, with the columns of `CSV_HEADER`."""
-    return (source, "failed", "", "", 0.0, True, reason, "", "", "", "")
+    return (source, "failed", "", "", 0.0, True, reason, "", "", "", "", "")
 
 
 def to_csv(rows: Iterable[Sequence[object]], *, excel: bool = False) -> str:

@@ -16,10 +16,16 @@ SURE_POLARITY = 0.5
 """Below this certainty both polarities are tried, and the better reading is taken."""
 
 UPRIGHT = 0.8
-"""A page whose digits are read with less than this mean confidence is also read on its sides."""
+"""Where the digits of a page are read with less than this mean confidence, it is tried in other ways."""
 
-FEWEST = 3
-"""Digits. Of fewer, nobody knows which way up they stand."""
+FEW = 3
+"""Digits. A page with no more may hold others that are seen only when it is turned."""
+
+TURN_FOR = 1.25, 0.75
+"""A page is turned if so many times as much, and so much more, is read with confidence."""
+
+LARGE = 0.3
+"""A digit of this part of a page's shorter side is what the page shows."""
 
 SPECK, DIRT = 0.3, 0.2
 """What is so much smaller than a digit is no writing beside it; and a single digit is dirt that is so much
@@ -108,15 +114,29 @@ class View:
         return float(np.average(scores, weights=weights)) if sum(weights) > 0 else -1.0
 
     @property
-    def stands(self) -> bool:
-        """Whether it is read as a page that stands upright is: surely, in numbers of several digits."""
-        count = sum(len(line.said) for line in self.lines)
-        return self.merit >= UPRIGHT and count >= FEWEST and count >= 2 * len(self.lines)
+    def evidence(self) -> float:
+        """How much was read with confidence: a sure character counts 1, one in two nothing."""
+        surely = (max(2 * said.confidence - 1, 0.0) for line in self.lines for said in line.said)
+        return float(sum(surely))
 
     @property
     def doubtful(self) -> bool:
-        """Whether the page may lie on its side: little of it is read with confidence."""
-        return self.merit < UPRIGHT and sum(len(line.said) for line in self.lines) >= FEWEST
+        """Whether the page may lie on its side: little of it is read, or not with confidence."""
+        said = [said for line in self.lines for said in line.said]
+        if not said:
+            return False
+        if len(said) == 1 and said[0].confidence >= CLEAR:
+            # One large digit: nobody knows which way up it stands.
+            return self.lines[0].place.height < LARGE * min(self.gray.shape)
+        return self.merit < CLEAR or len(said) <= FEW
+
+
+def reads_turned(other: View, upright: View) -> bool:
+    """Return whether a page reads so much better when it is turned that it lies on its side."""
+    count = sum(said.confidence >= CLEAR for line in other.lines for said in line.said)
+    if count < FEW or other.merit < max(CLEAR, upright.merit):
+        return False
+    return bool(other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1])
 
 
 def views_of(page: image.Page) -> list[View]:

@@ -49,6 +49,9 @@ class Metrics:
             "digitry_digits", "Digits by value; ? = refused.", ("value",),
             registry=self.registry,
         )  # fmt: skip
+        self.marks = Counter(
+            "digitry_marks", "Marks in numbers, by mark.", ("mark",), registry=self.registry
+        )
         self.reading_seconds = Histogram(
             "digitry_reading_seconds",
             "Time to read one image, from its bytes to its digits.",
@@ -87,12 +90,14 @@ class Metrics:
         timed.observe(seconds)
 
     def reading(self, reading: Reading) -> None:
-        """Count one reading and its digits."""
+        """Count one reading, its digits and its marks."""
         result = "read" if not reading.rejected else "refused" if reading.digits else "blank"
         self.images.labels(result).inc()
         self.reading_seconds.observe(reading.ms / 1000)
         for digit in reading.digits:
             self.digits.labels(digit.text).inc()
+        for mark in reading.marks:
+            self.marks.labels(mark.text).inc()
 
     def text(self, health: Health) -> bytes:
         """Return all metrics in Prometheus' text format.

@@ -28,26 +28,53 @@ class DigitOut(BaseModel):
 
 
 class LineOut(BaseModel):
-    """A run of digits."""
+    """The words at one height of the page; its text joins them by a space."""
 
     text: str
     confidence: Share
     box: BoxList
 
 
+class WordOut(BaseModel):
+    """Digits and marks that stand together; a refused digit is `?`."""
+
+    text: str
+    confidence: Share
+    box: BoxList
+    line: int
+
+
+class MarkOut(BaseModel):
+    """A mark in a number."""
+
+    text: Literal[".", ",", "-", "/", ":"]
+    confidence: Share
+    box: BoxList
+    line: int
+
+
 class ReadingOut(BaseModel):
-    """What was read from one image."""
+    """What was read from one image.
+
+    The characters of the words, in order, are the digits and the marks.
+    """
 
     source: str
-    text: str
+    text: str = Field(description="The lines joined by a newline, words by a space.")
     confidence: Share
     rejected: bool
     reason: str | None
     width: int
     height: int
     inverted: bool
+    turned: Literal[0, 90, 180, 270] = Field(
+        description="By how many degrees, counter-clockwise, the image was turned to read it; width, "
+        "height and all boxes are those of the turned image."
+    )
     lines: list[LineOut]
+    words: list[WordOut]
     digits: list[DigitOut]
+    marks: list[MarkOut]
     model: str
     ms: float
     picture: str | None = Field(

@@ -75,7 +75,7 @@ def read_with_pictures(
     pictures = tuple(png(np.rint(glyph * 255).astype(np.uint8)) for glyph in seen)
     if not (crops or picture):
         return PicturedReading(reading, pictures)
-    page = image.load(content, max_pixels=reader.max_pixels, name=name)
+    page = image.load(content, max_pixels=reader.max_pixels, name=name).turned(reading.turned)
     cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits) if crops else ()
     return PicturedReading(
         reading, pictures, cuts, jpeg(page.gray, PICTURE_SIDE) if picture else b""

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import OTHER
-from digitry.reading.lines import HEIGHT, lifted
+from digitry.reading.lines import HEIGHT, lifted, rows_of_writing
 from digitry.training.writing.strips import (
     Composer,
     Mix,
@@ -11,7 +11,6 @@ from digitry.training.writing.strips import (
     Sources,
     by_width,
     labels_of,
-    rows_of_writing,
     set_in,
     stroke_strip,
 )

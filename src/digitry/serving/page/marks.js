@@ -1,4 +1,4 @@
-// Shows a reading: boxes over a picture, digits as buttons, confidences in percent.
+// Shows a reading: boxes over a picture, digits as buttons with marks between them, confidences in percent.
 
 export const SURE = 0.9;
 
@@ -38,6 +38,33 @@ export function describe(digit, index, total, corrected) {
   return `${place}: ${digit.value}, ${percent(digit.confidence)} sure`;
 }
 
+const MARKS = ".,-/:";
+
+/**
+ * The words of a reading, each { line, characters }; a character is { digit, index } or { mark }.
+ * The characters of the words, in order, are the digits and the marks of the reading.
+ */
+export function wordsOf(reading) {
+  let digits = 0;
+  let marks = 0;
+  return reading.words.map(({ line, text }) => ({
+    line,
+    characters: [...text].map((character) => {
+      if (MARKS.includes(character)) return { mark: reading.marks[marks++] };
+      const index = digits++;
+      return { digit: reading.digits[index], index };
+    }),
+  }));
+}
+
+/** A box of the turned picture on the picture as it was sent. */
+export function unturned([x, y, w, h], { width, height, turned }) {
+  if (turned === 90) return [height - y - h, x, h, w];
+  if (turned === 180) return [width - x - w, height - y - h, w, h];
+  if (turned === 270) return [y, width - x - w, h, w];
+  return [x, y, w, h];
+}
+
 /** Draw boxes over a picture. `item.place` maps a box [x, y, w, h] to percent of the overlay. */
 export function drawBoxes(overlay, item, chosen, choose) {
   const { reading, corrected } = item;
@@ -46,7 +73,18 @@ export function drawBoxes(overlay, item, chosen, choose) {
   const middle = heights[heights.length >> 1];
   overlay.classList.toggle("small-boxes", middle < 44);
   overlay.classList.toggle("tiny-boxes", middle < 22);
-  overlay.replaceChildren(...reading.digits.map((digit, index) => {
+  const framed = (className, [x, y, w, h]) => {
+    const frame = make("div", { className });
+    frame.style.left = `${x}%`;
+    frame.style.top = `${y}%`;
+    frame.style.width = `${w}%`;
+    frame.style.height = `${h}%`;
+    return frame;
+  };
+  const words = reading.words.filter(({ text }) => text.length > 1).map(({ box }) => framed("word-frame", item.place(box)));
+  const marks = reading.marks.map((mark) => framed(
+    `mark-frame ${mark.confidence >= SURE ? "" : "unsure"}`, item.place(mark.box)));
+  overlay.replaceChildren(...words, ...marks, ...reading.digits.map((digit, index) => {
     const [x, y, w, h] = item.place(digit.box);
     const kind = kindOf(digit, corrected.get(index));
     const tag = make("button", { type: "button", className: "tag", tabIndex: -1, title: digit.reason || "" },
@@ -54,12 +92,9 @@ export function drawBoxes(overlay, item, chosen, choose) {
     // Hidden from screen readers: the reading has the same digits as buttons.
     tag.setAttribute("aria-hidden", "true");
     if (kind !== "corrected") tag.append(make("small", {}, percent(digit.confidence)));
-    const box = make("div", { className: `box ${kind}` }, tag);
+    const box = framed(`box ${kind}`, [x, y, w, h]);
+    box.append(tag);
     box.addEventListener("click", () => choose(index));
-    box.style.left = `${x}%`;
-    box.style.top = `${y}%`;
-    box.style.width = `${w}%`;
-    box.style.height = `${h}%`;
     box.classList.toggle("low", y * height < 2600);
     box.classList.toggle("narrow", (w * width) / 100 < 62);
     box.classList.toggle("chosen", index === chosen);
@@ -67,31 +102,36 @@ export function drawBoxes(overlay, item, chosen, choose) {
   }));
 }
 
-/** Show the digits as lines of buttons. */
+/** Show the digits as lines of buttons, word by word, with the marks between them. */
 export function drawDigits(place, item, chosen, choose) {
   const { reading, corrected } = item;
   const total = reading.digits.length;
   place.classList.toggle("many", total > 24 || reading.lines.length > 3);
-  place.replaceChildren(...reading.lines.map((line, number) => make("div", {
-    className: "digits", role: "group", "aria-label": `Line ${number + 1}`,
-  }, ...reading.digits.flatMap((digit, index) => {
-    if (digit.line !== number) return [];
+  const words = wordsOf(reading);
+  const shown = ({ digit, index, mark }) => {
+    if (mark) return make("span", { className: "mark", title: percent(mark.confidence) }, mark.text);
     const button = make("button", {
       type: "button", className: `digit ${kindOf(digit, corrected.get(index))}`,
       "aria-label": describe(digit, index, total, corrected.get(index)),
       "aria-pressed": String(index === chosen), title: digit.reason || percent(digit.confidence),
     }, textOf(digit, corrected.get(index)));
     button.addEventListener("click", () => choose(index));
-    return [button];
-  }))));
+    return button;
+  };
+  place.replaceChildren(...reading.lines.map((_, number) => make("div", {
+    className: "digits", role: "group", "aria-label": `Line ${number + 1}`,
+  }, ...words.filter(({ line }) => line === number)
+    .map(({ characters }) => make("span", { className: "word" }, ...characters.map(shown))))));
 }
 
 /** The current text, with corrections. */
 export function textNow(item) {
-  return item.reading.lines.map((_, number) => item.reading.digits
-    .map((digit, index) => {
-      if (digit.line !== number) return "";
-      const said = item.corrected.get(index);
-      return said?.label === "not a digit" ? "" : textOf(digit, said);
-    }).join("")).join("\n");
+  const said = ({ digit, index, mark }) => {
+    if (mark) return mark.text;
+    const correction = item.corrected.get(index);
+    return correction?.label === "not a digit" ? "" : textOf(digit, correction);
+  };
+  const words = wordsOf(item.reading);
+  return item.reading.lines.map((_, number) => words.filter(({ line }) => line === number)
+    .map(({ characters }) => characters.map(said).join("")).filter((word) => word).join(" ")).join("\n");
 }

@@ -5,7 +5,7 @@
 // its correction, `place` maps a box of the reading to percent of the picture on the screen.
 
 import * as api from "./api.js";
-import { drawBoxes, drawDigits, make, percent, SURE, textNow } from "./marks.js";
+import { drawBoxes, drawDigits, make, percent, SURE, textNow, unturned } from "./marks.js";
 import { Pen } from "./pen.js";
 import { saveCsv, saveJson, savePicture } from "./save.js";
 
@@ -59,14 +59,19 @@ async function readDrawing() {
     item.error = wordsFor(error);
   }
   if (item.reading) {
-    const { width, height } = item.reading;
+    const { reading } = item;
     const pad = $("pad");
-    item.place = ([x, y, w, h]) => [
-      (100 * (drawn.left + (x * drawn.width) / width)) / pad.clientWidth,
-      (100 * (drawn.top + (y * drawn.height) / height)) / pad.clientHeight,
-      (100 * w * drawn.width) / width / pad.clientWidth,
-      (100 * h * drawn.height) / height / pad.clientHeight,
-    ];
+    // The pad is never turned: boxes are taken back to where the digits were written.
+    const [, , width, height] = unturned([0, 0, reading.width, reading.height], reading);
+    item.place = (box) => {
+      const [x, y, w, h] = unturned(box, reading);
+      return [
+        (100 * (drawn.left + (x * drawn.width) / width)) / pad.clientWidth,
+        (100 * (drawn.top + (y * drawn.height) / height)) / pad.clientHeight,
+        (100 * w * drawn.width) / width / pad.clientWidth,
+        (100 * h * drawn.height) / height / pad.clientHeight,
+      ];
+    };
   }
   state.drawn = item;
   if (state.tab === "write") {
@@ -210,6 +215,11 @@ function fitImage() {
   const scale = Math.min(room / width, most / height, Math.max(1, 320 / Math.max(width, height)));
   $("frame").style.width = `${Math.round(width * scale)}px`;
   $("frame").style.height = `${Math.round(height * scale)}px`;
+  // The picture is shown as it was read: turned about its middle.
+  const turned = item?.reading?.turned || 0;
+  image.style.width = `${Math.round((turned % 180 ? height : width) * scale)}px`;
+  image.style.height = `${Math.round((turned % 180 ? width : height) * scale)}px`;
+  image.style.transform = `translate(-50%, -50%) rotate(${-turned}deg)`;
   $("frame").classList.toggle("small", scale > 2);
 }
 
@@ -229,7 +239,8 @@ function show() {
     $("answer").classList.remove("many");
     $("answer").replaceChildren(make("p", { className: "empty" }, emptyText(item)));
   }
-  $("facts").textContent = reading ? `${reading.model} · ${Math.round(reading.ms)} ms` : "";
+  $("facts").textContent = reading
+    ? `${reading.turned ? `turned by ${reading.turned}° · ` : ""}${reading.model} · ${Math.round(reading.ms)} ms` : "";
   $("actions").hidden = !reading;
   $("copy").disabled = $("save-png").disabled = !has;
   showCertainty(item, has);
@@ -253,10 +264,12 @@ function showCertainty(item, has) {
   const refused = has ? reading.digits.filter((digit, index) => digit.value === null && !item.corrected.has(index)) : [];
   if (has) {
     // A corrected digit counts as certain.
-    const confidence = reading.digits.reduce((p, digit, index) => p * (item.corrected.has(index) ? 1 : digit.confidence), 1);
+    const confidence = reading.digits.reduce((p, digit, index) => p * (item.corrected.has(index) ? 1 : digit.confidence),
+      reading.marks.reduce((p, mark) => p * mark.confidence, 1));
     $("sure-bar").style.width = `${100 * confidence}%`;
     $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
-    const all = reading.digits.length === 1 ? "it is right" : `all ${reading.digits.length} are right`;
+    const count = reading.digits.length + reading.marks.length;
+    const all = count === 1 ? "it is right" : `all ${count} are right`;
     $("sure-text").textContent = confidence === 1 && item.corrected.size ? "Corrected by you" : `${percent(confidence)} sure that ${all}`;
   }
   const notice = $("notice");

@@ -1,8 +1,9 @@
 // Downloads: JSON and CSV as on the command line, and a picture with boxes.
 
-import { kindOf, percent, textNow, textOf } from "./marks.js";
+import { kindOf, percent, SURE, textNow, textOf } from "./marks.js";
 
 const COLOURS = { sure: "#0072b2", unsure: "#a85a00", refused: "#be1e3c", corrected: "#14683c" };
+const WORD = "#6e747c";
 
 function download(blob, name) {
   const url = URL.createObjectURL(blob);
@@ -38,15 +39,15 @@ function cell(value) {
 }
 
 export function saveCsv(items) {
-  const rows = [["source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h"]];
+  const rows = [["source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h", "turned"]];
   for (const item of items) {
     const { reading } = item;
     const texts = textNow(item).split("\n");
-    if (!reading.lines.length) rows.push([reading.source, "ok", "", "", 0, true, reading.reason, "", "", "", ""]);
+    if (!reading.lines.length) rows.push([reading.source, "ok", "", "", 0, true, reading.reason, "", "", "", "", reading.turned]);
     reading.lines.forEach((line, number) => {
       const reasons = reading.digits.filter((digit, index) => digit.line === number && digit.reason
         && !item.corrected.has(index)).map((digit) => digit.reason);
-      rows.push([reading.source, "ok", number, texts[number], line.confidence, reasons.length > 0, reasons[0] || "", ...line.box]);
+      rows.push([reading.source, "ok", number, texts[number], line.confidence, reasons.length > 0, reasons[0] || "", ...line.box, reading.turned]);
     });
   }
   const name = items.length === 1 ? stem(items[0].name) : "readings";
@@ -80,7 +81,26 @@ export async function savePicture(item) {
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  if (image) context.drawImage(image, 0, 0, width, height);
+  if (image) {
+    const [across, down] = reading.turned % 180 ? [height, width] : [width, height];
+    context.save();
+    context.translate(width / 2, height / 2);
+    context.rotate((-reading.turned * Math.PI) / 180);
+    context.drawImage(image, -across / 2, -down / 2, across, down);
+    context.restore();
+  }
+  context.lineWidth = 1;
+  context.strokeStyle = WORD;
+  for (const { text, box } of reading.words) {
+    const [x, y, w, h] = box.map((length) => length * factor);
+    if (text.length > 1) context.strokeRect(x - 4, y - 4, w + 8, h + 8);
+  }
+  context.lineWidth = 2;
+  for (const { box, confidence } of reading.marks) {
+    const [x, y, w, h] = box.map((length) => length * factor);
+    context.strokeStyle = confidence >= SURE ? COLOURS.sure : COLOURS.unsure;
+    context.strokeRect(x - 1, y - 1, w + 2, h + 2);
+  }
   context.textBaseline = "middle";
   reading.digits.forEach((digit, index) => {
     const said = item.corrected.get(index);
