@@ -12,6 +12,7 @@ COPY requirements/serve.txt requirements/
 RUN python -m venv /opt/digitry \
     && /opt/digitry/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements/serve.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY samples samples
 COPY src src
 RUN /opt/digitry/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
     && /opt/digitry/bin/pip check

@@ -36,16 +36,9 @@ locked: ## create .venv from the locks: exactly these versions, each file checke
 hooks: setup ## run the checks at every git commit, by pre-commit
 	$(BIN)/pre-commit install
 
-demo: setup ## read the sample pages, train a model, show its report
-	$(BIN)/digitry read samples/*.png samples/*.jpg --annotate demo/readings
-	@rm -rf demo/run
-	@data=mnist; $(BIN)/digitry data fetch mnist || { \
-		[ $$? = 4 ] || exit 1; \
-		echo "MNIST cannot be downloaded; using the built-in data set uci"; data=uci; }; \
-	set -x; \
-	$(BIN)/digitry train dense-128 --data $$data --out demo/run \
-		&& $(BIN)/digitry evaluate demo/run/model.onnx --data $$data
-	@echo "The report: demo/run/report.html"
+demo: setup ## read the samples, train a model, write its report
+	@rm -rf demo
+	$(BIN)/digitry demo --out demo
 
 serve: setup ## start the web page and the API on http://127.0.0.1:8000/
 	$(BIN)/digitry serve $(ARGS)

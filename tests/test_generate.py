@@ -154,7 +154,7 @@ def test_a_record_of_an_earlier_model_is_marked(
 def test_the_page_shows_the_values_of_a_choice_and_names_without_underscores(generate: Any) -> None:
     page = generate.cli_page()
     assert "- `--layout auto|single|line|page`: " in page
-    assert "- `--format text|json|jsonl|csv|hocr`: " in page
+    assert "- `--format text|json|jsonl|csv|csv-excel|hocr`: " in page
     assert "FORMAT_" not in page
     assert "SET_`" not in page
     for code in ("0 done", "a broken pipe", "2 usage", "130 interrupted"):

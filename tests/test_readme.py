@@ -42,6 +42,6 @@ def test_reading_from_the_shell(checkout: Path) -> None:
     table = run(["bash", "-c", second.replace("digitry", program)], checkout)
     assert len(table.splitlines()) > 13
     assert len(list((checkout / "out").iterdir())) == 13
-    said = json.loads(run(["bash", "-c", third.replace("digitry", program)], checkout))
+    (said,) = json.loads(run(["bash", "-c", third.replace("digitry", program)], checkout))
     assert said["text"] == "4"
     assert (checkout / "out" / "digit-4.explained.png").exists()

@@ -31,6 +31,8 @@ from digitry.errors import UnavailableError, UsageError
 from digitry.reading.reader import Reader
 from digitry.workers.pool import WorkerPool
 
+from .. import documents
+
 BAD = 5
 
 
@@ -475,3 +477,79 @@ def test_exactly_the_broken_images_and_bombs_fail(
     expected = [f"{given}::{index:03d}.png" for index in sorted(bad)]
     assert [row["source"] for row in failures(tmp_path / "out")] == expected
     assert (report.images, report.failed) == (400, len(bad))
+
+
+def test_every_page_of_a_document_is_a_row(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path
+) -> None:
+    pages = [documents.drawn((3,)), documents.drawn((3, 3)), documents.drawn((3,))]
+    given = [
+        images[0],
+        ("d/scan.pdf", documents.scanned(pages)),
+        ("d/scan.tif", documents.tiff(pages[:2])),
+        images[BAD],
+        ("d/one.pdf", documents.scanned(pages[:1])),
+        ("d/torn.pdf", documents.pdf([documents.PLAIN], kids="3 0 R 9 0 R", count=2)),
+    ]
+    given.sort()
+    for form in (as_folder, as_tar, as_zip, as_tar_gz):
+        place = tmp_path / form.__name__
+        place.mkdir()
+        report = run(job(place, form(place, given), model))
+        found = rows(place / "out")
+        names = [str(row["source"]).rpartition("/")[2] for row in found]
+        assert names == [
+            "00.png", "05.png", "one.pdf", "scan.pdf#page=1", "scan.pdf#page=2",
+            "scan.pdf#page=3", "scan.tif#page=1", "scan.tif#page=2", "torn.pdf#page=1",
+            "torn.pdf#page=2",
+        ]  # fmt: skip
+        assert (report.images, report.failed) == (10, 2)
+        failed = [str(row["source"]).rpartition("/")[2] for row in failures(place / "out")]
+        assert failed == ["05.png", "torn.pdf#page=2"]
+
+
+def test_nothing_of_an_input_is_passed_over_in_silence(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path
+) -> None:
+    others = [("d/a.docx", b"x"), ("d/b.DOCX", b"x"), ("d/Makefile", b"x"), ("d/.hidden", b"x")]
+    for form in (as_folder, as_tar, as_zip, as_tar_gz):
+        place = tmp_path / form.__name__
+        place.mkdir()
+        report = run(job(place, form(place, images[:3] + others), model))
+        assert report.images == 3
+        counts = {".docx": 2, "without an ending": 1} | ({".me": 1} if form is as_folder else {})
+        assert report.not_read == counts
+        assert json.loads((place / "out" / "summary.json").read_text())["not_read"] == counts
+    command = ["bulk", str(tmp_path / "as_zip" / "in.zip"), "--model", str(model), "--workers", "1"]
+    result = CliRunner().invoke(app, [*command, "--format", "jsonl", "--out", str(tmp_path / "o")])
+    assert result.exit_code == 0
+    assert "digitry: not read: 2 .docx, 1 without an ending\n" in result.stderr
+
+
+def test_resuming_a_finished_run_says_so(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path
+) -> None:
+    command = [
+        "bulk", as_zip(tmp_path, images[:3]), "--model", str(model), "--workers", "1",
+        "--format", "jsonl", "--out", str(tmp_path / "o"), "--resume",
+    ]  # fmt: skip
+    first = CliRunner().invoke(app, command)
+    assert (first.exit_code, "finished already" in first.stderr) == (0, False)
+    again = CliRunner().invoke(app, command)
+    assert (again.exit_code, "the run was finished already" in again.stderr) == (0, True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_object_store_without_credentials_is_one_line(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    # No look for a role of this machine, which would wait for an answer.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(UnavailableError, match="credentials") as caught:
+        run(job(tmp_path, "s3://bucket/images", model))
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)

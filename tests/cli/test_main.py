@@ -1,5 +1,6 @@
 """The command line as a whole: one line for every error, and the documented exit codes."""
 
+import os
 import subprocess
 import sys
 
@@ -90,7 +91,7 @@ def test_how_a_verb_ends_decides_the_exit_code(
     def end(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("digitry.cli.data._installation", end)
+    monkeypatch.setattr("digitry.cli.doctor._installation", end)
     assert run("doctor", capsys=capsys) == (code, "", line)
 
 
@@ -98,7 +99,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def end() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("digitry.cli.data._installation", end)
+    monkeypatch.setattr("digitry.cli.doctor._installation", end)
     monkeypatch.setattr(sys, "argv", ["digitry", "doctor"])
     with pytest.raises(ZeroDivisionError):
         main.main()
@@ -112,3 +113,32 @@ def test_a_closed_pipe_is_code_1_and_prints_nothing() -> None:
     running.stdout.close()
     _, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (1, b"")
+
+
+def test_completion_is_offered_for_every_shell() -> None:
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    for shell in ("bash", "zsh", "fish"):
+        done = subprocess.run(
+            [sys.executable, "-m", "digitry", "--show-completion", shell],
+            capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "_DIGITRY_COMPLETE" in done.stdout, shell
+
+
+def test_the_shell_is_told_the_verbs_and_the_values_of_options() -> None:
+    def told(words: str) -> list[str]:
+        environment = {
+            **os.environ,
+            "_DIGITRY_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "digitry"], capture_output=True, text=True, env=environment
+        )
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert {"read", "report", "recipes"} <= set(told("digitry re"))
+    assert set(told("digitry read --format js")) == {"json", "jsonl"}

@@ -1,5 +1,6 @@
 """`digitry read`: one row per image, errors on stderr, exit codes."""
 
+import base64
 import csv
 import io
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from .. import documents
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SEVEN = SAMPLES / "digit-7.jpg"
@@ -44,7 +47,7 @@ def test_standard_input_is_read_as_bytes(tmp_path: Path) -> None:
     done = digitry(
         "read", "-", "--format", "json", "--annotate", tmp_path, stdin=SEVEN.read_bytes()
     )
-    reading = json.loads(done.stdout)
+    (reading,) = json.loads(done.stdout)
     assert (reading["source"], reading["text"]) == ("-", "7")
     assert (tmp_path / "stdin.annotated.png").is_file()
 
@@ -95,13 +98,108 @@ def test_exit_codes(arguments: list[object], code: int) -> None:
 
 def test_all_formats_give_the_same_text(tmp_path: Path) -> None:
     text = digitry("read", SEVEN).stdout.decode().strip()
-    assert json.loads(digitry("read", SEVEN, "--format", "json").stdout)["text"] == text
+    (only,) = json.loads(digitry("read", SEVEN, "--format", "json").stdout)
+    assert only["text"] == text
     assert json.loads(digitry("read", SEVEN, "--format", "jsonl").stdout)["text"] == text
     (row,) = csv.DictReader(io.StringIO(digitry("read", SEVEN, "--format", "csv").stdout.decode()))
     assert row["text"] == text
     assert f">{text}</span>" in digitry("read", SEVEN, "--format", "hocr").stdout.decode()
     many = json.loads(digitry("read", SEVEN, THREE, "--format", "json").stdout)
     assert [reading["text"] for reading in many] == ["7", "3"]
+
+
+def table(*arguments: object) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(digitry("read", *arguments).stdout.decode())))
+
+
+def test_an_image_that_cannot_be_read_has_a_row_with_its_reason(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    reason = "is not an image of a supported format"
+    done = digitry("read", SEVEN, bad, "--format", "json")
+    good, failed = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (good["version"], good["status"], good["text"]) == (1, "ok", "7")
+    assert (failed["source"], failed["status"], failed["reason"]) == (str(bad), "failed", reason)
+    assert good.keys() == failed.keys()
+    lines = digitry("read", SEVEN, bad, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["ok", "failed"]
+    rows = table(SEVEN, bad, "--format", "csv")
+    assert [(row["status"], row["reason"]) for row in rows] == [("ok", ""), ("failed", reason)]
+
+
+def test_json_is_an_array_and_jsonl_one_object_a_line() -> None:
+    for paths in ([SEVEN], [SEVEN, THREE]):
+        assert len(json.loads(digitry("read", *paths, "--format", "json").stdout)) == len(paths)
+        lines = digitry("read", *paths, "--format", "jsonl").stdout.splitlines()
+        assert [json.loads(line)["status"] for line in lines] == ["ok"] * len(paths)
+
+
+def test_a_blank_image_alone_says_so(tmp_path: Path) -> None:
+    blank = tmp_path / "blank.png"
+    Image.new("L", (90, 90), 255).save(blank)
+    done = digitry("read", blank)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.decode() == f"digitry: {blank}: nothing read (blank)\n"
+    (row,) = table(blank, "--format", "csv")
+    assert (row["status"], row["text"], row["rejected"], row["reason"]) == (
+        "ok",
+        "",
+        "true",
+        "blank",
+    )
+
+
+def test_a_folder_passes_over_nothing_in_silence(tmp_path: Path) -> None:
+    for name in ("IMG_0001.JPG", "photo.jfif", "._photo.jpg", ".DS_Store"):
+        (tmp_path / name).write_bytes(SEVEN.read_bytes())
+    documents.drawn((3,)).save(tmp_path / "b.avif")
+    (tmp_path / "c.heic").write_bytes(documents.heic(documents.drawn((3,))))
+    (tmp_path / "d.pdf").write_bytes(documents.scanned([documents.drawn((3,))] * 2))
+    for name in ("notes.txt", "more.TXT", "film.mov", "Makefile"):
+        (tmp_path / name).write_text("no image")
+    done = digitry("read", tmp_path, "--format", "jsonl")
+    assert done.returncode == 0
+    assert done.stderr.decode() == "digitry: not read: 2 .txt, 1 .mov, 1 without an ending\n"
+    names = [Path(json.loads(line)["source"]).name for line in done.stdout.splitlines()]
+    assert names == [
+        "IMG_0001.JPG",
+        "b.avif",
+        "c.heic",
+        "d.pdf#page=1",
+        "d.pdf#page=2",
+        "photo.jfif",
+    ]
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "a.docx").write_text("no image")
+    done = digitry("read", only)
+    assert done.returncode == 2
+    assert "no image in this folder; not read: 1 .docx" in done.stderr.decode()
+
+
+def test_every_page_of_a_document_is_read_and_drawn(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(documents.scanned([documents.drawn((3,)), documents.drawn((3, 3))]))
+    done = digitry("read", scan, "--annotate", tmp_path / "out")
+    rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    assert [row[0] for row in rows] == [f"{scan}#page=1", f"{scan}#page=2"]
+    assert [len(row[1].replace(" ", "")) for row in rows] == [1, 2]
+    pictures = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert pictures == ["scan-page-1.annotated.png", "scan-page-2.annotated.png"]
+    one = digitry("read", f"{scan}#page=2")
+    assert one.stdout.decode().strip() == rows[1][1]
+    done = digitry("read", "-", "--format", "jsonl", stdin=scan.read_bytes())
+    names = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    assert names == ["-#page=1", "-#page=2"]
+
+
+def test_a_data_url_is_a_path_and_a_wrong_one_is_not_repeated() -> None:
+    text = base64.b64encode(SEVEN.read_bytes()).decode()
+    assert digitry("read", f"data:image/jpeg;base64,{text}").stdout == b"7\n"
+    done = digitry("read", text[:20_000])
+    assert done.returncode == 1
+    assert len(done.stderr) < 400
 
 
 def test_annotated_pictures_never_overwrite_each_other_or_the_input(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_service_and_command_line_give_the_same_reading(service: Service) -> Non
     (answer,) = service.get("/v1/read", path.read_bytes(), **{"Content-Type": "image/png"})[
         "readings"
     ]
-    printed = json.loads(digitry("read", "--format", "json", str(path)).stdout)
+    (printed,) = json.loads(digitry("read", "--format", "json", str(path)).stdout)
     for key in ("text", "confidence", "digits", "lines", "rejected", "inverted", "model"):
         assert answer[key] == printed[key], key
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from starlette.testclient import TestClient
 from digitry.cli.main import main
 from digitry.corrections.store import Corrections
 from digitry.improve import gate as promotion
+from digitry.improve import retrain
+from digitry.improve import teach as teaching
 from digitry.model import versions
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
@@ -99,6 +102,22 @@ def little(monkeypatch: pytest.MonkeyPatch) -> None:
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
     rehearse_little(monkeypatch)
+
+
+def test_the_corrections_are_counted_before_the_training_starts() -> None:
+    def counted(count: int) -> str:
+        digests = tuple(f"{number:064x}" for number in range(count))
+        images = np.zeros((count, 28, 28), np.uint8)
+        return teaching._counted(retrain.Corrected(images, np.zeros(count, np.uint8), digests))
+
+    held = sum(retrain.is_held_out(f"{number:064x}") for number in range(10))
+    missing = promotion.fewest() - held
+    assert counted(10) == (
+        f"10 corrections: {10 - held} to train on, {held} held out\n"
+        f"{missing} more must be held out, about {math.ceil(missing / 0.3)} more corrections in "
+        "all: until then a new version stays a candidate"
+    )
+    assert "\n" not in counted(100)
 
 
 @pytest.mark.usefixtures("little")

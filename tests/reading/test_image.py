@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from digitry.errors import ImageError
-from digitry.reading import image
+from digitry.reading import decoding, image
+from digitry.reading.endings import SUFFIXES
 
 
 def drawn() -> np.ndarray:
@@ -101,8 +102,8 @@ def test_arrays_of_all_kinds_give_the_same_page() -> None:
 
 def test_the_suffixes_are_those_of_the_supported_formats() -> None:
     Image.init()
-    known = Image.registered_extensions()
-    assert {known[suffix] for suffix in image.SUFFIXES} == set(image.FORMATS)
+    known = Image.registered_extensions() | dict.fromkeys([".heic", ".heif", ".hif"], "HEIC")
+    assert {known[suffix] for suffix in SUFFIXES} == {*decoding.FORMATS, "HEIC", "PDF"}
 
 
 def test_an_animated_gif_gives_its_first_frame() -> None:
@@ -115,7 +116,7 @@ def test_a_large_photograph_is_reduced_but_keeps_its_size() -> None:
     content = encoded(Image.new("RGB", (4000, 3000), "white"), "JPEG")
     page = image.load(content)
     assert (page.width, page.height) == (4000, 3000)
-    assert page.gray.size <= image.WORKING_PIXELS * 1.01
+    assert page.gray.size <= decoding.WORKING_PIXELS * 1.01
     assert page.scale == pytest.approx(page.gray.shape[1] / 4000)
 
 
@@ -134,7 +135,7 @@ def test_a_webp_is_decoded_as_pillow_decodes_it(mode: str, lossless: bool) -> No
     noise = np.random.default_rng(0).integers(0, 256, (70, 50, bands), np.uint8)
     content = encoded(Image.fromarray(noise), "WEBP", lossless=lossless, exact=True)
     pillows = np.asarray(Image.open(io.BytesIO(content)))
-    ours = image._rows(image._webp(io.BytesIO(content), mode), 0, 70)
+    ours = decoding._rows(decoding._webp(io.BytesIO(content), mode), 0, 70)
     assert np.array_equal(pillows, np.asarray(ours))
 
 
@@ -172,14 +173,14 @@ def test_only_a_jpeg_with_several_scans_needs_memory_for_coefficients(
         path = tmp_path / "picture"
         path.write_bytes(content)
         needed = bytes_a_pixel * 40 * 60
-        monkeypatch.setattr(image, "MAX_DECODING", needed)
+        monkeypatch.setattr(decoding, "MAX_DECODING", needed)
         image.load(path)
         if needed:
-            monkeypatch.setattr(image, "MAX_DECODING", needed - 1)
+            monkeypatch.setattr(decoding, "MAX_DECODING", needed - 1)
             with pytest.raises(ImageError, match="to decode"):
                 image.load(path)
         # What the caller holds in memory counts, too.
-        monkeypatch.setattr(image, "MAX_DECODING", needed + len(content) - 1)
+        monkeypatch.setattr(decoding, "MAX_DECODING", needed + len(content) - 1)
         with pytest.raises(ImageError, match="to decode"):
             image.load(content, name=name)
 
@@ -215,7 +216,9 @@ WHOLE = encoded(Image.fromarray(drawn()), "PNG")
     [
         (b"", "is empty"),
         (b"not an image at all", "is not an image"),
-        (b"%PDF-1.7 ...", "is not an image"),
+        (b"%PDF-1.7 ...", "is damaged"),
+        (b"\x93NUMPY\1\0", "is an array of NumPy .*numpy.load it"),
+        (b"PK\3\4...", "is an archive .*digitry bulk"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
         (WHOLE[: len(WHOLE) // 2], "is damaged"),
         (png_header(60_000, 60_000), "too large"),
@@ -224,6 +227,9 @@ WHOLE = encoded(Image.fromarray(drawn()), "PNG")
     ],
 )
 def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line: str) -> None:
+    with pytest.raises(ImageError):
+        # Loads the decoder, whose import is slow under tracemalloc.
+        image.load(content)
     started = time.perf_counter()
     tracemalloc.start()
     with pytest.raises(ImageError, match=line) as caught:

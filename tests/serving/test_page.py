@@ -17,15 +17,16 @@ from PIL import Image
 
 from digitry.corrections.store import Corrections
 from digitry.model.artifact import Artifact
-from digitry.reading import render
 from digitry.reading.reader import Reader
 from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
+from digitry.reading.rows import CSV_HEADER, csv_rows, to_csv
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.training.synthetic import pen
 from digitry.workers.answer import PicturedReading
 from digitry.workers.supervisor import Health, State
 
+from .. import documents
 from .conftest import Running, drawn, png
 
 pytestmark = pytest.mark.browser
@@ -311,9 +312,9 @@ def test_an_image_is_shown_with_its_reading_and_can_be_downloaded(
         {**expected.to_dict(), "ms": 0}
     )
     rows = list(csv.reader(io.StringIO(window.taken("#save-csv").decode())))
-    wanted = list(csv.reader(io.StringIO(render.to_csv(render.to_csv_rows(expected)))))
-    assert rows[0] == list(render.CSV_HEADER)
-    assert [row[:3] + row[6:] for row in rows[1:]] == [row[:3] + row[6:] for row in wanted]
+    wanted = list(csv.reader(io.StringIO(to_csv(csv_rows(expected)))))
+    assert rows[0] == list(CSV_HEADER)
+    assert [row[:4] + row[5:] for row in rows[1:]] == [row[:4] + row[5:] for row in wanted]
     picture = Image.open(io.BytesIO(window.taken("#save-png")))
     assert picture.width >= expected.width
 
@@ -450,6 +451,39 @@ def test_a_batch_shows_its_progress_and_its_results(
     rows[1].locator("button").click()
     window.wait_for("3")
     assert len(json.loads(window.taken("#save-json"))["readings"]) == 4
+
+
+def test_every_page_of_a_document_is_shown_and_can_be_corrected(
+    visit: Callable[..., Visit], store: Corrections
+) -> None:
+    window = visit(PHONE)
+    page = window.page
+    pages = [Image.fromarray(drawn(text)) for text in ("12", "7")]
+    scan = {
+        "name": "scan.pdf",
+        "mimeType": "application/pdf",
+        "buffer": documents.scanned(pages, 200),
+    }
+    phone = {"name": "a.heic", "mimeType": "image/heic", "buffer": documents.heic(pages[0])}
+    window.send(scan, phone)
+    page.wait_for_function(
+        "() => document.getElementById('batch-summary').textContent.startsWith('3 of 3')"
+    )
+    rows = page.locator("#rows tr").all()
+    names = [row.locator("button").inner_text() for row in rows]
+    assert names == ["scan.pdf, page 1", "scan.pdf, page 2", "a.heic"]
+    for row, text in zip(rows, ["12", "7", "12"], strict=True):
+        row.locator("button").click()
+        window.wait_for(text)
+        # The picture comes from the service, because the browser cannot show the file.
+        page.wait_for_function("() => document.getElementById('image').naturalWidth > 50")
+    rows[1].locator("button").click()
+    page.locator("#answer .digit").click()
+    page.locator("#keys button", has_text="1").first.click()
+    page.locator("#kept li").wait_for()
+    (kept,) = store.list()
+    assert (kept.read_value, kept.label) == (7, "1")
+    window.look(f"{PHONE[0]}-light-8-document")
 
 
 def test_images_can_be_dropped_and_pasted(visit: Callable[..., Visit]) -> None:

@@ -1,6 +1,7 @@
 """No image can crash or hang the calling process, or use its memory without limit."""
 
 import io
+import json
 import random
 import struct
 import time
@@ -15,7 +16,10 @@ from PIL import Image
 from digitry.errors import ImageError
 from digitry.reading import image
 from digitry.reading.result import Reading
-from digitry.workers.pool import WorkerPool
+from digitry.workers.pool import WorkerPool, has_pages
+from digitry.workers.worker import Item
+
+from .. import documents
 
 LIMIT_S = 2.0
 
@@ -70,6 +74,13 @@ def seeds() -> dict[str, bytes]:
     made["tiff group4"] = saved(page.convert("1"), "TIFF", compression="group4")
     made["tiff 16"] = saved(Image.fromarray(gray.astype(np.uint16) * 200), "TIFF")
     made["tiff pages"] = saved(page, "TIFF", save_all=True, append_images=frames)
+    made["pdf"] = documents.pdf([documents.PLAIN])
+    made["pdf pages"] = documents.scanned([page, *frames])
+    made["heic"] = documents.heic(colour)
+    made["heic grey"] = documents.heic(page)
+    made["heic transparent"] = documents.heic(page.convert("RGBA"))
+    made["avif"] = documents.avif(colour)
+    made["avif transparent"] = documents.avif(colour.convert("RGBA"))
     return made
 
 
@@ -141,6 +152,11 @@ def pool(model: Path) -> Iterator[WorkerPool]:
 
 def answered(pool: WorkerPool, content: bytes, name: str) -> tuple[str, float]:
     started = time.monotonic()
+    if has_pages(content):
+        lines = pool.rows([Item(name, content)]).lines
+        reasons = [row["reason"] for row in map(json.loads, lines) if row["status"] == "failed"]
+        assert not any("cannot be read (" in reason for reason in reasons), (name, reasons)
+        return reasons[0] if reasons else "read", (time.monotonic() - started) / len(lines)
     answer = pool.read(content, name)
     seconds = time.monotonic() - started
     assert isinstance(answer, (Reading, ImageError)), name
@@ -198,6 +214,24 @@ def tiff(
     for tag, kind, count, value in entries:
         body += struct.pack("<HHII", tag, kind, count, value)
     return b"II*\0" + struct.pack("<I", 8) + body + struct.pack("<I", following) + tail
+
+
+def many_directories(count: int) -> bytes:
+    """A TIFF whose directories, each with one tag, follow each other."""
+    size = 2 + 12 + 4
+    entry = struct.pack("<HHHII", 1, 256, 4, 1, 8)
+    links = (8 + size * (index + 1) if index + 1 < count else 0 for index in range(count))
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(entry + struct.pack("<I", at) for at in links)
+
+
+def overlapping_directories() -> bytes:
+    """A TIFF of 500 directories of 50,000 tags each, in the space of one."""
+    body = bytearray(struct.pack("<H", 50_000) * 400_000)
+    body[:8] = b"II*\0" + struct.pack("<I", 8)
+    for index in range(500):
+        at = 8 + 2 * index
+        struct.pack_into("<I", body, at + 2 + 12 * 50_000, at + 2)
+    return bytes(body)
 
 
 PLAIN = [
@@ -274,6 +308,41 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff of odd samples": lambda: tiff([*PLAIN[:6], (277, 3, 1, 65535), *PLAIN[7:]]),
     "tiff of a tag of 4 GiB": lambda: tiff([*PLAIN, (700, 1, 0xFFFFFFFF, 8)]),
     "tiff of an empty deflate": lambda: tiff([*PLAIN[:3], (259, 3, 1, 8), *PLAIN[4:]]),
+    "tiff of 100,000 pages": lambda: many_directories(100_000),
+    "tiff of pages with overlapping tags": lambda: overlapping_directories(),
+    "pdf of a million pages": lambda: documents.pdf([documents.PLAIN], count=1_000_000),
+    "pdf whose pages are a loop": lambda: documents.pdf(
+        [documents.PLAIN], kids="2 0 R 3 0 R", count=2
+    ),
+    "pdf with pages that are not there": lambda: documents.pdf([documents.PLAIN], count=9),
+    "pdf of 10^9 points a side": lambda: documents.pdf(
+        [documents.PLAIN], box="0 0 1000000000 1000000000"
+    ),
+    "pdf of 200 inches": lambda: documents.pdf([documents.PLAIN], box="0 0 14400 14400"),
+    "pdf of a line": lambda: documents.pdf([documents.PLAIN], box="0 0 14400 1"),
+    "pdf without a box": lambda: documents.pdf([documents.PLAIN], box="0 0 0 0"),
+    "pdf whose drawing unpacks to 300 MB": lambda: documents.pdf(
+        [b"<< /Filter /FlateDecode /Length 9 >>\nstream\n" + documents.zeros(300 << 20)
+         + b"\nendstream"]
+    ),
+    "pdf of a billion squares": lambda: documents.laughs(9),
+    "pdf with an image of 60,000 across": lambda: documents.with_image(
+        60_000, 60_000, documents.zeros(400 << 20), "/BitsPerComponent 1"
+    ),
+    "pdf with an image of 2^31 across": lambda: documents.with_image(
+        (1 << 31) - 1, (1 << 31) - 1, documents.zeros(1 << 20)
+    ),
+    "pdf of two million squares": lambda: documents.pdf([b"0 0 200 150 re f " * 2_000_000]),
+    "heic of 60,000 a side": lambda: documents.of_size(
+        documents.heic(documents.drawn()), 60_000, 60_000
+    ),
+    "heic of 7,000 a side": lambda: documents.of_size(
+        documents.heic(documents.drawn()), 7_000, 7_000
+    ),
+    "heic without pixels": lambda: documents.of_size(documents.heic(documents.drawn()), 0, 5),
+    "avif of 30,000 a side": lambda: documents.of_size(
+        documents.avif(documents.drawn()), 30_000, 30_000
+    ),
 }  # fmt: skip
 
 

@@ -18,14 +18,14 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from digitry.reading.image import SUFFIXES
+from digitry.reading.endings import ending_of, is_image
 
 MAX_MEMBERS = 10_000_000
 MAX_MEMBER_BYTES = 256 << 20
@@ -69,7 +69,12 @@ _BROKEN_ZIP = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, struct.er
 
 
 def tar_members(
-    stream: BinaryIO, start: int = 0, *, packing: str | None = None, contents: bool = True
+    stream: BinaryIO,
+    start: int = 0,
+    *,
+    packing: str | None = None,
+    contents: bool = True,
+    skipped: Counter[str] | None = None,
 ) -> Iterator[Member]:
     """Yield the images in a tar archive, in order; the same members with and without contents.
 
@@ -78,6 +83,7 @@ def tar_members(
         start: offset of the first member's header, in bytes of the uncompressed archive.
         packing: `gz`, `bz2`, or None for an uncompressed tar.
         contents: whether to read the members' bytes or to skip them.
+        skipped: counts the other files, by ending.
     """
     position = start
     try:
@@ -93,14 +99,16 @@ def tar_members(
             # Links, devices and directories have no content, whatever their size says.
             size = 0 if header.type in (b"1", b"2", b"3", b"4", b"5", b"6") else header.size
             end = archive.position + size
-            skipped = header.isdir() or (header.isreg() and not _is_image(header.name))
-            error = _name_error(header.name) or (None if skipped else _tar_error(header))
+            other = header.isdir() or (header.isreg() and not is_image(header.name))
+            error = _name_error(header.name) or (None if other else _tar_error(header))
             content = None
-            if contents and not skipped and error is None:
+            if contents and not other and error is None:
                 content = _exactly(archive, size)
             archive.skip_to(end)
-            if error is not None or not skipped:
+            if error is not None or not other:
                 yield Member(header.name, position, content, size, error)
+            elif not header.isdir():
+                _count(skipped, header.name)
             archive.read(-size % tarfile.BLOCKSIZE)
     except _STOPS as error:
         yield Member("", position, error=_reason(error))
@@ -237,19 +245,22 @@ def zip_start(stream: BinaryIO) -> tuple[int, str | None]:
     return begin, None
 
 
-def zip_members(stream: BinaryIO, start: int, *, contents: bool = True) -> Iterator[Member]:
+def zip_members(
+    stream: BinaryIO, start: int, *, contents: bool = True, skipped: Counter[str] | None = None
+) -> Iterator[Member]:
     """Yield the images in a zip archive, in the order of its directory.
 
     Args:
         stream: an archive that `zip_start` has checked.
         start: offset of the first entry to read, in bytes.
         contents: whether to read the members' bytes.
+        skipped: counts the other files, by ending.
     """
     position = start
     try:
         while entries := _zip_entries(stream, position):
             for entry in entries:
-                member = _zip_member(stream, position, entry, contents)
+                member = _zip_member(stream, position, entry, contents, skipped)
                 if member is not None:
                     yield member
                 position += len(entry)
@@ -309,13 +320,17 @@ def _zip_of_one(entry: bytes, packed: bytes = b"") -> tuple[zipfile.ZipFile, zip
     return archive, archive.infolist()[0]
 
 
-def _zip_member(stream: BinaryIO, position: int, entry: bytes, contents: bool) -> Member | None:
+def _zip_member(
+    stream: BinaryIO, position: int, entry: bytes, contents: bool, skipped: Counter[str] | None
+) -> Member | None:
     name, content = _text(entry[46 : 46 + struct.unpack_from("<H", entry, 28)[0]]), None
     try:
         _, info = _zip_of_one(entry)
         name = info.filename
         error = _name_error(name)
-        if error is None and (info.is_dir() or not _is_image(name)):
+        if error is None and (info.is_dir() or not is_image(name)):
+            if not info.is_dir():
+                _count(skipped, name)
             return None
         error = error or _zip_error(info)
         if error is None and contents:
@@ -372,10 +387,10 @@ def _size_error(size: int) -> str | None:
     return f"is larger than {MAX_MEMBER_BYTES >> 20} MiB" if size > MAX_MEMBER_BYTES else None
 
 
-def _is_image(name: str) -> bool:
-    # macOS adds metadata files whose names begin with "._".
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+def _count(skipped: Counter[str] | None, name: str) -> None:
+    ending = ending_of(name)
+    if skipped is not None and ending is not None:
+        skipped[ending] += 1
 
 
 def _text(raw: bytes) -> str:

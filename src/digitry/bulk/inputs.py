@@ -5,6 +5,7 @@ The whole input is never listed in memory; of a folder, one directory at a time 
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,7 +26,7 @@ from digitry.bulk.sources import (
     opened,
 )
 from digitry.errors import UsageError
-from digitry.reading.image import SUFFIXES
+from digitry.reading.endings import SUFFIXES
 
 INLINE_BYTES = 32 << 20
 """Size of a shard of a compressed tar. It holds the images themselves, because reading cannot start in
@@ -50,7 +51,12 @@ def check(inputs: Sequence[str]) -> None:
             )
 
 
-def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterator[Shard]:
+def plan(
+    inputs: Sequence[str],
+    rows: int,
+    column: str | None = None,
+    skipped: Counter[str] | None = None,
+) -> Iterator[Shard]:
     """Yield the shards of the input, in an order that depends only on the input.
 
     Args:
@@ -58,6 +64,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
             lists of paths (.txt), or URLs of them.
         rows: images in one shard, at most.
         column: column of tables with the images; None = found by its name and type.
+        skipped: counts the files in folders and archives that are not read, by ending.
 
     Raises:
         UsageError: an input does not exist.
@@ -66,7 +73,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
     numbers = iter(range(1 << 62))
     for index, given in enumerate(inputs):
         loose: list[str] = []
-        for path in expanded(given):
+        for path in expanded(given, skipped):
             if not path.lower().endswith(CONTAINERS):
                 loose.append(path)
                 if len(loose) == rows:
@@ -77,7 +84,7 @@ def plan(inputs: Sequence[str], rows: int, column: str | None = None) -> Iterato
                 yield Shard(next(numbers), "files", "", 0, len(loose), tuple(loose))
                 loose = []
             single = path == given
-            for shard in _contained(path, rows, column, numbers):
+            for shard in _contained(path, rows, column, numbers, skipped):
                 share = None if shard.done is None else (index + shard.done) / len(inputs)
                 yield replace(shard, done=share) if single else shard
         if loose:
@@ -151,21 +158,29 @@ def _limited(name: str, content: bytes) -> Entry:
     return Entry(printable(name), content=content)
 
 
-def _contained(path: str, rows: int, column: str | None, numbers: Iterator[int]) -> Iterator[Shard]:
+def _contained(
+    path: str,
+    rows: int,
+    column: str | None,
+    numbers: Iterator[int],
+    skipped: Counter[str] | None,
+) -> Iterator[Shard]:
     lower = path.lower()
     try:
         if lower.endswith(TABLE):
             yield from tables.shards(path, rows, column, numbers)
         elif lower.endswith(tuple(PACKED_TAR)):
             method = next(PACKED_TAR[ending] for ending in PACKED_TAR if lower.endswith(ending))
-            yield from _inline_shards(path, method, rows, numbers)
+            yield from _inline_shards(path, method, rows, numbers, skipped)
         else:
-            yield from _archive_shards(path, rows, numbers)
+            yield from _archive_shards(path, rows, numbers, skipped)
     except OSError as error:
         yield refused(path, 0, f"cannot be opened ({error.strerror or kind_of(error)})", numbers)
 
 
-def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
+def _archive_shards(
+    path: str, rows: int, numbers: Iterator[int], skipped: Counter[str] | None
+) -> Iterator[Shard]:
     with opened(path) as stream:
         length = max(stream.seek(0, os.SEEK_END), 1)
         begin, kind = 0, "tar"
@@ -176,18 +191,20 @@ def _archive_shards(path: str, rows: int, numbers: Iterator[int]) -> Iterator[Sh
             if reason is not None:
                 yield refused(path, begin, reason, numbers)
                 return
-        found = members(stream, begin, contents=False)
+        found = members(stream, begin, contents=False, skipped=skipped)
         while group := [member.offset for member in islice(found, rows)]:
             done = (group[-1] - begin) / max(length - begin, 1)
             yield Shard(next(numbers), kind, path, group[0], len(group), done=done)
 
 
-def _inline_shards(path: str, method: str, rows: int, numbers: Iterator[int]) -> Iterator[Shard]:
+def _inline_shards(
+    path: str, method: str, rows: int, numbers: Iterator[int], skipped: Counter[str] | None
+) -> Iterator[Shard]:
     group: list[Entry] = []
     size = 0
     with opened(path) as raw:
         length = max(raw.seek(0, os.SEEK_END), 1)
-        for member in archives.tar_members(raw, packing=method):
+        for member in archives.tar_members(raw, packing=method, skipped=skipped):
             group.append(_entry(path, member))
             size += member.size
             if len(group) == rows or size >= INLINE_BYTES:

@@ -105,6 +105,7 @@ class BulkReport:
         out: folder of the output.
         images, rejected, failed: counts of the whole output, including earlier runs.
         failed_by_reason: reason -> number of images that failed.
+        not_read: ending -> number of files in folders and archives that are no images.
         images_now: images that this run has read.
         seconds: duration of this run.
         images_per_second: rate of this run.
@@ -115,6 +116,7 @@ class BulkReport:
     rejected: int
     failed: int
     failed_by_reason: dict[str, int]
+    not_read: dict[str, int]
     images_now: int
     seconds: float
     images_per_second: float

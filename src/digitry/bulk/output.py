@@ -143,6 +143,7 @@ def _schema() -> Any:
             ("source", pa.string()),
             ("offset", pa.int64()),
             ("status", pa.string()),
+            ("version", pa.int32()),
             ("text", pa.string()),
             ("confidence", pa.float64()),
             ("rejected", pa.bool_()),
@@ -317,24 +318,24 @@ class Output:
         return notes if isinstance(notes, dict) else None
 
 
-def written(shard: Shard, format: str, batches: Iterator[tuple[Sequence[str], Rows]]) -> Written:
+def written(shard: Shard, format: str, batches: Iterator[Rows]) -> Written:
     """Return the rows of a shard as a file.
 
     Args:
         shard: the shard.
         format: `parquet` or `jsonl`.
-        batches: names and rows of its images, in order.
+        batches: rows of its images, in order.
     """
     table = Table(format)
     count = rejected = 0
     failures: list[tuple[str, int | None, str]] = []
-    for names, rows in batches:
+    for rows in batches:
         table.add(rows.lines)
         count += len(rows.lines)
         rejected += rows.rejected
         for index, reason in rows.failed:
-            offset = json.loads(rows.lines[index])["offset"]
-            failures.append((names[index], offset, reason))
+            row = json.loads(rows.lines[index])
+            failures.append((row["source"], row["offset"], reason))
     return Written(shard.number, shard.digest, table.finish(), count, rejected, tuple(failures))
 
 

@@ -7,6 +7,7 @@ of workers and after any interruption.
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,10 +61,11 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
     )
     started = time.monotonic()
     images = failed = 0
+    skipped: Counter[str] = Counter()
     with output.opened(resume=job.resume):
         todo = (
             shard
-            for shard in inputs.plan(job.inputs, job.shard_rows, job.column)
+            for shard in inputs.plan(job.inputs, job.shard_rows, job.column, skipped)
             if not output.is_done(shard)
         )
         engine = read_locally if job.engine == "local" else read_on_ray
@@ -77,6 +79,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         summary = output.finish(
             {
                 "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "not_read": dict(sorted(skipped.items())),
                 "layout": job.layout,
                 "engine": job.engine,
                 "images_now": images,
@@ -94,6 +97,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
                 "rejected",
                 "failed",
                 "failed_by_reason",
+                "not_read",
                 "images_now",
                 "seconds",
                 "images_per_second",

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeVar
 
 from digitry.bulk import inputs, output
@@ -20,9 +20,9 @@ def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
     """Return the rows of one shard; the same shard gives the same bytes on any machine."""
     model = pool.artifact.metadata.name
 
-    def batches() -> Iterator[tuple[Sequence[str], Rows]]:
+    def batches() -> Iterator[Rows]:
         for batch in _ahead(_batches(inputs.entries(shard))):
-            yield [entry.name for entry in batch], _rows(batch, pool, model)
+            yield _rows(batch, pool, model)
 
     return output.written(shard, format, batches())
 
@@ -37,21 +37,22 @@ def _rows(batch: list[Entry], pool: WorkerPool, model: str) -> Rows:
     read = pool.rows(items)
     if len(items) == len(batch):
         return read
-    lines = iter(read.lines)
+    lines, counts = iter(read.lines), iter(read.counts)
     reasons = dict(read.failed)
     merged: list[bytes] = []
     failed: list[tuple[int, str]] = []
     position = 0
-    for index, entry in enumerate(batch):
+    for entry in batch:
         if entry.content is None:
             reason = entry.error or "is missing"
+            failed.append((len(merged), reason))
             merged.append(failed_line(entry.name, entry.offset, reason, model))
-            failed.append((index, reason))
             continue
-        merged.append(next(lines))
-        if position in reasons:
-            failed.append((index, reasons[position]))
-        position += 1
+        for _ in range(next(counts)):
+            if position in reasons:
+                failed.append((len(merged), reasons[position]))
+            merged.append(next(lines))
+            position += 1
     return Rows(tuple(merged), read.rejected, tuple(failed))
 
 

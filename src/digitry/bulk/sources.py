@@ -3,27 +3,28 @@
 import fnmatch
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from digitry.bulk.archives import MAX_MEMBER_BYTES
 from digitry.bulk.entry import kind_of, line_of
-from digitry.errors import UnavailableError, UsageError
-from digitry.reading.image import SUFFIXES
+from digitry.errors import DigitryError, UnavailableError, UsageError
+from digitry.reading.endings import ending_of, is_image
 
 ZIP, TABLE, LIST = (".zip",), (".parquet",), (".txt", ".lst")
 PACKED_TAR = {".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2"}
 CONTAINERS = (".tar", *ZIP, *TABLE, *PACKED_TAR)
 
 
-def expanded(given: str) -> Iterator[str]:
-    """Yield every file, archive and table that one argument names."""
+def expanded(given: str, skipped: Counter[str] | None = None) -> Iterator[str]:
+    """Yield every file, archive and table that one argument names; count the others in `skipped`."""
     if is_url(given):
-        yield from _expanded_url(given)
+        yield from _expanded_url(given, skipped)
         return
     if Path(given).is_dir():
-        yield from _walked(given)
+        yield from _walked(given, skipped)
     elif glob.has_magic(given) and not Path(given).exists():
         found = False
         for path in _globbed(given):
@@ -39,7 +40,7 @@ def expanded(given: str) -> Iterator[str]:
         yield given
 
 
-def _walked(folder: str) -> Iterator[str]:
+def _walked(folder: str, skipped: Counter[str] | None) -> Iterator[str]:
     """Yield the images, archives and tables below a folder; links to folders are not followed."""
     below: list[str] = []
     names: list[str] = []
@@ -47,11 +48,11 @@ def _walked(folder: str) -> Iterator[str]:
         for item in found:
             if item.is_dir(follow_symlinks=False):
                 below.append(item.path)
-            elif item.is_file() and _is_wanted(item.name):
+            elif item.is_file() and _is_wanted(item.name, skipped):
                 names.append(item.path)
     yield from sorted(names)
     for inner in sorted(below):
-        yield from _walked(inner)
+        yield from _walked(inner, skipped)
 
 
 def _globbed(pattern: str) -> Iterator[str]:
@@ -83,11 +84,14 @@ def _listed(path: str) -> Iterator[str]:
                 yield name
 
 
-def _is_wanted(name: str) -> bool:
-    lower = name.lower()
-    return not name.startswith("._") and (
-        Path(lower).suffix in SUFFIXES or lower.endswith(CONTAINERS)
-    )
+def _is_wanted(name: str, skipped: Counter[str] | None) -> bool:
+    """Return whether a file of a folder is read; if not, count it."""
+    if is_image(name) or (name.lower().endswith(CONTAINERS) and not name.startswith("._")):
+        return True
+    ending = ending_of(name)
+    if skipped is not None and ending is not None:
+        skipped[ending] += 1
+    return False
 
 
 # --- object stores ---------------------------------------------------------------------------------
@@ -118,7 +122,7 @@ def _store(url: str) -> tuple[Any, str]:
         ) from error
 
 
-def _expanded_url(given: str) -> Iterator[str]:
+def _expanded_url(given: str, skipped: Counter[str] | None) -> Iterator[str]:
     store, path = _store(given)
     try:
         if glob.has_magic(path):
@@ -133,16 +137,25 @@ def _expanded_url(given: str) -> Iterator[str]:
         elif store.isdir(path):
             for _, _, inside in store.walk(path, detail=True):
                 for name in sorted(inside):
-                    if _is_wanted(name):
+                    if _is_wanted(name, skipped):
                         yield store.unstrip_protocol(inside[name]["name"])
             return
         elif store.exists(path):
             names = [path]
         else:
             names = []
-    except OSError as error:
+    except DigitryError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(
             f"cannot be listed ({line_of(error)})", where=given, remedy="check the URL"
+        ) from error
+    except Exception as error:
+        # Each store raises its own errors: no credentials, no access, no network.
+        raise UnavailableError(
+            f"cannot be listed ({line_of(error)})",
+            where=given,
+            remedy="check the credentials and the network; aws configure sets those of s3://",
         ) from error
     if not names:
         raise UsageError("does not exist", where=given, remedy="check the URL")

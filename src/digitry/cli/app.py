@@ -9,7 +9,6 @@ app = typer.Typer(
     name="digitry",
     help="Read handwritten digits in images; train and evaluate the models that read them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

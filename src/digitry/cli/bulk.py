@@ -78,6 +78,7 @@ def bulk(
     from digitry.bulk.job import BulkJob
     from digitry.bulk.run import run
     from digitry.progress import Display
+    from digitry.reading.endings import not_read
 
     job = BulkJob(
         inputs=inputs,
@@ -100,6 +101,10 @@ def bulk(
 
         report = run(job, progress=show)
     if not quiet:
+        if report.not_read:
+            print(f"digitry: {not_read(report.not_read)}", file=sys.stderr)
+        if resume and report.images and not report.images_now:
+            print(f"digitry: {out}: the run was finished already; nothing is left", file=sys.stderr)
         print(
             f"{report.images} images, {report.rejected} rejected, {report.failed} failed, "
             f"{_pace(report.images_per_second)}: {report.out}"

@@ -16,12 +16,15 @@ from digitry.errors import DigitryError, DigitryWarning
 
 # Importing a module registers its verbs; `--help` shows them in this order.
 # ruff: isort: off
-from digitry.cli import read, calibrate, train, teach, sweep, evaluate, runs, models  # noqa: F401
-from digitry.cli import data, serve, corrections, bulk  # noqa: F401
+from digitry.cli import read, calibrate, train, teach, sweep, evaluate, predict, runs, models  # noqa: F401
+from digitry.cli import data, doctor, serve, corrections, bulk, demo  # noqa: F401
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
+
+COMPLETING = "_DIGITRY_COMPLETE"
+"""The environment variable by which the completion of a shell asks."""
 
 # From 0.26 on Typer bundles its own click; before, it imports click. BadParameter, which Typer always
 # exports, leads to the right ClickException.
@@ -122,6 +125,9 @@ def _run(words: list[str]) -> int:
     Does not call `app`: that prints a usage error as a box of five lines, and hides Ctrl-C.
     """
     command = typer.main.get_command(app)
+    if COMPLETING in os.environ:
+        # A shell asks what may come next; Typer answers and exits.
+        command.main(args=words, prog_name="digitry")
     try:
         with command.make_context("digitry", words) as context:
             command.invoke(context)

@@ -1,13 +1,16 @@
 """The verb on images: `read`."""
 
 import glob
+import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +18,12 @@ from digitry.cli.app import app
 from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
+from digitry.reading import rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from digitry.reading.image import PageOf
     from digitry.reading.result import Reading
 
 MANY = 100
@@ -32,7 +37,11 @@ class ReadingFormat(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+    CSV_EXCEL = "csv-excel"
     HOCR = "hocr"
+
+
+TABLES = (ReadingFormat.CSV, ReadingFormat.CSV_EXCEL)
 
 
 @app.command()
@@ -41,7 +50,12 @@ def read(
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")
     ],
     layout: ReadLayout = Layout.AUTO,
-    format: Annotated[ReadingFormat, typer.Option(help="Output format.")] = ReadingFormat.TEXT,
+    format: Annotated[
+        ReadingFormat,
+        typer.Option(
+            help="Output format; csv-excel keeps leading zeros when a spreadsheet opens it."
+        ),
+    ] = ReadingFormat.TEXT,
     model: ReadModel = "reader",
     max_error: MaxError = None,
     pattern: Annotated[
@@ -60,10 +74,14 @@ def read(
     """Read the digits in images.
 
     For one image only its text is printed; for several, a folder or a glob, one row each: path, text,
-    confidence. A digit that the model refuses is printed as ?. An image that cannot be read is named on
-    stderr, all others are printed, and the exit code is 1.
+    confidence. A document (PDF, TIFF) has one reading for each page. A digit that the model refuses is
+    printed as ?. An image that cannot be read is named on stderr, and in JSON and CSV it has a row with
+    its reason; all others are printed, and the exit code is 1.
     """
     from digitry.progress import track
+    from digitry.reading.decoding import shortened
+    from digitry.reading.endings import not_read
+    from digitry.reading.image import pages_of
     from digitry.reading.reader import Reader
 
     for folder in (annotate, explain):
@@ -71,13 +89,16 @@ def read(
             raise UsageError(
                 "is not a folder", where=folder, remedy="name a new or existing folder"
             )
-    sources = list(_sources(paths))
+    skipped: Counter[str] = Counter()
+    named = list(_sources(paths, skipped))
+    if skipped and not quiet:
+        print(f"digitry: {not_read(skipped)}", file=sys.stderr)
     reader = Reader(model, layout.value, max_error=max_error, pattern=pattern)
     # Standard input can be read only once, and --annotate and --explain need the image again.
-    stdin = sys.stdin.buffer.read() if "-" in sources else b""
-    contents = [stdin if source == "-" else source for source in sources]
-    # A folder or a glob prints a list, even for a single image.
-    printer = _Printer(format, many=sources != paths or len(sources) > 1)
+    stdin = sys.stdin.buffer.read() if "-" in named else b""
+    contents = list(pages_of(stdin if source == "-" else source for source in named))
+    # A folder, a glob or a document prints a list, even for a single image.
+    printer = _Printer(format, reader.name, many=named != paths or len(contents) > 1)
     from digitry.reading.explain import explain as explained
     from digitry.reading.render import annotate as annotated
 
@@ -89,25 +110,26 @@ def read(
         pictures.append(why)
     failed = 0
     # A few images take no time worth a progress bar.
-    console = None if quiet or len(sources) < MANY else console_for(stderr=True)
+    console = None if quiet or len(contents) < MANY else console_for(stderr=True)
     with _decoders_silenced():
-        results = track(reader.read_many(contents), len(sources), "reading", console)
-        for source, content, result in zip(sources, contents, results, strict=True):
+        results = track(reader.read_many(contents), len(contents), "reading", console)
+        for content, result in zip(contents, results, strict=True):
+            name = _name_of(content)
             if isinstance(result, ImageError):
                 failed += 1
-                if source == "-":
-                    result = ImageError(result.what, where="-", remedy=result.remedy)
+                result = ImageError(result.what, where=shortened(name), remedy=result.remedy)
                 print(f"digitry: {result}", file=sys.stderr)
+                printer.fail(name, result)
                 continue
-            printer.add(result if source != "-" else _named(result, "-"))
+            printer.add(replace(result, source=name))
             for kind in pictures:
-                path = kind.save(source, content, result)
+                path = kind.save(name, content, result)
                 if not quiet:
                     print(f"{kind.name}: {path}", file=sys.stderr)
     printer.finish()
     if failed:
-        if not quiet and len(sources) > 1:
-            print(f"digitry: {failed} of {len(sources)} images could not be read", file=sys.stderr)
+        if not quiet and len(contents) > 1:
+            print(f"digitry: {failed} of {len(contents)} images could not be read", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -137,61 +159,91 @@ def _decoders_silenced() -> Iterator[None]:
 
 
 class _Printer:
-    """Prints each reading at once, or all at the end if the format needs that."""
+    """Prints each result at once, or all at the end if the format needs that.
 
-    def __init__(self, format: ReadingFormat, *, many: bool) -> None:
+    Args:
+        format: the output format.
+        model: name of the model, for the rows of images that cannot be read.
+        many: whether there may be several results.
+    """
+
+    def __init__(self, format: ReadingFormat, model: str, *, many: bool) -> None:
         self.format = format
+        self.model = model
         self.many = many
         self.kept: list[Reading] = []
-        if format is ReadingFormat.CSV:
-            from digitry.reading.render import CSV_HEADER, to_csv
-
-            print(to_csv([CSV_HEADER]), end="")
+        self.rows: list[str] = []
+        if format is ReadingFormat.CSV_EXCEL and "utf" in (sys.stdout.encoding or "").lower():
+            print(rows.BYTE_ORDER_MARK, end="")
+        if format in TABLES:
+            print(rows.to_csv([rows.CSV_HEADER]), end="")
 
     def add(self, reading: "Reading") -> None:
-        from digitry.reading import render
-
         if self.format is ReadingFormat.TEXT:
-            if self.many:
-                text = reading.text.replace("\n", " ") or f"({reading.reason})"
-                # A tab or a line break in a file name must not break our rows.
-                name = reading.source.translate({9: "\\t", 10: "\\n", 13: "\\r"})
-                print(f"{name}\t{text}\t{reading.confidence:.4f}")
-            elif reading.digits:
-                print(reading.text)
-                if reading.rejected:
-                    # On stderr: programs that read standard output get only the text.
-                    print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
-            else:
-                print(
-                    f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr
-                )
-        elif self.format is ReadingFormat.JSONL:
-            print(render.to_json(reading))
-        elif self.format is ReadingFormat.CSV:
-            print(render.to_csv(render.to_csv_rows(reading)), end="")
-        else:
+            self._print_text(reading)
+        elif self.format in TABLES:
+            self._print_table(rows.csv_rows(reading))
+        elif self.format is ReadingFormat.HOCR:
             self.kept.append(reading)
+        else:
+            self._take_row(rows.row_of(reading))
+
+    def fail(self, source: str, error: ImageError) -> None:
+        """Print the row of an image that cannot be read, in the formats with rows."""
+        if self.format in TABLES:
+            self._print_table([rows.failed_csv_row(source, error.what)])
+        elif self.format in (ReadingFormat.JSON, ReadingFormat.JSONL):
+            self._take_row(rows.failed_row(source, error.what, self.model))
 
     def finish(self) -> None:
-        from digitry.reading import render
-
         if self.format is ReadingFormat.HOCR:
-            print(render.to_hocr(self.kept), end="")
-        elif self.format is ReadingFormat.JSON and self.many:
-            print("[\n" + ",\n".join(render.to_json(reading) for reading in self.kept) + "\n]")
+            from digitry.reading.render import to_hocr
+
+            print(to_hocr(self.kept), end="")
         elif self.format is ReadingFormat.JSON:
-            for reading in self.kept:
-                print(render.to_json(reading, indent=2))
+            print("[\n" + ",\n".join(self.rows) + "\n]")
+
+    def _print_text(self, reading: "Reading") -> None:
+        if self.many:
+            text = reading.text.replace("\n", " ") or f"({reading.reason})"
+            # A tab or a line break in a file name must not break our rows.
+            name = reading.source.translate({9: "\\t", 10: "\\n", 13: "\\r"})
+            print(f"{name}\t{text}\t{reading.confidence:.4f}")
+        elif reading.digits:
+            print(reading.text)
+            if reading.rejected:
+                # On stderr: programs that read standard output get only the text.
+                print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
+        else:
+            print(f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr)
+
+    def _print_table(self, table: list[tuple[object, ...]]) -> None:
+        print(rows.to_csv(table, excel=self.format is ReadingFormat.CSV_EXCEL), end="")
+
+    def _take_row(self, row: dict[str, Any]) -> None:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        if self.format is ReadingFormat.JSONL:
+            print(line)
+        else:
+            self.rows.append(line)
 
 
-def _sources(paths: Iterable[str]) -> Iterator[str]:
-    """Yield the path of every image that the arguments name, with folders and globs expanded."""
-    from digitry.reading.image import SUFFIXES
+def _sources(paths: Iterable[str], skipped: Counter[str]) -> Iterator[str]:
+    """Yield the path of every image that the arguments name, with folders and globs expanded.
+
+    Args:
+        paths: the arguments.
+        skipped: counts the files of folders that are not read, by ending.
+    """
+    from digitry.reading.endings import SUFFIXES, not_read
+    from digitry.reading.image import is_data_url
 
     for path in paths:
-        if path == "-" or not Path(path).is_dir():
-            if path != "-" and not Path(path).exists() and glob.has_magic(path):
+        if is_data_url(path):
+            yield path
+            continue
+        if path == "-" or not _is(Path.is_dir, path):
+            if path != "-" and not _is(Path.exists, path) and glob.has_magic(path):
                 found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (absolute patterns)
                 if not found:
                     raise UsageError("no file matches", where=path, remedy="check the pattern")
@@ -199,41 +251,64 @@ def _sources(paths: Iterable[str]) -> Iterator[str]:
             else:
                 yield path
             continue
-        inside = sorted(
-            str(file)
-            for file in Path(path).rglob("*")
-            if file.suffix.lower() in SUFFIXES and file.is_file()
-        )
+        inside = _inside(path, skipped)
         if not inside:
+            held = f"; {not_read(skipped)}" if skipped else ""
             raise UsageError(
-                "no image in this folder",
+                f"no image in this folder{held}",
                 where=path,
                 remedy=f"searched: {' '.join(sorted(SUFFIXES))}",
             )
         yield from inside
 
 
-def _named(reading: "Reading", name: str) -> "Reading":
-    from dataclasses import replace
+def _is(kind: "Callable[[Path], bool]", path: str) -> bool:
+    """Return whether a path is of a kind; False for one that cannot be, such as one too long."""
+    try:
+        return kind(Path(path))
+    except (OSError, ValueError):
+        return False
 
-    return replace(reading, source=name)
+
+def _inside(folder: str, skipped: Counter[str]) -> list[str]:
+    """Return the images below a folder, sorted; count the other files by ending."""
+    from digitry.reading.endings import ending_of, is_image
+
+    found = []
+    for file in sorted(Path(folder).rglob("*")):
+        if not file.is_file():
+            continue
+        if is_image(file.name):
+            found.append(str(file))
+        elif (ending := ending_of(file.name)) is not None:
+            skipped[ending] += 1
+    return sorted(found)
+
+
+def _name_of(content: "str | bytes | PageOf") -> str:
+    """Return what rows call a source; `-` is standard input."""
+    from digitry.reading.image import PageOf, name_of
+
+    if isinstance(content, PageOf):
+        return f"{_name_of(content.source)}#page={content.number}"
+    return name_of(content) if isinstance(content, str) else "-"
 
 
 class _Pictures:
     """Saves pictures of one kind, each under a different name."""
 
-    def __init__(
-        self, folder: Path, name: str, draw: "Callable[[str | bytes, Reading], Image]"
-    ) -> None:
+    def __init__(self, folder: Path, name: str, draw: "Callable[[Any, Reading], Image]") -> None:
         self.folder = folder
         self.name = name
         self.draw = draw
         self.taken: set[Path] = set()
 
-    def save(self, source: str, content: str | bytes, reading: "Reading") -> Path:
+    def save(self, source: str, content: Any, reading: "Reading") -> Path:
         from digitry import files
 
-        stem = "stdin" if source == "-" else Path(source).stem
+        file, page, number_of_page = source.partition("#page=")
+        stem = "stdin" if file == "-" else Path(file).stem
+        stem += f"-page-{number_of_page}" if page else ""
         path = self.folder / f"{stem}.{self.name}.png"
         number = 2
         while path in self.taken:

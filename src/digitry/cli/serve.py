@@ -47,6 +47,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Another host name that the service accepts. Repeatable."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Web site whose pages may use the service, e.g. https://example.org; with --token "
+            "also *, every site. Repeatable."
+        ),
+    ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,15 +75,23 @@ def serve(
             where="--host",
             remedy=f"give --token, or set {TOKEN}",
         )
+    if "*" in (allow_origin or []) and token is None:
+        raise UsageError(
+            "every web site could use the service, so a token is required",
+            where="--allow-origin",
+            remedy=f"give --token, set {TOKEN}, or name the sites",
+        )
     from digitry.corrections.store import Corrections
     from digitry.serving.addresses import proxies_of
     from digitry.serving.app import create_app
     from digitry.serving.dispatch import PoolReaders
     from digitry.serving.guard import Hosts, Limits
+    from digitry.serving.origins import Origins
     from digitry.serving.server import listening_on, run
     from digitry.workers.pool import WorkerPool
 
     proxies = proxies_of(proxy or [])
+    origins = Origins(allow_origin or [])
     count = workers or min(processors.available(), 8)
     listening = listening_on(host, port)
     store = Corrections(db)
@@ -91,6 +106,7 @@ def serve(
         model=pool.artifact,
         limits=limits,
         hosts=Hosts([host, *(allow_host or [])], addresses=not _is_loopback(host)),
+        origins=origins,
         token=token,
     )
     if not quiet:

@@ -1,5 +1,6 @@
 """Trains a new version of a shipped model on a store of corrections, and puts it through the gate."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ def teach(
             remedy=f"choose from: {', '.join(SHIPPED)}",
         )
     corrected = _corrected(db, console)
+    if console is not None:
+        console.print(_counted(corrected), highlight=False)
     # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED_VERSION}")
@@ -113,6 +116,23 @@ def teach(
     )
     return Taught(
         run=done.run, learnt=done.learnt, verdict=verdict, version=version, promoted=promoted
+    )
+
+
+def _counted(corrected: "Corrected") -> str:
+    """Return how many corrections there are, and how many are missing for the gate."""
+    from digitry.improve import gate, retrain
+
+    learnt, held = corrected.split()
+    text = f"{len(corrected.labels)} corrections: {len(learnt)} to train on, {len(held)} held out"
+    missing = gate.fewest() - len(held)
+    if missing <= 0:
+        return text
+    # About this share of further corrections will be held out, too.
+    more = math.ceil(missing / retrain.HELD_OUT)
+    return (
+        f"{text}\n{missing} more must be held out, about {more} more corrections in all: until then "
+        "a new version stays a candidate"
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_METADATA = 16 << 20
 """Bytes of tags, profiles, previews and comments. Phones write under one MiB."""
+MAX_ENTRIES = 1 << 17
+"""Tags of all directories of a TIFF together. A page has about 20; they may overlap in the file."""
 MAX_PARTS = 50_000
 """Segments, chunks or blocks of one file. libpng cuts 128 MiB into 16,384."""
 MAX_SCANS = 100
@@ -26,6 +28,7 @@ MAX_SCANS = 100
 SCANS_OF_LARGEST = 16
 """Scans of a JPEG of `max_pixels` pixels; a smaller one may have more, up to `MAX_SCANS`."""
 ORIENTATION = 0x0112
+SUBFILE = 0x00FE
 
 # Bytes of one value, by TIFF's number of its type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
@@ -169,6 +172,105 @@ def _marker(stream: BinaryIO) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One directory of a TIFF: one page, preview or mask.
+
+    Attributes:
+        entries: number of its tags.
+        metadata: bytes that its tags claim, each counted by itself.
+        subfile: bits of NewSubfileType: 1 = a preview, 2 = a page, 4 = a mask.
+    """
+
+    entries: int
+    metadata: int
+    subfile: int
+
+
+def tiff_directories(stream: BinaryIO, most: int) -> list[Directory]:
+    """Return the directories of a TIFF in order, at most `most`; a damaged or looped chain ends early.
+
+    Args:
+        stream: of a TIFF, at its start; its position is kept.
+        most: how many are read; fewer if they have more than `MAX_ENTRIES` tags together.
+    """
+    start = stream.tell()
+    found: list[Directory] = []
+    try:
+        layout = _Layout.of(stream.read(16))
+        if layout is None:
+            return []
+        at, seen, entries = layout.first, set[int](), 0
+        while at and at not in seen and len(found) < most and entries <= MAX_ENTRIES:
+            seen.add(at)
+            stream.seek(start + at)
+            directory = _directory(stream, layout)
+            if directory is None:
+                break
+            found.append(directory)
+            entries += directory.entries
+            following = stream.read(layout.offset.size)
+            if len(following) < layout.offset.size:
+                break
+            (at,) = layout.offset.unpack(following)
+            if at > 1 << 40:
+                break
+        return found
+    finally:
+        stream.seek(start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a TIFF stores its numbers: the byte order, and 4 or 8 bytes for an offset."""
+
+    count: struct.Struct
+    entry: struct.Struct
+    offset: struct.Struct
+    order: str
+    first: int
+
+    @classmethod
+    def of(cls, head: bytes) -> "_Layout | None":
+        """Return the layout by the first 16 bytes; None if it is not a TIFF."""
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            return None
+        is_big = 43 in (head[2], head[3])
+        if is_big and len(head) < 16:
+            return None
+        offset = struct.Struct(order + ("Q" if is_big else "L"))
+        (first,) = offset.unpack_from(head, 8 if is_big else 4)
+        if first > 1 << 40:
+            return None
+        return cls(
+            struct.Struct(order + ("Q" if is_big else "H")),
+            struct.Struct(order + ("HHQ8s" if is_big else "HHL4s")),
+            offset,
+            order,
+            first,
+        )
+
+
+def _directory(stream: BinaryIO, layout: _Layout) -> Directory | None:
+    """Return the directory at the stream's position, which is then behind its entries."""
+    counted = stream.read(layout.count.size)
+    if len(counted) < layout.count.size:
+        return None
+    (count,) = layout.count.unpack(counted)
+    held = subfile = 0
+    for _ in range(min(count, 1 << 16)):
+        content = stream.read(layout.entry.size)
+        if len(content) < layout.entry.size or held > MAX_METADATA:
+            break
+        tag, kind, values, inline = layout.entry.unpack(content)
+        size = _SIZES.get(kind, 1) * values
+        held += size if size > len(inline) else 0
+        if tag == SUBFILE and kind == 4 and values == 1:
+            (subfile,) = struct.unpack_from(layout.order + "L", inline)
+    return Directory(count, held, subfile)
+
+
 def _found_marker(stream: BinaryIO) -> int:
     """Return the next marker behind the data of a scan, in which 0xFF is followed by 0 or a restart."""
     last = b""
@@ -182,33 +284,8 @@ def _found_marker(stream: BinaryIO) -> int:
 
 def _tag_bytes(stream: BinaryIO) -> int:
     """Return the bytes that the tags of the first TIFF directory claim, each counted by itself."""
-    start = stream.tell()
-    head = stream.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 8:
-        return 0
-    is_big = 43 in (head[2], head[3])
-    if is_big and len(head) < 16:
-        return 0
-    (at,) = struct.unpack_from(order + ("Q" if is_big else "L"), head, 8 if is_big else 4)
-    entry = struct.Struct(order + ("HHQ8x" if is_big else "HHL4x"))
-    inline = 8 if is_big else 4
-    if at > 1 << 40:
-        return 0
-    stream.seek(start + at)
-    counted = stream.read(8 if is_big else 2)
-    if len(counted) < (8 if is_big else 2):
-        return 0
-    (count,) = struct.unpack(order + ("Q" if is_big else "H"), counted)
-    held = 0
-    for _ in range(min(count, 1 << 16)):
-        content = stream.read(entry.size)
-        if len(content) < entry.size or held > MAX_METADATA:
-            break
-        _, kind, values = entry.unpack(content)
-        size = _SIZES.get(kind, 1) * values
-        held += size if size > inline else 0
-    return held
+    found = tiff_directories(stream, 1)
+    return found[0].metadata if found else 0
 
 
 def _count_gif(stream: BinaryIO, counts: _Counts) -> None:

@@ -143,13 +143,13 @@ class Reader:
     def read_many(
         self, sources: Iterable[Any], *, layout: Layout | None = None
     ) -> Iterator[Reading | ImageError]:
-        """Read many images, in order, one result for each source.
+        """Read many images, in order, one result for each image and each page of a document.
 
         An image that cannot be read gives its error in its place, and the others go on. Sources are
         taken as they are needed; `ms` of each reading is its share of its chunk.
         """
         layout = self.layout if layout is None else _checked(layout)
-        remaining = iter(sources)
+        remaining = image.pages_of(sources)
         while chunk := list(islice(remaining, CHUNK)):
             started = time.perf_counter()
             loaded: list[image.Page | ImageError] = []

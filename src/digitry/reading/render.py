@@ -1,10 +1,8 @@
-"""Write a reading as JSON, CSV, hOCR, HTML or an annotated picture."""
+"""Write readings as hOCR or HTML, or one as an annotated picture."""
 
 import base64
-import csv
 import html
 import io
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,44 +20,12 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
-CSV_HEADER = (
-    "source", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h", "turned"
-)  # fmt: skip
-
 # Colours that people with the common colour blindnesses can tell apart (Okabe and Ito 2008).
 SURE, UNSURE, REFUSED = (0, 114, 178), (200, 110, 0), (190, 30, 60)
 WORD = (110, 116, 124)
 SURE_FROM = 0.9
 SHORTEST_SIDE, LONGEST_SIDE = 360, 1800
 """Longer side of an annotated picture, in pixels: small ones are enlarged so that tags are legible."""
-
-
-def to_json(reading: Reading, *, indent: int | None = None) -> str:
-    """Return one reading as a JSON object."""
-    return json.dumps(reading.to_dict(), ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-def to_csv_rows(reading: Reading) -> list[tuple[object, ...]]:
-    """Return one row for each line, with the columns of `CSV_HEADER`; one row without lines."""
-    if not reading.lines:
-        return [(reading.source, "", "", 0.0, True, reading.reason, "", "", "", "", reading.turned)]
-    rows: list[tuple[object, ...]] = []
-    for index, line in enumerate(reading.lines):
-        reasons = [d.reason for d in reading.digits if d.line == index and d.reason]
-        rows.append(
-            (
-                reading.source, index, line.text, line.confidence, bool(reasons),
-                reasons[0] if reasons else "", *line.box.to_list(), reading.turned,
-            )
-        )  # fmt: skip
-    return rows
-
-
-def to_csv(rows: list[tuple[object, ...]]) -> str:
-    """Return rows as CSV text (RFC 4180, but with plain newlines)."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
 
 
 def to_hocr(readings: list[Reading]) -> str:
@@ -335,6 +301,22 @@ def _hocr_box(box: Box) -> str:
 
 def _corners(box: Box) -> str:
     return f"{box.x} {box.y} {box.right} {box.bottom}"
+
+
+def jpeg(gray: "npt.NDArray[np.uint8]", longest_side: int) -> bytes:
+    """Return grey pixels as a JPEG file, reduced to a side; it contains no other data of the original file.
+
+    Args:
+        gray: (h, w) uint8.
+        longest_side: in pixels, at most.
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(gray)
+    picture.thumbnail((longest_side, longest_side))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
 
 
 def png(gray: "npt.NDArray[np.uint8]") -> bytes:

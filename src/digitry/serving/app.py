@@ -21,6 +21,7 @@ from digitry.serving import metrics
 from digitry.serving.dispatch import Readers
 from digitry.serving.explain import Explainer
 from digitry.serving.guard import Guard, Hosts, Limits
+from digitry.serving.origins import Origins
 from digitry.serving.problems import Problem, busy
 from digitry.serving.routes import corrections, health, reading
 from digitry.serving.routes.page import add_page
@@ -34,6 +35,7 @@ def create_app(
     model: Artifact | None = None,
     limits: Limits | None = None,
     hosts: Hosts | None = None,
+    origins: Origins | None = None,
     token: str | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
@@ -44,6 +46,7 @@ def create_app(
         model: the model that the readers use; the shipped one if None.
         limits: see `Limits`.
         hosts: the host names that the service accepts; loopback only if None.
+        origins: web pages of other sites that may use the service; none if None.
         token: the token that every client must send, or None.
 
     Raises:
@@ -71,7 +74,14 @@ def create_app(
         license_info={"name": "Apache-2.0"},
     )
     app.state.service = service
-    app.add_middleware(Guard, limits=limits, hosts=hosts or Hosts(), token=token, metrics=counted)
+    app.add_middleware(
+        Guard,
+        limits=limits,
+        hosts=hosts or Hosts(),
+        origins=origins or Origins(),
+        token=token,
+        metrics=counted,
+    )
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

@@ -3,20 +3,23 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from digitry.errors import DigitryError, UnavailableError
+from digitry.reading.image import PageOf, count_pages
 from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
 from digitry.workers import messages
-from digitry.workers.answer import PicturedReading, answered, read_with_pictures
+from digitry.workers.answer import PicturedReading, answered, counted, read_with_pictures
 from digitry.workers.pool import WorkerPool, blamed, is_grown
 from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
 from digitry.workers.worker import Item, packed
+
+T = TypeVar("T")
 
 _AHEAD = 2
 """Images sent to one worker at a time: the one that it reads, and the next."""
@@ -40,11 +43,20 @@ class Readers(Protocol):
         max_error: float | None,
         glyphs: bool,
         crops: bool,
+        picture: bool = False,
+        page: int | None = None,
     ) -> PicturedReading:
-        """Read one image; see `digitry.workers.answer.read_with_pictures`.
+        """Read one image, or one page of a document; see `digitry.workers.answer.read_with_pictures`.
 
         Raises:
             DigitryError: the image cannot be read, crashed its worker, or took too long.
+        """
+
+    async def count_pages(self, content: bytes, *, name: str | None) -> int:
+        """Return the number of pages of a document.
+
+        Raises:
+            DigitryError: as for `read`.
         """
 
     def close(self) -> None:
@@ -68,9 +80,20 @@ class LocalReaders:
         """Return the state of the workers: threads are always ready."""
         return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
 
-    async def read(self, content: bytes, **options: Any) -> PicturedReading:
+    async def read(
+        self, content: bytes, *, page: int | None = None, **options: Any
+    ) -> PicturedReading:
         """Read one image; see `digitry.workers.answer.read_with_pictures`."""
-        work = partial(read_with_pictures, self._reader, content, **options)
+        source: bytes | PageOf = content
+        if page is not None:
+            source = PageOf(content, page)
+            options["name"] = f"{options.get('name') or '<bytes>'}#page={page}"
+        work = partial(read_with_pictures, self._reader, source, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def count_pages(self, content: bytes, *, name: str | None) -> int:
+        """Return the number of pages of a document."""
+        work = partial(count_pages, content, name=name)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
@@ -103,16 +126,42 @@ class PoolReaders:
         return self._pool.health()
 
     async def read(
-        self, content: bytes, *, name: str | None = None, **options: Any
+        self,
+        content: bytes,
+        *,
+        name: str | None = None,
+        page: int | None = None,
+        **options: Any,
     ) -> PicturedReading:
         """Read one image; see `digitry.workers.answer.read_with_pictures`."""
+        return await self._answer(Item(name or "<bytes>", content, page=page), options, answered)
+
+    async def count_pages(self, content: bytes, *, name: str | None) -> int:
+        """Return the number of pages of a document."""
+        return await self._answer(Item(name or "<bytes>", content), {"count": True}, counted)
+
+    async def _answer(
+        self,
+        item: Item,
+        options: dict[str, Any],
+        decode: Callable[[Mapping[str, Any], str], T | DigitryError],
+    ) -> T:
+        """Return a worker's answer for one image.
+
+        Args:
+            item: the image.
+            options: what the worker is asked.
+            decode: turns the answer into the result.
+
+        Raises:
+            DigitryError: the image cannot be read, its worker was lost, or none became free in time.
+        """
         loop = asyncio.get_running_loop()
         if self._opener is None or self._opener.done():
             self._missing = asyncio.Event()
             self._opener = loop.create_task(self._connect_all())
-        name = name or "<bytes>"
-        request = messages.framed(packed([Item(name, content)], options))
-        job = _Job(name, request, loop.create_future(), loop.time() + self._wait_s)
+        request = messages.framed(packed([item], options))
+        job = _Job(item.source, request, decode, loop.create_future(), loop.time() + self._wait_s)
         self._waiting.append(job)
         self._send()
         try:
@@ -120,7 +169,7 @@ class PoolReaders:
             # An image that has been sent to a worker has its own time limit.
             if not job.begun:
                 job.give_up()
-            found = await job.answer
+            found: T | DigitryError = await job.answer
         finally:
             job.answer.cancel()
         if isinstance(found, DigitryError):
@@ -201,18 +250,20 @@ class _Job:
     Attributes:
         name: the name of the image.
         request: the message for the worker.
-        answer: the result.
+        decode: turns a worker's answer into the result.
+        answer: the result, or a DigitryError.
         until: when to stop waiting for a worker, on the loop's clock.
         begun: whether it was sent to a worker.
     """
 
     name: str
     request: bytes
-    answer: "asyncio.Future[PicturedReading | DigitryError]"
+    decode: Callable[[Mapping[str, Any], str], Any]
+    answer: "asyncio.Future[Any]"
     until: float
     begun: bool = False
 
-    def settle(self, found: PicturedReading | DigitryError) -> None:
+    def settle(self, found: Any) -> None:
         if not self.answer.done():
             self.answer.set_result(found)
 
@@ -273,7 +324,7 @@ class _Connection(asyncio.Protocol):
             # The exit status says why, but the process may not have ended yet.
             death = asyncio.get_running_loop().run_in_executor(None, self.worker.loss)
             death.add_done_callback(
-                lambda done: culprit.settle(blamed(culprit.name, done.result().text))
+                lambda done: culprit.settle(blamed(culprit.name, done.result()))
             )
         self._end()
 
@@ -289,7 +340,7 @@ class _Connection(asyncio.Protocol):
             return
         notes, row = message.split(b"\n")
         job = self.pending[0]
-        job.settle(answered(json.loads(row), job.name))
+        job.settle(job.decode(json.loads(row), job.name))
         self.pending.popleft()
         # The time limit of the next image starts now.
         if self.pending:

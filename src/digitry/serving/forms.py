@@ -5,14 +5,17 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from digitry.reading.image import from_base64, is_data_url
+from digitry.serving import schema
 from digitry.serving.guard import Limits
 from digitry.serving.problems import Problem
 
-IMAGE_TYPES = ("image/", "application/octet-stream")
+IMAGE_TYPES = ("image/", "application/octet-stream", "application/pdf")
 LONGEST_NAME = 200
 
 
@@ -30,18 +33,51 @@ async def images(request: Request, limits: Limits) -> list[tuple[str | None, byt
     kind = _media_type(request)
     if kind == "multipart/form-data":
         parts = await form(request, limits)
-        if any(not part.is_file or part.name != "file" for part in parts) or not parts:
+        # The name of a single file does not matter: every client has its own habit.
+        alone = len(parts) == 1 and parts[0].is_file
+        if not parts or not (alone or all(p.is_file and p.name == "file" for p in parts)):
             raise Problem("malformed-request", "send each image as a file in a part named file")
         return [(_plain_name(part.filename), part.content) for part in parts]
+    if kind == "application/json":
+        return _in_json(await request.body(), limits)
     if kind and not kind.startswith(IMAGE_TYPES):
         raise Problem(
             "unsupported-media-type",
-            "send multipart/form-data with parts named file, or one image with its "
-            "Content-Type, such as image/png",
+            "send multipart/form-data with parts named file, one image with its Content-Type, such "
+            "as image/png, or JSON with base64",
         )
     if not kind:
         raise Problem("unsupported-media-type", "add a Content-Type, such as image/png")
     return [(None, await request.body())]
+
+
+def _in_json(body: bytes, limits: Limits) -> list[tuple[str | None, bytes]]:
+    """Return the images of a JSON body, each base64 or a data URL.
+
+    Raises:
+        Problem: the body is not as `schema.ReadIn` says, or has too many images.
+    """
+    try:
+        said = schema.ReadIn.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        detail = f"{place}: {fault['msg']}" if place else str(fault["msg"])
+        raise Problem("malformed-request", detail) from error
+    texts = [said.image] if said.image is not None else said.images or []
+    if not texts or (said.image is not None and said.images):
+        raise Problem("malformed-request", "send either image or images, as base64 or data URLs")
+    if len(texts) > limits.files:
+        raise Problem("too-many-parts", f"send at most {limits.files} images")
+    return [(None, _from_text(text)) for text in texts]
+
+
+def _from_text(text: str) -> bytes:
+    body = text.partition(",")[2] if is_data_url(text) else text
+    try:
+        return from_base64(body)
+    except ValueError as error:
+        raise Problem("malformed-request", "an image is not valid base64") from error
 
 
 @dataclass(frozen=True, slots=True)

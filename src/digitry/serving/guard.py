@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, fields
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from digitry.errors import UsageError
 from digitry.serving.guesses import Guesses
 from digitry.serving.metrics import Metrics
+from digitry.serving.origins import Origins, answer_headers, asks
 from digitry.serving.problems import Problem, busy
 
 log = logging.getLogger("digitry.serving")
@@ -67,6 +69,7 @@ class Limits:
         buffered_bytes: size of all bodies in memory at the same time.
         files: files in one form.
         form_fields: other fields in one form.
+        pages: pages of all images of one request together.
         pixels: pixels of one image; checked before decoding.
         at_once: requests that are worked on or wait for a worker; more get 503.
         read_seconds: time to read one image, including the wait for a worker.
@@ -89,6 +92,7 @@ class Limits:
     buffered_bytes: int = 256 << 20
     files: int = 64
     form_fields: int = 32
+    pages: int = 64
     pixels: int = 50_000_000
     at_once: int = 16
     read_seconds: float = 10.0
@@ -155,16 +159,25 @@ class Guard:
         app: the application behind it.
         limits: see `Limits`.
         hosts: see `Hosts`.
+        origins: see `Origins`.
         token: the token that a client must send, or None.
         metrics: counts the requests.
     """
 
     def __init__(
-        self, app: ASGIApp, *, limits: Limits, hosts: Hosts, token: str | None, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        limits: Limits,
+        hosts: Hosts,
+        origins: Origins,
+        token: str | None,
+        metrics: Metrics,
     ) -> None:
         self.app = app
         self.limits = limits
         self.hosts = hosts
+        self.origins = origins
         self.token = token
         self.metrics = metrics
         self.working = 0
@@ -228,7 +241,17 @@ class Guard:
 
     async def _pass(self, scope: Scope, receive: "_Body", answer: "_Answer") -> ASGIApp | None:
         headers = Headers(scope=scope)
-        self._check_sender(scope, headers)
+        origin = self.origins.allowed(headers)
+        asked = asks(scope["method"], headers)
+        if self.origins.names:
+            answer.more = [(b"vary", b"Origin")]
+        if origin is not None:
+            # Refusals have these headers, too: the page must see why.
+            answer.more += answer_headers(origin, headers, asked=asked)
+        self._check_host(headers)
+        if origin is not None and asked:
+            return Response(status_code=204)
+        self._check_sender(scope, headers, origin)
         works = scope["method"] == "POST"
         # A small body has already arrived. Receiving it keeps the connection; a new one costs more.
         if works and self.working >= self.limits.at_once and not _is_small(headers):
@@ -259,16 +282,21 @@ class Guard:
         finally:
             self.buffered -= held
 
-    def _check_sender(self, scope: Scope, headers: Headers) -> None:
+    def _check_host(self, headers: Headers) -> None:
         named = headers.getlist("host")
         if len(named) != 1 or not self.hosts.allow(named[0]):
             raise Problem("foreign-host", "use an address of the service, or add --allow-host NAME")
-        if scope["method"] not in READING:
-            origins = headers.getlist("origin")
-            if any(origin.partition("://")[2] != named[0] for origin in origins):
-                raise Problem("foreign-origin", "only the service's own web page may send this")
+
+    def _check_sender(self, scope: Scope, headers: Headers, origin: str | None) -> None:
+        if scope["method"] not in READING and origin is None:
+            foreign = Problem(
+                "foreign-origin",
+                "only the service's own web page may send this, and those of --allow-origin",
+            )
+            if any(o.partition("://")[2] != headers["host"] for o in headers.getlist("origin")):
+                raise foreign
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-                raise Problem("foreign-origin", "only the service's own web page may send this")
+                raise foreign
         if self.token is None or scope["path"] in OPEN or scope["path"].startswith("/page/"):
             return
         kind, _, shown = headers.get("authorization", "").partition(" ")
@@ -363,6 +391,8 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
+        self.more: list[tuple[bytes, bytes]] = []
+        """Further headers of this answer."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -370,7 +400,7 @@ class _Answer:
             own = list(message.get("headers", ()))
             set_already = {name.lower() for name, _ in own}
             more = (header for header in _RAW if header[0] not in set_already)
-            message = {**message, "headers": [*own, *more]}
+            message = {**message, "headers": [*own, *more, *self.more]}
         await self._send(message)
 
 

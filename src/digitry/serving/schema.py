@@ -77,6 +77,9 @@ class ReadingOut(BaseModel):
     marks: list[MarkOut]
     model: str
     ms: float
+    picture: str | None = Field(
+        None, description="With picture=true: the upright page in grey, as the data URL of a JPEG."
+    )
 
 
 class FailedOut(BaseModel):
@@ -88,7 +91,7 @@ class FailedOut(BaseModel):
 
 
 class ReadingsOut(BaseModel):
-    """The readings in the order of the images; `failed` only if some could not be read."""
+    """The readings in the order of the images and their pages; `failed` only if some could not be read."""
 
     readings: list[ReadingOut]
     failed: list[FailedOut] | None = None
@@ -160,6 +163,15 @@ class ProblemOut(BaseModel):
     detail: str
 
 
+class ReadIn(BaseModel):
+    """Images in JSON: either `image` or `images`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str | None = Field(None, description="One image: base64, or a data URL of base64.")
+    images: list[str] | None = Field(None, description="Several images, each as `image`.")
+
+
 class ReadOptions(BaseModel):
     """The options of a reading, the same as on the command line."""
 
@@ -178,6 +190,10 @@ class ReadOptions(BaseModel):
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
     glyphs: bool = Field(False, description="Return the network's input for each digit.")
+    picture: bool = Field(
+        False,
+        description="Return the page in grey: for HEIC, PDF and TIFF, which browsers cannot show.",
+    )
 
 
 class ListOptions(BaseModel):
@@ -207,6 +223,9 @@ class CorrectionIn(BaseModel):
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)
     model: str | None = Field(None, max_length=200)
+    page: int | None = Field(
+        None, ge=1, le=1000, description="Of a document with several pages: the number of the page."
+    )
 
 
 class ExplainIn(BaseModel):

@@ -17,6 +17,7 @@ from digitry.serving.explain import Explainer
 from digitry.serving.guard import Limits
 from digitry.serving.problems import KINDS, TYPE, Problem
 from digitry.workers.answer import PicturedReading
+from digitry.workers.pool import has_pages
 
 READING = ["GET", "HEAD"]
 
@@ -58,6 +59,19 @@ def service_of(request: Request) -> Service:
     return service
 
 
+async def pages_in(service: Service, content: bytes, name: str | None) -> list[int | None]:
+    """Return the numbers of the pages of a document; [None] for any other image."""
+    if not has_pages(content):
+        return [None]
+    try:
+        async with asyncio.timeout(service.limits.read_seconds):
+            count = await service.readers.count_pages(content, name=name)
+    except (TimeoutError, ImageError):
+        # Reading it says why.
+        return [None]
+    return [None] if count == 1 else [*range(1, count + 1)]
+
+
 async def read_image(
     service: Service,
     content: bytes,
@@ -66,8 +80,9 @@ async def read_image(
     *,
     glyphs: bool = False,
     crops: bool = False,
+    page: int | None = None,
 ) -> PicturedReading:
-    """Return what was read from an image, within the time limit of the service.
+    """Return what was read from an image, or a page of a document, within the time limit of the service.
 
     Raises:
         ImageError: the image cannot be read, or takes too long.
@@ -82,13 +97,15 @@ async def read_image(
                 max_error=options.max_error,
                 glyphs=glyphs,
                 crops=crops,
+                picture=options.picture,
+                page=page,
             )
     except TimeoutError:
         service.metrics.images.labels("failed").inc()
         raise ImageError(
-            f"took longer than {service.limits.read_seconds:g} s",
+            f"took too long: more than {service.limits.read_seconds:g} s",
             where=name,
-            remedy="send a smaller image",
+            remedy="crop it to the digits, or reduce it",
         ) from None
     except ImageError:
         service.metrics.images.labels("failed").inc()

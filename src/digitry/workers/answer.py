@@ -13,10 +13,14 @@ import numpy.typing as npt
 
 from digitry.errors import DigitryError, ImageError, UsageError
 from digitry.reading import image
+from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
-from digitry.reading.render import png
+from digitry.reading.render import jpeg, png
 from digitry.reading.result import Box, Reading
+
+PICTURE_SIDE = 1600
+"""Longer side of the picture of a page, in pixels, at most."""
 
 MARGIN = 0.25
 """Paper around a digit in its crop, as a share of its longer side: enough for a person to judge."""
@@ -30,31 +34,34 @@ class PicturedReading:
         reading: the result of reading the image.
         glyphs: for each digit the PNG of its 28x28 glyph, ink light on dark; empty if not requested.
         crops: for each digit the grey PNG of its place on the page; empty if not requested.
+        picture: the upright page as a grey JPEG; empty if not requested.
     """
 
     reading: Reading
     glyphs: tuple[bytes, ...] = ()
     crops: tuple[bytes, ...] = ()
+    picture: bytes = b""
 
 
 def read_with_pictures(
     reader: Reader,
-    content: bytes,
+    content: bytes | image.PageOf,
     *,
     name: str | None = None,
     layout: Layout = "auto",
     max_error: float | None = None,
     glyphs: bool = False,
     crops: bool = False,
+    picture: bool = False,
 ) -> PicturedReading:
     """Return the reading of one image, and pictures of its digits.
 
     Args:
         reader: reads the image.
-        content: bytes of an image file.
+        content: bytes of an image file, or a page of a document.
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
-        glyphs, crops: whether to add these pictures.
+        glyphs, crops, picture: whether to add these pictures.
 
     Raises:
         ImageError: the image cannot be read.
@@ -62,15 +69,17 @@ def read_with_pictures(
     """
     if max_error is not None:
         reader = reader.accepting(max_error)
-    if not (glyphs or crops):
+    if not (glyphs or crops or picture):
         return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
     pictures = tuple(png(np.rint(glyph * 255).astype(np.uint8)) for glyph in seen)
-    if not crops:
+    if not (crops or picture):
         return PicturedReading(reading, pictures)
     page = image.load(content, max_pixels=reader.max_pixels, name=name).turned(reading.turned)
-    cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits)
-    return PicturedReading(reading, pictures, cuts)
+    cuts = tuple(png(_cut(page, digit.box)) for digit in reading.digits) if crops else ()
+    return PicturedReading(
+        reading, pictures, cuts, jpeg(page.gray, PICTURE_SIDE) if picture else b""
+    )
 
 
 def fault(error: Exception) -> DigitryError:
@@ -81,13 +90,23 @@ def fault(error: Exception) -> DigitryError:
     if isinstance(error, DigitryError):
         return error
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return ImageError(image.NO_MEMORY, remedy="shrink it")
+        return ImageError(NO_MEMORY, remedy="shrink it")
     return ImageError(f"cannot be read ({type(error).__name__})", remedy="please report this")
 
 
-def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
-    """Return the result or the error of `read_with_pictures` as JSON: the answer of a worker."""
+def answer(
+    reader: Reader, content: bytes | image.PageOf, *, count: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Return the result or the error of `read_with_pictures` as JSON: the answer of a worker.
+
+    Args:
+        reader, content: see `read_with_pictures`.
+        count: whether to only count the pages of the content.
+        options: the other arguments of `read_with_pictures`.
+    """
     try:
+        if count:
+            return {"status": "ok", "pages": image.count_pages(content, name=options.get("name"))}
         found = read_with_pictures(reader, content, **options)
     except Exception as failure:  # noqa: BLE001 (the error is the answer)
         error = fault(failure)
@@ -98,7 +117,15 @@ def answer(reader: Reader, content: bytes, **options: Any) -> dict[str, Any]:
         **found.reading.to_dict(),
         "glyphs": [b64encode(picture).decode() for picture in found.glyphs],
         "crops": [b64encode(picture).decode() for picture in found.crops],
+        "picture": b64encode(found.picture).decode(),
     }
+
+
+def counted(row: Mapping[str, Any], name: str) -> int | DigitryError:
+    """Return the number of pages, or the error, that `answer` encoded."""
+    if row["status"] != "ok":
+        return ImageError(row["reason"], where=name, remedy=row["remedy"])
+    return int(row["pages"])
 
 
 def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryError:
@@ -111,8 +138,8 @@ def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryErro
     if row["status"] != "ok":
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])
-    pictures = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return PicturedReading(Reading.from_dict(row), *pictures)
+    glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
+    return PicturedReading(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

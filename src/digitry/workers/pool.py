@@ -10,16 +10,18 @@ never gets a path, and the parent never unpickles its answers.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.load import load_model
+from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
-from digitry.workers.answer import answered
-from digitry.workers.supervisor import Cause, Health, LostError, Supervisor, Worker
-from digitry.workers.worker import Item, as_line, failed_row, packed
+from digitry.reading.rows import failed_row
+from digitry.workers.answer import answered, counted
+from digitry.workers.supervisor import Cause, Health, Loss, LostError, Supervisor, Worker
+from digitry.workers.worker import Item, as_line, packed, placed
 
 if TYPE_CHECKING:
     from digitry.reading.recognise import Layout
@@ -38,14 +40,17 @@ class Rows:
     """The rows of some images, each one line of JSON in UTF-8.
 
     Attributes:
-        lines: one for each image, in order: a Reading with offset, status and reason, without `ms`.
+        lines: one for each image and each page of a document, in order: a Reading with offset, status
+            and reason, without `ms`.
         rejected: number of images that were read, but rejected.
-        failed: (index, reason) of each image that could not be read.
+        failed: (index of its line, reason) of each image that could not be read.
+        counts: how many of the lines belong to each item; empty = one to each.
     """
 
     lines: tuple[bytes, ...]
     rejected: int
     failed: tuple[tuple[int, str], ...]
+    counts: tuple[int, ...] = ()
 
 
 class WorkerPool:
@@ -144,7 +149,7 @@ class WorkerPool:
             options = {"layout": layout or self._layout}
             _, row = self._ask([Item(name, content)], options, wait_s)
         except LostError as lost:
-            return blamed(name, str(lost))
+            return blamed(name, lost.loss)
         except DigitryError as error:
             return error
         found = answered(json.loads(row), name)
@@ -153,8 +158,9 @@ class WorkerPool:
     def rows(self, items: Sequence[Item]) -> Rows:
         """Return the rows of some images; the same images always give the same bytes.
 
-        Small images are read in batches. If a batch crashes its worker, its images are read again one by
-        one, and only the image that causes the crash fails.
+        A document with several pages gets one row for each, and each page has its own limits. Small
+        images are read in batches. If a batch crashes its worker, its images are read again one by one,
+        and only the image that causes the crash fails.
 
         Raises:
             ModelError, UnavailableError: no worker runs, and none can be started.
@@ -162,13 +168,14 @@ class WorkerPool:
         lines: list[bytes] = []
         failed: list[tuple[int, str]] = []
         rejected = 0
-        for group in groups(items):
+        pages = [self._pages(item) for item in items]
+        for group in groups([page for item in pages for page in item]):
             for answer in self._answers(group):
                 notes = json.loads(answer[0])
                 failed += [(len(lines) + index, reason) for index, reason in notes["failed"]]
                 rejected += notes["rejected"]
                 lines += answer[1:]
-        return Rows(tuple(lines), rejected, tuple(failed))
+        return Rows(tuple(lines), rejected, tuple(failed), tuple(map(len, pages)))
 
     def lend(self) -> Worker | None:
         """Return a READY worker, to be given back with `give_back`; None if there is none now."""
@@ -189,6 +196,20 @@ class WorkerPool:
     def close(self) -> None:
         """Stop the workers; pending requests fail."""
         self._supervisor.close()
+
+    def _pages(self, item: Item) -> list[Item]:
+        """Return one item for each page of a document; the item itself if it is none."""
+        if not has_pages(item.content):
+            return [item]
+        try:
+            _, row = self._ask([item], {"count": True}, None)
+        except LostError:
+            # Reading it says why.
+            return [item]
+        count = counted(json.loads(row), item.name)
+        if isinstance(count, DigitryError) or count == 1:
+            return [item]
+        return [replace(item, page=number) for number in range(1, count + 1)]
 
     def _taken(self, wait_s: float | None) -> Worker:
         worker = self._supervisor.take(wait_s)
@@ -217,7 +238,7 @@ class WorkerPool:
             lines = worker.ask(request).split(b"\n")
             if len(lines) != len(items) + 1:
                 worker.kill(Cause.CRASHED)
-                raise LostError("crashed its worker process")
+                raise LostError(Loss(Cause.CRASHED, "crashed its worker process"))
             if is_grown(lines[0]):
                 worker.kill(Cause.GROWN)
         except LostError:
@@ -228,8 +249,13 @@ class WorkerPool:
         return lines
 
     def _failed(self, item: Item, reason: str) -> list[bytes]:
-        row = failed_row(item.name, item.offset, reason, self.artifact.metadata.name)
-        return [as_line({"rejected": 0, "failed": [[0, reason]]}), as_line(row)]
+        line = failed_line(item.source, item.offset, reason, self.artifact.metadata.name)
+        return [as_line({"rejected": 0, "failed": [[0, reason]]}), line]
+
+
+def has_pages(content: bytes) -> bool:
+    """Return whether an image file may have several pages, by its first bytes."""
+    return kind_of(content[:HEAD_BYTES]) in ("pdf", "tiff")
 
 
 def is_grown(notes: bytes) -> bool:
@@ -237,9 +263,16 @@ def is_grown(notes: bytes) -> bool:
     return notes.startswith(b'{"grown": true')
 
 
-def blamed(name: str, reason: str) -> ImageError:
+def blamed(name: str, loss: Loss) -> ImageError:
     """Return the error for the image that a worker was reading when it was lost."""
-    return ImageError(reason, where=name, remedy="save the image again with another program")
+    remedies = {
+        Cause.LATE: "crop it to the digits, or reduce it",
+        Cause.COMPUTED: "crop it to the digits, or reduce it",
+        Cause.MEMORY: "reduce it",
+        Cause.STOPPED: "send it again",
+    }
+    remedy = remedies.get(loss.cause, "save the image again with another program")
+    return ImageError(loss.text, where=name, remedy=remedy)
 
 
 def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -262,4 +295,4 @@ def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
     """Return the row of an image that was not sent to a worker."""
-    return as_line(failed_row(name, offset, reason, model))
+    return as_line(placed(failed_row(name, reason, model), offset))

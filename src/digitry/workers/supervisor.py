@@ -29,7 +29,7 @@ from typing import Any
 
 from digitry import processors
 from digitry.errors import DigitryError, ModelError, UnavailableError
-from digitry.reading.image import NO_MEMORY
+from digitry.reading.decoding import NO_MEMORY
 from digitry.workers import messages
 from digitry.workers.worker import OUT_OF_MEMORY
 
@@ -92,7 +92,15 @@ class Loss:
 
 
 class LostError(Exception):
-    """A worker was lost while it was reading; the text says why."""
+    """A worker was lost while it was reading.
+
+    Args:
+        loss: how; its text is the text of the error.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss.text)
+        self.loss = loss
 
 
 class Worker:
@@ -211,7 +219,7 @@ class Worker:
             answer = messages.receive(self.socket, bytearray(), MAX_ANSWER)
         except (EOFError, OSError) as error:
             self.hung_up()
-            raise LostError(self.loss().text) from error
+            raise LostError(self.loss()) from error
         self.done()
         return answer
 
@@ -225,13 +233,13 @@ class Worker:
         if self._cause is Cause.LATE:
             if self.lost_while is State.STARTING:
                 return Loss(Cause.LATE, f"was not ready after {START_S:g} s")
-            return Loss(Cause.LATE, f"takes longer than {self._config['wall_s']:g} s to read")
+            return Loss(Cause.LATE, f"took too long: more than {self._config['wall_s']:g} s")
         if self._cause is Cause.GROWN:
             return Loss(Cause.GROWN, "held too much memory after its last request")
         if self._cause is not None:
             return Loss(self._cause, "was stopped")
         if status in (-signal.SIGPROF, -signal.SIGXCPU):
-            text = f"takes more than {self._config['cpu_s']:g} s of processor time to read"
+            text = f"took too long: more than {self._config['cpu_s']:g} s of processor time"
             return Loss(Cause.COMPUTED, text)
         if status == OUT_OF_MEMORY:
             return Loss(Cause.MEMORY, NO_MEMORY)

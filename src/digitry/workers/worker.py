@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from digitry.errors import DigitryError, ModelError
 from digitry.model.load import load_model
-from digitry.reading.image import NO_MEMORY
+from digitry.reading.decoding import NO_MEMORY
+from digitry.reading.image import PageOf
 from digitry.reading.result import Reading
+from digitry.reading.rows import failed_row, row_of
 from digitry.workers import messages
 from digitry.workers.answer import answer, fault
 from digitry.workers.limits import Size, confine
@@ -43,11 +45,18 @@ class Item:
         name: the name of the image in its reading.
         content: the bytes of an image file.
         offset: its offset in an archive, in bytes, or its row in a table; None for a file.
+        page: number of the page to read, of a document with several, from 1; None for other images.
     """
 
     name: str
     content: bytes
     offset: int | None = None
+    page: int | None = None
+
+    @property
+    def source(self) -> str:
+        """Its name in its reading."""
+        return self.name if self.page is None else f"{self.name}#page={self.page}"
 
 
 def serve(descriptor: int) -> None:
@@ -96,7 +105,7 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     import numpy as np
     from PIL import Image
 
-    from digitry.reading import image
+    from digitry.reading import decoding, documents, image
     from digitry.reading.reader import Reader
 
     cv2.setNumThreads(1)
@@ -110,9 +119,11 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         max_pixels=config["max_pixels"] or image.MAX_PIXELS,
     )
     Image.init()
+    documents.prepare_worker()
     sample = np.full((64, 64, 3), 255, np.uint8)
     sample[20:40, 30:34] = 0
-    for form in image.FORMATS:
+    # Encoding a sample of AVIF would take longer than all others together; its decoder is loaded.
+    for form in [form for form in decoding.FORMATS if form != "AVIF"]:
         stream = io.BytesIO()
         Image.fromarray(sample).save(stream, form)
         reader.read(stream.getvalue())
@@ -122,26 +133,30 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
 def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[bytes]]:
     """Return the notes for one request, and one line for each of its items."""
     (names, options), contents = messages.unpack(request)
+    images = [
+        content if page is None else PageOf(content, page)
+        for content, (_, _, page) in zip(contents, names, strict=True)
+    ]
     if options is not None:
-        ((name, _),) = names
-        return {}, [as_line(answer(reader, contents[0], name=name, **options))]
+        ((name, _, _),) = names
+        return {}, [as_line(answer(reader, images[0], name=name, **options))]
     rows: list[bytes] = []
     failed: list[tuple[int, str]] = []
     rejected = 0
-    for (name, offset), result in zip(names, _results(reader, contents), strict=True):
+    for (name, offset, _), result in zip(names, _results(reader, images), strict=True):
         if isinstance(result, DigitryError):
             failed.append((len(rows), result.what))
-            row = failed_row(name, offset, result.what, reader.name)
+            row = failed_row(name, result.what, reader.name)
         else:
             rejected += result.rejected
-            row = {**result.to_dict(), "source": name}
-            del row["ms"]
-            row = {"source": name, "offset": offset, "status": "ok", **row}
-        rows.append(as_line(row))
+            row = {**row_of(result), "source": name}
+        rows.append(as_line(placed(row, offset)))
     return {"rejected": rejected, "failed": failed}, rows
 
 
-def _results(reader: "Reader", contents: list[bytes]) -> list[Reading | DigitryError]:
+def _results(
+    reader: "Reader", contents: "Sequence[bytes | PageOf]"
+) -> list[Reading | DigitryError]:
     """Return the results of images, read together; if that fails, read one by one."""
     if len(contents) > 1:
         try:
@@ -157,26 +172,10 @@ def _results(reader: "Reader", contents: list[bytes]) -> list[Reading | DigitryE
         return [fault(error)]
 
 
-def failed_row(name: str, offset: int | None, reason: str, model: str) -> dict[str, Any]:
-    """Return the row of an image that could not be read."""
-    return {
-        "source": name,
-        "offset": offset,
-        "status": "failed",
-        "text": "",
-        "confidence": 0.0,
-        "rejected": True,
-        "reason": reason,
-        "width": 0,
-        "height": 0,
-        "inverted": False,
-        "turned": 0,
-        "lines": [],
-        "words": [],
-        "digits": [],
-        "marks": [],
-        "model": model,
-    }
+def placed(row: dict[str, Any], offset: int | None) -> dict[str, Any]:
+    """Return a row with its offset, and without the time that its reading took."""
+    del row["ms"]
+    return {"source": row.pop("source"), "offset": offset, **row}
 
 
 def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
@@ -184,10 +183,10 @@ def packed(items: Sequence[Item], options: Mapping[str, Any] | None) -> bytes:
 
     Args:
         items: the images.
-        options: options of `digitry.workers.answer.examine`, for exactly one image; None = answer with
+        options: options of `digitry.workers.answer.answer`, for exactly one image; None = answer with
             rows.
     """
-    names = [[item.name, item.offset] for item in items]
+    names = [[item.source, item.offset, item.page] for item in items]
     return messages.pack([names, options], [item.content for item in items])
 
 

@@ -57,12 +57,16 @@ function query(options) {
   return new URLSearchParams(given).toString();
 }
 
+const HIDDEN = /(pdf|hei[cf]|hif|tiff?)$/i;
+
 export async function read(blob, name, options, signal) {
   const form = new FormData();
   form.append("file", blob, name);
-  const path = `/v1/read?${query({ ...options, glyphs: true })}`;
+  // The browser shows the file itself, unless it cannot.
+  const picture = HIDDEN.test(name) || HIDDEN.test(blob.type) || undefined;
+  const path = `/v1/read?${query({ ...options, glyphs: true, picture })}`;
   const answer = await (await call(path, { method: "POST", body: form, signal })).json();
-  return answer.readings[0];
+  return answer.readings;
 }
 
 // Under load the service says when to try again. A batch can wait; a person who draws cannot.
@@ -84,10 +88,10 @@ export async function explain(pixels, value) {
   return (await (await call("/v1/explain", { method: "POST", body, headers })).json()).weights;
 }
 
-export async function correct(blob, name, options, box, label, author) {
+export async function correct(blob, name, options, box, label, author, page) {
   const form = new FormData();
-  for (const [key, value] of Object.entries({ ...options, box: box.join(","), label, author })) {
-    if (value !== "") form.append(key, value);
+  for (const [key, value] of Object.entries({ ...options, box: box.join(","), label, author, page })) {
+    if (value !== "" && value !== undefined) form.append(key, value);
   }
   form.append("file", blob, name);
   return (await call("/v1/corrections", { method: "POST", body: form })).json();

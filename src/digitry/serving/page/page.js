@@ -1,6 +1,7 @@
 // The web page: each drawing or image is an item; it is read, shown and corrected.
 //
-// An item is { name, blob, reading, corrected, place, error }: `corrected` maps the index of a digit to
+// An item is { name, blob, page, reading, corrected, place, error }: `page` is set for the pages of a
+// document, of which each is an item; `corrected` maps the index of a digit to
 // its correction, `place` maps a box of the reading to percent of the picture on the screen.
 
 import * as api from "./api.js";
@@ -50,7 +51,7 @@ async function readDrawing() {
   }
   const item = newItem("drawing.png", drawn.blob);
   try {
-    item.reading = await api.read(drawn.blob, item.name, item.options, control.signal);
+    [item.reading] = await api.read(drawn.blob, item.name, item.options, control.signal);
   } catch (error) {
     if (error.name === "AbortError" || control.signal.aborted) return;
     // The service is busy: read the drawing again later.
@@ -99,17 +100,17 @@ async function readImages(files) {
   $("drop").hidden = true;
   $("batch").hidden = images.length === 1;
   $("stop").hidden = false;
-  const rows = state.images.map((item) => batchRow(item));
-  $("rows").replaceChildren(...rows);
+  $("rows").replaceChildren(...state.images.map((item) => batchRow(item)));
   openImage(state.images[0]);
-  const waiting = [...state.images.keys()];
+  const waiting = [...state.images];
   async function work() {
     while (waiting.length && !control.signal.aborted) {
-      const index = waiting.shift();
-      await readItem(state.images[index], control.signal);
+      const item = waiting.shift();
+      const others = await readItem(item, control.signal);
       if (control.signal.aborted) return;
-      fillRow(rows[index], state.images[index]);
-      if (state.image === state.images[index]) show();
+      addPages(item, others);
+      fillRow(rowOf(item), item);
+      if (state.image === item) openImage(item);
       progress();
     }
   }
@@ -117,19 +118,49 @@ async function readImages(files) {
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   if (state.stop === control) {
     $("stop").hidden = true;
-    if (images.length > 1) speak($("batch-summary").textContent);
+    if (state.images.length > 1) speak($("batch-summary").textContent);
   }
 }
 
+// Reads an item; returns the readings of further pages, if it is a document.
 async function readItem(item, signal) {
   item.error = null;
   try {
-    item.reading = await api.readPatiently(item.blob, item.name, item.options, signal);
-    const { width, height } = item.reading;
-    item.place = ([x, y, w, h]) => [(100 * x) / width, (100 * y) / height, (100 * w) / width, (100 * h) / height];
+    const [first, ...others] = await api.readPatiently(item.blob, item.name, item.options, signal);
+    take(item, first);
+    return others;
   } catch (error) {
     if (error.name !== "AbortError") item.error = wordsFor(error);
+    return [];
   }
+}
+
+function take(item, reading) {
+  const { width, height } = reading;
+  item.reading = reading;
+  item.page = reading.source.match(/#page=(\d+)$/)?.[1];
+  item.place = ([x, y, w, h]) => [(100 * x) / width, (100 * y) / height, (100 * w) / width, (100 * h) / height];
+}
+
+const rowOf = (item) => [...$("rows").rows].find((row) => row.item === item);
+
+function addPages(item, readings) {
+  if (!item.page) return;
+  const name = item.name;
+  item.name = `${name}, page ${item.page}`;
+  rowOf(item).cells[0].firstChild.textContent = item.name;
+  let before = item;
+  for (const reading of readings) {
+    const next = newItem(name, item.blob);
+    take(next, reading);
+    next.name = `${name}, page ${next.page}`;
+    next.said = true;
+    state.images.splice(state.images.indexOf(before) + 1, 0, next);
+    rowOf(before).after(batchRow(next));
+    fillRow(rowOf(next), next);
+    before = next;
+  }
+  $("batch").hidden = state.images.length === 1;
 }
 
 function progress() {
@@ -167,7 +198,7 @@ function openImage(item) {
   if (shownUrl) URL.revokeObjectURL(shownUrl);
   shownUrl = URL.createObjectURL(item.blob);
   $("image").alt = `The image ${item.name}`;
-  $("image").src = shownUrl;
+  $("image").src = item.reading?.picture || shownUrl;
   show();
 }
 
@@ -318,7 +349,8 @@ async function correct(label) {
   const digit = item?.reading?.digits[index ?? -1];
   if (!digit) return;
   try {
-    const kept = await api.correct(item.blob, item.name, item.options, digit.box, label, $("author").value.trim());
+    const author = $("author").value.trim();
+    const kept = await api.correct(item.blob, item.name, item.options, digit.box, label, author, item.page);
     item.corrected.set(index, kept);
     changed(item);
     await listCorrections();
@@ -348,7 +380,7 @@ async function undo(id) {
 }
 
 function changed(item) {
-  const row = [...$("rows").rows].find((one) => one.item === item);
+  const row = rowOf(item);
   if (row) fillRow(row, item);
   show();
 }

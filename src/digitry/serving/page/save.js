@@ -21,7 +21,8 @@ function stem(name) {
 function plain(item) {
   const digits = item.reading.digits.map(({ glyph, ...digit }) => digit);
   const corrections = [...item.corrected].map(([digit, { label }]) => ({ digit, label }));
-  return { ...item.reading, digits, ...(corrections.length ? { corrections } : {}) };
+  const { picture, ...reading } = item.reading;
+  return { ...reading, digits, ...(corrections.length ? { corrections } : {}) };
 }
 
 export function saveJson(items) {
@@ -38,15 +39,15 @@ function cell(value) {
 }
 
 export function saveCsv(items) {
-  const rows = [["source", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h", "turned"]];
+  const rows = [["source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h", "turned"]];
   for (const item of items) {
     const { reading } = item;
     const texts = textNow(item).split("\n");
-    if (!reading.lines.length) rows.push([reading.source, "", "", 0, true, reading.reason, "", "", "", "", reading.turned]);
+    if (!reading.lines.length) rows.push([reading.source, "ok", "", "", 0, true, reading.reason, "", "", "", "", reading.turned]);
     reading.lines.forEach((line, number) => {
       const reasons = reading.digits.filter((digit, index) => digit.line === number && digit.reason
         && !item.corrected.has(index)).map((digit) => digit.reason);
-      rows.push([reading.source, number, texts[number], line.confidence, reasons.length > 0, reasons[0] || "", ...line.box, reading.turned]);
+      rows.push([reading.source, "ok", number, texts[number], line.confidence, reasons.length > 0, reasons[0] || "", ...line.box, reading.turned]);
     });
   }
   const name = items.length === 1 ? stem(items[0].name) : "readings";
@@ -56,7 +57,11 @@ export function saveCsv(items) {
 
 async function decoded(item) {
   try {
-    return await createImageBitmap(item.blob);
+    if (!item.reading.picture) return await createImageBitmap(item.blob);
+    const image = new Image();
+    image.src = item.reading.picture;
+    await image.decode();
+    return image;
   } catch {
     return null;
   }

@@ -61,7 +61,9 @@ async def correct(request: Request) -> Response:
     options = schema.ReadOptions.model_validate(
         {"layout": said.layout, "max_error": said.max_error}
     )
-    pictured = await read_image(service, files[0], None, options, glyphs=True, crops=True)
+    pictured = await read_image(
+        service, files[0], None, options, glyphs=True, crops=True, page=said.page
+    )
     box = [int(part) for part in said.box.split(",")]
     found = [
         index for index, digit in enumerate(pictured.reading.digits) if digit.box.to_list() == box

@@ -12,7 +12,7 @@ from digitry.model import versions
 from digitry.model.artifact import Artifact
 from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
-from digitry.serving.service import check_model, read_image, refusals, service_of
+from digitry.serving.service import check_model, pages_in, read_image, refusals, service_of
 from digitry.workers.answer import PicturedReading
 
 router = APIRouter(tags=["reading"])
@@ -32,6 +32,8 @@ def _images_body() -> dict[str, Any]:
                     "additionalProperties": False,
                 }
             },
+            "application/json": {"schema": schema.ReadIn.model_json_schema()},
+            "application/pdf": {"schema": binary},
             "image/png": {"schema": binary},
             "image/jpeg": {"schema": binary},
             "application/octet-stream": {"schema": binary},
@@ -49,24 +51,35 @@ def _images_body() -> dict[str, Any]:
     openapi_extra={"requestBody": _images_body()},
 )
 async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]) -> Response:
-    """Send images as multipart parts named `file`, or one image as the body itself.
+    """Send images as multipart parts named `file`, one image as the body itself, or JSON.
 
-    If some of several images cannot be read, they are listed in `failed`. If none can be read, the
-    answer is 422.
+    A document gives one reading for each page, whose `source` ends with `#page=2`. If some of several
+    images or pages cannot be read, they are listed in `failed`. If none can be read, the answer is 422.
     """
     service = service_of(request)
     check_model(service, options.model)
     images = await forms.images(request, service.limits)
     readings: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
+    left = service.limits.pages
     for index, (name, content) in enumerate(images):
-        try:
-            pictured = await read_image(service, content, name, options, glyphs=options.glyphs)
-        except ImageError as error:
-            detail = error.what + (f"; {error.remedy}" if error.remedy else "")
-            failed.append({"index": index, "source": name or "<bytes>", "detail": detail})
-        else:
-            readings.append(_reading_json(pictured))
+        pages = await pages_in(service, content, name)
+        left -= len(pages)
+        if left < 0:
+            raise Problem(
+                "too-many-parts", f"the images have more than {service.limits.pages} pages"
+            )
+        for page in pages:
+            try:
+                pictured = await read_image(
+                    service, content, name, options, glyphs=options.glyphs, page=page
+                )
+            except ImageError as error:
+                detail = error.what + (f"; {error.remedy}" if error.remedy else "")
+                source = (name or "<bytes>") + ("" if page is None else f"#page={page}")
+                failed.append({"index": index, "source": source, "detail": detail})
+            else:
+                readings.append(_reading_json(pictured))
     if not readings:
         raise Problem("unreadable-image", failed[0]["detail"], members={"failed": failed})
     return JSONResponse({"readings": readings, **({"failed": failed} if failed else {})})
@@ -115,6 +128,9 @@ async def explain(request: Request, question: schema.ExplainIn) -> Any:
 
 def _reading_json(pictured: PicturedReading) -> dict[str, Any]:
     content = pictured.reading.to_dict()
+    if pictured.picture:
+        picture = base64.b64encode(pictured.picture).decode()
+        content["picture"] = "data:image/jpeg;base64," + picture
     for digit, glyph in zip(content["digits"], pictured.glyphs, strict=False):
         digit["glyph"] = "data:image/png;base64," + base64.b64encode(glyph).decode()
     return content

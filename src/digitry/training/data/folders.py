@@ -191,7 +191,7 @@ def _pictures(folder: Path, console: "Console | None") -> Split:
         track(listed, len(listed), f"reading {folder.name}", console)
     ):
         try:
-            images[index], inverted = _picture(path)
+            images[index], inverted = picture(path)
         except ImageError as error:
             faults.append((path, error.what))
             continue
@@ -291,7 +291,15 @@ def _listed(table: Path) -> list[tuple[Path, int]]:
     return listed
 
 
-def _picture(path: Path) -> tuple[Bytes, bool]:
+def picture(path: Path) -> tuple[Bytes, bool]:
+    """Return an image file of one digit as a glyph, and whether its ink was darker than its ground.
+
+    Returns:
+        (28, 28) uint8, ink = 255; a 28x28 grey image with light ink is unchanged.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     grey = _grey_28(path)
     if grey is None:
         return normalised(path), False
@@ -304,7 +312,7 @@ def _grey_28(path: Path) -> Bytes | None:
     """Return the pixels of a 28x28 grey image; None for any other image."""
     from PIL import Image
 
-    from digitry.reading.image import FORMATS
+    from digitry.reading.decoding import FORMATS
 
     try:
         with warnings.catch_warnings():

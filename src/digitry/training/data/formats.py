@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -130,33 +130,74 @@ def parse_npz(stream: BinaryIO, *, where: object) -> tuple[Split, Split | None]:
     Raises:
         DataError: it is not such an archive, or an array is wrong.
     """
+    with _npz(stream, where) as (archive, keys):
+        if {"x_train", "y_train"} <= keys.keys():
+            pairs = [("x_train", "y_train")]
+            if {"x_test", "y_test"} & keys.keys():
+                pairs.append(("x_test", "y_test"))
+        else:
+            pairs = [("images", "labels")]
+        parts = []
+        for pair in pairs:
+            for key in pair:
+                if key not in keys:
+                    raise DataError(
+                        f"has no array {key!r}; it has {_listed(keys)}",
+                        where=where,
+                        remedy="name them x_train, y_train, x_test, y_test, or images, labels",
+                    )
+            images, labels = (_npy(archive, keys[key], f"{where}[{key}]") for key in pair)
+            parts.append(
+                from_arrays(
+                    pixels_of(images, f"{where}[{pair[0]}]"),
+                    _label_array(labels, f"{where}[{pair[1]}]"),
+                    where=where,
+                    prefix=pair[0],
+                )
+            )
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def npz_images(stream: BinaryIO, names: Sequence[str], *, where: object) -> Bytes:
+    """Read the images of an .npz that needs no labels.
+
+    Args:
+        stream: of the file.
+        names: of arrays that may be the images, the likeliest first; an only array may have any name.
+        where: what errors call it.
+
+    Returns:
+        (n, height, width) or (n, height, width, 3) uint8.
+
+    Raises:
+        DataError: it is not such an archive, or has no such array.
+    """
+    with _npz(stream, where) as (archive, keys):
+        found = next((name for name in names if name in keys), None)
+        if found is None and len(keys) == 1:
+            found = next(iter(keys))
+        if found is None:
+            raise DataError(
+                f"has no array of a known name; it has {_listed(keys)}",
+                where=where,
+                remedy=f"name the images {names[0]} or {names[1]}",
+            )
+        at = f"{where}[{found}]"
+        return pixels_of(_npy(archive, keys[found], at), at)
+
+
+def _listed(keys: Mapping[str, zipfile.ZipInfo]) -> str:
+    return ", ".join(sorted(keys)[:8]) or "none"
+
+
+@contextmanager
+def _npz(
+    stream: BinaryIO, where: object
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an .npz, and turn what a damaged one raises into a `DataError`."""
     try:
         with zipfile.ZipFile(stream) as archive:
-            keys = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if {"x_train", "y_train"} <= keys.keys():
-                pairs = [("x_train", "y_train")]
-                if {"x_test", "y_test"} & keys.keys():
-                    pairs.append(("x_test", "y_test"))
-            else:
-                pairs = [("images", "labels")]
-            parts = []
-            for pair in pairs:
-                for key in pair:
-                    if key not in keys:
-                        raise DataError(
-                            f"has no array {key!r}; it has {', '.join(sorted(keys)[:8]) or 'none'}",
-                            where=where,
-                            remedy="name them x_train, y_train, x_test, y_test, or images, labels",
-                        )
-                images, labels = (_npy(archive, keys[key], f"{where}[{key}]") for key in pair)
-                parts.append(
-                    from_arrays(
-                        _pixels(images, f"{where}[{pair[0]}]"),
-                        _label_array(labels, f"{where}[{pair[1]}]"),
-                        where=where,
-                        prefix=pair[0],
-                    )
-                )
+            yield archive, {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
             ValueError, struct.error, OverflowError, OSError) as error:  # fmt: skip
         # zipfile raises all of these for damaged, encrypted or unusual archives.
@@ -165,7 +206,6 @@ def parse_npz(stream: BinaryIO, *, where: object) -> tuple[Split, Split | None]:
             where=where,
             remedy="save it again with numpy.savez",
         ) from error
-    return parts[0], parts[1] if len(parts) == 2 else None
 
 
 def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Array:
@@ -177,52 +217,70 @@ def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Array:
     if info.file_size > 1_100 * (info.compress_size + 64):
         raise DataError("declares an impossible size", where=where, remedy="save it again")
     with archive.open(info) as stream:
-        magic = stream.read(8)
-        width = 2 if magic[6:7] == b"\x01" else 4
-        length = int.from_bytes(stream.read(width), "little")
-        header = stream.read(min(length, 4096))
-        match = _NPY.fullmatch(header)
-        if magic[:6] != b"\x93NUMPY" or match is None or length != len(header):
-            pickled = b"'|O'" in header or b"'descr': [" in header
-            raise DataError(
-                "has Python objects or records, which are never loaded"
-                if pickled
-                else "is not an array",
-                where=where,
-                remedy="save plain arrays of numbers",
-            )
-        descr = match["descr"].decode()
-        if descr.lstrip("<>|=")[:1] not in ("b", "i", "u", "f", "?"):
-            raise DataError(
-                f"is of the type {descr!r}; pickled objects and text are never loaded",
-                where=where,
-                remedy="save plain arrays of numbers",
-            )
-        try:
-            dtype = np.dtype(descr)
-        except TypeError as error:
-            raise DataError(
-                f"is of the type {descr!r}", where=where, remedy="save plain arrays of numbers"
-            ) from error
-        shape = tuple(int(size) for size in match["shape"].decode().replace(",", " ").split())
-        if not shape or dtype.itemsize == 0 or len(shape) > 4:
-            raise DataError(f"has the shape {shape}", where=where, remedy="save one row per image")
-        _check_shape((shape[0], *[side for side in shape[1:] if len(shape) > 2]), where)
-        wanted = math.prod(shape) * dtype.itemsize
-        if wanted != info.file_size - 8 - width - length:
-            raise DataError(
-                f"declares the shape {shape}, which does not match its {info.file_size:,} bytes",
-                where=where,
-                remedy="save it again",
-            )
-        content = read_at_most(cast(BinaryIO, stream), wanted + 1)
+        return read_npy(cast(BinaryIO, stream), info.file_size, where)
+
+
+def read_npy(stream: BinaryIO, size: int, where: object) -> Array:
+    """Read an array of numbers in NumPy's format.
+
+    Args:
+        stream: of the whole file.
+        size: of the file, in bytes.
+        where: what errors call it.
+
+    Raises:
+        DataError: it is damaged, or holds something else than numbers.
+    """
+    if size > MAX_BYTES:
+        raise DataError(
+            f"declares {size:,} bytes", where=where, remedy=f"use at most {MAX_BYTES:,}"
+        )
+    magic = stream.read(8)
+    width = 2 if magic[6:7] == b"\x01" else 4
+    length = int.from_bytes(stream.read(width), "little")
+    header = stream.read(min(length, 4096))
+    match = _NPY.fullmatch(header)
+    if magic[:6] != b"\x93NUMPY" or match is None or length != len(header):
+        pickled = b"'|O'" in header or b"'descr': [" in header
+        raise DataError(
+            "has Python objects or records, which are never loaded"
+            if pickled
+            else "is not an array",
+            where=where,
+            remedy="save plain arrays of numbers",
+        )
+    descr = match["descr"].decode()
+    if descr.lstrip("<>|=")[:1] not in ("b", "i", "u", "f", "?"):
+        raise DataError(
+            f"is of the type {descr!r}; pickled objects and text are never loaded",
+            where=where,
+            remedy="save plain arrays of numbers",
+        )
+    try:
+        dtype = np.dtype(descr)
+    except TypeError as error:
+        raise DataError(
+            f"is of the type {descr!r}", where=where, remedy="save plain arrays of numbers"
+        ) from error
+    shape = tuple(int(size) for size in match["shape"].decode().replace(",", " ").split())
+    if not shape or dtype.itemsize == 0 or len(shape) > 4:
+        raise DataError(f"has the shape {shape}", where=where, remedy="save one row per image")
+    _check_shape((shape[0], *[side for side in shape[1:] if len(shape) > 2]), where)
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted != size - 8 - width - length:
+        raise DataError(
+            f"declares the shape {shape}, which does not match its {size:,} bytes",
+            where=where,
+            remedy="save it again",
+        )
+    content = read_at_most(stream, wanted + 1)
     if len(content) != wanted:
         raise DataError("is truncated", where=where, remedy="save it again")
     values: Array = np.frombuffer(content, dtype)
     return values.reshape(shape[::-1]).T if match["fortran"] == b"True" else values.reshape(shape)
 
 
-def _pixels(array: Array, where: str) -> Bytes:
+def pixels_of(array: Array, where: object) -> Bytes:
     """Return pixels of any number type as uint8, and (n, 784) or (n, 28, 28, 1) as (n, 28, 28)."""
     if array.ndim == 2 and array.shape[1] == 784:
         array = array.reshape(-1, 28, 28)
@@ -303,8 +361,8 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
                 raise DataError(
                     "has no column `label`",
                     where=where,
-                    remedy="use a file with labels, e.g. Kaggle's train.csv and not its test.csv; a sixth "
-                    "of it is held out for testing",
+                    remedy="use a file with labels, e.g. Kaggle's train.csv; for a file without labels, "
+                    "such as its test.csv, there is `digitry predict`",
                 )
             if header:
                 column = fields.index(b"label")
@@ -315,7 +373,7 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
             raise DataError(
                 "is one image too many", where=at, remedy=f"use at most {MAX_IMAGES:,} images"
             )
-        row = _csv_row(line, at)
+        row = csv_row(line, at)
         label = row[column]
         if label > 9:
             raise DataError(f"has the label {label}", where=at, remedy="use a label from 0 to 9")
@@ -326,13 +384,24 @@ def parse_csv(stream: BinaryIO, *, where: object) -> Split:
     return _split(images, np.frombuffer(labels, np.uint8), tuple(lines), where)
 
 
-def _csv_row(line: bytes, at: str) -> bytes:
+def csv_row(line: bytes, at: str, count: int = 785) -> bytes:
+    """Return the bytes 0 to 255 in one line of a CSV.
+
+    Args:
+        line: the line.
+        at: what errors call it.
+        count: how many numbers it must have.
+
+    Raises:
+        DataError: it has another number of fields, or a field is not an integer of 0 to 255.
+    """
     fields = line.replace(b'"', b"").split(b",")
-    if len(fields) != 785:
+    if len(fields) != count:
+        what = "784 pixels" if count == 784 else "a label and 784 pixels"
         raise DataError(
-            f"has {len(fields)} fields, not 785",
+            f"has {len(fields)} fields, not {count}",
             where=at,
-            remedy="write a label and 784 pixels, separated by commas",
+            remedy=f"write {what}, separated by commas",
         )
     # int() accepts 1_0 as ten; a data set must not contain it.
     if b"_" not in line:
@@ -405,18 +474,39 @@ def _split(images: Bytes, labels: Array, names: tuple[str, ...], where: object) 
             where=where,
             remedy="use labels from 0 to 9",
         )
+    result, light = glyphs_of(images, names, where)
+    small = images.shape[1:] == (28, 28)
+    turned = np.flatnonzero(light) if small and 2 * light.sum() < len(light) else ()
+    return Split(result, labels.astype(np.uint8), names, tuple(int(i) for i in turned))
+
+
+def glyphs_of(
+    images: Bytes, names: Sequence[str], where: object
+) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """Return images as glyphs: 28x28 with light ink unchanged, all others normalised.
+
+    Args:
+        images: (n, height, width) or (n, height, width, 3) uint8.
+        names: what errors call each image.
+        where: file or array that an error names.
+
+    Returns:
+        (n, 28, 28) uint8, ink = 255, and which images were normalised.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
     small = images.shape[1:] == (28, 28)
     light = light_ground(images) if small else np.ones(len(images), bool)
-    result = images if small else np.zeros((len(images), 28, 28), np.uint8)
-    for index in np.flatnonzero(light):
+    result = images.copy() if small else np.zeros((len(images), 28, 28), np.uint8)
+    for index in np.flatnonzero(light).tolist():
         try:
             result[index] = normalised(images[index])
         except ImageError as error:
             raise DataError(
                 f"{names[index]}: {error.what}", where=where, remedy="repair or remove the image"
             ) from error
-    turned = np.flatnonzero(light) if small and 2 * light.sum() < len(light) else ()
-    return Split(result, labels.astype(np.uint8), names, tuple(int(i) for i in turned))
+    return result, light
 
 
 def normalised(source: Path | Bytes) -> Bytes:

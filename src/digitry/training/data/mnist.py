@@ -9,7 +9,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,6 +131,7 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
             "downloads need the extra `train`", remedy="pip install 'digitry[train]'"
         )
     mirrors = list(MIRRORS)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.alone(folder / ".lock", seconds=LOCK_SECONDS):
@@ -149,12 +150,28 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
                 # Try the mirror that worked first for the next files.
                 mirrors.remove(mirror)
                 mirrors.insert(0, mirror)
+    except (UnavailableError, KeyboardInterrupt):
+        _remove_empty(created)
+        raise
     except OSError as error:
         raise DigitryError(
             f"cannot be written ({error.strerror or error})",
             where=folder,
             remedy="free disk space, or set XDG_CACHE_HOME to another folder",
         ) from error
+
+
+def _remove_empty(created: Sequence[Path]) -> None:
+    """Remove the folders that a failed download created and put nothing into.
+
+    Args:
+        created: the innermost first.
+    """
+    with suppress(OSError):
+        for index, folder in enumerate(created):
+            if index == 0 and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 class _MirrorError(Exception):
