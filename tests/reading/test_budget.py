@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from digitry.errors import ImageError
-from digitry.reading import glyph, ruling
+from digitry.reading import glyph
 from digitry.reading.budget import TOO_MUCH, Budget
-from digitry.reading.reader import Reader, single_glyph
+from digitry.reading.reader import Reader
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted(p for p in (ROOT / "samples").iterdir() if p.suffix in (".png", ".jpg"))
@@ -30,7 +29,7 @@ import json, re, sys
 from pathlib import Path
 from _floods import FLOODS, flood
 from digitry.errors import ImageError
-from digitry.reading.reader import Reader, single_glyph
+from digitry.reading.reader import Reader
 reader = Reader()
 for name in FLOODS:
     content = flood(name)
@@ -75,18 +74,11 @@ def test_most_of_them_are_refused(answers: dict[str, tuple[str, int]]) -> None:
     assert sum(TOO_MUCH in answer for answer, _ in answers.values()) >= 6
 
 
-def test_a_single_digit_is_refused_by_the_name_of_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    framed = np.full((120, 120), 235, np.uint8)
-    framed[10:110, 10:110] = 30
-    framed[14:106, 14:106] = 235
-    framed[30:90, 55:65] = 30
-    Image.fromarray(framed).save(tmp_path / "framed.png")
-    assert single_glyph(tmp_path / "framed.png").any()
-    monkeypatch.setattr(ruling, "FRAMES_DEEP", 0)
-    with pytest.raises(ImageError, match=r"framed\.png: has too much ink to be writing"):
-        single_glyph(tmp_path / "framed.png")
+def test_a_flood_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "flood.png"
+    path.write_bytes(flood("diagonal grid"))
+    with pytest.raises(ImageError, match=r"flood\.png: has too much ink to be writing"):
+        Reader().read(path)
 
 
 def test_a_flood_among_others_is_refused_alone() -> None:

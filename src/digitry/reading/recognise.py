@@ -122,8 +122,9 @@ class Recogniser:
             best = int(p[:10].argmax())
             if p[best] < SURE_ALONE:
                 continue
+            p, fits = self._within(p)
             said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
-            result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), True),))
+            result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
     def _alone(
@@ -250,6 +251,7 @@ class Recogniser:
         found = []
         for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
             said = []
+            fits = line.fits is not False
             for character, piece in zip(line.characters, ink, strict=True):
                 box = on_page(piece.box, cut) if whole is None else whole.box
                 if not _is_digit(character):
@@ -258,13 +260,27 @@ class Recogniser:
                 p = _by_line(character)
                 if self._asks(line, piece):
                     p = self._weighed(p, next(asked))
+                if as_one:
+                    p, fits = self._within(p)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
                 said.append(Said(value, p, float(p[int(value)]), box, piece))
             words = tuple((word.first, word.past) for word in line.words)
-            found.append((tuple(said), words, line.fits is not False))
+            found.append((tuple(said), words, fits))
         return found
+
+    def _within(self, p: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bool]:
+        """Return how probable each digit is where there is only one, and whether it fits the pattern.
+
+        As for lines, what is more than 95% sure is not overruled.
+        """
+        if self.pattern is None:
+            return p, True
+        fit = np.array([self.pattern.matches(digit) for digit in DIGITS])
+        held = p * np.append(np.where(fit, 1.0, decode.UNFIT), 1.0)
+        held /= held.sum()
+        return (held, True) if fit[int(held[:10].argmax())] else (p, False)
 
     def _asks(self, line: decode.Line, piece: Piece) -> bool:
         """Return whether the classifier is asked about a digit: among neighbours the line knows better."""
