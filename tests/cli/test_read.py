@@ -126,7 +126,7 @@ def test_explanations_are_saved_beside_annotations(tmp_path: Path) -> None:
 
 def test_a_reading_follows_the_pattern() -> None:
     number = SAMPLES / "phone-number.jpg"
-    assert digitry("read", number, "--pattern", r"\d{3} \d{6}").stdout == b"030901820\n"
+    assert digitry("read", number, "--pattern", r"\d{3} \d{6}").stdout == b"030 901820\n"
     assert digitry("read", number, "--pattern", "abc").returncode == 2
 
 

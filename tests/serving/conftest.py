@@ -31,16 +31,19 @@ from digitry.training.synthetic import pen
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 """The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""
 
+GAP = 10
+"""Pixels between two digits: near enough to be one word."""
+
 
 def drawn(text: str, *, height: int = 56, hand: int = 1) -> np.ndarray:
     """Return an image of synthetic digits, dark on light."""
     rng = np.random.default_rng(7)
     inks = [pen.draw(pen.strokes_of(symbol, hand), height, 5, rng, taper=0) for symbol in text]
-    page = np.zeros((height + 50, sum(ink.shape[1] + 20 for ink in inks) + 60), np.float32)
+    page = np.zeros((height + 50, sum(ink.shape[1] + GAP for ink in inks) + 60), np.float32)
     x = 30
     for ink in inks:
         page[20 : 20 + ink.shape[0], x : x + ink.shape[1]] = ink
-        x += ink.shape[1] + 20
+        x += ink.shape[1] + GAP
     return (235 - 200 * page).astype(np.uint8)
 
 

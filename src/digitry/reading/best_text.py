@@ -27,8 +27,11 @@ from digitry.reading.lattice import (
 )
 from digitry.reading.pattern import Pattern
 
-WIDTH = 16
+WIDTH = 8
 """Beginnings of one length that are kept at most."""
+
+LONGEST = 300
+"""Columns. In longer strips, of some forty digits, the search costs too much; the best path's text is taken."""
 
 SYMBOLS = BLANK
 """The number of symbols; they come before the blank."""
@@ -63,6 +66,8 @@ def best_text(lattice: Lattice, width: int = WIDTH) -> Found:
     if known >= math.log(0.5):
         # All others together are less probable.
         return Found(text, known, 0.0, True)
+    if lattice.width > LONGEST:
+        return Found(text, known, 0.0, False)
     return _search(lattice, None, text, known, width)
 
 

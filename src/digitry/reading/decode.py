@@ -20,7 +20,7 @@ import numpy.typing as npt
 from digitry.errors import UsageError
 from digitry.reading.best_text import Found, best_fitting, best_text
 from digitry.reading.boxes import Box, boxes
-from digitry.reading.classes import BLANK, OTHER, SYMBOLS
+from digitry.reading.classes import BLANK, DIGITS, OTHER, SYMBOLS
 from digitry.reading.lattice import (
     Lattice,
     Log,
@@ -177,6 +177,26 @@ def decode(
 def is_plain(strips: Sequence[Strip]) -> bool:
     """Return whether every strip of a line says the same with confidence."""
     return _peaks(strips) is not None
+
+
+def is_other(strips: Sequence[Strip]) -> bool:
+    """Return whether no strip of a line shows a digit in any column: it is other writing, or nothing."""
+    return all((view.scores.argmax(axis=1) >= len(DIGITS)).all() for view in strips)
+
+
+def other(strips: Sequence[Strip], pattern: Pattern | None = None) -> Line:
+    """Return a line that holds no digit as one run of other writing; empty where nothing is written."""
+    view = strips[0]
+    shown = np.flatnonzero(view.scores.argmax(axis=1) != BLANK)
+    fits = None if pattern is None else False
+    if not len(shown):
+        return Line("", 1.0, (), (), 0, fits)
+    rows, columns = view.ink.shape
+    start = min(STRIDE * int(shown[0]), columns - 1)
+    box = Box(start, max(min(STRIDE * (int(shown[-1]) + 1), columns), start + 1), 0, rows)
+    p = float(np.exp(view.scores[shown, OTHER]).max())
+    one = Character(SYMBOLS[OTHER], p, box, ((SYMBOLS[OTHER], p),))
+    return Line(one.value, p, (one,), (Word(one.value, p, 0, 1, box),), 0, fits)
 
 
 def _peaks(views: Sequence[Strip]) -> tuple[Text, list[list[tuple[int, int]]]] | None:

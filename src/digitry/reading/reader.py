@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.result import Reading
-from digitry.reading.view import Said, best, reads_turned, turned, views_of
+from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
+
+ENOUGH = 12
+"""Lines that are read of a page on its side, to know whether it lies so."""
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
@@ -186,6 +190,10 @@ class Reader:
         except ImageError as error:
             raise ImageError(error.what, where=page.source, remedy=error.remedy) from None
 
+    def _whole(self, view: View, layout: Layout) -> View:
+        """Return a view, of which some lines were read, with all of them."""
+        return self._networks.seen([[replace(view, lines=())]], layout)[0][0]
+
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[tuple[Reading, list[Said]]]:
@@ -199,10 +207,10 @@ class Reader:
         if layout != "single":
             aside = [i for i, view in enumerate(chosen) if view.doubtful]
             sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
-            for i, views in zip(aside, self._networks.seen(sides, layout), strict=True):
+            for i, views in zip(aside, self._networks.seen(sides, layout, ENOUGH), strict=True):
                 other = max(views, key=lambda view: view.evidence)
                 if reads_turned(other, chosen[i]):
-                    chosen[i] = other
+                    chosen[i] = other if len(other.lines) < ENOUGH else self._whole(other, layout)
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
         terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]

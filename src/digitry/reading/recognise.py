@@ -56,6 +56,10 @@ confidence that is the share of digits that are right."""
 COLUMNS_SHARE, COLUMNS_LEAST = 1 / 16, 60_000
 """What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
 
+SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 12_000
+"""What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
+plain."""
+
 
 @dataclass(frozen=True)
 class Recogniser:
@@ -75,8 +79,16 @@ class Recogniser:
     weighs: bool
     pattern: Pattern | None
 
-    def seen(self, views: Sequence[Sequence[View]], layout: Layout) -> list[list[View]]:
-        """Return views of pages with their lines; the networks are asked once for all of them."""
+    def seen(
+        self, views: Sequence[Sequence[View]], layout: Layout, most: int | None = None
+    ) -> list[list[View]]:
+        """Return views of pages with their lines; the networks are asked once for all of them.
+
+        Args:
+            views: of each page.
+            layout: what the pages hold.
+            most: how many lines of a page are read, those first that the finder is surest of; None = all.
+        """
         flat = [view for seen in views for view in seen]
         if layout == "single":
             flat = self._singles(flat)
@@ -84,7 +96,9 @@ class Recogniser:
             if layout == "auto":
                 flat = self._sure_singles(flat, [_may_be_one(view.gray) for view in flat])
             left = [i for i, view in enumerate(flat) if not view.lines]
-            for i, view in zip(left, self._pages([flat[i] for i in left], layout), strict=True):
+            for i, view in zip(
+                left, self._pages([flat[i] for i in left], layout, most), strict=True
+            ):
                 flat[i] = view
         again = iter(flat)
         return [[next(again) for _ in seen] for seen in views]
@@ -145,9 +159,14 @@ class Recogniser:
             (i, replace(views[i], lines=(line,))) for (i, _), line in zip(asked, read, strict=True)
         ]
 
-    def _pages(self, views: Sequence[View], layout: Layout) -> list[View]:
+    def _pages(self, views: Sequence[View], layout: Layout, most: int | None) -> list[View]:
         """Return views with the lines that the finder finds; or with one digit, if that reads better."""
         places = [self._places(view.gray, layout) for view in views]
+        if most is not None:
+            places = [
+                sorted(part, key=lambda place: place.score * place.length, reverse=True)[:most]
+                for part in places
+            ]
         made = iter(self._read_places(views, places, [None] * sum(map(len, places)), False))
         found = [
             replace(view, lines=tuple(islice(made, len(part))))
@@ -210,14 +229,27 @@ class Recogniser:
             for view, part in zip(views, places, strict=True)
             for place in part
         ]
-        strips = self._strips(cuts)
+        strips = self._strips(cuts, [view.gray.size for view in views])
         read = self._said(cuts, strips, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
-    def _strips(self, cuts: Sequence[strips_of.Cut]) -> list[list[decode.Strip]]:
-        """Return the strips of each line, more of them where the first do not say the same."""
+    def _strips(
+        self, cuts: Sequence[strips_of.Cut], pixels: Sequence[int]
+    ) -> list[list[decode.Strip]]:
+        """Return the strips of each line, more of them where the first do not say the same.
+
+        Raises:
+            ImageError: on pages of so many pixels, writing is plainer than that.
+        """
         strips = strips_of.seen(cuts, self.lines)
-        unsure = [i for i, seen in enumerate(strips) if not decode.is_plain(seen)]
+        unsure = [
+            i
+            for i, seen in enumerate(strips)
+            if not decode.is_plain(seen) and not decode.is_other(seen)
+        ]
+        least = SEARCH_LEAST * len(pixels)
+        budget = Budget(sum(pixels), share=SEARCH_SHARE, least=least)
+        budget.spend(sum(cuts[i].ink.shape[1] for i in unsure))
         more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
         for i, seen in zip(unsure, more, strict=True):
             strips[i] += seen
@@ -234,7 +266,12 @@ class Recogniser:
         if as_one:
             read = [_as_one(seen, whole) for seen, whole in zip(strips, wholes, strict=True)]
         else:
-            read = [decode.decode(seen, pattern=self.pattern) for seen in strips]
+            read = [
+                decode.other(seen, self.pattern)
+                if decode.is_other(seen)
+                else decode.decode(seen, pattern=self.pattern)
+                for seen in strips
+            ]
         inks = [
             pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
             for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
