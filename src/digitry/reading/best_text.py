@@ -31,7 +31,7 @@ WIDTH = 8
 """Beginnings of one length that are kept at most."""
 
 LONGEST = 300
-"""Columns. In longer strips, of some forty digits, the search takes too long: the best path counts."""
+"""Columns. In longer strips, of some forty digits, a search costs too much: the best path is taken."""
 
 SYMBOLS = BLANK
 """The number of symbols; they come before the blank."""

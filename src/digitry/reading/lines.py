@@ -31,7 +31,7 @@ ASIDE = 0.45
 LONGEST = 120.0
 """Of a line, in heights of its digits; what lies beyond is not read."""
 
-COLUMNS = 4096
+COLUMNS = 2048
 """Columns of all strips in one batch."""
 
 ROUNDED = 16

@@ -140,8 +140,9 @@ class Recogniser:
             best = int(p[:10].argmax())
             if p[best] < SURE_ALONE:
                 continue
+            p, fits = self._within(p)
             said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
-            result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), True),))
+            result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
     def _alone(
@@ -231,17 +232,23 @@ class Recogniser:
             for view, part in zip(views, places, strict=True)
             for place in part
         ]
-        strips = self._strips(cuts, [view.gray.size for view in views])
+        owners = [i for i, part in enumerate(places) for _ in part]
+        strips = self._strips(cuts, owners, [view.gray.size for view in views])
         read = self._said(cuts, strips, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
     def _strips(
-        self, cuts: Sequence[strips_of.Cut], pixels: Sequence[int]
+        self, cuts: Sequence[strips_of.Cut], owners: Sequence[int], pixels: Sequence[int]
     ) -> list[list[decode.Strip]]:
         """Return the strips of each line, more of them where the first do not say the same.
 
+        Args:
+            cuts: the lines.
+            owners: the page of each, by its number.
+            pixels: of each page.
+
         Raises:
-            ImageError: on pages of so many pixels, writing is plainer than that.
+            ImageError: on a page of so many pixels, writing is plainer than that.
         """
         strips = strips_of.seen(cuts, self.lines)
         unsure = [
@@ -249,9 +256,9 @@ class Recogniser:
             for i, seen in enumerate(strips)
             if not decode.is_plain(seen) and not decode.is_other(seen)
         ]
-        least = SEARCH_LEAST * len(pixels)
-        budget = Budget(sum(pixels), share=SEARCH_SHARE, least=least)
-        budget.spend(sum(cuts[i].ink.shape[1] for i in unsure))
+        budgets = [Budget(size, share=SEARCH_SHARE, least=SEARCH_LEAST) for size in pixels]
+        for i in unsure:
+            budgets[owners[i]].spend(cuts[i].ink.shape[1])
         more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
         for i, seen in zip(unsure, more, strict=True):
             strips[i] += seen
@@ -290,6 +297,7 @@ class Recogniser:
         found = []
         for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
             said = []
+            fits = line.fits is not False
             for character, piece in zip(line.characters, ink, strict=True):
                 box = on_page(piece.box, cut) if whole is None else whole.box
                 if not _is_digit(character):
@@ -298,13 +306,27 @@ class Recogniser:
                 p = _by_line(character)
                 if self._asks(line, piece):
                     p = self._weighed(p, next(asked))
+                if as_one:
+                    p, fits = self._within(p)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
                 said.append(Said(value, p, float(p[int(value)]), box, piece))
             words = tuple((word.first, word.past) for word in line.words)
-            found.append((tuple(said), words, line.fits is not False))
+            found.append((tuple(said), words, fits))
         return found
+
+    def _within(self, p: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bool]:
+        """Return how probable each digit is where there is only one, and whether it fits the pattern.
+
+        As for lines, what is more than 95% sure is not overruled.
+        """
+        if self.pattern is None:
+            return p, True
+        fit = np.array([self.pattern.matches(digit) for digit in DIGITS])
+        held = p * np.append(np.where(fit, 1.0, decode.UNFIT), 1.0)
+        held /= held.sum()
+        return (held, True) if fit[int(held[:10].argmax())] else (p, False)
 
     def _asks(self, line: decode.Line, piece: Piece) -> bool:
         """Return whether the classifier is asked about a digit: among neighbours the line knows better."""

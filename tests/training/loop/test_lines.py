@@ -4,33 +4,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from digitry.errors import UsageError
 from digitry.reading.classes import BLANK, OTHER
+from digitry.training.loop.composed import Schedule, begin, step
 from digitry.training.loop.lines import (
     CHECKPOINT,
     LineSettings,
-    begin,
+    batch_loss,
     line_loss,
-    one_cycle,
-    step,
     train_lines,
 )
-from digitry.training.network.lines import OUTPUTS
+from digitry.training.network.lines import OUTPUTS, build, line_layers
 from digitry.training.writing.composers import Pools
 from digitry.training.writing.strips import Composer, Mix, Sources
 
-SMALL = LineSettings(
-    channels=(4, 8, 8, 8, 16),
-    strips=64,
-    pools=Pools(seed=3, strips=32, columns=1500, mix=Mix(0.5, 0.2, 0.1)),
-)
+CHANNELS = (4, 8, 8, 8, 16)
 
 
 def test_the_loss_falls_on_a_handful_of_lines(sources: Sources, tmp_path: Path):
-    settings = LineSettings(channels=(8, 8, 16, 16, 16), strips=3000, rate=4e-3)
+    plan = Schedule(samples=3000, rate=4e-3)
     (batch,) = Composer(sources, 1, Mix(0.9, 0, 0.1)).batches(12, 100_000)
-    state = begin(settings, tmp_path)
-    losses = [float(step(state, batch, settings)) for _ in range(60)]
+    torch.manual_seed(0)
+    state = begin(build(line_layers((8, 8, 16, 16, 16))), plan, tmp_path / "none.pt")
+    losses = [float(step(state, batch, batch_loss, plan)) for _ in range(60)]
     assert losses[-1] < 0.3 * losses[0]
 
 
@@ -66,41 +61,15 @@ def test_a_line_too_long_for_its_columns_teaches_nothing_and_breaks_nothing():
     assert torch.isfinite(by_column.grad).all()
 
 
-def test_the_rate_rises_and_falls():
-    rates = [one_cycle(at / 100) for at in range(101)]
-    top = rates.index(max(rates))
-    assert rates[:top] == sorted(rates[:top])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert max(rates) == pytest.approx(1)
-    assert rates[-1] < 0.01
-
-
-def test_a_training_that_was_stopped_goes_on(sources: Sources, tmp_path: Path):
-    first = train_lines(SMALL, sources, tmp_path)
+def test_lines_are_learnt_and_saved_and_taken_up_again(sources: Sources, tmp_path: Path):
+    settings = LineSettings(
+        channels=CHANNELS,
+        schedule=Schedule(samples=64),
+        pools=Pools(seed=3, strips=32, columns=1500, mix=Mix(0.5, 0.2, 0.1)),
+    )
+    first = train_lines(settings, sources, tmp_path)
     stored = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    assert stored["strips"] >= 64
-    went_on = begin(LineSettings(channels=SMALL.channels, strips=128), tmp_path)
-    assert went_on.strips == stored["strips"]
-    assert went_on.pools == stored["pools"] >= 2
-    for ours, theirs in zip(
-        went_on.averaged.state_dict().values(), first.state_dict().values(), strict=True
-    ):
+    assert stored["samples"] >= 64
+    again = train_lines(settings, sources, tmp_path)
+    for ours, theirs in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
-
-
-def test_logs_and_checkpoints_are_told(sources: Sources, tmp_path: Path):
-    logs: list[dict[str, float]] = []
-    seen: list[int] = []
-    train_lines(
-        SMALL, sources, tmp_path, on_log=logs.append, log_every=0, save_every=0,
-        on_checkpoint=lambda state: seen.append(state.strips),
-    )  # fmt: skip
-    assert logs
-    assert all(math.isfinite(entry["loss"]) for entry in logs)
-    assert seen == sorted(seen)
-    assert seen[-1] >= 64
-
-
-def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(UsageError, match="more than 0"):
-        LineSettings(strips=0)
