@@ -1,7 +1,7 @@
 """All the ink of a picture as one digit: its main piece and whatever belongs to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import cv2
@@ -13,6 +13,9 @@ from digitry.reading.result import Box
 
 MOST_PIECES = 5_000
 """A picture with more pieces is texture or noise, not a digit."""
+
+BESIDE = 0.3
+"""A piece with this part of the main piece's ink, and away from it, is other writing."""
 
 SMALL = 0.015
 """Pieces with less than this part of the main piece's ink are dirt."""
@@ -26,11 +29,13 @@ class Alone:
         box: where it stands on the page.
         ink: (box.h, box.w) float32 in [0, 1]: its own ink, nothing of its neighbours.
         cut: whether it runs out of the page.
+        beside: whether there is other ink of about its size on the page.
     """
 
     box: Box
     ink: npt.NDArray[np.float32] = field(repr=False)
     cut: bool = False
+    beside: bool = False
 
 
 def alone(ink: Ink) -> Alone | None:
@@ -53,7 +58,9 @@ def alone(ink: Ink) -> Alone | None:
         stray = at_border(other, width, height) and not _overlap(other, box) > 0.5
         if distance(other, box) <= reach and not stray:
             chosen.append(int(label))
-    return piece(ink, labels, stats, chosen)
+    left = np.delete(area, [label - 1 for label in chosen])
+    beside = bool(len(left) and left.max() > BESIDE * area[main - 1])
+    return replace(piece(ink, labels, stats, chosen), beside=beside)
 
 
 def box_of(row: npt.NDArray[np.int32]) -> Box:

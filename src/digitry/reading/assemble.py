@@ -18,6 +18,9 @@ from digitry.reading.view import ReadLine, Said, View, numbers
 SMALLEST = 8
 """Pixels. Ink that is less high and wide, and refused, is refused as too small."""
 
+TINY = 5
+"""Pixels. A digit that is less high and wide is never believed."""
+
 DEFAULT_MARK = 0.5
 """Marks with less confidence are refused."""
 
@@ -116,7 +119,9 @@ def _character(
         # A pattern has overruled the networks: what the pattern asks for comes first.
         values = [best, *(value for value in values if value != best)][:3]
     reason = _reason(said, line, (best, values[1]), terms)
-    if reason is not None:
+    if max(box.h, box.w) < TINY:
+        reason = "too small"
+    elif reason is not None:
         reason = sheet.cause(box) or reason
     elif not line.fits and terms.pattern is not None:
         reason = f"does not fit {terms.pattern.text}"

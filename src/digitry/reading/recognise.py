@@ -56,11 +56,11 @@ confidence that is the share of digits that are right."""
 COLUMNS_SHARE, COLUMNS_LEAST = 1 / 40, 40_000
 """What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
 
-GLANCED, GLANCED_LINES, GLANCED_COLUMNS = 768, 12, 6000
+GLANCED, GLANCED_LINES, GLANCED_COLUMNS = 768, 12, 4000
 """At a glance, a page is looked at with a long side of so many pixels, and so many lines of it are read, of
 so many columns."""
 
-SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 12_000
+SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 8_000
 """What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
 plain."""
 
@@ -175,6 +175,7 @@ class Recogniser:
         ]
         which = [i for i, view in enumerate(found) if may_be_alone(view)]
         wholes = [_whole(view.gray) if i in which else None for i, view in enumerate(found)]
+        wholes = [None if whole is None or whole[1].beside else whole for whole in wholes]
         for i, view in self._alone(found, wholes, which):
             if view.merit > found[i].merit and not besides(found[i], view.lines[0].said[0].box):
                 found[i] = view
