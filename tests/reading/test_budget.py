@@ -63,7 +63,6 @@ def test_no_flood_of_ink_is_believed(answers: dict[str, tuple[str, int]], name: 
     assert answer == f"{name}: {TOO_MUCH}; crop it to the digits" or answer == "rejected"
 
 
-@pytest.mark.xfail(reason="316 MB: a grid of 12 megapixels is one long line, shown four times")
 def test_no_flood_of_ink_takes_more_memory_than_a_large_photo(
     answers: dict[str, tuple[str, int]],
 ) -> None:

@@ -417,7 +417,7 @@ def test_words_and_marks_are_shown_on_the_picture_as_it_was_turned(
         (saved,) = json.loads(window.taken("#save-json"))["readings"]
         assert Reading.from_dict(saved) == reading
         rows = list(csv.reader(io.StringIO(window.taken("#save-csv").decode())))
-        assert (rows[1][2], rows[1][-1]) == ("7-2 40,5", str(turned))
+        assert (rows[1][3], rows[1][-1]) == ("7-2 40,5", str(turned))
         picture = np.asarray(Image.open(io.BytesIO(window.taken("#save-png"))).convert("L"))
         # The black corner is in the upper left of the picture that was read.
         assert picture[8, 8] < 60
