@@ -475,7 +475,7 @@ def test_the_public_names_of_training_import_nothing_until_they_are_used() -> No
         "import sys, digitry.training\n"
         "assert not {'torch', 'keras', 'numpy'} & set(sys.modules)\n"
         "from digitry.training import RECIPES, evaluate, load_dataset, train\n"
-        "assert train.__module__ == 'digitry.training.loop.train'\n"
+        "assert train.__module__ == 'digitry.training.library'\n"
         "assert 'dense-128' in RECIPES"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

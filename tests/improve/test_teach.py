@@ -110,7 +110,7 @@ def test_the_corrections_are_counted_before_the_training_starts() -> None:
         images = np.zeros((count, 28, 28), np.uint8)
         return teaching._counted(retrain.Corrected(images, np.zeros(count, np.uint8), digests))
 
-    held = sum(retrain.is_held_out(f"{number:064x}") for number in range(10))
+    held = sum(retrain.is_kept_for_gate(f"{number:064x}") for number in range(10))
     missing = promotion.fewest() - held
     assert counted(10) == (
         f"10 corrections: {10 - held} to train on, {held} held out\n"

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from digitry.errors import ModelError, UsageError
 from digitry.reading import pattern
 from digitry.reading.classes import BLANK, CLASSES, OTHER, SYMBOLS
-from digitry.reading.decode import FAR, STRIDE, UNFIT, WORD_GAP, Line, Strip, decode, single
+from digitry.reading.decode import (
+    FAR,
+    LONE_GAP,
+    STRIDE,
+    UNFIT,
+    WORD_GAP,
+    Line,
+    Strip,
+    decode,
+    single,
+)
 
 HEIGHT = 20
 
@@ -95,7 +105,8 @@ def test_gaps_part_words() -> None:
 
 def test_a_gap_is_measured_in_heights_of_a_digit() -> None:
     # Ink is 9 columns wide.
-    narrow, wide = 9 + math.floor(WORD_GAP * HEIGHT) - 1, 9 + math.ceil(WORD_GAP * HEIGHT) + 1
+    least = (WORD_GAP + LONE_GAP) * HEIGHT
+    narrow, wide = 9 + math.floor(least) - 1, 9 + math.ceil(least) + 1
     assert decode(strip("22", pitch=narrow)).text == "22"
     assert decode(strip("22", pitch=wide)).text == "2 2"
 
@@ -110,9 +121,23 @@ def test_columns_of_single_digits_do_not_run_together() -> None:
 
 
 def test_beside_a_mark_a_gap_may_be_wider() -> None:
-    gap = 9 + math.ceil(WORD_GAP * HEIGHT) + 2
+    gap = 9 + math.ceil((WORD_GAP + LONE_GAP) * HEIGHT) + 2
     assert decode(strip("2.5", pitch=gap)).text == "2.5"
-    assert decode(strip("2 5", pitch=gap // 2 + 1)).text == "2 5"
+    assert decode(strip("25", pitch=gap)).text == "2 5"
+
+
+@pytest.mark.parametrize("text", ["7", "2749", "00", "21.5", "13/01/2023"])
+def test_what_is_plain_is_read_as_the_search_reads_it(text: str) -> None:
+    surely = strip(text, sure=0.9999)
+    plain, searched = decode(surely), decode(surely, plain=False)
+    assert plain.text == searched.text == text
+    assert [c.box for c in plain.characters] == [c.box for c in searched.characters]
+    assert plain.confidence == pytest.approx(searched.confidence, abs=0.02)
+
+
+def test_a_line_with_a_doubt_is_searched() -> None:
+    doubtful = strip("274", at_1={"1": 0.3})
+    assert decode(doubtful) == decode(doubtful, plain=False)
 
 
 def test_characters_stand_where_their_ink_is() -> None:
@@ -158,7 +183,7 @@ SEEN = (1, 2, OTHER, BLANK)
 def test_confidences_are_shares_of_all_texts(rows, scores_of, every_text) -> None:
     texts = every_text(SEEN, rows)
     ink = np.ones((32, STRIDE * len(rows)), np.float32)
-    line = decode(Strip(scores_of(SEEN, rows), ink, HEIGHT))
+    line = decode(Strip(scores_of(SEEN, rows), ink, HEIGHT), plain=False)
     said = tuple(SYMBOLS.index(character.value) for character in line.characters)
     assert line.confidence == pytest.approx(max(texts.values()), abs=1e-9)
     assert texts[said] == pytest.approx(line.confidence, abs=1e-9)
@@ -273,7 +298,7 @@ def test_what_surely_does_not_fit_is_said_so_and_read_freely(text: str, form: st
     surely = strip(text, sure=1 - 1e-6)
     line = decode(surely, pattern=compiled(form))
     assert line.fits is False
-    free = decode(surely)
+    free = decode(surely, plain=False)
     assert (line.text, line.characters, line.words) == (free.text, free.characters, free.words)
 
 
@@ -308,7 +333,7 @@ def test_within_a_pattern_confidences_are_shares_with_what_fits_weighing_more(
         for text, p in every_text(SEEN, rows).items()
     }
     ink = np.ones((32, STRIDE * len(rows)), np.float32)
-    line = decode(Strip(scores_of(SEEN, rows), ink, HEIGHT), pattern=form)
+    line = decode(Strip(scores_of(SEEN, rows), ink, HEIGHT), pattern=form, plain=False)
     if not line.fits:
         return
     said = tuple(SYMBOLS.index(character.value) for character in line.characters)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from digitry.errors import UsageError
 from digitry.reading.best_text import Found, best_fitting, best_text
 from digitry.reading.boxes import Box, boxes
-from digitry.reading.classes import BLANK, DIGITS, OTHER, SYMBOLS
+from digitry.reading.classes import BLANK, CLASSES, DIGITS, OTHER, SYMBOLS
 from digitry.reading.lattice import (
     Lattice,
     Log,
@@ -145,6 +145,7 @@ def decode(
     *,
     pattern: Pattern | None = None,
     temperature: float = 1.0,
+    plain: bool = True,
 ) -> Line:
     """Return what a line of writing says.
 
@@ -154,6 +155,8 @@ def decode(
             that is the surest of it.
         pattern: what the line must look like, compiled with `pattern.READABLE`.
         temperature: greater than 0; calibrates the scores.
+        plain: whether a line that all strips plainly say is taken without a search: its probabilities are
+            then those of single columns.
 
     Raises:
         ModelError: the scores are not (T, 17) finite numbers.
@@ -162,9 +165,9 @@ def decode(
     views = [strips] if isinstance(strips, Strip) else list(strips)
     if not views:
         raise UsageError("there is no strip to decode", remedy="give at least one")
-    plain = _plain(views, pattern) if temperature == 1.0 else None
-    if plain is not None:
-        return plain
+    read = _plain(views, pattern) if plain and temperature == 1.0 else None
+    if read is not None:
+        return read
     lattices = [lattice(view.scores, temperature) for view in views]
     free, log_free = _best([best_text(one) for one in lattices], lattices)
     if pattern is None:
@@ -207,7 +210,14 @@ def _peaks(views: Sequence[Strip]) -> tuple[Text, list[list[tuple[int, int]]]] |
     text: Text | None = None
     found = []
     for view in views:
-        best = np.argmax(view.scores, axis=1)
+        scores = np.asarray(view.scores)
+        if (
+            scores.ndim != 2
+            or scores.shape[1] != len(CLASSES)
+            or not _are_log_probabilities(scores)
+        ):
+            return None
+        best = np.argmax(scores, axis=1)
         starts = np.flatnonzero(np.diff(best, prepend=-1))
         ends = np.append(starts[1:], len(best))
         shown = best[starts] != BLANK
@@ -221,6 +231,13 @@ def _peaks(views: Sequence[Strip]) -> tuple[Text, list[list[tuple[int, int]]]] |
             return None
         found.append(runs)
     return None if text is None else (text, found)
+
+
+def _are_log_probabilities(scores: npt.NDArray[np.floating]) -> bool:
+    """Return whether each column adds up to 1: logits are not taken for plain."""
+    return bool(
+        np.isfinite(scores).all() and np.abs(np.exp(scores).sum(axis=1) - 1).max(initial=0) < 1e-3
+    )
 
 
 def _plain(views: Sequence[Strip], pattern: Pattern | None) -> Line | None:
