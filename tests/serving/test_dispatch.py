@@ -106,7 +106,7 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
 
 
 def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
-    texts = [str(number) for number in range(10, 40)]
+    texts = [str(number) for number in range(10, 26)]
 
     async def crowd() -> list[PicturedReading]:
         readers = PoolReaders(pool)
