@@ -218,9 +218,30 @@ def table(records: list[dict[str, Any]], folder: str, *, grouped: bool = False) 
     return "\n".join(rows)
 
 
+READING = (
+    "bulk",
+    "memory",
+    "mnist",
+    "negatives",
+    "reading",
+    "reading_speed",
+    "service",
+    "start",
+    "strings",
+)
+"""Benchmarks that read images."""
+
+LINE_READER = "2026-11-27"
+"""The day on which the reader was replaced."""
+
+
 def earlier(record: dict[str, Any]) -> bool:
-    """Return whether a record was measured with a model that is no longer shipped."""
-    return any(CURRENT.get(name, digest) != digest for name, digest in record["data"].items())
+    """Return whether a record was measured with a reader that is no longer shipped."""
+    reads = any(f"benchmarks/{name}.py" in record["command"] for name in READING)
+    reads = reads or record["name"].endswith("-images")
+    return (reads and record["date"] < LINE_READER) or any(
+        CURRENT.get(name, digest) != digest for name, digest in record["data"].items()
+    )
 
 
 def recipe_table(records: dict[str, dict[str, Any]]) -> str:
