@@ -1,6 +1,5 @@
 """Classify glyphs with ONNX Runtime: calibrated probabilities, and thresholds for refusing."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy.typing as npt
 
 from digitry.errors import ModelError, UsageError
 from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.reading.runtime import session
 
 BATCH = 16
 """Glyphs per call: the activations of 16 fit into the CPU's cache; 64 run at half the speed."""
@@ -25,27 +25,14 @@ class Classifier:
     """
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
-        # From 1.29 on ONNX Runtime sends telemetry and writes an identifier into the home folder, unless
-        # this is set before the import; its own switch comes too late.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-
         self.source = artifact.source
         self.metadata = artifact.metadata
         self.labels = artifact.metadata.labels
         self.rejects = self.labels[-1] == NOT_A_DIGIT
         """Whether the last label is `not a digit`."""
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Errors are raised as exceptions; hide the runtime's own log on stderr.
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-                artifact.onnx, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session(artifact.onnx, threads=threads)
             # No ink, full ink, and a ramp, to detect weights that overflow.
             ramp = np.linspace(0, 1, 784, dtype=np.float32).reshape(28, 28)
             trial = np.stack([np.zeros_like(ramp), np.ones_like(ramp), ramp])

@@ -1,7 +1,6 @@
 """The networks of the package that find and read lines, run by ONNX Runtime."""
 
 import hashlib
-import os
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ModelError
+from digitry.reading.runtime import session
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,21 +28,9 @@ class Session:
     """
 
     def __init__(self, path: Path, *, threads: int = 1) -> None:
-        # See `classifier.Classifier`: no telemetry.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-
         self.source = str(path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            content = path.read_bytes()
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session(path.read_bytes(), threads=threads)
         except Exception as error:
             # ONNX Runtime raises many private classes without a common base.
             raise ModelError(
