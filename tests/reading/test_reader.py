@@ -114,7 +114,7 @@ def test_read_many_gives_the_same_as_read(shipped: Reader) -> None:
     for one, other in zip(together, apart, strict=True):
         assert [digit.box for digit in one.digits] == [digit.box for digit in other.digits]
         # Beside a wider line a strip ends in paper instead of at its edge.
-        assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 def test_a_bad_image_among_many_gives_an_error_at_its_position(shipped: Reader) -> None:
