@@ -130,7 +130,7 @@ def test_wobbled_strokes_are_smooth() -> None:
 def test_ink_is_as_high_and_as_thick_as_was_asked_and_does_not_touch_the_border(
     height: int, pen: float
 ) -> None:
-    ink = draw(strokes_of("1", 0), height, pen, rng(), pressure=0, taper=0)
+    ink = draw(strokes_of("1", 0), height, pen, rng(), pressure=0, taper=0, grain=0)
     assert ink.dtype == np.float32
     assert ink.min() == 0
     assert 0.3 < ink.max() <= 1
@@ -149,7 +149,7 @@ def test_ink_is_antialiased() -> None:
 
 @pytest.mark.parametrize("digit", DIGITS)
 def test_digits_have_the_loops_that_they_are_known_by(digit: str) -> None:
-    ink = draw(strokes_of(digit, 0), 100, 5, rng(), pressure=0, taper=0)
+    ink = draw(strokes_of(digit, 0), 100, 5, rng(), pressure=0, taper=0, grain=0)
     assert holes(ink) == LOOPS.get(digit, 0)
 
 
@@ -161,7 +161,7 @@ def test_grain_takes_ink_away_and_puts_none_beside_the_strokes() -> None:
 
 def test_a_sheet_holds_strokes_where_their_pixels_say() -> None:
     line = np.array([[10.0, 20.0], [50.0, 20.0]])
-    ink = trace([line], (40, 60), 2, rng(), pressure=0, taper=0)
+    ink = trace([line], (40, 60), 2, rng(), pressure=0, taper=0, grain=0)
     assert ink.shape == (40, 60)
     rows, columns = np.nonzero(ink > 0.4)
     assert set(rows) == {19, 20}

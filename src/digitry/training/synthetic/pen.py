@@ -426,9 +426,9 @@ def trace(
     pen_px: float,
     rng: np.random.Generator,
     *,
-    pressure: float = 0.25,
-    taper: float = 0.35,
-    grain: float = 0.0,
+    pressure: float,
+    taper: float,
+    grain: float,
 ) -> NDArray[np.float32]:
     """Draw strokes whose points are pixels onto an empty sheet.
 
