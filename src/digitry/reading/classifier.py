@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ModelError, UsageError
-from digitry.model.artifact import NOT_A_DIGIT, Artifact, Metadata
+from digitry.model.artifact import Artifact, Metadata
 from digitry.reading.runtime import session
 
 BATCH = 16
@@ -28,9 +28,6 @@ class Classifier:
         self.source = artifact.source
         self.metadata = artifact.metadata
         self.labels = artifact.metadata.labels
-        self.rejects = self.labels[-1] == NOT_A_DIGIT
-        """Whether the last label is `not a digit`."""
-
         try:
             self._session = session(artifact.onnx, threads=threads)
             # No ink, full ink, and a ramp, to detect weights that overflow.
