@@ -47,7 +47,9 @@ def ruled(page: Page, spacing: float, first: float, colour: Colour, squares: boo
         columns = np.arange(first, width, spacing)
         lines += [np.array([[x, -9.0], [x, height + 9.0]]) for x in columns]
     still = np.random.default_rng(0)
-    printed = trace(lines, (height, width), max(1.4, spacing / 70), still, pressure=0, taper=0)
+    printed = trace(
+        lines, (height, width), max(1.4, spacing / 70), still, pressure=0, taper=0, grain=0
+    )
     return inked(page, printed, colour, 0.85)
 
 
@@ -100,7 +102,7 @@ def writing(
             corner = [x - first * size, y - size + rng.normal(0, 0.015) * height]
             strokes += [s * size + corner for s in digit]
             x += (last - first) * size + height * gap * np.exp(rng.normal(0, 0.2))
-    return trace(strokes, shape, pen, rng, grain=grain, pressure=0.2)
+    return trace(strokes, shape, pen, rng, pressure=0.2, taper=0.35, grain=grain)
 
 
 def shadow(shape: tuple[int, int], angle: float, at: float, depth: float, soft: float) -> Page:
@@ -320,7 +322,7 @@ def form() -> NDArray[np.uint8]:
             written = writing([line], shape, 58, 4.2, rng, hands=PLAIN, slant=0.1, grain=0.2)
             ink = np.maximum(ink, written)
     page = paper(shape, (0.95, 0.95, 0.94), rng, 0.5)
-    printed = trace(boxes, shape, 2.0, np.random.default_rng(0), pressure=0, taper=0)
+    printed = trace(boxes, shape, 2.0, np.random.default_rng(0), pressure=0, taper=0, grain=0)
     page = inked(page, printed, (0.25, 0.25, 0.27), 0.9)
     return scanned(inked(page, ink, BLUE_PEN, 0.95), rng, 0.35)
 
