@@ -17,10 +17,13 @@ from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, network
 from digitry.reading.assemble import Terms, glyphs_of, reading_of
 from digitry.reading.classifier import Classifier, threshold_for
+from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.result import Reading
+from digitry.reading.template import Template
+from digitry.reading.template import load as load_template
 from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
 
 CHUNK = 64
@@ -43,6 +46,9 @@ class Reader:
             likely wrong than right.
         pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
             `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
+        template: what stands where on a form, or the TOML file that says so; see
+            `digitry.reading.template`. Every reading is then a `FormReading`, and layouts and patterns
+            are those of the template's fields.
         max_pixels: larger images are refused.
         threads: threads in the networks.
 
@@ -58,9 +64,11 @@ class Reader:
         *,
         max_error: float | None = None,
         pattern: str | None = None,
+        template: Template | str | Path | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
     ) -> None:
+        _check_alone(template, pattern, layout)
         self.layout = _checked(layout)
         self.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
         self.max_pixels = max_pixels
@@ -75,6 +83,12 @@ class Reader:
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,
         )
+        self._form = None if template is None else _form(template)
+
+    @property
+    def template(self) -> Template | None:
+        """The template of the forms that it reads, if it does."""
+        return None if self._form is None else self._form.template
 
     def read(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -111,6 +125,7 @@ class Reader:
     def _read(
         self, source: Any, layout: Layout | None, name: str | None
     ) -> tuple[Reading, list[Said]]:
+        _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
@@ -140,6 +155,20 @@ class Reader:
         other.threshold = threshold_for(self._classifier.metadata, max_error)
         return other
 
+    def on_form(self, template: Template | str | Path) -> "Reader":
+        """Return a reader of forms, on the same networks.
+
+        Args:
+            template: what stands where on the form, or the TOML file that says so.
+
+        Raises:
+            UsageError: the template makes no sense, or this reader has a pattern.
+        """
+        _check_alone(template, None if self.pattern is None else self.pattern.text, "auto")
+        other = copy(self)
+        other._form = _form(template)
+        return other
+
     def read_many(
         self, sources: Iterable[Any], *, layout: Layout | None = None
     ) -> Iterator[Reading | ImageError]:
@@ -148,6 +177,7 @@ class Reader:
         An image that cannot be read gives its error in its place, and the others go on. Sources are
         taken as they are needed; `ms` of each reading is its share of its chunk.
         """
+        _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         remaining = image.pages_of(sources)
         while chunk := list(islice(remaining, CHUNK)):
@@ -166,11 +196,12 @@ class Reader:
     def _read_each(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[Reading | ImageError]:
-        """Read pages together; where one of them is refused, each by itself."""
-        try:
-            return [reading for reading, _ in self._read_pages(pages, layout, started)]
-        except ImageError:
-            pass
+        """Read pages together; where one of them is refused, each by itself, and so forms."""
+        if self._form is None:
+            try:
+                return [reading for reading, _ in self._read_pages(pages, layout, started)]
+            except ImageError:
+                pass
         results: list[Reading | ImageError] = []
         for page in pages:
             try:
@@ -193,12 +224,17 @@ class Reader:
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> list[tuple[Reading, list[Said]]]:
+    ) -> Sequence[tuple[Reading, list[Said]]]:
         """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:
-            ImageError: a page has too much ink to be writing. It names no source.
+            ImageError: a page has too much ink to be writing, or does not look like the form. It names no
+                source.
         """
+        if self._form is not None:
+            return [
+                self._form.read(page, self._networks, self.threshold, self.name) for page in pages
+            ]
         seen = self._networks.seen([views_of(page) for page in pages], layout)
         chosen = [best(views) for views in seen]
         if layout != "single":
@@ -304,6 +340,35 @@ def _file_stamp(path: Path | None) -> object:
     except OSError:
         facts = None
     return None if facts is None else (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+def _check_alone(template: object, pattern: str | None, layout: str) -> None:
+    """Check that a template is not given with what its fields say themselves.
+
+    Raises:
+        UsageError: it is.
+    """
+    if template is None:
+        return
+    for name, given in (("pattern", pattern is not None), ("layout", layout != "auto")):
+        if given:
+            raise UsageError(
+                f"a template and a {name} are given",
+                remedy=f"write the {name} of each field into the template",
+            )
+
+
+def _form(template: Template | str | Path) -> Form:
+    if isinstance(template, Template):
+        return form_of(template)
+    try:
+        return form_of(load_template(template))
+    except UsageError as error:
+        if error.where == "reference":
+            raise UsageError(
+                f"its reference picture {error.what}", where=template, remedy=error.remedy
+            ) from error
+        raise
 
 
 def _checked(layout: Layout) -> Layout:
