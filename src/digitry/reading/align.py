@@ -21,8 +21,8 @@ from digitry.reading.ink import lift
 Gray = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
 
-LONG_SIDE = 1200
-"""Pixels. Both pictures are compared at this size: print of 8 points is 10 pixels high on A4."""
+LONG_SIDE = 1000
+"""Pixels. Both pictures are compared at this size: print of 8 points is 9 pixels high on A4."""
 
 MOST_FEATURES = 3000
 LEAST_FEATURES = 40

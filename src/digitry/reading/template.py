@@ -159,7 +159,10 @@ class Template:
             shares = ", ".join(f"{share!r}" for share in one.box)
             lines += ["", "[[fields]]", f"name = {_quoted(one.name)}", f"box = [{shares}]"]
             if one.pattern is not None:
-                lines.append(f"pattern = {_quoted(one.pattern)}")
+                # Between single quotes backslashes are themselves.
+                plain = one.pattern.isprintable() and "'" not in one.pattern
+                quoted = f"'{one.pattern}'" if plain else _quoted(one.pattern)
+                lines.append(f"pattern = {quoted}")
             if one.layout != "line":
                 lines.append(f"layout = {_quoted(one.layout)}")
             if one.empty:
