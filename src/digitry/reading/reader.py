@@ -155,6 +155,21 @@ class Reader:
         other.threshold = threshold_for(self._classifier.metadata, max_error)
         return other
 
+    def fitting(self, pattern: str) -> "Reader":
+        """Return a reader whose lines must look like a pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: the pattern cannot be understood, or this reader reads forms.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
+        return other
+
     def on_form(self, template: Template | str | Path) -> "Reader":
         """Return a reader of forms, on the same networks.
 
