@@ -22,7 +22,7 @@ from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.reading.rows import CSV_HEADER, csv_rows, to_csv
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 from digitry.workers.answer import PicturedReading
 from digitry.workers.supervisor import Health, State
 
