@@ -353,7 +353,9 @@ def test_a_stricter_limit_on_errors_never_accepts_more(shipped: Reader) -> None:
         Reader(max_error=0.05),
         Reader(max_error=max(0.002, min(e for _, e, _ in curve))),
     )
-    assert shipped.threshold <= loose.threshold <= strict.threshold
+    for who in ("model", "single", "digit"):
+        least = [getattr(one.trust, who) for one in (shipped, loose, strict)]
+        assert least == sorted(least)
 
 
 @pytest.mark.data

@@ -25,7 +25,16 @@ from digitry.reading.order import joined, rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.pieces import Piece, pieces
 from digitry.reading.result import Box
-from digitry.reading.view import CLEAR, UPRIGHT, ReadLine, Said, View, besides, may_be_alone
+from digitry.reading.view import (
+    CLEAR,
+    UPRIGHT,
+    Decider,
+    ReadLine,
+    Said,
+    View,
+    besides,
+    may_be_alone,
+)
 
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
@@ -141,7 +150,8 @@ class Recogniser:
             if p[best] < SURE_ALONE:
                 continue
             p, fits = self._within(p)
-            said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
+            piece = Piece(found.ink, True, NOWHERE)
+            said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
@@ -238,6 +248,12 @@ class Recogniser:
         read = self._said(cuts, strips, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
+    def read_cuts(self, cuts: Sequence[strips_of.Cut]) -> list[tuple[Said, ...]]:
+        """Return the characters of lines that are cut out already, as on a page."""
+        pixels = [cut.ink.shape[1] * round(1 / SEARCH_SHARE) for cut in cuts]
+        strips = self._strips(cuts, range(len(cuts)), pixels)
+        return [said for said, _, _ in self._said(cuts, strips, [None] * len(cuts), False)]
+
     def _strips(
         self, cuts: Sequence[strips_of.Cut], owners: Sequence[int], pixels: Sequence[int]
     ) -> list[list[decode.Strip]]:
@@ -305,14 +321,16 @@ class Recogniser:
                     said.append(Said(character.value, NONE, character.confidence, box, piece))
                     continue
                 p = _by_line(character)
+                by: Decider = "line"
                 if self._asks(line, piece):
                     p = self._weighed(p, next(asked))
+                    by = "both" if self.weighs else "model"
                 if as_one:
                     p, fits = self._within(p)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
-                said.append(Said(value, p, float(p[int(value)]), box, piece))
+                said.append(Said(value, p, float(p[int(value)]), box, piece, by))
             words = tuple((word.first, word.past) for word in line.words)
             found.append((tuple(said), words, fits))
         return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,10 @@ FOUND, CLEAR = 0.78, 0.9
 """A line is a number if the finder is so sure of its place, or its digits are read with such confidence."""
 
 
+Decider = Literal["line", "both", "model"]
+"""Who decides what a digit is: the line network, the model, or both weighed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """One character, and what is known of it.
@@ -48,6 +53,7 @@ class Said:
         confidence: that it is `value`.
         box: on the page, in pixels of the working page.
         piece: its ink.
+        by: who decided what it is.
     """
 
     value: str
@@ -55,6 +61,7 @@ class Said:
     confidence: float
     box: Box
     piece: Piece = field(repr=False)
+    by: Decider = "line"
 
     @property
     def is_mark(self) -> bool:

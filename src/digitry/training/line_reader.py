@@ -19,6 +19,7 @@ from digitry import files
 from digitry.errors import DataError, UsageError
 from digitry.progress import Display
 from digitry.training.data import mnist, packs
+from digitry.training.evaluation import held_lines, line_calibration
 from digitry.training.writing.sources import load as load_sources
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ def train_network(
             display.at(entry["progress"], f"{name}: {text}")
 
         _fit(name, schedule, sources, out, seed, on_log=told, on_checkpoint=saved)
+        if name == "lines":
+            display.at(1.0, "lines: calibrating on held-out hands")
+            held = held_lines.load(images.images, np.asarray(images.labels, np.uint8), data_dir)
+            line_calibration.calibrate(path, held)
     return Built(path, last[0].samples, last[0].seconds)
 
 
