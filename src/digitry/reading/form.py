@@ -19,6 +19,7 @@ from digitry.errors import ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
 from digitry.reading.assemble import Terms, reading_of
+from digitry.reading.confidence import Trust
 from digitry.reading.ink import lift
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
@@ -103,14 +104,14 @@ class Form:
         raise problem
 
     def read(
-        self, page: image.Page, networks: Recogniser, threshold: float, model: str
+        self, page: image.Page, networks: Recogniser, trust: Trust, model: str
     ) -> tuple[FormReading, list[Said]]:
         """Read a page, and return also what was seen of each of its digits.
 
         Args:
             page: shows the form.
             networks: what reads the fields.
-            threshold: digits with less confidence are refused.
+            trust: what makes probabilities, and what is accepted.
             model: the name of the model.
 
         Raises:
@@ -120,7 +121,7 @@ class Form:
         started = time.perf_counter()
         gray, alignment, inverted = self.aligned(page)
         cuts = [self._cut(gray, alignment, one) for one in self.template.fields]
-        read = _read_cuts(cuts, networks, threshold, model)
+        read = _read_cuts(cuts, networks, trust, model)
         made = _Assembled(page, gray.shape)
         for cut, found in zip(cuts, read, strict=True):
             made.add(cut, corners_of(alignment.to_page, cut.what.box), found)
@@ -347,7 +348,7 @@ def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
 
 
 def _read_cuts(
-    cuts: Sequence[Cut], networks: Recogniser, threshold: float, model: str
+    cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
 ) -> list[tuple[Reading, list[Said]] | None]:
     """Return what stands in each field; None where nothing is written, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
@@ -358,7 +359,7 @@ def _read_cuts(
     for group in groups.values():
         one = cuts[group[0]].what
         asked = replace(networks, pattern=one.compiled)
-        terms = Terms(threshold, one.compiled, model, single=one.layout == "single")
+        terms = Terms(trust, one.compiled, model, single=one.layout == "single")
         for start in range(0, len(group), TOGETHER):
             part = group[start : start + TOGETHER]
             seen = asked.seen([[View(cuts[i].gray, False)] for i in part], one.layout)
