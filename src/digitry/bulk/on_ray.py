@@ -109,6 +109,7 @@ def _settings(job: BulkJob) -> dict[str, Any]:
         "format": job.format,
         "layout": job.layout,
         "max_error": job.max_error,
+        "template": job.template,
         "wall_s": job.wall_s,
         "cpu_s": job.cpu_s,
     }
@@ -146,6 +147,7 @@ class _ShardReader:
             settings["layout"],
             1,
             max_error=settings["max_error"],
+            template=settings["template"],
             wall_s=settings["wall_s"],
             cpu_s=settings["cpu_s"],
         )

@@ -17,7 +17,8 @@ from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
 from digitry.reading.render import jpeg, png
-from digitry.reading.result import Box, Reading
+from digitry.reading.result import Box, Reading, reading_from
+from digitry.reading.template import unpacked
 
 PICTURE_SIDE = 1600
 """Longer side of the picture of a page, in pixels, at most."""
@@ -50,6 +51,7 @@ def read_with_pictures(
     name: str | None = None,
     layout: Layout = "auto",
     max_error: float | None = None,
+    template: Mapping[str, Any] | None = None,
     glyphs: bool = False,
     crops: bool = False,
     picture: bool = False,
@@ -61,6 +63,7 @@ def read_with_pictures(
         content: bytes of an image file, or a page of a document.
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
+        template: what stands where on the form, as `Template.packed` writes it; None = the reader's own.
         glyphs, crops, picture: whether to add these pictures.
 
     Raises:
@@ -69,6 +72,8 @@ def read_with_pictures(
     """
     if max_error is not None:
         reader = reader.accepting(max_error)
+    if template is not None:
+        reader = reader.on_form(unpacked(template))
     if not (glyphs or crops or picture):
         return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
@@ -139,7 +144,7 @@ def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryErro
         kind = UsageError if row["usage"] else ImageError
         return kind(row["reason"], where=name, remedy=row["remedy"])
     glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return PicturedReading(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
+    return PicturedReading(reading_from(row), glyphs, crops, b64decode(row["picture"]))
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:
