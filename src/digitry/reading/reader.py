@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
-from digitry.reading.result import Reading
+from digitry.reading.result import FormReading, Reading
 from digitry.reading.template import Template
 from digitry.reading.template import load as load_template
 from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
@@ -178,6 +178,21 @@ class Reader:
         other._networks = replace(self._networks, pattern=other.pattern)
         return other
 
+    def within(self, pattern: str | None) -> "Reader":
+        """Return a reader with another pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: it cannot be understood, or this reader has a template.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
+        return other
+
     def on_form(self, template: Template | str | Path) -> "Reader":
         """Return a reader of forms, on the same networks.
 
@@ -272,12 +287,36 @@ class Reader:
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]
 
 
+@overload
 def read(
     source: Any,
     *,
     layout: Layout = "auto",
     model: str | Path = "reader",
     max_error: float | None = None,
+    pattern: str | None = None,
+    template: None = None,
+) -> Reading: ...
+
+
+@overload
+def read(
+    source: Any,
+    *,
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    template: Template | str | Path,
+) -> FormReading: ...
+
+
+def read(
+    source: Any,
+    *,
+    layout: Layout = "auto",
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    pattern: str | None = None,
+    template: Template | str | Path | None = None,
 ) -> Reading:
     """Read one image; the model is loaded once and kept for the next call.
 
@@ -285,13 +324,21 @@ def read(
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         layout: `single`, `line`, `page` or `auto`.
         model: the name of a shipped model, a .onnx file, or a run folder.
-        max_error: see `Reader`.
+        max_error, pattern: see `Reader`.
+        template: what stands where on a form, or the TOML file that says so; the reading is a
+            `FormReading` then.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read, or does not look like the form.
         ModelError: the model is missing, damaged, or not ours.
+        UsageError: the pattern or the template makes no sense.
     """
-    return _reader(str(model), max_error).read(source, layout=layout)
+    reader = _reader(str(model), max_error)
+    if pattern is not None:
+        reader = reader.within(pattern)
+    if template is not None:
+        reader = reader.on_form(template)
+    return reader.read(source, layout=layout)
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:

@@ -9,16 +9,18 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from digitry.errors import DigitryError, ModelError
+from digitry.errors import DigitryError, ImageError, ModelError
 from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.image import PageOf
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row, row_of
+from digitry.reading.template import unpacked
 from digitry.workers import messages
 from digitry.workers.answer import answer, fault
 from digitry.workers.limits import Size, confine
@@ -130,6 +132,12 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         stream = io.BytesIO()
         Image.fromarray(sample).save(stream, form)
         reader.read(stream.getvalue())
+    if config["template"] is None:
+        return reader
+    reader = reader.on_form(unpacked(config["template"]))
+    with suppress(ImageError):
+        # So that all code of forms is loaded, too.
+        reader.read(sample)
     return reader
 
 
@@ -149,7 +157,7 @@ def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[byte
     for (name, offset, _), result in zip(names, _results(reader, images), strict=True):
         if isinstance(result, DigitryError):
             failed.append((len(rows), result.what))
-            row = failed_row(name, result.what, reader.name)
+            row = failed_row(name, result.what, reader.name, reader.template)
         else:
             rejected += result.rejected
             row = {**row_of(result), "source": name}
