@@ -342,16 +342,25 @@ def read(
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Return the one digit in an image, the best guess however unsure.
+    """Return the one digit in an image, the best guess however unsure; several digits are refused.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         model: the name of a shipped model, a .onnx file, or a run folder.
 
     Raises:
-        ImageError: the image cannot be read, or there is no ink in it.
+        ImageError: the image cannot be read, holds several digits, or there is no ink in it.
     """
-    reading = read(source, layout="single", model=model)
+    reader = _reader(str(model), None)
+    page = image.load(source, max_pixels=reader.max_pixels)
+    several, _ = reader._read_page(page, "auto", time.perf_counter())
+    if len(several.digits) > 1 and not several.rejected:
+        raise ImageError(
+            f"holds {len(several.digits)} digits ({' '.join(several.text.split())})",
+            where=several.source,
+            remedy="use digitry.read, or crop it to one digit",
+        )
+    reading, _ = reader._read_page(page, "single", time.perf_counter())
     if not reading.digits:
         raise ImageError(
             "has no ink in it", where=reading.source, remedy="give a picture of a digit"
