@@ -4,12 +4,7 @@ import io
 import os
 import shutil
 import threading
-<<<<<<< HEAD
-import time
 from collections.abc import Callable, Iterator, Sequence
-=======
-from collections.abc import Iterator, Sequence
->>>>>>> tests2
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +217,7 @@ class Visit:
         self.page.wait_for_function(
             f"text => ({SHOWN})() === text",
             arg=text,
-            timeout=30_000,
+            timeout=1000 * PATIENCE_S,
         )
 
     def send(self, *files: Path | dict[str, Any]) -> None:
@@ -258,7 +253,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **options
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(1000 * PATIENCE_S)
         contexts.append(context)
         visits.append(Visit(context.new_page(), running))
         return visits[-1]
