@@ -18,11 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 from digitry import files, processors
 from digitry.errors import DataError
 from digitry.model import artifact
+from digitry.model.line_calibration import of_network
 from digitry.model.load import load_uncalibrated
 from digitry.progress import Display
 from digitry.training import recipes, run_folder
 from digitry.training.data import mnist, packs
 from digitry.training.datasets import load_dataset
+from digitry.training.evaluation import held_lines, line_calibration
 from digitry.training.writing.sources import load as load_sources
 
 if TYPE_CHECKING:
@@ -196,7 +198,8 @@ def _train_network(
     )
     path = out / FILES[part]
     done = finished(out / f"{part}.pt", schedule)
-    if done is not None and path.exists():
+    # Calibrating comes last: a network that was stopped before it is not done.
+    if done is not None and path.exists() and (part != "lines" or of_network(path.read_bytes())):
         return Built(path, *done)
     images = mnist.load(data_dir, offline=False, console=console).train
     sources = load_sources(images.images, np.asarray(images.labels, np.uint8), data_dir, seed=seed)
@@ -217,6 +220,10 @@ def _train_network(
             display.at(entry["progress"], f"{part}: {text}")
 
         _fit(part, schedule, sources, out, seed, on_log=told, on_checkpoint=saved)
+        if part == "lines":
+            display.at(1.0, "lines: calibrating on held-out hands")
+            held = held_lines.load(images.images, np.asarray(images.labels, np.uint8), data_dir)
+            line_calibration.calibrate(path, held)
     return Built(path, last[0].samples, last[0].seconds)
 
 

@@ -44,8 +44,8 @@ def train_finder(
     how, path = settings, folder / CHECKPOINT
     made = partial(Finder, how.channels)
     told |= {"seed": how.seed, "start": start}
-    found: Finder = train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
-    return found
+    trained: Finder = train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
+    return trained
 
 
 def batch_loss(
