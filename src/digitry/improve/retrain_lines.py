@@ -28,11 +28,11 @@ from digitry.reading.lines import CUT, Cut
 from digitry.training.data import mnist
 from digitry.training.evaluation import held_lines
 from digitry.training.evaluation.held_lines import NOWHERE, HeldLine
-from digitry.training.reader import halved
 from digitry.training.loop.composed import Schedule, fit
 from digitry.training.loop.lines import CHECKPOINT, batch_loss
 from digitry.training.network.lines_onnx import folded, from_onnx, numbers, to_onnx
-from digitry.training.synthetic import pen
+from digitry.training.reader import halved
+from digitry.training.writing import pen
 from digitry.training.writing import sources as written
 from digitry.training.writing.composers import Pools
 from digitry.training.writing.hands import Hands, from_images

@@ -29,7 +29,7 @@ from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.result import FormReading, Reading
 from digitry.reading.template import Template
 from digitry.reading.template import load as load_template
-from digitry.reading.view import View, best, reads_turned, turned, views_of
+from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
@@ -130,6 +130,18 @@ class Reader:
         """
         reading, seen = self._read(source, layout, name)
         return reading, glyphs_of(seen.digits)
+
+    def examine_digits(self, source: Any) -> tuple[Reading, Sequence[Said]]:
+        """Read one image, and return also what was seen of each of its digits.
+
+        Args:
+            source: as for `read`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, None, None)
+        return reading, seen.digits
 
     def examine_lines(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
