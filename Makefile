@@ -44,7 +44,7 @@ serve: setup ## start the web page and the API on http://127.0.0.1:8000/
 	$(BIN)/digitry serve $(ARGS)
 
 test: setup ## run the tests; some need DIGITRY_TEST_DATA, a folder of real images
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: setup ## check format, lint, types, layers and generated documents
 	$(BIN)/ruff format --check .

@@ -1,18 +1,44 @@
-"""What every test shares: isolation from the user's machine, and the markers' switches."""
+"""What every test shares: isolation from the user's machine, processes that run tests side by side,
+and the markers' switches.
+"""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from digitry import processors
+
+from .waiting import PATIENCE_S
+
+if sys.platform != "win32":
+    import fcntl
+
+MOST_WORKERS = 8
+"""Processes that run tests; each needs about 1 GB of memory."""
+
+DOOR, ROOM = Path(__file__), Path(__file__).parents[1] / "pyproject.toml"
+"""Two files whose locks the tests take in turn; nothing is written to them."""
+
+# A busy machine draws examples slowly, and that is no fault.
+settings.register_profile("digitry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("digitry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` starts: as many as processors, and none for one alone."""
+    count = min(processors.available(), MOST_WORKERS)
+    return count if count > 1 else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,14 +47,36 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DIGITRY_MODELS"] = os.devnull
     # Some tests run ONNX Runtime by themselves.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # The networks of the tests are so small that several threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Last, when there is nothing left that could run beside them.
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if config.getoption("--slow"):
         return
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test marked `alone` wait until the other processes of pytest-xdist run none, and hold them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or sys.platform == "win32":
+        return (yield)
+    kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with DOOR.open() as door, ROOM.open() as room:
+        # Whoever waits for the room holds the door, so that the others cannot go in before it for ever.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, kind)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            # A process that the test started may still have the file open.
+            fcntl.flock(room, fcntl.LOCK_UN)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +133,7 @@ def traced(tmp_path: Path) -> Callable[[str, list[Path]], list[str]]:
         done = subprocess.run(
             [strace, "-f", "-qq", "-o", str(log), "-e", "trace=%file,%network,%process,write",
              sys.executable, "-c", code, *map(str, paths)],
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = log.read_text().splitlines()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import digitry
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 SHIPPED = Path(digitry.__file__).parent / "models" / "reader.onnx"
 

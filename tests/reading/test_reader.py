@@ -18,7 +18,7 @@ from digitry.model.load import load_model
 from digitry.reading import reader
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training.synthetic import pen as strokes
+from digitry.training.writing import pen as strokes
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

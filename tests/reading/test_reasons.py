@@ -16,7 +16,7 @@ from PIL import Image
 from digitry.reading.assemble import SMALLEST
 from digitry.reading.reader import Reader
 from digitry.reading.render import REFUSED, annotate
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 AMPERSAND = pen.strokes_of("ampersand", 0)
 

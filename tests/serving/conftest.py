@@ -28,7 +28,7 @@ from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.server import configured
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 """The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""

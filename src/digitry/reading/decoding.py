@@ -35,7 +35,7 @@ MAX_DECODING = 160_000_000
 """Bytes that decoding one image may need; with the reader itself that is less than 300 MB."""
 HEIF_BYTES, AVIF_BYTES = 6, 10
 """Bytes for each pixel of a HEIC and an AVIF image: the decoder's planes, and copies of the colours."""
-SMALLER_HEIF = "share it from the phone as a JPEG or in a smaller size, or set the camera to 12 or 24 megapixels"
+SMALLER_HEIF = "share it as a JPEG or in a smaller size, or set the camera to 12 or 24 megapixels"
 """What to do with a HEIC of 48 megapixels: no decoder that pillow-heif offers reduces it on the way."""
 NO_MEMORY = "needs more memory than this process may have"
 BOMB = 178_956_970

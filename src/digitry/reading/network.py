@@ -20,7 +20,7 @@ class Session:
     """A network of one input and one output.
 
     Args:
-        path: a .onnx file of the package, or one that `digitry train lines` or `finder` wrote.
+        path: a .onnx file of the package, or one that `digitry train reader` wrote.
         threads: threads of one call.
 
     Raises:

@@ -355,7 +355,7 @@ def _file_of(model: str) -> Path | None:
     path = Path(model)
     if model in SHIPPED:
         return None
-    return path / "model.onnx" if path.is_dir() else path
+    return path / artifact.MODEL_FILE if path.is_dir() else path
 
 
 def _file_stamp(path: Path | None) -> object:

@@ -34,8 +34,9 @@ smaller than the largest one that was read with confidence."""
 LEGIBLE = 0.75
 """Of the digits of a line one must be read with such confidence; letters are hardly ever."""
 
-FOUND, CLEAR = 0.78, 0.9
-"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence."""
+FOUND, CLEAR, MUCH = 0.78, 0.9, 2.0
+"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence, or
+so much is: a sure digit counts 1, one in two nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +215,5 @@ def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
     if not read or max(said.confidence for said in read) < least:
         return False
     # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
-    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= CLEAR
+    much = sum(2 * said.confidence - 1 for said in read) >= MUCH
+    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= CLEAR or much
