@@ -113,8 +113,12 @@ def written(
     x, y, w, h = np.array(field.box) * [width, height, width, height]
     size = h * rng.uniform(0.5, 0.68)
     gap = size * rng.uniform(0.12, 0.3)
-    base = y + h * rng.uniform(0.78, 0.88)
     cells = CELLS.get(field.name)
+    if not cells:
+        # People write smaller where a box gets narrow; a little too late, sometimes.
+        size *= min(1.0, w * rng.uniform(0.85, 1.02) / (len(text) * (0.75 * size + gap) + 0.2 * h))
+        gap = min(gap, 0.3 * size)
+    base = y + h * rng.uniform(0.78, 0.88)
     at = x + rng.uniform(0.08, 0.3) * h
     for number, char in enumerate(text):
         if char == ".":

@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,13 @@ from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.serving.addresses import proxies_of
 from digitry.serving.app import create_app
+from digitry.serving.connections import ConnectionRegistry
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.server import configured
 from digitry.training.writing import pen
+
+from ..waiting import PATIENCE_S, until
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 """The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""
@@ -102,18 +104,21 @@ class Running:
         config.port = 0
         config.timeout_graceful_shutdown = 3
         self._server = uvicorn.Server(config)
+        self._registry: ConnectionRegistry = config.http.registry  # type: ignore[union-attr]
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
-        deadline = time.monotonic() + 20
-        while not self._server.started:
-            assert time.monotonic() < deadline, "the service does not start"
-            time.sleep(0.01)
+        until(lambda: self._server.started)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def wait_for(self, *, working: int) -> None:
+        """Wait until so many connections are working on a request, and all others wait for one."""
+        registry = self._registry
+        until(lambda: registry._total - len(registry._all_waiting) == working)
+
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
 
 @pytest.fixture
@@ -212,7 +217,7 @@ class Visit:
         self.page.wait_for_function(
             f"text => ({SHOWN})() === text",
             arg=text,
-            timeout=30_000,
+            timeout=1000 * PATIENCE_S,
         )
 
     def send(self, *files: Path | dict[str, Any]) -> None:
@@ -248,7 +253,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **options
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(1000 * PATIENCE_S)
         contexts.append(context)
         visits.append(Visit(context.new_page(), running))
         return visits[-1]

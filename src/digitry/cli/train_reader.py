@@ -1,5 +1,6 @@
 """`digitry train reader`: the parts of the shipped reader, one after the other."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,14 +105,14 @@ def _much(
                 where="--set" if own else "--from",
                 remedy="leave the rest out",
             )
-        return Much(**limits)
+        return Much(samples=limits.get("samples"), seconds=limits.get("seconds", math.inf))
     if "seconds" in limits:
         raise UsageError(
             "glyph is trained by epochs", where="--set", remedy="set samples, and epochs"
         )
     recipe = recipes.find("glyph").override(own)
     parent = None if from_ is None else parent_of(from_, recipe, trust=trust)
-    return Much(settings=own, parent=parent, **limits)
+    return Much(samples=limits.get("samples"), settings=own, parent=parent)
 
 
 def _number(field: str, value: str) -> float:

@@ -24,7 +24,10 @@ Matrix = npt.NDArray[np.float64]
 LONG_SIDE = 1000
 """Pixels. Both pictures are compared at this size: print of 8 points is 9 pixels high on A4."""
 
-MOST_FEATURES = 3000
+MOST_FEATURES = 4000
+FAINTEST = 0.015
+"""Of features: below OpenCV's own 0.04, since print in grey on a dim photo has less contrast."""
+
 LEAST_FEATURES = 40
 """A reference with fewer features shows too little print to tell where its fields are."""
 
@@ -175,7 +178,9 @@ def _reduced(gray: Gray) -> Gray:
 
 def _features(small: Gray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the places of features, (n, 2), and what they look like, (n, 128)."""
-    points, features = cv2.SIFT.create(nfeatures=MOST_FEATURES).detectAndCompute(small, None)
+    points, features = cv2.SIFT.create(
+        nfeatures=MOST_FEATURES, contrastThreshold=FAINTEST
+    ).detectAndCompute(small, None)
     if features is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
     # Hellinger's distance instead of Euclid's (Arandjelovic and Zisserman 2012, RootSIFT).

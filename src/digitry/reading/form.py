@@ -19,11 +19,12 @@ from digitry.errors import ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
 from digitry.reading.assemble import Terms, reading_of
+from digitry.reading.confidence import Trust
 from digitry.reading.ink import lift
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
 from digitry.reading.template import Field, Template
-from digitry.reading.view import SURE_POLARITY, Said, View, best
+from digitry.reading.view import Said, View, best
 
 Gray = npt.NDArray[np.uint8]
 
@@ -31,6 +32,18 @@ P = TypeVar("P", Word, Digit, Mark)
 
 MARGIN = 0.3
 """Around a box so much of its height is cut out, too: people write across frames."""
+
+SHEET = (0.004, 0.004, 0.992, 0.992)
+"""The part of a sheet that surely is none of the table beside it."""
+
+ASIDE = 1.0
+"""To its left and right so much is cut out, where the blank form is known: people write on beside a box."""
+
+LARGE = 0.3
+"""Ink of so much of a box's height is a character."""
+
+RIM = 4
+"""Pixels of paper around a cut when its ink is lifted."""
 
 LARGEST_CUT = 1_600
 """Pixels of the longer side of a field that is cut out, at most."""
@@ -88,29 +101,30 @@ class Form:
         Raises:
             ImageError: it does not look like the form. It names no source.
         """
-        light, certainty = image.light_on_dark(page.gray)
-        sides = [light] if certainty >= SURE_POLARITY else [light, not light]
+        if self.aligner is None:
+            light = image.light_on_dark(page.gray)[0]
+            gray = 255 - page.gray if light else page.gray
+            return gray, as_it_is(gray), light
+        # Paper is light: what a dark table beside it says about the picture counts for nothing.
         problem: ImageError | None = None
-        for side in sides:
-            gray = 255 - page.gray if side else page.gray
-            if self.aligner is None:
-                return gray, as_it_is(gray), side
+        for light in (False, True):
+            gray = 255 - page.gray if light else page.gray
             try:
-                return gray, self.aligner.align(gray), side
+                return gray, self.aligner.align(gray), light
             except ImageError as error:
                 problem = problem or error
         assert problem is not None  # noqa: S101 (there is one side at least)
         raise problem
 
     def read(
-        self, page: image.Page, networks: Recogniser, threshold: float, model: str
+        self, page: image.Page, networks: Recogniser, trust: Trust, model: str
     ) -> tuple[FormReading, list[Said]]:
         """Read a page, and return also what was seen of each of its digits.
 
         Args:
             page: shows the form.
             networks: what reads the fields.
-            threshold: digits with less confidence are refused.
+            trust: what makes probabilities, and what is accepted.
             model: the name of the model.
 
         Raises:
@@ -120,7 +134,7 @@ class Form:
         started = time.perf_counter()
         gray, alignment, inverted = self.aligned(page)
         cuts = [self._cut(gray, alignment, one) for one in self.template.fields]
-        read = _read_cuts(cuts, networks, threshold, model)
+        read = _read_cuts(cuts, networks, trust, model)
         made = _Assembled(page, gray.shape)
         for cut, found in zip(cuts, read, strict=True):
             made.add(cut, corners_of(alignment.to_page, cut.what.box), found)
@@ -129,24 +143,24 @@ class Form:
 
     def _cut(self, gray: Gray, alignment: Alignment, one: Field) -> Cut:
         """Cut a field out of the page, and take away what is printed."""
-        frame = _Frame.around(one, alignment.to_page)
+        frame = _Frame.around(one, self.template.fields, alignment)
         if not _inside(corners_of(alignment.to_page, one.box), gray.shape):
             return Cut(one, gray[:1, :1], np.eye(3), False, "outside the picture")
-        seen = _warped(gray, frame.to_page, frame.shape)
+        seen = frame.seen(gray, frame.to_page)
         if self.aligner is None:
-            ink = lift(seen).mask
-            mask = ink & ~_lines(ink)
-            return Cut(one, seen, frame.to_page, _is_written(mask, frame))
+            ink = _ink(seen)
+            own, _ = _own(ink & ~_lines(ink), frame)
+            return Cut(one, seen, frame.to_page, _is_written(own, frame))
         rows, columns = self.aligner.shape
         to_blank = np.diag([float(columns), float(rows), 1.0]) @ frame.to_share
-        blank = lift(_warped(self.aligner.gray, to_blank, frame.shape)).mask
-        moved, found = _settled(blank, lift(seen).mask, frame.stray)
+        blank = _ink(_warped(self.aligner.gray, to_blank, frame.shape))
+        moved, found = _settled(blank, _ink(seen), frame.stray)
         if found is not None and found < PRINT_FOUND:
             return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
         to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
-        seen = _warped(gray, to_page, frame.shape)
-        cleaned, mask = _without_print(seen, blank, frame)
-        return Cut(one, cleaned, to_page, _is_written(mask, frame))
+        seen = frame.seen(gray, to_page)
+        cleaned, own, doubt = _without_print(seen, blank, frame)
+        return Cut(one, cleaned, to_page, _is_written(own, frame), doubt)
 
 
 def form_of(template: Template) -> Form:
@@ -178,6 +192,8 @@ class _Frame:
         box: the field's box on the cut, without its margin: left, top, right, bottom.
         to_share: (3, 3) float64, from pixels of the cut to shares of the form.
         to_page: (3, 3) float64, to pixels of the working page.
+        taken: (h, w) uint8, 1 in the boxes of other fields, and beside the sheet.
+        beside: (h, w) uint8, 1 beside the sheet.
         stray: pixels that the field may lie beside its place.
     """
 
@@ -185,33 +201,57 @@ class _Frame:
     box: tuple[int, int, int, int]
     to_share: Matrix
     to_page: Matrix
+    taken: Gray
+    beside: Gray
     stray: int
 
     @classmethod
-    def around(cls, one: Field, to_page: Matrix) -> "_Frame":
-        """Return the frame of a field, with about a pixel for each pixel of the page."""
-        corners = corners_of(to_page, one.box)
+    def around(cls, one: Field, fields: Sequence[Field], alignment: Alignment) -> "_Frame":
+        """Return the frame of a field, with about a pixel for each pixel of the page.
+
+        Args:
+            one: the field.
+            fields: all of the form.
+            alignment: how the form lies on the page.
+        """
+        corners = corners_of(alignment.to_page, one.box)
         lengths = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
         wide, high = float(max(lengths[0], lengths[2])), float(max(lengths[1], lengths[3]))
         scale = min(1.0, LARGEST_CUT / max(wide, high, 1.0))
         width, height = max(8, round(wide * scale)), max(8, round(high * scale))
-        margin = max(4, round(MARGIN * height))
+        # Print beside a box can be told from writing only where the blank form is known.
+        down = max(4, round(MARGIN * height))
+        aside = down if alignment.agreement is None else max(4, round(ASIDE * height))
         x, y, w, h = one.box
+        across, along = w / width, h / height
         to_share = np.array(
-            [
-                [w / width, 0, x - margin * w / width],
-                [0, h / height, y - margin * h / height],
-                [0, 0, 1.0],
-            ]
+            [[across, 0, x - aside * across], [0, along, y - down * along], [0, 0, 1.0]]
         )
-        stray = round(STRAY * max(width / w, height / h))
+        shape = (height + 2 * down, width + 2 * aside)
+        taken = np.zeros(shape, np.uint8)
+        for other in fields:
+            if other is not one:
+                box = corners_of(np.linalg.inv(to_share), other.box)
+                (x0, y0), (x1, y1) = np.clip(np.rint(box[[0, 2]]), 0, shape[::-1]).astype(int)
+                taken[y0:y1, x0:x1] = 1
+        # Beside the sheet lies a table.
+        sheet = np.clip(np.rint(corners_of(np.linalg.inv(to_share), SHEET)[[0, 2]]), 0, shape[::-1])
+        (x0, y0), (x1, y1) = sheet.astype(int)
+        beside = np.ones(shape, np.uint8)
+        beside[y0:y1, x0:x1] = 0
+        own = (aside, down, aside + width, down + height)
+        taken[own[1] : own[3], own[0] : own[2]] = 0
+        stray = min(round(STRAY * max(1 / across, 1 / along)), 60)
         return cls(
-            (height + 2 * margin, width + 2 * margin),
-            (margin, margin, margin + width, margin + height),
-            to_share,
-            to_page @ to_share,
-            min(stray, 60),
+            shape, own, to_share, alignment.to_page @ to_share, taken | beside, beside, stray
         )
+
+    def seen(self, gray: Gray, to_page: Matrix) -> Gray:
+        """Return the field as it is on a page, with paper beside the sheet, (h, w) uint8."""
+        cut = _warped(gray, to_page, self.shape)
+        sheet = cut[self.beside == 0]
+        cut[self.beside > 0] = np.percentile(sheet, 75) if sheet.size else 255
+        return cut
 
     @property
     def height(self) -> int:
@@ -237,6 +277,16 @@ def _warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
         ),
         np.uint8,
     )
+
+
+def _ink(cut: Gray) -> Gray:
+    """Return where a cut has ink, (h, w) uint8, also along its border."""
+    # `lift` takes what is dark along the border for a table, so the paper goes on around the cut.
+    size = max(3, round(0.3 * min(cut.shape))) | 1
+    paper = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
+    framed = cv2.copyMakeBorder(paper, *(RIM,) * 4, cv2.BORDER_REPLICATE)
+    framed[RIM:-RIM, RIM:-RIM] = cut
+    return np.ascontiguousarray(lift(framed).mask[RIM:-RIM, RIM:-RIM])
 
 
 def _grown(mask: Gray, by: int) -> Gray:
@@ -276,45 +326,51 @@ def _settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float
     return (right, down), float(shifted[blank > 0].mean())
 
 
-def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray]:
-    """Return a field without its print and without what reaches in from beside it, and its own ink.
+def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray, str | None]:
+    """Return a field without print and without the ink of others; its own ink; and any doubt about that.
 
     Args:
         seen: (h, w) uint8, the field.
         blank: (h, w) uint8, 1 = printed.
         frame: where the field lies.
     """
-    ink = lift(seen).mask
-    reach = max(2, round(0.03 * frame.height))
-    band = _grown(blank, reach)
-    written = ink & ~band
-    written = _own(written, frame)
+    ink = _ink(seen)
+    print_ = _grown(blank, max(2, round(0.03 * frame.height)))
+    own, doubt = _own(ink & ~print_, frame)
     # Where writing crosses print, the print stays: a gap would be worse.
-    kept = _grown(written, reach + 1)
-    away = _grown(ink | (band & ink), 1) & ~kept
-    away &= _grown(band | (ink & ~written), 1)
-    return _wiped(seen, away, ink | away), written
+    kept = _grown(own, max(3, round(0.04 * frame.height)))
+    away = _grown(ink, 1) & ~kept
+    return _wiped(seen, away, ink | away), own, doubt
 
 
-def _own(ink: Gray, frame: _Frame) -> Gray:
-    """Return the pieces of ink whose middle lies in the box, and that are no specks."""
+def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
+    """Return the ink that belongs to a field, without specks; and why it is not sure that this is all.
+
+    To a field belongs what has its middle in the box; and where somebody wrote on beside it, as far as no
+    other field begins. What stands above or below may belong to it or not.
+    """
     left, top, right, bottom = frame.box
     _, labels, stats, middles = cv2.connectedComponentsWithStats(ink, connectivity=8)
-    sizes = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    own = (
-        (middles[:, 0] >= left)
-        & (middles[:, 0] < right)
-        & (middles[:, 1] >= top)
-        & (middles[:, 1] < bottom)
-        & (sizes >= 0.5 * SPECK * frame.height)
+    sizes = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) / frame.height
+    sizes[0] = 0
+    x, y = middles[:, 0], middles[:, 1]
+    level = (y >= top) & (y < bottom)
+    inside = level & (x >= left) & (x < right)
+    free = ~inside & (frame.taken[y.astype(int), x.astype(int)] == 0)
+    own = inside & (sizes >= 0.5 * SPECK)
+    if (free & level & (sizes >= LARGE)).any():
+        own |= free & level & (sizes >= 0.5 * SPECK)
+    ends = (stats[:, cv2.CC_STAT_LEFT] <= 1) | (
+        stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] >= ink.shape[1] - 1
     )
-    own[0] = False
-    return np.asarray(own[labels], np.uint8)
+    doubt = None
+    if (free & ~level & (sizes >= LARGE)).any() or (own & ends & (sizes >= LARGE)).any():
+        doubt = "written beside its box"
+    return np.asarray(own[labels], np.uint8), doubt
 
 
-def _is_written(ink: Gray, frame: _Frame) -> bool:
-    """Return whether there is a piece of ink in the box that is no dirt."""
-    own = _own(ink, frame)
+def _is_written(own: Gray, frame: _Frame) -> bool:
+    """Return whether there is a piece among the ink of a field that is no dirt."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
     sizes = np.maximum(stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT])
     return bool(sizes.max(initial=0) >= max(3, SPECK * frame.height))
@@ -347,7 +403,7 @@ def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
 
 
 def _read_cuts(
-    cuts: Sequence[Cut], networks: Recogniser, threshold: float, model: str
+    cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
 ) -> list[tuple[Reading, list[Said]] | None]:
     """Return what stands in each field; None where nothing is written, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
@@ -358,7 +414,7 @@ def _read_cuts(
     for group in groups.values():
         one = cuts[group[0]].what
         asked = replace(networks, pattern=one.compiled)
-        terms = Terms(threshold, one.compiled, model, single=one.layout == "single")
+        terms = Terms(trust, one.compiled, model, single=one.layout == "single")
         for start in range(0, len(group), TOGETHER):
             part = group[start : start + TOGETHER]
             seen = asked.seen([[View(cuts[i].gray, False)] for i in part], one.layout)

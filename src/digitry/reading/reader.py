@@ -6,22 +6,26 @@ from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
+from digitry.model.line_network import NAME as LINES
+from digitry.model.line_network import LineNetwork, load_lines
+from digitry.model.line_network import calibration_path as lines_calibration_path
 from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, network
 from digitry.reading.assemble import Terms, glyphs_of, reading_of
-from digitry.reading.classifier import Classifier, threshold_for
+from digitry.reading.classifier import Classifier
+from digitry.reading.confidence import trust_for
 from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
-from digitry.reading.result import Reading
+from digitry.reading.result import FormReading, Reading
 from digitry.reading.template import Template
 from digitry.reading.template import load as load_template
 from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
@@ -42,8 +46,8 @@ class Reader:
             `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
-            refusing follows from the model's own risk-coverage curve. None refuses only what is more
-            likely wrong than right.
+            refusing follows from the risk-coverage curve of whoever decided: the line network, the
+            model, or both. None refuses only digits that are more likely wrong than right.
         pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
             `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
         template: what stands where on a form, or the TOML file that says so; see
@@ -51,6 +55,8 @@ class Reader:
             are those of the template's fields.
         max_pixels: larger images are refused.
         threads: threads in the networks.
+        lines: the line network: `lines`, the user's default version of it or the package's;
+            `lines@shipped` or `lines@2`; a .onnx file; or a loaded one.
 
     Raises:
         ModelError: the model is missing, damaged, or not ours.
@@ -67,6 +73,7 @@ class Reader:
         template: Template | str | Path | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
+        lines: str | Path | LineNetwork = LINES,
     ) -> None:
         _check_alone(template, pattern, layout)
         self.layout = _checked(layout)
@@ -75,10 +82,11 @@ class Reader:
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
-        self.threshold = threshold_for(self._classifier.metadata, max_error)
+        self.lines = lines if isinstance(lines, LineNetwork) else load_lines(lines)
+        self.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
         self._networks = Recogniser(
             network.shipped("finder", threads=threads),
-            network.shipped("lines", threads=threads),
+            network.Session(self.lines, threads=threads),
             self._classifier,
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,
@@ -152,7 +160,7 @@ class Reader:
             UsageError: it makes no sense, or the model never came to it.
         """
         other = copy(self)
-        other.threshold = threshold_for(self._classifier.metadata, max_error)
+        other.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
         return other
 
     def fitting(self, pattern: str) -> "Reader":
@@ -167,6 +175,21 @@ class Reader:
         _check_alone(self.template, pattern, "auto")
         other = copy(self)
         other.pattern = compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
+        return other
+
+    def within(self, pattern: str | None) -> "Reader":
+        """Return a reader with another pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: it cannot be understood, or this reader has a template.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
         other._networks = replace(self._networks, pattern=other.pattern)
         return other
 
@@ -247,9 +270,7 @@ class Reader:
                 source.
         """
         if self._form is not None:
-            return [
-                self._form.read(page, self._networks, self.threshold, self.name) for page in pages
-            ]
+            return [self._form.read(page, self._networks, self.trust, self.name) for page in pages]
         seen = self._networks.seen([views_of(page) for page in pages], layout)
         chosen = [best(views) for views in seen]
         if layout != "single":
@@ -262,8 +283,30 @@ class Reader:
                 if reads_turned(other, chosen[i]):
                     chosen[i] = self._whole(other, layout)
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
+        terms = Terms(self.trust, self.pattern, self.name, single=layout == "single")
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]
+
+
+@overload
+def read(
+    source: Any,
+    *,
+    layout: Layout = "auto",
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    pattern: str | None = None,
+    template: None = None,
+) -> Reading: ...
+
+
+@overload
+def read(
+    source: Any,
+    *,
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    template: Template | str | Path,
+) -> FormReading: ...
 
 
 def read(
@@ -272,6 +315,8 @@ def read(
     layout: Layout = "auto",
     model: str | Path = "reader",
     max_error: float | None = None,
+    pattern: str | None = None,
+    template: Template | str | Path | None = None,
 ) -> Reading:
     """Read one image; the model is loaded once and kept for the next call.
 
@@ -279,13 +324,21 @@ def read(
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         layout: `single`, `line`, `page` or `auto`.
         model: the name of a shipped model, a .onnx file, or a run folder.
-        max_error: see `Reader`.
+        max_error, pattern: see `Reader`.
+        template: what stands where on a form, or the TOML file that says so; the reading is a
+            `FormReading` then.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read, or does not look like the form.
         ModelError: the model is missing, damaged, or not ours.
+        UsageError: the pattern or the template makes no sense.
     """
-    return _reader(str(model), max_error).read(source, layout=layout)
+    reader = _reader(str(model), max_error)
+    if pattern is not None:
+        reader = reader.within(pattern)
+    if template is not None:
+        reader = reader.on_form(template)
+    return reader.read(source, layout=layout)
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
@@ -348,7 +401,8 @@ def _reader(model: str, max_error: float | None) -> Reader:
 def _stamp(model: str) -> object:
     # Of a name: which of the user's versions it means may change under us.
     means = versions.stamp(model) if model in SHIPPED else None
-    return means, _file_stamp(_file_of(model)), _file_stamp(calibration_path(model))
+    beside = [_file_stamp(path) for path in (calibration_path(model), lines_calibration_path())]
+    return means, versions.stamp(LINES), _file_stamp(_file_of(model)), *beside
 
 
 def _file_of(model: str) -> Path | None:

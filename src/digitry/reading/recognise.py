@@ -25,7 +25,16 @@ from digitry.reading.order import joined, rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.pieces import Piece, pieces
 from digitry.reading.result import Box
-from digitry.reading.view import CLEAR, UPRIGHT, ReadLine, Said, View, besides, may_be_alone
+from digitry.reading.view import (
+    CLEAR,
+    UPRIGHT,
+    Decider,
+    ReadLine,
+    Said,
+    View,
+    besides,
+    may_be_alone,
+)
 
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
@@ -150,7 +159,8 @@ class Recogniser:
             if p[best] < SURE_ALONE:
                 continue
             p, fits = self._within(p)
-            said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
+            piece = Piece(found.ink, True, NOWHERE)
+            said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
@@ -249,6 +259,14 @@ class Recogniser:
         read = self._said(shown, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
+    def read_cuts(self, cuts: Sequence[strips_of.Cut]) -> list[tuple[Said, ...]]:
+        """Return the characters of lines that are cut out already, as on a page."""
+        strips, _ = self._strips(cuts, [Budget(0, share=0, least=cut.ink.shape[1]) for cut in cuts])
+        shown = [
+            _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
+        ]
+        return [said for said, _, _ in self._said(shown, [None] * len(cuts), False)]
+
     def _shown(
         self,
         grays: Sequence[npt.NDArray[np.uint8]],
@@ -257,8 +275,8 @@ class Recogniser:
     ) -> list[_Shown]:
         """Return lines as the network is shown them, and what they say.
 
-        Lines whose strips do not plainly say the same are shown at more heights, and once more as they are
-        cut out where their writing stands; what says more with confidence is taken.
+        Lines whose strips do not plainly say the same are also cut out where their writing stands; what
+        says more with confidence is taken.
 
         Args:
             grays: the page of each line.
@@ -269,17 +287,7 @@ class Recogniser:
             ImageError: on a page of so many pixels, writing is plainer than that.
         """
         cuts = [strips_of.cut(gray, place) for gray, place in zip(grays, places, strict=True)]
-        strips = strips_of.seen(cuts, self.lines)
-        unsure = [
-            i
-            for i, seen in enumerate(strips)
-            if not decode.is_plain(seen) and not decode.is_other(seen)
-        ]
-        for i in unsure:
-            budgets[i].spend(cuts[i].ink.shape[1])
-        more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
-        for i, seen in zip(unsure, more, strict=True):
-            strips[i] += seen
+        strips, unsure = self._strips(cuts, budgets)
         shown = [
             _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
         ]
@@ -295,6 +303,23 @@ class Recogniser:
             if _evidence(line) > _evidence(shown[i].line):
                 shown[i] = _Shown(cut, seen, line)
         return shown
+
+    def _strips(
+        self, cuts: Sequence[strips_of.Cut], budgets: Sequence[Budget]
+    ) -> tuple[list[list[decode.Strip]], list[int]]:
+        """Return the strips of each line, more of them where the first do not say the same; and which."""
+        strips = strips_of.seen(cuts, self.lines)
+        unsure = [
+            i
+            for i, seen in enumerate(strips)
+            if not decode.is_plain(seen) and not decode.is_other(seen)
+        ]
+        for i in unsure:
+            budgets[i].spend(cuts[i].ink.shape[1])
+        more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
+        for i, seen in zip(unsure, more, strict=True):
+            strips[i] += seen
+        return strips, unsure
 
     def _decoded(self, strips: Sequence[decode.Strip]) -> decode.Line:
         if decode.is_other(strips):
@@ -334,14 +359,16 @@ class Recogniser:
                     said.append(Said(character.value, NONE, character.confidence, box, piece))
                     continue
                 p = _by_line(character)
+                by: Decider = "line"
                 if self._asks(line, piece):
                     p = self._weighed(p, next(asked))
+                    by = "both" if self.weighs else "model"
                 if as_one:
                     p, fits = self._within(p)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
-                said.append(Said(value, p, float(p[int(value)]), box, piece))
+                said.append(Said(value, p, float(p[int(value)]), box, piece, by))
             words = tuple((word.first, word.past) for word in line.words)
             found.append((tuple(said), words, fits))
         return found

@@ -16,6 +16,7 @@ it names a file but `reference`, which only `load` opens.
 import base64
 import binascii
 import difflib
+import hashlib
 import json
 import re
 import tomllib
@@ -168,6 +169,11 @@ class Template:
             if one.empty:
                 lines.append("empty = true")
         return "\n".join(lines) + "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the fields and the reference picture."""
+        return hashlib.sha256(self.to_toml().encode() + b"\0" + (self.reference or b"")).hexdigest()
 
     def packed(self) -> dict[str, Any]:
         """Return the template as plain JSON values, for another process; `unpacked` is the way back."""

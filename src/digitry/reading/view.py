@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,10 @@ FOUND, CLEAR, MUCH = 0.78, 0.9, 2.0
 so much is: a sure digit counts 1, one in two nothing."""
 
 
+Decider = Literal["line", "both", "model"]
+"""Who decides what a digit is: the line network, the model, or both weighed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """One character, and what is known of it.
@@ -49,6 +54,7 @@ class Said:
         confidence: that it is `value`.
         box: on the page, in pixels of the working page.
         piece: its ink.
+        by: who decided what it is.
     """
 
     value: str
@@ -56,6 +62,7 @@ class Said:
     confidence: float
     box: Box
     piece: Piece = field(repr=False)
+    by: Decider = "line"
 
     @property
     def is_mark(self) -> bool:

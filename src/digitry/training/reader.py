@@ -23,6 +23,7 @@ from digitry.progress import Display
 from digitry.training import recipes, run_folder
 from digitry.training.data import mnist, packs
 from digitry.training.datasets import load_dataset
+from digitry.training.evaluation import held_lines, line_calibration
 from digitry.training.writing.sources import load as load_sources
 
 if TYPE_CHECKING:
@@ -217,6 +218,10 @@ def _train_network(
             display.at(entry["progress"], f"{part}: {text}")
 
         _fit(part, schedule, sources, out, seed, on_log=told, on_checkpoint=saved)
+        if part == "lines":
+            display.at(1.0, "lines: calibrating on held-out hands")
+            held = held_lines.load(images.images, np.asarray(images.labels, np.uint8), data_dir)
+            line_calibration.calibrate(path, held)
     return Built(path, last[0].samples, last[0].seconds)
 
 

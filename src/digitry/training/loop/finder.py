@@ -44,7 +44,8 @@ def train_finder(
     how, path = settings, folder / CHECKPOINT
     made = partial(Finder, how.channels)
     told |= {"seed": how.seed, "start": start}
-    return train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
+    trained: Finder = train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
+    return trained
 
 
 def batch_loss(
