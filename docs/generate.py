@@ -62,9 +62,6 @@ COMPARED = {
 RIVALS = ("rival-tesseract", "rival-rapidocr")
 """Records of other programs on the same images; a missing one has no column."""
 
-ELSEWHERE = {"reader": "reading-mnist-text"}
-"""Recipe -> the record of its accuracy, where that is not recipe-NAME."""
-
 ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")
 """The recipes that repeat, setting by setting, five published Keras programs."""
 
@@ -258,10 +255,8 @@ def recipe_table(records: dict[str, dict[str, Any]]) -> str:
 
 def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
     """Return the measured accuracy of a recipe, with a link to its record; empty if there is none."""
-    found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
+    found = records.get(f"recipe-{name}")
     shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
-    if found and name in ELSEWHERE:
-        shown += " of PNG files"
     as_one = records.get(f"recipe-{name}-ensemble")
     if as_one:
         shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"

@@ -134,4 +134,5 @@ def _data_of(
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
         return ("mnist" if begun.data == WITH_CORRECTIONS else begun.data), folder
     known = recipe.get("data", "mnist")
-    return (known if known in datasets.NAMED else "mnist"), data_dir
+    # What the shipped model learnt from is not on every machine.
+    return (known if datasets.is_named(known) and model not in SHIPPED else "mnist"), data_dir

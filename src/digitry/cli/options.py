@@ -41,6 +41,10 @@ MaxError = Annotated[
         help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
     ),
 ]
+ReadTemplate = Annotated[
+    Path | None,
+    typer.Option(help="TOML file that names the fields of a form; each image is such a form."),
+]
 
 # Training.
 DATA_HELP = "Data set: mnist, uci, or a path to your own (folder, IDX, .npz, .csv)."

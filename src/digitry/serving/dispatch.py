@@ -44,6 +44,8 @@ class Readers(Protocol):
         glyphs: bool,
         crops: bool,
         picture: bool = False,
+        pattern: str | None = None,
+        template: Mapping[str, Any] | None = None,
         page: int | None = None,
     ) -> PicturedReading:
         """Read one image, or one page of a document; see `digitry.workers.answer.read_with_pictures`.

@@ -5,21 +5,30 @@
 // its correction, `place` maps a box of the reading to percent of the picture on the screen.
 
 import * as api from "./api.js";
+import { Designer, reduced, tomlOf } from "./form.js";
 import { drawBoxes, drawDigits, make, percent, SURE, textNow, unturned } from "./marks.js";
 import { Pen } from "./pen.js";
-import { saveCsv, saveJson, savePicture } from "./save.js";
+import { download, saveCsv, saveJson, savePicture } from "./save.js";
 
 const $ = (id) => document.getElementById(id);
+const TABS = ["write", "image", "form"];
 const LABELS = [..."0123456789", "not a digit"];
 const WAIT_MS = 8;
 const WAIT_DRAWING_MS = 300;
 const AT_ONCE = 2;
 const LISTED = 24;
+const DRAWN = "*";
 
 const state = { tab: "write", drawn: null, images: [], image: null, chosen: null, kept: [], stop: null };
 
-const current = () => (state.tab === "write" ? state.drawn : state.image);
-const options = () => ({ layout: $("layout").value, max_error: $("strictness").value });
+const current = () => ({ write: state.drawn, image: state.image, form: null })[state.tab];
+
+function options() {
+  const form = state.tab === "write" ? "" : $("form").value;
+  // A template says itself how its fields look.
+  if (form) return { max_error: $("strictness").value, form: form === DRAWN ? drawnTemplate() : form };
+  return { layout: $("layout").value, max_error: $("strictness").value, pattern: $("pattern").value.trim() };
+}
 
 // --- input ----------------------------------------------------------------------------------------
 
@@ -56,7 +65,7 @@ async function readDrawing() {
     if (error.name === "AbortError" || control.signal.aborted) return;
     // The service is busy: read the drawing again later.
     if (error.status === 503) schedule(700);
-    item.error = wordsFor(error);
+    fail(item, error);
   }
   if (item.reading) {
     const { reading } = item;
@@ -84,6 +93,11 @@ function newItem(name, blob) {
   return { name, blob, reading: null, corrected: new Map(), place: null, error: null, options: options() };
 }
 
+function fail(item, error) {
+  item.error = wordsFor(error);
+  item.badPattern = error.kind === "invalid-option" && error.message.startsWith("pattern");
+}
+
 function wordsFor(error) {
   if (error.kind === "unreadable-image") return `This file ${error.message}`;
   return error.message[0].toUpperCase() + error.message.slice(1);
@@ -95,8 +109,8 @@ async function readImages(files) {
   state.stop?.abort();
   const control = new AbortController();
   state.stop = control;
-  state.images = images.map((file) => newItem(file.name || "pasted.png", file));
   selectTab("image");
+  state.images = images.map((file) => newItem(file.name || "pasted.png", file));
   $("drop").hidden = true;
   $("batch").hidden = images.length === 1;
   $("stop").hidden = false;
@@ -130,7 +144,7 @@ async function readItem(item, signal) {
     take(item, first);
     return others;
   } catch (error) {
-    if (error.name !== "AbortError") item.error = wordsFor(error);
+    if (error.name !== "AbortError") fail(item, error);
     return [];
   }
 }
@@ -182,7 +196,8 @@ function batchRow(item) {
 
 function fillRow(row, item) {
   const [, text, sure] = row.cells;
-  text.classList.toggle("bad", Boolean(item.error) || !item.reading?.digits.length);
+  const empty = !item.reading?.digits.length && !item.reading?.fields;
+  text.classList.toggle("bad", Boolean(item.error) || empty);
   text.textContent = item.error || textNow(item) || item.reading.reason;
   sure.textContent = item.reading?.digits.length ? percent(item.reading.confidence) : "";
 }
@@ -230,7 +245,7 @@ function show() {
   const reading = item?.reading;
   if (state.tab === "image") fitImage();
   const overlay = state.tab === "write" ? $("pad-marks") : $("image-marks");
-  const has = Boolean(reading?.digits.length);
+  const has = Boolean(reading?.digits.length || reading?.fields);
   if (has) {
     drawBoxes(overlay, item, state.chosen, choose);
     drawDigits($("answer"), item, state.chosen, choose);
@@ -245,9 +260,11 @@ function show() {
   $("copy").disabled = $("save-png").disabled = !has;
   showCertainty(item, has);
   showInspector(item);
+  $("pattern").setAttribute("aria-invalid", String(Boolean(item?.badPattern)));
   if (reading && !item.said) {
     item.said = true;
-    speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "No digits found");
+    if (reading.fields) speak(`Read ${textNow(item).replaceAll("\n", ", ")}`);
+    else speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "No digits found");
   }
 }
 
@@ -255,6 +272,7 @@ function emptyText(item) {
   if (item?.error) return "Not read.";
   if (item?.reading) return "No digits found.";
   if (item) return "Reading…";
+  if (state.tab === "form") return "Draw the fields of a form, then try them. The fields of each picture appear here.";
   return "Write digits or choose an image. The reading appears here.";
 }
 
@@ -270,13 +288,17 @@ function showCertainty(item, has) {
     $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
     const count = reading.digits.length + reading.marks.length;
     const all = count === 1 ? "it is right" : `all ${count} are right`;
+    $("sure").hidden = !count;
     $("sure-text").textContent = confidence === 1 && item.corrected.size ? "Corrected by you" : `${percent(confidence)} sure that ${all}`;
   }
   const notice = $("notice");
-  notice.hidden = !(item?.error || refused.length);
+  const fields = reading?.fields?.filter(({ rejected }) => rejected) ?? [];
+  notice.hidden = !(item?.error || refused.length || fields.length);
   notice.className = `notice ${item?.error ? "bad" : ""}`;
   if (item?.error) notice.textContent = `${item.error}.`;
-  else if (refused.length) {
+  else if (fields.length) {
+    notice.textContent = `${fields.length} of ${reading.fields.length} fields refused: ${reading.reason}.`;
+  } else if (refused.length) {
     const reasons = [...new Set(refused.map((digit) => digit.reason))].join(", ");
     notice.textContent = `${refused.length === 1 ? "One digit" : `${refused.length} digits`} refused: ${reasons}.`;
   }
@@ -416,6 +438,104 @@ function keptRow(one) {
   return row;
 }
 
+// --- forms ----------------------------------------------------------------------------------------
+
+const designer = new Designer($("form-fields"), $("form-list"), changedForm);
+const form = { picture: null, name: "", url: null };
+
+async function listTemplates() {
+  try {
+    const found = await api.templates();
+    $("form").append(...found.map(({ name }) => make("option", { value: name }, name)));
+  } catch {
+    // Without the list there are the templates that are drawn here.
+  }
+  showForms();
+}
+
+function showForms() {
+  $("form-choice").hidden = state.tab === "write" || $("form").options.length < 2;
+  const taken = !$("form-choice").hidden && Boolean($("form").value);
+  $("layout").disabled = $("pattern").disabled = taken;
+}
+
+function changedForm() {
+  const any = designer.fields.length > 0;
+  for (const id of ["form-try", "form-try-this", "form-toml"]) $(id).disabled = !any;
+  let drawn = [...$("form").options].find(({ value }) => value === DRAWN);
+  if (any && !drawn) {
+    drawn = make("option", { value: DRAWN }, "drawn here");
+    $("form").append(drawn);
+  } else if (!any && drawn) drawn.remove();
+}
+
+async function openForm(file) {
+  if (!file) return;
+  $("form-fault").hidden = true;
+  if (form.url) URL.revokeObjectURL(form.url);
+  form.url = URL.createObjectURL(file);
+  const image = $("form-image");
+  try {
+    image.src = form.url;
+    await image.decode();
+  } catch {
+    try {
+      // The service shows what the browser cannot: a PDF, HEIC or TIFF.
+      const [reading] = await api.read(file, file.name, { layout: "page", picture: true });
+      image.src = reading.picture;
+      await image.decode();
+    } catch (error) {
+      $("form-fault").hidden = false;
+      $("form-fault").textContent = error instanceof api.Refusal ? `${wordsFor(error)}.` : "This file is no picture.";
+      return;
+    }
+  }
+  form.picture = await reduced(image);
+  form.name = (file.name || "form").replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_ .-]/gu, "_").replace(/^[^\p{L}\p{N}]+/u, "").slice(0, 60).trim() || "form";
+  $("form-name").value = form.name;
+  $("form-drop").hidden = true;
+  $("designer").hidden = false;
+  fitForm();
+  changedForm();
+}
+
+function fitForm() {
+  const { naturalWidth: width, naturalHeight: height } = $("form-image");
+  if (!width || $("designer").hidden) return;
+  const room = $("form-frame").parentElement.clientWidth - 24;
+  const scale = Math.min(room / width, Math.max(280, window.innerHeight * 0.7) / height, Math.max(1, 480 / Math.max(width, height)));
+  for (const element of [$("form-frame"), $("form-image")]) {
+    element.style.width = `${Math.round(width * scale)}px`;
+    element.style.height = `${Math.round(height * scale)}px`;
+  }
+}
+
+function drawnTemplate() {
+  const reference = $("form-reference").checked ? form.picture : null;
+  const name = $("form-name").value.trim() || "form";
+  return { toml: tomlOf({ name, fields: designer.fields }, reference && `${name}.jpg`), reference };
+}
+
+function tryForm(files) {
+  if (!files.length) return;
+  $("form").value = DRAWN;
+  readImages(files);
+  $("reading").scrollIntoView({ block: "nearest" });
+}
+
+$("form-open").addEventListener("click", () => $("form-file").click());
+$("form-other").addEventListener("click", () => $("form-file").click());
+$("form-file").addEventListener("change", () => { openForm($("form-file").files[0]); $("form-file").value = ""; });
+$("form-add").addEventListener("click", () => designer.addBelow());
+$("form-try").addEventListener("click", () => $("form-files").click());
+$("form-files").addEventListener("change", () => { tryForm([...$("form-files").files]); $("form-files").value = ""; });
+$("form-try-this").addEventListener("click", () => tryForm([new File([form.picture], `${form.name}.jpg`, { type: "image/jpeg" })]));
+$("form-toml").addEventListener("click", () => {
+  const { toml } = drawnTemplate();
+  download(new Blob([toml], { type: "application/toml" }), `${$("form-name").value.trim() || "form"}.toml`);
+});
+$("form-picture").addEventListener("click", () => download(form.picture, `${$("form-name").value.trim() || "form"}.jpg`));
+
 // --- messages, tabs, theme, events ----------------------------------------------------------------
 
 let toastTimer = 0;
@@ -442,7 +562,7 @@ function speak(text) {
 
 function selectTab(name, focus = false) {
   state.tab = name;
-  for (const one of ["write", "image"]) {
+  for (const one of TABS) {
     const tab = $(`tab-${one}`);
     tab.setAttribute("aria-selected", String(one === name));
     tab.tabIndex = one === name ? 0 : -1;
@@ -450,7 +570,10 @@ function selectTab(name, focus = false) {
     if (focus && one === name) tab.focus();
   }
   state.chosen = null;
+  $("options").hidden = $("pattern-help").hidden = name === "form";
+  showForms();
   if (name === "write") pen.draw();
+  if (name === "form") fitForm();
   show();
 }
 
@@ -470,9 +593,10 @@ for (const label of LABELS) {
   $("keys").append(key);
 }
 
-for (const name of ["write", "image"]) $(`tab-${name}`).addEventListener("click", () => selectTab(name));
+for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => selectTab(name));
 document.querySelector(".tabs").addEventListener("keydown", (event) => {
-  if (["ArrowLeft", "ArrowRight"].includes(event.key)) selectTab(state.tab === "write" ? "image" : "write", true);
+  const way = { ArrowLeft: TABS.length - 1, ArrowRight: 1 }[event.key];
+  if (way) selectTab(TABS[(TABS.indexOf(state.tab) + way) % TABS.length], true);
 });
 $("undo").addEventListener("click", () => pen.undo());
 $("clear").addEventListener("click", () => pen.clear());
@@ -501,8 +625,9 @@ const saved = () => (state.tab === "image" && state.images.length > 1 ? state.im
 $("save-json").addEventListener("click", () => saveJson(saved()));
 $("save-csv").addEventListener("click", () => saveCsv(saved()));
 $("save-png").addEventListener("click", () => savePicture(current()));
-for (const id of ["layout", "strictness"]) {
+for (const id of ["layout", "strictness", "pattern", "form"]) {
   $(id).addEventListener("change", () => {
+    showForms();
     if (!pen.empty) schedule(0);
     if (state.tab === "image") readImages(state.images.map((item) => item.blob));
   });
@@ -545,12 +670,13 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   $("over").hidden = true;
-  readImages(event.dataTransfer.files);
+  if (state.tab === "form") openForm(event.dataTransfer.files[0]);
+  else readImages(event.dataTransfer.files);
 });
 addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) readImages(event.clipboardData.files);
 });
-addEventListener("resize", show);
+addEventListener("resize", () => { fitForm(); show(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pen.draw());
 
 try {
@@ -562,4 +688,5 @@ try {
 }
 pen.draw();
 show();
+listTemplates();
 listCorrections();

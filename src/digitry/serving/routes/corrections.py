@@ -9,7 +9,14 @@ from starlette.responses import JSONResponse
 from digitry.corrections.correction import Correction
 from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
-from digitry.serving.service import check_model, read_image, refusals, service_of, validated
+from digitry.serving.service import (
+    check_model,
+    read_image,
+    refusals,
+    service_of,
+    template_of,
+    validated,
+)
 
 router = APIRouter(tags=["corrections"])
 _REFUSED = refusals("store-unavailable", "store-full")
@@ -17,7 +24,8 @@ _REFUSED = refusals("store-unavailable", "store-full")
 
 def _correction_body() -> dict[str, Any]:
     fields = schema.CorrectionIn.model_json_schema()
-    fields["properties"]["file"] = {"type": "string", "format": "binary"}
+    binary = {"type": "string", "format": "binary"}
+    fields["properties"] |= {"file": binary, "reference": binary}
     fields["required"] = ["file", *fields["required"]]
     return {"required": True, "content": {"multipart/form-data": {"schema": fields}}}
 
@@ -51,18 +59,19 @@ async def correct(request: Request) -> Response:
     metadata. The correction is on disk before the answer is sent.
     """
     service = service_of(request)
-    form = await forms.form(request, service.limits)
-    files = [part.content for part in form if part.is_file and part.name == "file"]
-    fields = {part.name: part.content.decode() for part in form if not part.is_file}
-    if len(files) != 1 or len(form) != len(fields) + 1:
+    parts = await forms.form(request, service.limits)
+    if sum(part.is_file and part.name == "file" for part in parts) != 1:
         raise Problem("malformed-request", "send exactly one image, as a file in a part named file")
-    said = validated(schema.CorrectionIn, fields)
+    body = forms.in_form(parts)
+    said = validated(schema.CorrectionIn, body.options)
     check_model(service, said.model)
+    template = template_of(service, said.template, body)
+    ((_, content),) = body.images
     options = schema.ReadOptions.model_validate(
-        {"layout": said.layout, "max_error": said.max_error}
+        {"layout": said.layout, "max_error": said.max_error, "pattern": said.pattern}
     )
     pictured = await read_image(
-        service, files[0], None, options, glyphs=True, crops=True, page=said.page
+        service, content, None, options, glyphs=True, crops=True, template=template, page=said.page
     )
     box = [int(part) for part in said.box.split(",")]
     found = [

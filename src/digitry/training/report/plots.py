@@ -414,9 +414,9 @@ def _reliability(run: Run) -> Sheet:
     counts.set_xlabel("confidence of the answer")
     counts.grid(False)
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    for part in (axes, counts):
-        part.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
-        part.spines["left"].set_visible(False)
+    for panel in (axes, counts):
+        panel.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
+        panel.spines["left"].set_visible(False)
     axes.set_yticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
     axes.tick_params(axis="x", labelbottom=False)
     return figure
