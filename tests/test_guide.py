@@ -10,6 +10,7 @@ import pytest
 import typer.main
 import yaml
 
+import digitry
 import digitry.training
 from digitry.cli.main import app
 from digitry.errors import DigitryError
@@ -69,10 +70,14 @@ def test_the_page_of_scripts_has_every_recipe_of_theirs() -> None:
 
 def test_every_reason_of_the_reader_is_explained() -> None:
     code = (ROOT / "src/digitry/reading/assemble.py").read_text(encoding="utf-8")
+    form = (ROOT / "src/digitry/reading/form.py").read_text(encoding="utf-8")
     table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8").partition("## Reasons")[2]
     for reason in ("blank", "not a digit", "too small", "cut off", "ambiguous ", "does not fit "):
         assert f'"{reason}' in code
         assert f"| `{reason}" in table
+    for reason in ("empty", "written beside its box", "holds several lines"):
+        assert f'"{reason}"' in form
+        assert f"| `{reason}`" in table
     named = set(re.findall(r'(?:reason = |return )f?"([a-z ]+)', code))
     named |= set(re.findall(r'reason = "([a-z ]+)" if .* else "([a-z ]+)"', code)[0])
     for reason in named:
@@ -83,8 +88,8 @@ def test_every_public_name_and_field_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     for one in digitry.training.__all__:
         assert re.search(rf"::: digitry\.training\.{one}$|import .*\b{one}\b", text, re.M), one
-    for one in ("read", "recognize_digit", "Reader", "Reading", "Digit", "Box"):
-        assert f"::: digitry.{one}\n" in text, one
+    for one in set(digitry.__all__) - {"__version__"}:
+        assert f"::: digitry.{one}\n" in text or f"`{one}`" in text, one
     for one in (error.__name__ for error in DigitryError.__subclasses__()):
         assert f"`{one}`" in text, one
 
