@@ -59,6 +59,7 @@ bench: setup ## run all benchmarks, or one: make bench BENCH=reading ARGS=--help
 
 samples: setup ## draw the sample pictures again
 	$(BIN)/python samples/draw.py
+	$(BIN)/python samples/forms.py
 
 docs: setup ## write docs/cli.md, docs/measured.md and the tables of README.md
 	$(BIN)/python docs/generate.py
