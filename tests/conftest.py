@@ -1,4 +1,6 @@
-"""What every test shares: isolation from the user's machine, and the markers' switches."""
+"""What every test shares: isolation from the user's machine, processes that run tests side by side,
+and the markers' switches.
+"""
 
 import os
 import shutil
@@ -9,10 +11,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from digitry import processors
+
+from .waiting import PATIENCE_S
+
+MOST_WORKERS = 8
+"""Processes that run tests; each needs about 1 GB of memory."""
+
+# A busy machine draws examples slowly, and that is no fault.
+settings.register_profile("digitry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("digitry")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes `-n auto` starts: as many as processors, and none for one alone."""
+    count = min(processors.available(), MOST_WORKERS)
+    return count if count > 1 else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DIGITRY_MODELS"] = os.devnull
     # Some tests run ONNX Runtime by themselves.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # The networks of the tests are so small that several threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -85,7 +107,7 @@ def traced(tmp_path: Path) -> Callable[[str, list[Path]], list[str]]:
         done = subprocess.run(
             [strace, "-f", "-qq", "-o", str(log), "-e", "trace=%file,%network,%process,write",
              sys.executable, "-c", code, *map(str, paths)],
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         lines = log.read_text().splitlines()

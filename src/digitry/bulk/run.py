@@ -18,7 +18,7 @@ from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
 from digitry.bulk.output import Output, environment
 from digitry.errors import UnavailableError
-from digitry.reading import network
+from digitry.model.line_network import load_lines
 from digitry.reading.form import form_of
 
 
@@ -55,7 +55,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         {
             "inputs": list(job.inputs),
             "model": model.fingerprint,
-            "networks": network.fingerprint(),
+            "lines": load_lines().fingerprint,
             "layout": job.layout,
             "max_error": job.max_error,
             "template": None if job.template is None else job.template.fingerprint,

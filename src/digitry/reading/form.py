@@ -18,12 +18,13 @@ import numpy.typing as npt
 from digitry.errors import ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
-from digitry.reading.assemble import Terms, reading_of
+from digitry.reading.assemble import Seen, Terms, reading_of
+from digitry.reading.confidence import Trust
 from digitry.reading.ink import lift
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
 from digitry.reading.template import Field, Template
-from digitry.reading.view import Said, View, best
+from digitry.reading.view import View, best
 
 Gray = npt.NDArray[np.uint8]
 
@@ -122,14 +123,14 @@ class Form:
         raise problem
 
     def read(
-        self, page: image.Page, networks: Recogniser, threshold: float, model: str
-    ) -> tuple[FormReading, list[Said]]:
-        """Read a page, and return also what was seen of each of its digits.
+        self, page: image.Page, networks: Recogniser, trust: Trust, model: str
+    ) -> tuple[FormReading, Seen]:
+        """Read a page, and return also what the reading was made of.
 
         Args:
             page: shows the form.
             networks: what reads the fields.
-            threshold: digits with less confidence are refused.
+            trust: what makes probabilities, and what is accepted.
             model: the name of the model.
 
         Raises:
@@ -139,7 +140,7 @@ class Form:
         started = time.perf_counter()
         gray, alignment, inverted = self.aligned(page)
         cuts = [self._cut(gray, alignment, one) for one in self.template.fields]
-        read = _read_cuts(cuts, networks, threshold, model)
+        read = _read_cuts(cuts, networks, trust, model)
         made = _Assembled(page, gray.shape)
         for cut, found in zip(cuts, read, strict=True):
             made.add(cut, corners_of(alignment.to_page, cut.what.box), found)
@@ -425,18 +426,18 @@ def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
 
 
 def _read_cuts(
-    cuts: Sequence[Cut], networks: Recogniser, threshold: float, model: str
-) -> list[tuple[Reading, list[Said]] | None]:
+    cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
+) -> list[tuple[Reading, Seen] | None]:
     """Return what stands in each field; None where nothing is written, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
     for index, cut in enumerate(cuts):
         if cut.written and cut.doubt is None:
             groups.setdefault((cut.what.pattern, cut.what.layout), []).append(index)
-    read: list[tuple[Reading, list[Said]] | None] = [None] * len(cuts)
+    read: list[tuple[Reading, Seen] | None] = [None] * len(cuts)
     for group in groups.values():
         one = cuts[group[0]].what
         asked = replace(networks, pattern=one.compiled)
-        terms = Terms(threshold, one.compiled, model, single=one.layout == "single")
+        terms = Terms(trust, one.compiled, model, single=one.layout == "single")
         for start in range(0, len(group), TOGETHER):
             part = group[start : start + TOGETHER]
             seen = asked.seen([[View(cuts[i].gray, False)] for i in part], one.layout)
@@ -458,9 +459,9 @@ class _Assembled:
         self.words: list[Word] = []
         self.digits: list[Digit] = []
         self.marks: list[Mark] = []
-        self.seen: list[Said] = []
+        self.seen = Seen()
 
-    def add(self, cut: Cut, corners: Matrix, found: tuple[Reading, list[Said]] | None) -> None:
+    def add(self, cut: Cut, corners: Matrix, found: tuple[Reading, Seen] | None) -> None:
         """Add a field, and what was read in it."""
         one = cut.what
         at = tuple((round(float(x)), round(float(y))) for x, y in corners * self.scale)

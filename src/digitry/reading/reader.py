@@ -13,10 +13,15 @@ import numpy.typing as npt
 
 from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
+from digitry.model.line_network import NAME as LINES
+from digitry.model.line_network import LineNetwork, load_lines
+from digitry.model.line_network import calibration_path as lines_calibration_path
 from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, network
-from digitry.reading.assemble import Terms, glyphs_of, reading_of
-from digitry.reading.classifier import Classifier, threshold_for
+from digitry.reading import lines as strips
+from digitry.reading.assemble import Seen, Terms, glyphs_of, reading_of
+from digitry.reading.classifier import Classifier
+from digitry.reading.confidence import trust_for
 from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
@@ -42,8 +47,8 @@ class Reader:
             `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
-            refusing follows from the model's own risk-coverage curve. None refuses only what is more
-            likely wrong than right.
+            refusing follows from the risk-coverage curve of whoever decided: the line network, the
+            model, or both. None refuses only digits that are more likely wrong than right.
         pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
             `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
         template: what stands where on a form, or the TOML file that says so; see
@@ -51,6 +56,8 @@ class Reader:
             are those of the template's fields.
         max_pixels: larger images are refused.
         threads: threads in the networks.
+        lines: the line network: `lines`, the user's default version of it or the package's;
+            `lines@shipped` or `lines@2`; a .onnx file; or a loaded one.
 
     Raises:
         ModelError: the model is missing, damaged, or not ours.
@@ -67,6 +74,7 @@ class Reader:
         template: Template | str | Path | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
+        lines: str | Path | LineNetwork = LINES,
     ) -> None:
         _check_alone(template, pattern, layout)
         self.layout = _checked(layout)
@@ -75,10 +83,11 @@ class Reader:
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
-        self.threshold = threshold_for(self._classifier.metadata, max_error)
+        self.lines = lines if isinstance(lines, LineNetwork) else load_lines(lines)
+        self.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
         self._networks = Recogniser(
             network.shipped("finder", threads=threads),
-            network.shipped("lines", threads=threads),
+            network.Session(self.lines, threads=threads),
             self._classifier,
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,
@@ -111,7 +120,9 @@ class Reader:
         """Read one image, and return also what the model saw.
 
         Args:
-            source, layout, name: as for `read`.
+            source: as for `read`.
+            layout: as for `read`.
+            name: as for `read`.
 
         Returns:
             The reading, and (len(digits), 28, 28) float32 in [0, 1], ink = 1: the glyph of each digit.
@@ -120,11 +131,39 @@ class Reader:
             ImageError: the image cannot be read.
         """
         reading, seen = self._read(source, layout, name)
-        return reading, glyphs_of(seen)
+        return reading, glyphs_of(seen.digits)
 
-    def _read(
-        self, source: Any, layout: Layout | None, name: str | None
-    ) -> tuple[Reading, list[Said]]:
+    def examine_digits(self, source: Any) -> tuple[Reading, Sequence[Said]]:
+        """Read one image, and return also what was seen of each of its digits.
+
+        Args:
+            source: as for `read`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, None, None)
+        return reading, seen.digits
+
+    def examine_lines(
+        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+    ) -> tuple[Reading, list[npt.NDArray[np.uint8]]]:
+        """Read one image, and return also its lines as the line network sees them.
+
+        Args:
+            source, layout, name: as for `read`.
+
+        Returns:
+            The reading, and (64, w) uint8 for each of its lines: cut out level, 255 = ink, its digits
+            32 pixels high.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, layout, name)
+        return reading, [strips.cut(gray, place).ink for gray, place in seen.lines]
+
+    def _read(self, source: Any, layout: Layout | None, name: str | None) -> tuple[Reading, Seen]:
         _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
@@ -152,7 +191,22 @@ class Reader:
             UsageError: it makes no sense, or the model never came to it.
         """
         other = copy(self)
-        other.threshold = threshold_for(self._classifier.metadata, max_error)
+        other.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
+        return other
+
+    def fitting(self, pattern: str) -> "Reader":
+        """Return a reader whose lines must look like a pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: the pattern cannot be understood, or this reader reads forms.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
         return other
 
     def within(self, pattern: str | None) -> "Reader":
@@ -225,9 +279,7 @@ class Reader:
                 results.append(error)
         return results
 
-    def _read_page(
-        self, page: image.Page, layout: Layout, started: float
-    ) -> tuple[Reading, list[Said]]:
+    def _read_page(self, page: image.Page, layout: Layout, started: float) -> tuple[Reading, Seen]:
         try:
             return self._read_pages([page], layout, started)[0]
         except ImageError as error:
@@ -239,7 +291,7 @@ class Reader:
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> Sequence[tuple[Reading, list[Said]]]:
+    ) -> Sequence[tuple[Reading, Seen]]:
         """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:
@@ -247,9 +299,7 @@ class Reader:
                 source.
         """
         if self._form is not None:
-            return [
-                self._form.read(page, self._networks, self.threshold, self.name) for page in pages
-            ]
+            return [self._form.read(page, self._networks, self.trust, self.name) for page in pages]
         seen = self._networks.seen([views_of(page) for page in pages], layout)
         chosen = [best(views) for views in seen]
         if layout != "single":
@@ -262,7 +312,7 @@ class Reader:
                 if reads_turned(other, chosen[i]):
                     chosen[i] = self._whole(other, layout)
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
+        terms = Terms(self.trust, self.pattern, self.name, single=layout == "single")
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]
 
 
@@ -321,16 +371,25 @@ def read(
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Return the one digit in an image, the best guess however unsure.
+    """Return the one digit in an image, the best guess however unsure; several digits are refused.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         model: the name of a shipped model, a .onnx file, or a run folder.
 
     Raises:
-        ImageError: the image cannot be read, or there is no ink in it.
+        ImageError: the image cannot be read, holds several digits, or there is no ink in it.
     """
-    reading = read(source, layout="single", model=model)
+    reader = _reader(str(model), None)
+    page = image.load(source, max_pixels=reader.max_pixels)
+    several, _ = reader._read_page(page, "auto", time.perf_counter())
+    if len(several.digits) > 1 and not several.rejected:
+        raise ImageError(
+            f"holds {len(several.digits)} digits ({' '.join(several.text.split())})",
+            where=several.source,
+            remedy="use digitry.read, or crop it to one digit",
+        )
+    reading, _ = reader._read_page(page, "single", time.perf_counter())
     if not reading.digits:
         raise ImageError(
             "has no ink in it", where=reading.source, remedy="give a picture of a digit"
@@ -371,14 +430,15 @@ def _reader(model: str, max_error: float | None) -> Reader:
 def _stamp(model: str) -> object:
     # Of a name: which of the user's versions it means may change under us.
     means = versions.stamp(model) if model in SHIPPED else None
-    return means, _file_stamp(_file_of(model)), _file_stamp(calibration_path(model))
+    beside = [_file_stamp(path) for path in (calibration_path(model), lines_calibration_path())]
+    return means, versions.stamp(LINES), _file_stamp(_file_of(model)), *beside
 
 
 def _file_of(model: str) -> Path | None:
     path = Path(model)
     if model in SHIPPED:
         return None
-    return path / "model.onnx" if path.is_dir() else path
+    return path / artifact.MODEL_FILE if path.is_dir() else path
 
 
 def _file_stamp(path: Path | None) -> object:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
+from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
@@ -67,6 +68,7 @@ class WorkerPool:
         wall_s: wall-clock seconds that one request may take.
         cpu_s: seconds of processor time that one request may take.
         memory_bytes: address space that one request may use in addition to the loaded reader.
+        lines: the line network; see `Reader`.
 
     Raises:
         ModelError: the model is missing, damaged, or not a digitry model.
@@ -86,6 +88,7 @@ class WorkerPool:
         wall_s: float = WALL_S,
         cpu_s: float = CPU_S,
         memory_bytes: int = MEMORY_BYTES,
+        lines: str | Path = "lines",
     ) -> None:
         if os.name != "posix":
             raise UnavailableError(
@@ -100,6 +103,7 @@ class WorkerPool:
             )
         self.artifact = load_model(model)
         """The model of the workers."""
+        line_network = load_lines(lines)
         self.size = workers
         self.template = template
         self._layout = layout
@@ -108,6 +112,8 @@ class WorkerPool:
             # promoted in between.
             "model": str(model) if self.artifact.version is None else self.artifact.reference,
             "sha256": self.artifact.fingerprint,
+            "lines": line_network.reference,
+            "lines_sha256": line_network.fingerprint,
             "layout": layout,
             "max_error": max_error,
             "template": None if template is None else template.packed(),

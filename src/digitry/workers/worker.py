@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digitry.errors import DigitryError, ImageError, ModelError
+from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.image import PageOf
@@ -111,14 +112,16 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     from digitry.reading.reader import Reader
 
     cv2.setNumThreads(1)
-    found = load_model(config["model"])
-    if found.fingerprint != config["sha256"]:
+    found, lines = load_model(config["model"]), load_lines(config["lines"])
+    used = (found.fingerprint, lines.fingerprint)
+    if used != (config["sha256"], config["lines_sha256"]):
         raise ModelError("was changed while it was in use", remedy="restart with the new file")
     reader = Reader(
         found,
         config["layout"],
         max_error=config["max_error"],
         max_pixels=config["max_pixels"] or image.MAX_PIXELS,
+        lines=lines,
     )
     Image.init()
     documents.prepare_worker()
