@@ -68,6 +68,7 @@ bench: setup ## run all benchmarks, or one: make bench BENCH=reading ARGS=--help
 
 samples: setup ## draw the sample pictures again
 	$(BIN)/python samples/draw.py
+	$(BIN)/python samples/forms.py
 
 notebooks: setup ## run the notebooks in examples/ and keep what their cells show
 	$(BIN)/python examples/run.py

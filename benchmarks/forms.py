@@ -13,6 +13,7 @@ refused as a whole.
 """
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +34,17 @@ from digitry.training.data import handwriting
 from digitry.training.data.packs import PACKS
 from digitry.training.datasets import load_dataset
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, draw_strokes
-from digitry.training.writing.photographs import photographed
 from digitry.training.writing.sources import hands_of
+
+FORMS = Path(__file__).parents[1] / "samples" / "forms"
+sys.path.insert(0, str(FORMS.parent))
+import draw as camera  # noqa: E402 (a file of the samples)
 
 Gray = npt.NDArray[np.uint8]
 Hand = Mapping[int, Sequence[Ink]]
 """The digits that somebody wrote, by their value."""
 
 VERSIONS = ("digitry", "numpy", "opencv-python-headless", "onnxruntime")
-FORMS = Path(__file__).parents[1] / "samples" / "forms"
 NAMES = ("slip", "exam")
 HANDS = 20
 CANVAS = (1500, 1500)
@@ -170,12 +173,30 @@ def seen(writing: Gray, printed: Gray, rng: np.random.Generator) -> Gray:
     warp = cv2.getPerspectiveTransform(frame, (corners @ spin + middle).astype(np.float32))
     size = CANVAS[::-1]
     laid = [cv2.warpPerspective(part, warp, size, flags=cv2.INTER_AREA) for part in bent]
-    photo = photographed(laid[0], laid[1], rng)
+    photo = taken(laid[0], laid[1], rng)
     there = cv2.warpPerspective(np.ones((height, width), np.float32), warp, size)
     stripes = rng.uniform(0.6, 1.3, (int(rng.integers(20, 200)), 3)).astype(np.float32)
     table = cv2.resize(stripes, size, interpolation=cv2.INTER_CUBIC) * rng.uniform(30, 120)
     mixed = photo * there + np.clip(table, 0, 255) * (1 - there)
     return np.asarray(np.clip(mixed, 0, 255), np.uint8)
+
+
+def taken(writing: Gray, printed: Gray, rng: np.random.Generator) -> Gray:
+    """Return a phone's photo of ink and print, by the camera of the samples: (h, w) uint8."""
+    shape = writing.shape
+    page = camera.paper(shape, (0.94, 0.94, 0.92), rng, float(rng.uniform(0.3, 1.2)))
+    page = camera.inked(page, printed / np.float32(255), (0, 0, 0), 1.0)
+    pen = (camera.BLUE_PEN, camera.BLACK_PEN, camera.PENCIL)[int(rng.integers(3))]
+    page = camera.inked(page, writing / np.float32(255), pen, float(rng.uniform(0.75, 0.95)))
+    light = camera.shadow(
+        shape, float(rng.uniform(0, 360)), float(rng.uniform(0.3, 0.7)),
+        float(rng.uniform(0.05, 0.4)), float(rng.uniform(0.02, 0.3)),
+    )  # fmt: skip
+    photo = camera.photographed(
+        page, rng, light, tilt=0.0, blur=float(rng.uniform(0.5, 1.2)),
+        noise=float(rng.uniform(0.005, 0.02)),
+    )  # fmt: skip
+    return np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def blank_of(form: Template) -> Gray:

@@ -89,3 +89,21 @@ def test_the_pictures_in_the_tree_are_those_that_the_code_draws(
         kept = np.asarray(image, float)
     # JPEG and other builds of OpenCV may differ by a little; another picture differs by a lot.
     assert np.abs(kept - draw.SAMPLES[name][0]()).mean() < 4
+
+
+def test_the_forms_in_the_tree_are_those_that_the_code_draws() -> None:
+    spec = importlib.util.spec_from_file_location("samples_forms", FOLDER / "forms.py")
+    assert spec is not None
+    assert spec.loader is not None
+    forms = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec.loader.exec_module(forms)
+    for name, (blank, _, _, _) in forms.FORMS.items():
+        assert (forms.FOLDER / f"{name}.toml").read_text() == forms.template(name).to_toml(
+            f"{name}.png"
+        )
+        with Image.open(forms.FOLDER / f"{name}.png") as image:
+            kept = np.asarray(image.convert("L"), float)
+        assert np.abs(kept - blank()).mean() < 4
+    assert sum(path.stat().st_size for path in forms.FOLDER.iterdir()) < 200_000

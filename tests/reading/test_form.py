@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import digitry
@@ -92,16 +91,13 @@ def test_another_form_is_refused_as_a_whole(reader: Reader) -> None:
     assert isinstance(second, FormReading)
 
 
-def test_writing_that_runs_out_of_its_box_is_never_cut_short(reader: Reader) -> None:
+def test_a_field_whose_writing_hangs_out_of_its_box_is_not_taken_for_empty(reader: Reader) -> None:
     page = image.load(FORMS / "slip.png").gray.copy()
-    ink = (page < 200).astype(np.uint8)
-    # A digit's worth of ink just below the box of `copies`, where no field is.
-    page[795:832, 360:372] = 30
+    # A stroke that begins at the lower frame of `copies`, which may be empty.
+    page[776:835, 370:378] = 30
     found = reader.read(page)
     assert isinstance(found, FormReading)
-    assert ink.any()
     assert found.fields[4].rejected
-    assert found.fields[4].reason == "written beside its box"
 
 
 def test_without_a_reference_boxes_are_shares_of_the_picture(sheet: "object") -> None:
