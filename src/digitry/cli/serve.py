@@ -20,7 +20,7 @@ TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
 """Requests that may wait for each worker; more get 503."""
 PROCESSOR_S = 4.0
-"""Processor time that an image may take: a form, with its blank form to compare with, may take two seconds."""
+"""Processor time that an image may take: a form and the picture of its blank form may take two seconds."""
 
 
 @app.command()
