@@ -21,7 +21,7 @@ from digitry.serving.guard import Hosts, Limits
 from .conftest import MODEL
 
 OPERATIONS = (
-    "POST /v1/read", "GET /v1/models", "POST /v1/explain", "POST /v1/corrections",
+    "POST /v1/read", "GET /v1/templates", "GET /v1/models", "POST /v1/explain", "POST /v1/corrections",
     "GET /v1/corrections", "GET /v1/corrections/{id}", "DELETE /v1/corrections/{id}",
     "GET /v1/corrections/{id}/{picture}", "GET /healthz", "GET /readyz", "GET /metrics",
 )  # fmt: skip

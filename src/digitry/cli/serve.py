@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
 """Requests that may wait for each worker; more get 503."""
+PROCESSOR_S = 4.0
+"""Processor time that an image may take: a form and the picture of its blank form may take two seconds."""
 
 
 @app.command()
@@ -108,7 +110,9 @@ def serve(
     # Half of the time is for waiting and half for reading. That is generous for busy machines; the
     # workers also limit the processor time.
     half = limits.read_seconds / 2
-    pool = WorkerPool(model, workers=count, max_pixels=limits.pixels, wall_s=half)
+    pool = WorkerPool(
+        model, workers=count, max_pixels=limits.pixels, wall_s=half, cpu_s=PROCESSOR_S
+    )
     application = create_app(
         PoolReaders(pool, wait_s=half),
         store,
