@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,8 @@ from digitry import processors
 
 from .waiting import PATIENCE_S
 
-if sys.platform != "win32":
-    import fcntl
-
 MOST_WORKERS = 8
 """Processes that run tests; each needs about 1 GB of memory."""
-
-DOOR, ROOM = Path(__file__), Path(__file__).parents[1] / "pyproject.toml"
-"""Two files whose locks the tests take in turn; nothing is written to them."""
 
 # A busy machine draws examples slowly, and that is no fault.
 settings.register_profile("digitry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,31 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Last, when there is nothing left that could run beside them.
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     if config.getoption("--slow"):
         return
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Let a test marked `alone` wait until the other processes of pytest-xdist run none, and hold them."""
-    if "PYTEST_XDIST_WORKER" not in os.environ or sys.platform == "win32":
-        return (yield)
-    kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
-    with DOOR.open() as door, ROOM.open() as room:
-        # Whoever waits for the room holds the door, so that the others cannot go in before it for ever.
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, kind)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        try:
-            return (yield)
-        finally:
-            # A process that the test started may still have the file open.
-            fcntl.flock(room, fcntl.LOCK_UN)
 
 
 @pytest.fixture(autouse=True)

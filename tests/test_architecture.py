@@ -10,6 +10,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from .waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
     str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*") if path.is_dir()
@@ -24,7 +26,7 @@ def python(code: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     ).stdout
 
 
@@ -38,7 +40,12 @@ def test_the_layers_hold() -> None:
     if not program.exists():
         pytest.skip("import-linter is not installed")
     result = subprocess.run(
-        [program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [program, "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -81,6 +88,7 @@ def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) 
 import sys
 sys.argv = ["digitry", *{words}]
 from digitry.cli.main import app
+from .waiting import PATIENCE_S
 try:
     app()
 except SystemExit as end:

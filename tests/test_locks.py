@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("dev.txt", "serve.txt", "torch.txt", "cpu.txt", "tools.txt")
+LOCKS = ("dev.txt", "serve.txt", "torch.txt", "cpu.txt", "tools.txt", "site.txt")
 
 
 def refresh() -> Any:
@@ -66,6 +66,13 @@ def test_the_image_installs_the_locked_versions_that_the_tests_ran_with() -> Non
     lines = (ROOT / "Dockerfile").read_text()
     assert "--require-hashes --no-deps -r requirements/serve.txt" in lines
     assert "!requirements/serve.txt" in (ROOT / ".dockerignore").read_text()
+
+
+def test_the_image_reads_pdfs_and_ships_no_package_under_the_gpl() -> None:
+    image = locked("serve.txt")
+    assert "pypdfium2" in image
+    # Its wheels hold x265.
+    assert "pillow-heif" not in image
 
 
 @pytest.mark.parametrize("lock", ["dev.txt", "serve.txt"])

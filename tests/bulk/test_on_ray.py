@@ -13,6 +13,8 @@ import pytest
 from digitry.bulk.job import BulkJob
 from digitry.bulk.run import run
 
+from ..waiting import PATIENCE_S
+
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 
 pytestmark = pytest.mark.slow
@@ -58,7 +60,7 @@ def started(*arguments: object, **settings: str) -> list[int]:
     } | {"RAY_USAGE_STATS_ENABLED": "0", **settings}
     command = [sys.executable, "-W", "ignore", str(SCRIPT), *map(str, arguments)]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))

@@ -14,6 +14,8 @@ from PIL import Image
 import digitry
 from digitry.training.writing import pen
 
+from ..waiting import PATIENCE_S
+
 SHIPPED = Path(digitry.__file__).parent / "models" / "reader.onnx"
 
 
@@ -36,7 +38,7 @@ def digitry(*arguments: object, models: Path) -> subprocess.CompletedProcess[str
         [sys.executable, "-m", "digitry", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         env={**os.environ, "NO_COLOR": "1", "DIGITRY_MODELS": str(models)},
     )
 
@@ -121,7 +123,7 @@ def test_the_base_install_is_enough(digits: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", code, "calibrate", str(digits), "--quiet"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         env={**os.environ, "DIGITRY_MODELS": str(tmp_path)},
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,8 @@ import typer
 from digitry.cli import main
 from digitry.errors import DataError
 
+from ..waiting import PATIENCE_S
+
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
     """Run the command line in this process; give its exit code, stdout and stderr."""
@@ -111,7 +113,7 @@ def test_a_closed_pipe_is_code_1_and_prints_nothing() -> None:
     running = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None
     running.stdout.close()
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE_S)
     assert (running.returncode, err) == (1, b"")
 
 

@@ -12,6 +12,8 @@ from digitry.corrections.correction import Correction
 from digitry.corrections.store import Corrections
 from digitry.workers.answer import png
 
+from ..waiting import PATIENCE_S
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 FIVE = str(SAMPLES / "digit-5.png")
 FULL = Path("/dev/full")
@@ -31,7 +33,7 @@ def digitry(words: list[str], output: int, *, buffered: bool = True) -> tuple[in
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=PATIENCE_S,
     )
     return done.returncode, done.stderr
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from .. import documents
+from ..waiting import PATIENCE_S
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SEVEN = SAMPLES / "digit-7.jpg"
@@ -26,7 +27,7 @@ def digitry(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProce
         [sys.executable, "-m", "digitry", *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={**os.environ, "NO_COLOR": "1"},
     )
 
@@ -277,7 +278,9 @@ def test_the_largest_accepted_image_takes_less_than_300_megabytes(
         "try:\n    app(['read', sys.argv[1]])\n"
         "finally:\n    print(open('/proc/self/status').read(), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, timeout=PATIENCE_S
+    )
     assert b"to decode" not in done.stderr
     assert b"too large" not in done.stderr
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stderr.decode())
@@ -286,5 +289,5 @@ def test_the_largest_accepted_image_takes_less_than_300_megabytes(
 
 def test_a_closed_pipe_gives_no_traceback() -> None:
     command = f"{sys.executable} -m digitry read {SEVEN} {THREE} --format jsonl | head -c 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=PATIENCE_S)
     assert b"Traceback" not in done.stderr

@@ -22,6 +22,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
+from ..waiting import PATIENCE_S, until
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 PNG = {"Content-Type": "image/png"}
 PROGRAM = [sys.executable, "-m", "digitry"]
@@ -45,16 +47,15 @@ class Service:
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
         asked = request.Request(self.url + path, body, headers)
-        with request.urlopen(asked, timeout=20) as answer:
+        with request.urlopen(asked, timeout=PATIENCE_S) as answer:
             return json.loads(answer.read())
 
-    def stop(self) -> tuple[int, float]:
-        started = time.monotonic()
+    def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(PATIENCE_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
-        return code, time.monotonic() - started
+        return code
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def digitry(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROGRAM, *words], capture_output=True, text=True, check=False, timeout=60
+        [*PROGRAM, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
 
 
@@ -128,15 +129,19 @@ def test_corrections_go_from_the_service_to_a_folder_and_back(
 
 
 def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None:
-    line = HTTPConnection(service.url.removeprefix("http://"), timeout=10)
-    times = []
-    for _ in range(15):
+    line = HTTPConnection(service.url.removeprefix("http://"), timeout=PATIENCE_S)
+    quick = 0
+    # With Nagle's algorithm each answer waits 40 ms for the acknowledgement of its head, but for the
+    # first few of a connection. A busy machine answers some requests late, but not all.
+    for _ in range(1000):
         started = time.perf_counter()
         line.request("GET", "/v1/models")
         line.getresponse().read()
-        times.append(time.perf_counter() - started)
+        quick += time.perf_counter() - started < 0.03
+        if quick == 40:
+            break
     line.close()
-    assert sorted(times)[3] < 0.03
+    assert quick == 40
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
@@ -155,7 +160,7 @@ def test_a_port_in_use_is_reported(service: Service) -> None:
 
 def test_an_endless_head_is_refused(service: Service) -> None:
     port = int(service.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as line:
         line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
         with pytest.raises(ConnectionError):
             for _ in range(1000):
@@ -212,7 +217,7 @@ def test_it_recovers_from_a_minute_of_random_kills_under_load(tmp_path: Path) ->
             statuses[ask()] += 1
 
     def workers() -> dict[str, int]:
-        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+        with request.urlopen(service.url + "/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
         return {
             state: int(float(count))
@@ -247,12 +252,12 @@ def test_it_recovers_from_a_minute_of_random_kills_under_load(tmp_path: Path) ->
         stopped.set()
         for thread in threads:
             thread.join()
-        with request.urlopen(service.url + "/metrics", timeout=20) as answer:
+        with request.urlopen(service.url + "/metrics", timeout=PATIENCE_S) as answer:
             losses = sorted(
                 re.findall(r"digitry_worker_losses_total\S+ \S+", answer.read().decode())
             )
         service.process.send_signal(signal.SIGTERM)
-        logged = service.process.communicate(timeout=20)[1]
+        logged = service.process.communicate(timeout=PATIENCE_S)[1]
     print(
         f"\n{kills} kills, {len(took)} recoveries, the longest {max(took):.2f} s; {dict(statuses)}"
     )
@@ -289,14 +294,11 @@ def test_it_answers_pending_requests_and_exits_with_0(tmp_path: Path) -> None:
     threads = [threading.Thread(target=keep_asking) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(1.5)
-    code, seconds = service.stop()
+    until(lambda: answers.count("read") >= 2)
+    assert service.stop() == 0
     stopped.set()
     for thread in threads:
         thread.join()
-    assert code == 0
-    assert seconds < 10
-    assert answers.count("read") >= 2
     lost = [answer for answer in answers if answer.startswith("lost")]
     assert not lost, lost
 
@@ -311,7 +313,9 @@ def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path)
         sent: list[tuple[float, int | None]] = []
 
         def ask(port: int = port, sent: list[tuple[float, int | None]] = sent) -> None:
-            with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            with contextlib.closing(
+                HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+            ) as connection:
                 while True:
                     try:
                         connection.request("POST", "/v1/read", content, PNG)
@@ -329,15 +333,15 @@ def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path)
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
+        until(lambda sent=sent: len(sent) > 10)
         # A different moment of a request each time.
-        time.sleep(0.5 + 0.013 * stop)
+        time.sleep(1.5 + 0.013 * stop)
         stopped = time.monotonic()
-        code, seconds = service.stop()
+        assert service.stop() == 0
         for thread in threads:
             thread.join()
-        assert (code, seconds < 10) == (0, True)
         # A request that is still on its way is not yet accepted.
-        before = [status for at, status in sent if at < stopped - 0.05]
+        before = [status for at, status in sent if at < stopped - 1]
         assert set(before) <= {200, 503}, before
         answered += len(before)
     assert answered > stops

@@ -21,6 +21,7 @@ from digitry.corrections import database, migrations
 from digitry.corrections.database import StoreError
 from digitry.corrections.store import Corrections
 
+from ..waiting import PATIENCE_S
 from .test_store import correction, postgresql  # noqa: F401 (a fixture)
 
 
@@ -191,7 +192,7 @@ def test_other_tables_in_the_same_database_are_not_changed(url: str) -> None:
 
 
 def _open(url: str, start: Any, told: Any) -> None:
-    start.wait(60)
+    start.wait(PATIENCE_S)
     try:
         store = Corrections(url)
         store.add(correction(1))
@@ -211,9 +212,9 @@ def test_processes_that_open_a_store_at_once_create_it_once(former: bool, url: s
     for opener in openers:
         opener.start()
     start.set()
-    assert [told.get(timeout=120) for _ in openers] == [None] * 4
+    assert [told.get(timeout=PATIENCE_S) for _ in openers] == [None] * 4
     for opener in openers:
-        opener.join(30)
+        opener.join(PATIENCE_S)
 
     def more(_: int) -> None:
         Corrections(url).close()

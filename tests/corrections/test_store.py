@@ -31,6 +31,8 @@ from digitry.errors import DataError, DigitryError, UsageError
 from digitry.places import corrections_file
 from digitry.training import datasets
 
+from ..waiting import PATIENCE_S, until
+
 BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
     Path(found) for found in [shutil.which("initdb")] if found
 ]
@@ -62,18 +64,19 @@ def postgresql() -> Iterator[str]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user,
     )  # fmt: skip
     url = f"postgresql+psycopg://digitry@127.0.0.1:{port}/postgres"
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            Corrections(url).close()
-            break
-        except StoreError:
-            assert time.monotonic() < deadline, "PostgreSQL does not start"
-            time.sleep(0.1)
+    until(lambda: _opens(url))
     yield url
     server.send_signal(signal.SIGINT)
-    server.wait(20)
+    server.wait(PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _opens(url: str) -> bool:
+    try:
+        Corrections(url).close()
+    except StoreError:
+        return False
+    return True
 
 
 def _has(user: str) -> bool:
@@ -227,7 +230,7 @@ def test_no_confirmed_correction_is_lost_when_writers_are_killed(
             sender.close()
             running.append((process, receiver))
         for _, receiver in running:
-            assert receiver.poll(60)
+            assert receiver.poll(PATIENCE_S)
         time.sleep(rng.random() * 0.3)
         for process, receiver in running:
             process.kill()

@@ -137,7 +137,7 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(side: int, more: i
         ImageError, match=r"has too many scans \(\d+ or more\); save it as a baseline"
     ):
         image.load(content)
-    assert time.process_time() - started < 0.2
+    assert time.process_time() - started < 1
 
 
 def test_as_many_scans_as_encoders_write_are_read() -> None:

@@ -230,7 +230,7 @@ def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line:
     with pytest.raises(ImageError):
         # Loads the decoder, whose import is slow under tracemalloc.
         image.load(content)
-    started = time.perf_counter()
+    started = time.process_time()
     tracemalloc.start()
     with pytest.raises(ImageError, match=line) as caught:
         image.load(content, name="bad.png")
@@ -238,7 +238,7 @@ def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line:
     tracemalloc.stop()
     assert str(caught.value).startswith("bad.png: ")
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 5
     assert peak < 50 << 20
 
 

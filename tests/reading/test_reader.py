@@ -324,6 +324,11 @@ def test_a_reading_goes_through_json(shipped: Reader) -> None:
     assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
 
 
+def test_recognize_digit_refuses_several_digits() -> None:
+    with pytest.raises(ImageError, match=r"holds 3 digits \(305\); use digitry\.read, or crop"):
+        digitry.recognize_digit(pages("305"))
+
+
 def test_recognize_digit_gives_an_int() -> None:
     assert digitry.recognize_digit(pages("6")) == 6
     with pytest.raises(ImageError, match="no ink"):

@@ -18,6 +18,8 @@ from digitry.reading.reader import Reader
 from digitry.reading.render import REFUSED, annotate
 from digitry.training.writing import pen
 
+from ..waiting import PATIENCE_S
+
 AMPERSAND = pen.strokes_of("ampersand", 0)
 
 
@@ -202,7 +204,7 @@ def _digitry(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "digitry", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         env={**os.environ, "NO_COLOR": "1"},
         check=True,
     )

@@ -1,6 +1,7 @@
 """The API: readings equal to the library's, typed refusals, and limits."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
 from digitry.workers.supervisor import Cause, Health, State
 
+from ..waiting import PATIENCE_S, until
 from .conftest import Running, drawn, png
 
 
@@ -182,12 +184,12 @@ def test_unsupported_media_types_are_refused(kind: str, client: TestClient) -> N
     ids=range(8),
 )
 def test_broken_forms_are_refused_quickly(body: bytes, client: TestClient) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     for kind in ("multipart/form-data; boundary=b", "multipart/form-data"):
         response = client.post("/v1/read", content=body, headers={"content-type": kind})
         assert response.status_code == 400, response.text
         assert problem(response) == "malformed-request"
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 5
 
 
 def test_too_many_parts_are_refused(client: TestClient) -> None:
@@ -304,7 +306,7 @@ HEAD = "POST /v1/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n
 
 def sent(running: Running, *parts: bytes, pause: float = 0) -> bytes:
     """Send pieces over a socket and return everything that is received."""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S) as line:
         for part in parts:
             try:
                 line.sendall(part)
@@ -344,7 +346,7 @@ def test_a_client_that_sends_far_too_much_can_read_why_it_is_refused(
     head = f"Content-Length: {len(body)}" if how == "length" else "Transfer-Encoding: chunked"
     if how == "chunks":
         body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=PATIENCE_S) as line:
         line.sendall((HEAD + closing + head + "\r\n\r\n").encode() + body)
         answer = b""
         while part := line.recv(65536):
@@ -358,7 +360,7 @@ def test_a_refused_body_is_not_read_without_end(
 ) -> None:
     limits = Limits(body_bytes=1000, discarded_bytes=1 << 20)
     running = Running(create_app(LocalReaders(reader), store, model=model, limits=limits))
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S) as line:
         line.sendall((HEAD + f"Content-Length: {1 << 30}\r\n\r\n").encode())
         with pytest.raises(ConnectionError):
             for _ in range(100):
@@ -368,24 +370,24 @@ def test_a_refused_body_is_not_read_without_end(
 
 def test_a_body_that_is_too_slow_is_cut_off(small: Running) -> None:
     head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
-    started = time.monotonic()
     assert b" 408 " in sent(small, head, *[b"x"] * 8, pause=0.1)
-    assert time.monotonic() - started < 3
 
 
-def test_slow_clients_do_not_hold_up_others(small: Running) -> None:
-    head = (HEAD + "Content-Length: 1000\r\n\r\n").encode()
-    slow = [threading.Thread(target=sent, args=(small, head)) for _ in range(60)]
-    for thread in slow:
-        thread.start()
-    time.sleep(0.1)
-    content = png(drawn("3"))
-    started = time.monotonic()
-    answer = sent(small, (HEAD + f"Content-Length: {len(content)}\r\n\r\n").encode() + content)
-    assert b" 200 " in answer
-    assert time.monotonic() - started < 0.5
-    for thread in slow:
-        thread.join()
+def test_slow_clients_do_not_hold_up_others(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    # They are slower than this test is patient: if one held up another, no answer would come.
+    limits = Limits(body_seconds=10 * PATIENCE_S)
+    running = Running(create_app(LocalReaders(reader), store, model=model, limits=limits))
+    with contextlib.ExitStack() as lines:
+        for _ in range(60):
+            line = lines.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            line.sendall((HEAD + "Content-Length: 1000\r\n\r\n").encode())
+        running.wait_for(working=60)
+        content = png(drawn("3"))
+        length = f"Content-Length: {len(content)}\r\n\r\n"
+        assert b" 200 " in sent(running, (HEAD + length).encode() + content)
+    running.stop()
 
 
 class _Waiting(LocalReaders):
@@ -394,10 +396,12 @@ class _Waiting(LocalReaders):
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader)
         self.gate = threading.Event()
+        self.waiting = 0
 
     async def read(self, content: bytes, **options: Any) -> Any:
         import asyncio
 
+        self.waiting += 1
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
         return await super().read(content, **options)
@@ -415,10 +419,10 @@ def test_a_busy_service_refuses_at_once(
              for _ in range(2)]  # fmt: skip
     for thread in first:
         thread.start()
-    time.sleep(0.2)
-    started = time.monotonic()
+    until(lambda: readers.waiting == 2)
+    # The first two are not answered before the gate opens, so this is not waited for.
     refused = sent(running, whole)
-    assert time.monotonic() - started < 0.1
+    assert not answers
     assert b" 503 " in refused and b"retry-after: 1" in refused.lower()
     readers.gate.set()
     for thread in first:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from digitry.corrections.store import Corrections
 from digitry.errors import UsageError
 from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
-from digitry.serving import server
+from digitry.serving import guard, server
 from digitry.serving.addresses import is_among, proxies_of, source_of
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.guesses import SOURCES, Guesses
 
+from ..waiting import PATIENCE_S
 from .conftest import Running, drawn, png
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
@@ -44,9 +46,11 @@ def start(reader: Reader, model: Artifact, store: Corrections) -> Iterator[Start
         def with_limits(
             *, token: str | None = None, proxies: tuple[str, ...] = (), **limits: float
         ) -> Running:
+            # A slow machine reaches only the limits that a test is about.
+            patient = dict.fromkeys(("head_seconds", "body_seconds", "read_seconds"), PATIENCE_S)
             app = create_app(
                 LocalReaders(reader), store, model=model, token=token,
-                limits=Limits(**limits),  # type: ignore[arg-type]
+                limits=Limits(**{**patient, **limits}),  # type: ignore[arg-type]
             )  # fmt: skip
             service = Running(app, proxies=proxies)
             running.callback(service.stop)
@@ -65,7 +69,9 @@ def lines() -> Iterator[ExitStack]:
 def dial(
     lines: ExitStack, service: Running, source: str = HERE, first: bytes = b""
 ) -> socket.socket:
-    line = socket.create_connection((HERE, service.port), timeout=10, source_address=(source, 0))
+    line = socket.create_connection(
+        (HERE, service.port), timeout=PATIENCE_S, source_address=(source, 0)
+    )
     lines.enter_context(line)
     if first:
         line.sendall(first)
@@ -102,7 +108,7 @@ def refused(line: socket.socket, status: int, kind: str) -> dict[str, str]:
 
 
 def read_once(service: Running, source: str = HERE) -> int:
-    connection = HTTPConnection(HERE, service.port, timeout=10, source_address=(source, 0))
+    connection = HTTPConnection(HERE, service.port, timeout=PATIENCE_S, source_address=(source, 0))
     connection.request("POST", "/v1/read", png(drawn("3")), {"Content-Type": "image/png"})
     response = connection.getresponse()
     response.read()
@@ -127,9 +133,7 @@ def test_a_thousand_idle_connections_do_not_block_the_service(
     files = server._files_allowed(3000)
     silent = [dial(lines, service) for _ in range(min(1000, (files - 300) // 2))]
     for _ in range(10):
-        started = time.monotonic()
         assert read_once(service) == 200
-        assert time.monotonic() - started < 2
     assert read_once(service, THERE) == 200
     # The newest are still open and got no answer.
     silent[-1].settimeout(0.05)
@@ -155,11 +159,11 @@ def test_at_the_limit_the_connection_that_waited_longest_is_closed(
 def test_a_working_connection_is_never_closed_for_a_new_one(start: Start, lines: ExitStack) -> None:
     service = start(connections_per_address=3, connections=6)
     working = dial(lines, service, first=SLOW)
-    time.sleep(0.1)
-    for _ in range(20):
-        dial(lines, service)
-        dial(lines, service, THERE)
-    time.sleep(0.1)
+    service.wait_for(working=1)
+    others = [dial(lines, service, source) for _ in range(20) for source in (HERE, THERE)]
+    # A place is free for the last ones only once all before them have come and gone.
+    for line in others[:-5]:
+        assert answer(line)[0] == 0
     working.sendall(b"x" * 8)
     assert answer(working)[0] == 422
 
@@ -170,7 +174,7 @@ def test_an_address_at_its_limit_is_refused_and_another_is_served(
     service = start(connections_per_address=3)
     for _ in range(3):
         dial(lines, service, first=SLOW)
-    time.sleep(0.1)
+    service.wait_for(working=3)
     headers = refused(dial(lines, service, first=GET), 429, "too-many-connections")
     assert headers["retry-after"] == "1"
     # A connection without a request is refused, too, and does not keep its place.
@@ -181,7 +185,7 @@ def test_an_address_at_its_limit_is_refused_and_another_is_served(
 def test_when_all_connections_work_a_new_one_gets_busy(start: Start, lines: ExitStack) -> None:
     service = start(connections=4)
     working = [dial(lines, service, f"127.0.0.{n}", SLOW) for n in range(1, 5)]
-    time.sleep(0.1)
+    service.wait_for(working=4)
     headers = refused(dial(lines, service, "127.0.0.9"), 503, "busy")
     assert headers["retry-after"] == "1"
     working[0].sendall(b"x" * 8)
@@ -193,27 +197,25 @@ def test_an_idle_connection_is_closed_without_an_answer(start: Start, lines: Exi
     service = start(head_seconds=0.5)
     started = time.monotonic()
     assert dial(lines, service).recv(1) == b""
-    assert 0.4 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.4
 
 
 def test_empty_lines_do_not_extend_the_time_limit(start: Start, lines: ExitStack) -> None:
     service = start(head_seconds=0.5)
     line = dial(lines, service)
-    started = time.monotonic()
-    with suppress(OSError):
-        while time.monotonic() < started + 5:
+    with pytest.raises(ConnectionError):
+        for _ in range(round(PATIENCE_S / 0.05)):
             line.sendall(b"\r\n")
             time.sleep(0.05)
-    assert time.monotonic() - started < 3
 
 
 def test_a_kept_connection_is_closed_when_idle(start: Start, lines: ExitStack) -> None:
     service = start(idle_seconds=1)
+    started = time.monotonic()
     line = dial(lines, service, first=GET)
     assert answer(line)[0] == 200
-    started = time.monotonic()
     assert line.recv(1) == b""
-    assert 0.8 < time.monotonic() - started < 4
+    assert time.monotonic() - started > 0.8
 
 
 def test_a_client_that_does_not_read_its_answers_is_disconnected(
@@ -222,13 +224,10 @@ def test_a_client_that_does_not_read_its_answers_is_disconnected(
     service = start(answer_seconds=0.5, head_seconds=0.3)
     line = dial(lines, service)
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    started = time.monotonic()
-    with pytest.raises(OSError, match=r"reset|pipe|timed out") as broken:
+    with pytest.raises(ConnectionError):
         for _ in range(2000):
             line.sendall(50 * ask)
             time.sleep(0.02)
-            assert time.monotonic() - started < 15
-    assert not isinstance(broken.value, TimeoutError)
     assert read_once(service) == 200
 
 
@@ -327,19 +326,19 @@ def test_a_slow_head_is_refused(kept: bool, start: Start, lines: ExitStack) -> N
         with suppress(TimeoutError):
             if line.recv(1, socket.MSG_PEEK):
                 break
-    assert 0.5 < time.monotonic() - started < 2.5
-    line.settimeout(5)
+    assert time.monotonic() - started > 0.5
+    line.settimeout(PATIENCE_S)
     refused(line, 408, "head-too-slow")
 
 
 def test_a_slow_head_within_the_limit_is_accepted(start: Start, lines: ExitStack) -> None:
-    service = start(head_seconds=2)
+    service = start(head_seconds=4)
     line = dial(lines, service)
-    time.sleep(1.2)
+    time.sleep(2.2)
     for begin in range(0, len(GET), 10):
         line.sendall(GET[begin : begin + 10])
-        time.sleep(0.2)
-    # 1.2 s of silence and 1 s of sending: each has its own limit.
+        time.sleep(0.4)
+    # 2.2 s of silence and 2 s of sending: each has its own limit.
     assert answer(line)[0] == 200
 
 
@@ -356,7 +355,7 @@ def test_what_is_not_http_is_refused(junk: bytes, start: Start, lines: ExitStack
 
 def test_one_connection_serves_a_hundred_requests(start: Start) -> None:
     service = start()
-    connection = HTTPConnection(HERE, service.port, timeout=10)
+    connection = HTTPConnection(HERE, service.port, timeout=PATIENCE_S)
     connection.connect()
     line = connection.sock
     for _ in range(50):
@@ -421,7 +420,11 @@ def shown(
     return answer(dial(lines, service, source, head + b"\r\n"))[:2]
 
 
-def test_wrong_tokens_are_limited_for_each_address(start: Start, lines: ExitStack) -> None:
+def test_wrong_tokens_are_limited_for_each_address(
+    start: Start, lines: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(guard, "Guesses", partial(Guesses, clock=lambda: now))
     service = start(token="right", guess_seconds=1.5)
     for _ in range(20):
         assert shown(lines, service, None)[0] == 401, "no token is no guess"
@@ -434,7 +437,7 @@ def test_wrong_tokens_are_limited_for_each_address(start: Start, lines: ExitStac
         assert 1 <= int(headers["retry-after"]) <= 2
     assert shown(lines, service, "right", THERE)[0] == 200
     assert answer(dial(lines, service, first=GET))[0] == 200, "what needs no token goes on"
-    time.sleep(1.6)
+    now = 1.6
     assert shown(lines, service, "right")[0] == 200
 
 

@@ -18,6 +18,7 @@ from digitry.workers.answer import PicturedReading
 from digitry.workers.pool import WorkerPool
 from digitry.workers.supervisor import State
 
+from ..waiting import PATIENCE_S, until
 from .conftest import MODEL, drawn, png
 
 PLAIN: dict[str, Any] = {"name": "a.png", "layout": "auto", "max_error": None}
@@ -25,7 +26,7 @@ PLAIN: dict[str, Any] = {"name": "a.png", "layout": "auto", "max_error": None}
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
-    with WorkerPool(MODEL, workers=1) as pool:
+    with WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S, cpu_s=60) as pool:
         yield pool
 
 
@@ -41,7 +42,7 @@ def test_workers_and_threads_give_the_same_answer(
 ) -> None:
     content = png(drawn("408"))
     options = {"glyphs": pictures, "crops": pictures, "layout": "line"}
-    there = asked(PoolReaders(pool), content, **options)
+    there = asked(PoolReaders(pool, wait_s=PATIENCE_S), content, **options)
     here = asked(LocalReaders(reader), content, **options)
     assert there.reading.digits == here.reading.digits
     assert (there.glyphs, there.crops) == (here.glyphs, here.crops)
@@ -49,7 +50,7 @@ def test_workers_and_threads_give_the_same_answer(
 
 
 def test_errors_keep_their_types(pool: WorkerPool) -> None:
-    readers = PoolReaders(pool)
+    readers = PoolReaders(pool, wait_s=PATIENCE_S)
     with pytest.raises(ImageError, match="is not an image"):
         asked(readers, b"junk", glyphs=True)
     with pytest.raises(UsageError, match="share of errors"):
@@ -75,7 +76,7 @@ def test_waiting_too_long_for_a_worker_is_an_error(pool: WorkerPool) -> None:
 
 
 def test_a_killed_worker_is_replaced(pool: WorkerPool) -> None:
-    readers = PoolReaders(pool)
+    readers = PoolReaders(pool, wait_s=PATIENCE_S)
     for pid in pool.pids():
         os.kill(pid, signal.SIGKILL)
     answers = []
@@ -91,7 +92,7 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
     wanted = {**PLAIN, "glyphs": False, "crops": False}
 
     async def impatient() -> None:
-        readers = PoolReaders(pool)
+        readers = PoolReaders(pool, wait_s=PATIENCE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.001):
                 await readers.read(png(drawn("1234567890")), **wanted)
@@ -102,14 +103,14 @@ def test_a_late_answer_is_not_used_for_the_next_request(pool: WorkerPool) -> Non
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(impatient())
-    assert asked(PoolReaders(pool), png(drawn("7"))).reading.text == "7"
+    assert asked(PoolReaders(pool, wait_s=PATIENCE_S), png(drawn("7"))).reading.text == "7"
 
 
 def test_concurrent_requests_get_their_own_answers(pool: WorkerPool) -> None:
     texts = [str(number) for number in range(10, 26)]
 
     async def crowd() -> list[PicturedReading]:
-        readers = PoolReaders(pool)
+        readers = PoolReaders(pool, wait_s=PATIENCE_S)
         wanted = {**PLAIN, "glyphs": False, "crops": False}
         return await asyncio.gather(*[readers.read(png(drawn(t)), **wanted) for t in texts])
 
@@ -141,7 +142,7 @@ def kill(pids: list[int]) -> None:
 
 def test_workers_killed_while_starting_are_replaced() -> None:
     async def storm(pool: WorkerPool) -> tuple[list[Any], str]:
-        readers = PoolReaders(pool, wait_s=30)
+        readers = PoolReaders(pool, wait_s=PATIENCE_S)
         content = png(drawn("4"))
         asked = [
             asyncio.create_task(readers.read(content, **PLAIN, glyphs=False, crops=False))
@@ -154,7 +155,7 @@ def test_workers_killed_while_starting_are_replaced() -> None:
         last = await readers.read(content, **PLAIN, glyphs=False, crops=False)
         return answers, last.reading.text
 
-    with WorkerPool(MODEL, workers=2) as pool:
+    with WorkerPool(MODEL, workers=2, wall_s=PATIENCE_S, cpu_s=60) as pool:
         answers, last = asyncio.run(storm(pool))
     failed = [answer for answer in answers if isinstance(answer, Exception)]
     # Only images that were being read when their worker was killed fail.
@@ -167,7 +168,7 @@ def test_a_worker_that_cannot_be_replaced_costs_no_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def with_one(pool: WorkerPool) -> Counter[str]:
-        readers = PoolReaders(pool)
+        readers = PoolReaders(pool, wait_s=PATIENCE_S)
         await counted(readers, 0.3)
 
         def none(_: object) -> Any:
@@ -175,14 +176,14 @@ def test_a_worker_that_cannot_be_replaced_costs_no_image(
 
         monkeypatch.setattr("digitry.workers.supervisor._process", none)
         kill(pool.pids()[:1])
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(until, lambda: pool.health().states[State.GONE] == 1)
         found = await counted(readers, 1.5)
         health = pool.health()
         assert health.states[State.GONE] == 1
         assert health.fault() is None
         return found
 
-    with WorkerPool(MODEL, workers=2) as pool:
+    with WorkerPool(MODEL, workers=2, wall_s=PATIENCE_S, cpu_s=60) as pool:
         found = asyncio.run(with_one(pool))
     assert set(found) == {"read"}
 
@@ -202,15 +203,13 @@ def test_without_workers_it_is_unavailable_until_one_is_ready(
 
         monkeypatch.setattr(supervisor, "_process", none)
         kill(pool.pids())
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(until, pool.health().fault)
         during = await counted(readers, 0.5)
         monkeypatch.setattr(supervisor, "_process", start)
-        while pool.health().fault():
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(until, lambda: pool.health().states[State.READY] == 1)
         return during, await counted(readers, 0.3, connections=1)
 
-    with WorkerPool(MODEL, workers=1) as pool:
+    with WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S, cpu_s=60) as pool:
         during, after = asyncio.run(without(pool))
     assert set(during) == {"UnavailableError"}
     assert set(after) == {"read"}
@@ -218,7 +217,7 @@ def test_without_workers_it_is_unavailable_until_one_is_ready(
 
 def test_an_invalid_answer_of_a_worker_costs_one_image(pool: WorkerPool) -> None:
     async def odd() -> list[Any]:
-        readers = PoolReaders(pool, wait_s=30)
+        readers = PoolReaders(pool, wait_s=PATIENCE_S)
         await readers.read(png(drawn("4")), **PLAIN, glyphs=False, crops=False)
         (connection,) = readers._connections
         asked = [

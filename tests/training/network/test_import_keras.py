@@ -6,6 +6,8 @@ import textwrap
 
 import pytest
 
+from ...waiting import PATIENCE_S
+
 
 def said(code: str) -> list[list[str]]:
     """Run code in a process of its own, and return the words of each line that it prints."""
@@ -13,7 +15,7 @@ def said(code: str) -> list[list[str]]:
         [sys.executable, "-W", "error::ImportWarning", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

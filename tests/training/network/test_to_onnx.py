@@ -24,6 +24,8 @@ from digitry.training.network import keras_files, to_onnx
 from digitry.training.network.build import build, keras
 from digitry.training.recipes import RECIPES, Recipe
 
+from ...waiting import PATIENCE_S
+
 LABELS = tuple(str(digit) for digit in range(10))
 CONV = Recipe(name="conv", architecture="conv", hidden=(4, 4, 8), dropout=0.2)
 MODELS = [*RECIPES.values(), CONV, dataclasses.replace(CONV, name="conv-flat", head="flatten")]
@@ -272,7 +274,7 @@ def test_the_keras_files_load_in_plain_keras_on_another_backend(tmp_path: Path) 
         [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
     )
     assert done.stdout.split() == ["True"] * 4, done.stderr

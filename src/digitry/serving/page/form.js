@@ -50,6 +50,8 @@ export class Designer {
     this.fields = [];
     this.drag = null;
     overlay.addEventListener("pointerdown", (event) => this.down(event));
+    // Else the browser selects the text of the page on the way. `down` sets the focus.
+    overlay.addEventListener("mousedown", (event) => event.preventDefault());
     overlay.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) overlay.addEventListener(name, () => this.up());
   }
