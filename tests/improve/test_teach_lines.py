@@ -18,14 +18,14 @@ from digitry.corrections.correction import LineCorrection
 from digitry.corrections.store import Corrections
 from digitry.errors import DataError
 from digitry.improve import line_gate, retrain_lines
-from digitry.improve.retrain_lines import CorrectedLines, bare, between, chosen_step, drawn_sources
+from digitry.improve.retrain_lines import CorrectedLines, chosen_step, drawn_sources
 from digitry.improve.teach import teach_lines
 from digitry.model import versions
 from digitry.model.line_network import load_lines
 from digitry.reading.reader import Reader
 from digitry.training.evaluation.held_lines import HeldLine, composed
 from digitry.training.network.lines import log_probs
-from digitry.training.network.lines_onnx import from_onnx
+from digitry.training.network.lines_onnx import bare, between, from_onnx
 from digitry.training.writing.strips import Composer, Mix
 
 SHIPPED = load_lines("lines@shipped")
