@@ -257,8 +257,10 @@ def recipe_table(records: dict[str, dict[str, Any]]) -> str:
 
 def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
     """Return the measured accuracy of a recipe, with a link to its record; empty if there is none."""
-    found = records.get(f"recipe-{name}")
+    found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
     shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
+    if found and name in ELSEWHERE:
+        shown += " of PNG files"
     as_one = records.get(f"recipe-{name}-ensemble")
     if as_one:
         shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"
