@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
-from torch import nn
 
 from digitry import files
 from digitry.errors import DataError, UnavailableError
@@ -30,7 +28,7 @@ from digitry.training.evaluation import held_lines
 from digitry.training.evaluation.held_lines import NOWHERE, HeldLine
 from digitry.training.loop.composed import Schedule, fit
 from digitry.training.loop.lines import CHECKPOINT, batch_loss
-from digitry.training.network.lines_onnx import folded, from_onnx, numbers, to_onnx
+from digitry.training.network.lines_onnx import Network, bare, between, from_onnx, to_onnx
 from digitry.training.reader import halved
 from digitry.training.writing import pen
 from digitry.training.writing import sources as written
@@ -238,47 +236,11 @@ def composed_lines(sources: Sources, seed: int) -> list[HeldLine]:
     return found
 
 
-def bare(network: nn.Sequential) -> nn.Sequential:
-    """Return the same network with its normalisations in the convolutions before them.
-
-    What comes back from a file has normalisations that would measure their statistics anew, and so
-    forget, in a training as short as this.
-    """
-    modules = list(network)
-    kept: list[nn.Module] = []
-    for at, module in enumerate(modules):
-        if isinstance(module, nn.BatchNorm2d):
-            continue
-        if isinstance(module, nn.Conv2d):
-            weight, bias = numbers(module)
-            after = modules[at + 1] if at + 1 < len(modules) else None
-            if isinstance(after, nn.BatchNorm2d):
-                weight, bias = folded(weight, bias, after)
-            made = nn.Conv2d(
-                module.in_channels, module.out_channels, (weight.shape[2], weight.shape[3]),
-                padding=(int(module.padding[0]), int(module.padding[1])),
-            )  # fmt: skip
-            made.weight.data.copy_(torch.from_numpy(np.array(weight)))
-            if made.bias is not None:
-                made.bias.data.copy_(torch.from_numpy(np.array(bias)))
-            module = made
-        kept.append(module)
-    return nn.Sequential(*kept)
-
-
-def between(old: nn.Sequential, new: nn.Sequential, step: float) -> nn.Sequential:
-    """Return the network whose weights are so far on the way from the old ones to the new ones."""
-    weights = {
-        name: (1 - step) * value + step * new.state_dict()[name]
-        for name, value in old.state_dict().items()
-    }
-    made = bare(old)
-    made.load_state_dict(weights)
-    return made.eval()
-
-
 def chosen_step(
-    old: nn.Sequential, new: nn.Sequential, learnt: Sequence[HeldLine], known: Sequence[HeldLine]
+    old: Network,
+    new: Network,
+    learnt: Sequence[HeldLine],
+    known: Sequence[HeldLine],
 ) -> float:
     """Return the smallest step that gains nearly as much as the best that forgets little."""
 
@@ -299,7 +261,7 @@ def chosen_step(
     return min(step for step in sound if gained[step] >= wanted)
 
 
-def exported(network: nn.Sequential, parent: LineNetwork) -> LineNetwork:
+def exported(network: Network, parent: LineNetwork) -> LineNetwork:
     """Return a network as a file like the parent's, with the parent's calibration."""
     model = halved(to_onnx(network))
     facts = {

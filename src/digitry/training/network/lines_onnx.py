@@ -18,6 +18,9 @@ from digitry.reading.lines import HEIGHT
 from digitry.training.network.lines import OUTPUTS, Conv, Layers, Pool, build
 
 OPSET = 17
+Network = nn.Sequential
+"""A line network; what trains it further needs no other name of torch."""
+
 INPUT, OUTPUT = "strips", "log_probs"
 
 
@@ -187,3 +190,42 @@ def _fill(
             raise ModelError("a normalisation keeps no statistics", where="the line network")
         norm.running_var.fill_(1 - norm.eps)
         norm.bias.data.copy_(torch.from_numpy(np.array(bias)))
+
+
+def bare(network: nn.Sequential) -> nn.Sequential:
+    """Return the same network with its normalisations in the convolutions before them.
+
+    What comes back from a file has normalisations that would measure their statistics anew, and so
+    forget, in a training as short as this.
+    """
+    modules = list(network)
+    kept: list[nn.Module] = []
+    for at, module in enumerate(modules):
+        if isinstance(module, nn.BatchNorm2d):
+            continue
+        if isinstance(module, nn.Conv2d):
+            weight, bias = numbers(module)
+            after = modules[at + 1] if at + 1 < len(modules) else None
+            if isinstance(after, nn.BatchNorm2d):
+                weight, bias = folded(weight, bias, after)
+            made = nn.Conv2d(
+                module.in_channels, module.out_channels, (weight.shape[2], weight.shape[3]),
+                padding=(int(module.padding[0]), int(module.padding[1])),
+            )  # fmt: skip
+            made.weight.data.copy_(torch.from_numpy(np.array(weight)))
+            if made.bias is not None:
+                made.bias.data.copy_(torch.from_numpy(np.array(bias)))
+            module = made
+        kept.append(module)
+    return nn.Sequential(*kept)
+
+
+def between(old: nn.Sequential, new: nn.Sequential, step: float) -> nn.Sequential:
+    """Return the network whose weights are so far on the way from the old ones to the new ones."""
+    weights = {
+        name: (1 - step) * value + step * new.state_dict()[name]
+        for name, value in old.state_dict().items()
+    }
+    made = bare(old)
+    made.load_state_dict(weights)
+    return made.eval()
