@@ -88,7 +88,6 @@ def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) 
 import sys
 sys.argv = ["digitry", *{words}]
 from digitry.cli.main import app
-from .waiting import PATIENCE_S
 try:
     app()
 except SystemExit as end:
