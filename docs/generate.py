@@ -50,6 +50,8 @@ HOME = "https://github.com/digitry/digitry/blob/main"
 PLACES = {"compared": "README.md", "scripts": "docs/keras.md", "recipes": "docs/train.md"}
 """Generated table -> the page that it stands in."""
 
+ELSEWHERE = {"glyph": "reading-mnist-text"}
+"""Recipe -> the record of its accuracy, where that is not recipe-NAME."""
 COMPARED = {
     "photo, one digit": "Photos of one digit",
     "drawing, one digit": "Drawings of one digit, made with a mouse or a pen",
@@ -255,8 +257,10 @@ def recipe_table(records: dict[str, dict[str, Any]]) -> str:
 
 def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
     """Return the measured accuracy of a recipe, with a link to its record; empty if there is none."""
-    found = records.get(f"recipe-{name}")
+    found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
     shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
+    if found and name in ELSEWHERE:
+        shown += " of PNG files"
     as_one = records.get(f"recipe-{name}-ensemble")
     if as_one:
         shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"

@@ -7,10 +7,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from digitry.model.line_calibration import LineCalibration
 from digitry.model.load import load_model
 from digitry.reading.network import Session
 from digitry.training import reader, run_folder
 from digitry.training.data.dataset import Dataset, Split, dataset_of
+from digitry.training.evaluation import line_calibration
 from digitry.training.reader import Much, train_part
 from digitry.training.writing.strips import Sources
 
@@ -30,6 +32,14 @@ def little(monkeypatch: pytest.MonkeyPatch, sources: Sources) -> None:
     monkeypatch.setattr(reader, "load_sources", lambda *_, **__: sources)
     monkeypatch.setattr(reader, "load_dataset", lambda *_, **__: DATA)
     monkeypatch.setattr(reader, "LINE_POOL", (24, 1500))
+    monkeypatch.setattr(reader.held_lines, "load", lambda *_, **__: [])
+    monkeypatch.setattr(reader.line_calibration, "calibrate", calibrated)
+
+
+def calibrated(path: Path, held: object) -> None:
+    """Write that it was calibrated into a line network."""
+    assert held == []
+    line_calibration.write(path, LineCalibration())
 
 
 def no_more(*_: object, **__: object) -> None:

@@ -95,9 +95,9 @@ def _much(
             )
         if not dot or whose == part:
             own[field] = value
-    limits = {
-        field: _number(field, own.pop(field)) for field in ("samples", "seconds") if field in own
-    }
+    samples, seconds = (
+        _number(field, own.pop(field)) if field in own else None for field in ("samples", "seconds")
+    )
     if part != "glyph":
         if own or (from_ is not None and len(chosen) == 1):
             raise UsageError(
@@ -105,14 +105,14 @@ def _much(
                 where="--set" if own else "--from",
                 remedy="leave the rest out",
             )
-        return Much(samples=limits.get("samples"), seconds=limits.get("seconds", math.inf))
-    if "seconds" in limits:
+        return Much(samples=samples, seconds=seconds or math.inf)
+    if seconds is not None:
         raise UsageError(
             "glyph is trained by epochs", where="--set", remedy="set samples, and epochs"
         )
     recipe = recipes.find("glyph").override(own)
     parent = None if from_ is None else parent_of(from_, recipe, trust=trust)
-    return Much(samples=limits.get("samples"), settings=own, parent=parent)
+    return Much(samples=samples, settings=own, parent=parent)
 
 
 def _number(field: str, value: str) -> float:
@@ -120,7 +120,7 @@ def _number(field: str, value: str) -> float:
         number = float(value)
     except ValueError:
         number = 0.0
-    if not 0 < number < float("inf"):
+    if not 0 < number < math.inf:
         raise UsageError(
             f"{value!r} is not a number above 0",
             where=f"--set {field}",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -12,6 +12,7 @@ from digitry.reading import glyph, image
 from digitry.reading.classes import DIGITS
 from digitry.reading.classifier import DEFAULT_THRESHOLD
 from digitry.reading.confidence import Trust
+from digitry.reading.find import Place
 from digitry.reading.order import rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
@@ -44,8 +45,26 @@ class Terms:
     single: bool
 
 
-def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, list[Said]]:
-    """Return the reading of a page, and what was seen of each of its digits.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reading was made of.
+
+    Attributes:
+        digits: what was seen of each digit.
+        lines: of each line the page that it stands on, (h, w) uint8, dark on light, and its place on it
+            from end to end.
+    """
+
+    digits: tuple[Said, ...] = ()
+    lines: tuple[tuple[npt.NDArray[np.uint8], Place], ...] = field(default=(), repr=False)
+
+    def __add__(self, other: "Seen") -> "Seen":
+        """Return what two readings together were made of."""
+        return Seen(self.digits + other.digits, self.lines + other.lines)
+
+
+def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, Seen]:
+    """Return the reading of a page, and what it was made of.
 
     Args:
         page: the image.
@@ -60,6 +79,7 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
     digits: list[Digit] = []
     marks: list[Mark] = []
     seen: list[Said] = []
+    places: list[Place] = []
     for row in rows([line.place for line in kept]):
         in_row: list[Word] = []
         sure = 1.0
@@ -83,6 +103,7 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
                 in_row.append(Word(text, round(confidence, 6), box, len(found)))
         if in_row:
             words += in_row
+            places.append(_end_to_end([kept[k].place for k in row]))
             text = " ".join(word.text for word in in_row)
             found.append(Line(text, round(sure, 6), around([w.box for w in in_row])))
     reason = next((digit.reason for digit in digits if digit.reason), None)
@@ -105,7 +126,13 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         model=terms.model,
         ms=round(ms, 3),
     )
-    return reading, seen
+    return reading, Seen(tuple(seen), tuple((view.gray, place) for place in places))
+
+
+def _end_to_end(places: Sequence[Place]) -> Place:
+    """Return the places of a row, from left to right, as one."""
+    height = max(place.height for place in places)
+    return Place(places[0].start, places[-1].end, height, min(place.score for place in places))
 
 
 def glyphs_of(seen: Sequence[Said]) -> npt.NDArray[np.float32]:

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from digitry.errors import ImageError, UsageError
 from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
-from digitry.reading.assemble import Terms, reading_of
+from digitry.reading.assemble import Seen, Terms, reading_of
 from digitry.reading.confidence import Trust
 from digitry.reading.ink import lift
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
 from digitry.reading.template import Field, Template
-from digitry.reading.view import Said, View, best
+from digitry.reading.view import View, best
 
 Gray = npt.NDArray[np.uint8]
 
@@ -124,8 +124,8 @@ class Form:
 
     def read(
         self, page: image.Page, networks: Recogniser, trust: Trust, model: str
-    ) -> tuple[FormReading, list[Said]]:
-        """Read a page, and return also what was seen of each of its digits.
+    ) -> tuple[FormReading, Seen]:
+        """Read a page, and return also what the reading was made of.
 
         Args:
             page: shows the form.
@@ -427,13 +427,13 @@ def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
 
 def _read_cuts(
     cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
-) -> list[tuple[Reading, list[Said]] | None]:
+) -> list[tuple[Reading, Seen] | None]:
     """Return what stands in each field; None where nothing is written, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
     for index, cut in enumerate(cuts):
         if cut.written and cut.doubt is None:
             groups.setdefault((cut.what.pattern, cut.what.layout), []).append(index)
-    read: list[tuple[Reading, list[Said]] | None] = [None] * len(cuts)
+    read: list[tuple[Reading, Seen] | None] = [None] * len(cuts)
     for group in groups.values():
         one = cuts[group[0]].what
         asked = replace(networks, pattern=one.compiled)
@@ -459,9 +459,9 @@ class _Assembled:
         self.words: list[Word] = []
         self.digits: list[Digit] = []
         self.marks: list[Mark] = []
-        self.seen: list[Said] = []
+        self.seen = Seen()
 
-    def add(self, cut: Cut, corners: Matrix, found: tuple[Reading, list[Said]] | None) -> None:
+    def add(self, cut: Cut, corners: Matrix, found: tuple[Reading, Seen] | None) -> None:
         """Add a field, and what was read in it."""
         one = cut.what
         at = tuple((round(float(x)), round(float(y))) for x, y in corners * self.scale)

@@ -18,7 +18,8 @@ from digitry.model.line_network import LineNetwork, load_lines
 from digitry.model.line_network import calibration_path as lines_calibration_path
 from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, network
-from digitry.reading.assemble import Terms, glyphs_of, reading_of
+from digitry.reading import lines as strips
+from digitry.reading.assemble import Seen, Terms, glyphs_of, reading_of
 from digitry.reading.classifier import Classifier
 from digitry.reading.confidence import trust_for
 from digitry.reading.form import Form, form_of
@@ -130,11 +131,39 @@ class Reader:
             ImageError: the image cannot be read.
         """
         reading, seen = self._read(source, layout, name)
-        return reading, glyphs_of(seen)
+        return reading, glyphs_of(seen.digits)
 
-    def _read(
-        self, source: Any, layout: Layout | None, name: str | None
-    ) -> tuple[Reading, list[Said]]:
+    def examine_digits(self, source: Any) -> tuple[Reading, Sequence[Said]]:
+        """Read one image, and return also what was seen of each of its digits.
+
+        Args:
+            source: as for `read`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, None, None)
+        return reading, seen.digits
+
+    def examine_lines(
+        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+    ) -> tuple[Reading, list[npt.NDArray[np.uint8]]]:
+        """Read one image, and return also its lines as the line network sees them.
+
+        Args:
+            source, layout, name: as for `read`.
+
+        Returns:
+            The reading, and (64, w) uint8 for each of its lines: cut out level, 255 = ink, its digits
+            32 pixels high.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, layout, name)
+        return reading, [strips.cut(gray, place).ink for gray, place in seen.lines]
+
+    def _read(self, source: Any, layout: Layout | None, name: str | None) -> tuple[Reading, Seen]:
         _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
@@ -250,9 +279,7 @@ class Reader:
                 results.append(error)
         return results
 
-    def _read_page(
-        self, page: image.Page, layout: Layout, started: float
-    ) -> tuple[Reading, list[Said]]:
+    def _read_page(self, page: image.Page, layout: Layout, started: float) -> tuple[Reading, Seen]:
         try:
             return self._read_pages([page], layout, started)[0]
         except ImageError as error:
@@ -264,7 +291,7 @@ class Reader:
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> Sequence[tuple[Reading, list[Said]]]:
+    ) -> Sequence[tuple[Reading, Seen]]:
         """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:

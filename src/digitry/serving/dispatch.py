@@ -43,6 +43,7 @@ class Readers(Protocol):
         max_error: float | None,
         glyphs: bool,
         crops: bool,
+        strips: bool = False,
         picture: bool = False,
         pattern: str | None = None,
         template: Mapping[str, Any] | None = None,

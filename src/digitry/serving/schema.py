@@ -165,10 +165,25 @@ class CorrectionOut(BaseModel):
     sha256: str
 
 
+class LineCorrectionOut(BaseModel):
+    """A stored correction of a line; its picture has its own route."""
+
+    id: str
+    created: str
+    undone: str | None
+    text: str
+    read_text: str
+    confidence: Share
+    box: Annotated[list[int], Field(min_length=4, max_length=4)]
+    model: str
+    author: str
+    sha256: str
+
+
 class CorrectionsOut(BaseModel):
     """Corrections, newest first."""
 
-    corrections: list[CorrectionOut]
+    corrections: list[CorrectionOut | LineCorrectionOut]
 
 
 class StatusOut(BaseModel):
@@ -276,6 +291,7 @@ class ListOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Label | None = None
+    lines: bool = Field(False, description="List corrections of lines, not of digits.")
     undone: bool = False
     limit: int = Field(100, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=1_000_000_000)
@@ -292,7 +308,12 @@ class CorrectionIn(BaseModel):
     box: str = Field(
         max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h in pixels"
     )
-    label: Label = Field(description="The correct value.")
+    label: Label | None = Field(None, description="Of a digit: the correct value.")
+    text: str | None = Field(
+        None,
+        max_length=200,
+        description="Of a line: all that is written in it, digits, spaces and the marks . , - / :",
+    )
     author: str = Field("", max_length=200, description="Who made the correction; free text.")
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)

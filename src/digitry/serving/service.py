@@ -86,6 +86,7 @@ async def read_image(
     glyphs: bool = False,
     crops: bool = False,
     template: Mapping[str, Any] | None = None,
+    strips: bool = False,
     page: int | None = None,
 ) -> PicturedReading:
     """Return what was read from an image, or a page of a document, within the time limit of the service.
@@ -104,6 +105,7 @@ async def read_image(
                 max_error=options.max_error,
                 glyphs=glyphs,
                 crops=crops,
+                strips=strips,
                 picture=options.picture,
                 pattern=options.pattern,
                 template=template,

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from digitry import files, processors
 from digitry.errors import DataError
 from digitry.model import artifact
+from digitry.model.line_calibration import of_network
 from digitry.model.load import load_uncalibrated
 from digitry.progress import Display
 from digitry.training import recipes, run_folder
@@ -197,7 +198,8 @@ def _train_network(
     )
     path = out / FILES[part]
     done = finished(out / f"{part}.pt", schedule)
-    if done is not None and path.exists():
+    # Calibrating comes last: a network that was stopped before it is not done.
+    if done is not None and path.exists() and (part != "lines" or of_network(path.read_bytes())):
         return Built(path, *done)
     images = mnist.load(data_dir, offline=False, console=console).train
     sources = load_sources(images.images, np.asarray(images.labels, np.uint8), data_dir, seed=seed)

@@ -330,6 +330,8 @@ _CONV_FAST = Recipe(
     label_smoothing=0.1,
     precision="bfloat16",
     averaging=0.9,
+    # The median of seeds 0 to 4 on held-out training images: docs/log.md.
+    seed=2,
 )
 
 _CONV_SMALL = Recipe(

@@ -36,12 +36,17 @@ class PicturedReading:
         glyphs: for each digit the PNG of its 28x28 glyph, ink light on dark; empty if not requested.
         crops: for each digit the grey PNG of its place on the page; empty if not requested.
         picture: the upright page as a grey JPEG; empty if not requested.
+        strips: for each line the PNG of what the line network saw, ink light on dark; empty if not
+            requested.
+        lines: the line network that read it.
     """
 
     reading: Reading
     glyphs: tuple[bytes, ...] = ()
     crops: tuple[bytes, ...] = ()
     picture: bytes = b""
+    strips: tuple[bytes, ...] = ()
+    lines: str = ""
 
 
 def read_with_pictures(
@@ -56,6 +61,7 @@ def read_with_pictures(
     picture: bool = False,
     pattern: str | None = None,
     template: Mapping[str, Any] | None = None,
+    strips: bool = False,
 ) -> PicturedReading:
     """Return the reading of one image, and pictures of its digits.
 
@@ -67,6 +73,7 @@ def read_with_pictures(
         glyphs, crops, picture: whether to add these pictures.
         pattern: see `Reader`.
         template: of a form, as `Template.packed` returns it.
+        strips: whether to add the pictures of the lines, and none of the others.
 
     Raises:
         ImageError: the image cannot be read.
@@ -78,6 +85,11 @@ def read_with_pictures(
         reader = reader.fitting(pattern)
     if template is not None:
         reader = reader.on_form(unpacked(template))
+    if strips:
+        reading, inks = reader.examine_lines(content, layout=layout, name=name)
+        return PicturedReading(
+            reading, strips=tuple(png(ink) for ink in inks), lines=reader.lines.reference
+        )
     if not (glyphs or crops or picture):
         return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
@@ -129,6 +141,8 @@ def answer(
         "glyphs": [b64encode(picture).decode() for picture in found.glyphs],
         "crops": [b64encode(picture).decode() for picture in found.crops],
         "picture": b64encode(found.picture).decode(),
+        "strips": [b64encode(picture).decode() for picture in found.strips],
+        "line_network": found.lines,
     }
 
 
@@ -150,8 +164,9 @@ def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryErro
         if row["usage"]:
             return UsageError(row["reason"], remedy=row["remedy"])
         return ImageError(row["reason"], where=name, remedy=row["remedy"])
-    glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return PicturedReading(reading_from(row), glyphs, crops, b64decode(row["picture"]))
+    glyphs, crops, strips = (tuple(map(b64decode, row[k])) for k in ("glyphs", "crops", "strips"))
+    picture = b64decode(row["picture"])
+    return PicturedReading(reading_from(row), glyphs, crops, picture, strips, row["line_network"])
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

@@ -105,10 +105,11 @@ export async function explain(pixels, value) {
   return (await (await call("/v1/explain", { method: "POST", body, headers })).json()).weights;
 }
 
-export async function correct(blob, name, options, box, label, author, page) {
+// `said` is { label }, of a digit, or { text }, of a line.
+export async function correct(blob, name, options, box, said, author, page) {
   const form = new FormData();
   const { form: template, ...others } = options;
-  for (const [key, value] of Object.entries({ ...others, box: box.join(","), label, author, page })) {
+  for (const [key, value] of Object.entries({ ...others, box: box.join(","), ...said, author, page })) {
     if (value !== "" && value !== undefined) form.append(key, value);
   }
   form.append("file", blob, name);
@@ -120,11 +121,11 @@ export async function undoCorrection(id) {
   return (await call(`/v1/corrections/${id}`, { method: "DELETE" })).json();
 }
 
-export async function corrections(offset, limit) {
-  return (await (await call(`/v1/corrections?${query({ offset, limit })}`)).json()).corrections;
+export async function corrections(offset, limit, lines) {
+  return (await (await call(`/v1/corrections?${query({ offset, limit, lines })}`)).json()).corrections;
 }
 
 // Pictures are fetched, because an <img> cannot send the token.
-export async function picture(id) {
-  return URL.createObjectURL(await (await call(`/v1/corrections/${id}/crop.png`)).blob());
+export async function picture(id, name) {
+  return URL.createObjectURL(await (await call(`/v1/corrections/${id}/${name}.png`)).blob());
 }

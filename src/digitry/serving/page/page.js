@@ -329,6 +329,9 @@ function showInspector(item) {
   for (const key of $("keys").children) {
     key.setAttribute("aria-pressed", String(said?.label === key.value));
   }
+  const line = item.reading.lines[digit.line];
+  $("line-form").hidden = !line;
+  if (line) $("line-text").value = line.text;
   showWeights(digit, best[0]);
 }
 
@@ -372,13 +375,31 @@ async function correct(label) {
   if (!digit) return;
   try {
     const author = $("author").value.trim();
-    const kept = await api.correct(item.blob, item.name, item.options, digit.box, label, author, item.page);
+    const kept = await api.correct(item.blob, item.name, item.options, digit.box, { label }, author, item.page);
     item.corrected.set(index, kept);
     changed(item);
     await listCorrections();
     toast(`Correction saved: ${label}`, "Undo", () => undo(kept.id));
   } catch (error) {
     toast(`Correction not saved: ${error.message}`);
+  }
+}
+
+// The line of the chosen digit, typed as a whole.
+async function correctLine(event) {
+  event.preventDefault();
+  const item = current();
+  const digit = item?.reading?.digits[state.chosen ?? -1];
+  const text = $("line-text").value.trim();
+  if (!digit || !text) return;
+  try {
+    const author = $("author").value.trim();
+    const { box } = item.reading.lines[digit.line];
+    const kept = await api.correct(item.blob, item.name, item.options, box, { text }, author, item.page);
+    await listCorrections();
+    toast(`Line saved: ${kept.text}`, "Undo", () => undo(kept.id));
+  } catch (error) {
+    toast(`Line not saved: ${error.message}`);
   }
 }
 
@@ -410,8 +431,11 @@ function changed(item) {
 async function listCorrections(more = false) {
   try {
     const wanted = Math.max(LISTED, state.kept.length + (more ? LISTED : 0));
-    state.kept = await api.corrections(0, Math.min(wanted, 1000));
-    $("more").hidden = state.kept.length < wanted;
+    const asked = Math.min(wanted, 1000);
+    const both = await Promise.all([false, true].map((lines) => api.corrections(0, asked, lines)));
+    const all = both.flat().sort((a, b) => (a.created < b.created ? 1 : -1));
+    state.kept = all.slice(0, wanted);
+    $("more").hidden = all.length < wanted;
   } catch (error) {
     $("kept-empty").hidden = false;
     $("kept-empty").textContent = error.message;
@@ -426,13 +450,16 @@ async function listCorrections(more = false) {
 
 function keptRow(one) {
   const image = make("img", { alt: "", width: 52, height: 52 });
-  api.picture(one.id).then((url) => { image.src = url; }).catch(() => {});
-  const read = one.read_value === null ? `refused (${one.reason})` : `read as ${one.read_value}`;
+  const isLine = one.text !== undefined;
+  const label = isLine ? one.text : one.label;
+  api.picture(one.id, isLine ? "strip" : "crop").then((url) => { image.src = url; }).catch(() => {});
+  const read = isLine ? `read as ${one.read_text}`
+    : one.read_value === null ? `refused (${one.reason})` : `read as ${one.read_value}`;
   const when = new Date(one.created).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-  const button = make("button", { type: "button", "aria-label": `Undo: ${one.label}` }, "Undo");
+  const button = make("button", { type: "button", "aria-label": `Undo: ${label}` }, "Undo");
   button.addEventListener("click", () => undo(one.id));
   const row = make("li", {}, image, make("div", {},
-    make("p", {}, make("b", {}, one.label), ` – ${read}`),
+    make("p", {}, make("b", {}, label), ` – ${read}`),
     make("p", { className: "help" }, one.author ? `${one.author}, ${when}` : when)), button);
   row.dataset.id = one.id;
   return row;
@@ -612,6 +639,7 @@ $("image").addEventListener("load", () => { $("frame").classList.remove("blind")
 $("image").addEventListener("error", () => $("frame").classList.add("blind"));
 $("close-inspector").addEventListener("click", () => choose(state.chosen));
 $("why").addEventListener("change", show);
+$("line-form").addEventListener("submit", correctLine);
 $("more").addEventListener("click", () => listCorrections(true));
 $("copy").addEventListener("click", async () => {
   try {

@@ -40,11 +40,11 @@ function cell(value) {
 
 function formRows(items) {
   const names = [...new Set(items.flatMap(({ reading }) => reading.fields.map(({ name }) => name)))];
-  const rows = [["source", "status", ...names, "rejected", "reason", "confidence"]];
+  const rows = [["source", "status", "rejected", "reason", "confidence", ...names]];
   for (const item of items) {
     const { reading } = item;
     const texts = new Map(reading.fields.map((field) => [field.name, fieldNow(item, field)]));
-    rows.push([reading.source, "ok", ...names.map((name) => texts.get(name)), reading.rejected, reading.reason, reading.confidence]);
+    rows.push([reading.source, "ok", reading.rejected, reading.reason, reading.confidence, ...names.map((name) => texts.get(name))]);
   }
   return rows;
 }

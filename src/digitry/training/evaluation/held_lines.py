@@ -66,9 +66,9 @@ def load(
         # No real strips: they are there already. Letters and words are few, and shared.
         own = replace(sources, real=[], hands=[_half(hands, half) for hands in sources.hands])
         lines = Composer(own, [seed, half], Mix(single=0.0, real=0.0, nothing=0.0))
-        found += _composed("composed", half, lines, COMPOSED // 2)
+        found += composed("composed", half, lines, COMPOSED // 2)
         alone = Composer(own, [seed, half, 1], Mix(single=1.0, real=0.0, nothing=0.0))
-        found += _composed("single", half, alone, SINGLES // 2)
+        found += composed("single", half, alone, SINGLES // 2)
     chosen = rng.permutation(len(sources.text))[:WORDS].tolist()
     found += [HeldLine("words", i % 2, cut_of(sources.text[k]), "") for i, k in enumerate(chosen)]
     return found
@@ -123,7 +123,8 @@ def _strings(data_dir: Path | None, rng: np.random.Generator) -> Iterable[HeldLi
             yield HeldLine("strings", half, cut_of(real), plain(str(strings.texts[index])))
 
 
-def _composed(kind: str, half: int, composer: Composer, count: int) -> Iterable[HeldLine]:
+def composed(kind: str, half: int, composer: Composer, count: int) -> Iterable[HeldLine]:
+    """Yield lines that a composer makes, cut out as the reader would."""
     for _ in range(count):
         strip, labels = composer.strip()
         ink = np.rint(strip * 255).astype(np.uint8)
