@@ -325,6 +325,8 @@ def comparison(records: dict[str, dict[str, Any]]) -> str:
         ]
         cells[0] = f"[{cells[0]}]({HOME}/records/{ours['name']}.json)"
         rows.append(f"| {title}: {count} | {' | '.join(cells)} |")
+    if any(one["name"] == "rival-tesseract" for one in rivals):
+        rows += ["", "Tesseract is made for print. It was told to expect digits only."]
     return "\n".join(rows)
 
 

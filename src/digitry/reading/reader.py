@@ -353,7 +353,8 @@ def read(
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         layout: `single`, `line`, `page` or `auto`.
         model: the name of a shipped model, a .onnx file, or a run folder.
-        max_error, pattern: see `Reader`.
+        max_error: see `Reader`.
+        pattern: see `Reader`.
         template: what stands where on a form, or the TOML file that says so; the reading is a
             `FormReading` then.
 
