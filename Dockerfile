@@ -4,6 +4,9 @@
 # For an image that can be built again, give the base by its digest; this command prints it:
 #   docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}'
 #   docker build --build-arg BASE=python:3.13-slim@sha256:... -t digitry .
+#
+# HEIC is not read: the wheels of pillow-heif hold x265, under the GPL. Who does not pass the image on, or
+# keeps to the GPL, adds it: FROM digitry / USER root / RUN pip install pillow-heif / USER 10001
 ARG BASE=python:3.13-slim
 FROM ${BASE} AS build
 WORKDIR /src

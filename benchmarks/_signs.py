@@ -2,7 +2,7 @@
 
 A sign is text: strokes separated by `/`, points in percent. A stroke that begins with `~` is a curve
 through its points, any other one is straight from point to point. The pens are this file's own, too, and
-not those of `digitry.training.synthetic`.
+not those of `digitry.training.writing`.
 
 These signs are left out, because in some handwriting they are a digit and no reader could tell:
     Latin     B D G I J O Q S U Y Z a b g i j l o q r s t y z, as in training; they look like

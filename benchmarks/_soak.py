@@ -22,7 +22,7 @@ import _record
 from digitry.errors import ImageError
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -33,7 +33,7 @@ from digitry.bulk.job import BulkJob, Progress
 from digitry.bulk.run import run
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 DIFFERENT = 2000
 

@@ -1,7 +1,8 @@
 """Measure how many real images are read right, by kind and layout.
 
     python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--authors] [--record]
-    python benchmarks/reading.py MANIFEST... --rival rapidocr --rival-python PYTHON
+    python benchmarks/reading.py MANIFEST... --rival tesseract [--record]
+    python benchmarks/reading.py MANIFEST... --rival rapidocr --rival-python PYTHON [--record]
 
 A manifest is a CSV file with the columns `file` and `label`, and optionally `kind`, `layout` (single,
 line, grid, auto), `notes` and `repo`. The images are in the folder of the manifest, or in `images/` there.
@@ -24,9 +25,10 @@ With `--authors` the images are also counted by author, because images of one au
 over authors, the authors with the lowest share, and how far the mean moves if one author is left out (the
 jackknife, Efron 1982).
 
-With `--rival rapidocr` the same images are read by RapidOCR, as it comes from PyPI, in a Python of its
-own (`--rival-python`; `peers/rapidocr_read.py`): a single digit or one line as a whole crop, else after
-its own search for lines. Only its digits are counted, as letters for digits would make no sense here.
+With `--rival` the same images are read by another program, as it comes, and only its digits are counted,
+as letters for digits would make no sense here. `rapidocr` runs in a Python of its own (`--rival-python`;
+`peers/rapidocr_read.py`): a single digit or one line is read as a whole crop, any other image after its
+own search for lines. `tesseract` is a program of the system (`peers/tesseract_read.py`).
 """
 
 import argparse
@@ -118,22 +120,52 @@ def guessed(reading: Reading | None) -> str:
     return "\n".join(" ".join(line) for line in lines)
 
 
-def by_rapidocr(python: str, found: list[Case]) -> list[str]:
-    """Return what RapidOCR reads in images, in order."""
+RIVALS = {"rapidocr": "RapidOCR", "tesseract": "Tesseract"}
+
+
+def by_rival(name: str, python: str, found: list[Case]) -> list[str]:
+    """Return what another program reads in images, in order."""
     asked = "".join(
-        json.dumps({"path": str(case.path), "whole": case.layout in ("single", "line")}) + "\n"
+        json.dumps(
+            {
+                "path": str(case.path),
+                "layout": case.layout,
+                "whole": case.layout in ("single", "line"),
+            }
+        )
+        + "\n"
         for case in found
     )
-    script = Path(__file__).parent / "peers" / "rapidocr_read.py"
+    script = Path(__file__).parent / "peers" / f"{name}_read.py"
     done = subprocess.run(
         [python, str(script)], input=asked, stdout=subprocess.PIPE, text=True, check=True
     )
     return [json.loads(line)["text"] for line in done.stdout.splitlines()]
 
 
-def rival(python: str, reader: Reader, found: list[Case]) -> None:
-    """Print how many images have their digits read right by RapidOCR and by digitry."""
-    texts = by_rapidocr(python, found)
+def rival_version(name: str, python: str) -> str:
+    """Return the version of another program."""
+    command = {
+        "tesseract": ["tesseract", "--version"],
+        "rapidocr": [python, "-c", "import importlib.metadata as m; print(m.version('rapidocr'))"],
+    }[name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[0].split()[-1]
+
+
+def rival(
+    name: str, python: str, reader: Reader, found: list[Case], *, data: dict[str, str] | None
+) -> None:
+    """Print how many images have their digits read right by another program and by digitry.
+
+    Args:
+        name: one of RIVALS.
+        python: the Python that runs it.
+        reader: digitry's.
+        found: the images.
+        data: name -> sha256, for a record; None = no record.
+    """
+    texts = by_rival(name, python, found)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for case, text in zip(found, texts, strict=True):
         try:
@@ -141,12 +173,34 @@ def rival(python: str, reader: Reader, found: list[Case]) -> None:
         except ImageError:
             own = ""
         hits = (1, case.label.same_digits(text), case.label.same_digits(own))
-        for name in (case.group, "all"):
-            counts[name] = [a + b for a, b in zip(counts[name], hits, strict=True)]
-    print(f"{'digits right':<34}{'images':>8}{'RapidOCR':>10}{reader.name:>10}")
+        for group in (case.group, "all"):
+            counts[group] = [a + int(b) for a, b in zip(counts[group], hits, strict=True)]
+    print(f"{'digits right':<34}{'images':>8}{RIVALS[name]:>10}{reader.name:>10}")
     total = counts.pop("all")
-    for name, (count, theirs, ours) in [*sorted(counts.items()), ("all", total)]:
-        print(f"{name:<34}{count:>8}{100 * theirs / count:>9.1f}%{100 * ours / count:>9.1f}%")
+    for group, (count, theirs, ours) in [*sorted(counts.items()), ("all", total)]:
+        print(f"{group:<34}{count:>8}{100 * theirs / count:>9.1f}%{100 * ours / count:>9.1f}%")
+    if data is None:
+        return
+    version = rival_version(name, python)
+    _record.write(
+        f"rival-{name}",
+        table="Other programs on the same images",
+        what=f"{RIVALS[name]} {version}: {total[1]} of {total[0]} images",
+        metric="digits read right, whole; digitry "
+        + f"{total[2]}; "
+        + ", ".join(f"{group} {row[1]} of {row[0]}" for group, row in sorted(counts.items())),
+        unit="%",
+        values=[total[1] / total[0]],
+        data=data,
+        versions=VERSIONS,
+        extra={
+            "program": f"{RIVALS[name]} {version}",
+            "groups": {
+                group: {"images": row[0], "digits_right": row[1], "digitry_digits_right": row[2]}
+                for group, row in sorted(counts.items())
+            },
+        },
+    )
 
 
 VERSIONS = ("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime")
@@ -292,8 +346,8 @@ def main() -> None:
     parser.add_argument("--baseline", metavar="MODEL", help="only compare with the classic way")
     parser.add_argument("--list", action="store_true", help="list every mistake")
     parser.add_argument("--authors", action="store_true", help="count by author, too")
-    parser.add_argument("--rival", choices=("rapidocr",), help="only compare with this reader")
-    parser.add_argument("--rival-python", metavar="PYTHON", help="a Python that has the rival")
+    parser.add_argument("--rival", choices=tuple(RIVALS), help="only compare with this program")
+    parser.add_argument("--rival-python", metavar="PYTHON", help="a Python that has rapidocr")
     parser.add_argument("--count", type=int, help="of each manifest, so many images at most")
     arguments = parser.parse_args()
 
@@ -310,10 +364,20 @@ def main() -> None:
     if arguments.baseline:
         baseline(arguments.baseline, reader, every, record=arguments.record)
         return
+    data = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
+    }
+    data[f"model {reader.name}"] = load_model(arguments.model).sha256
     if arguments.rival:
-        if not arguments.rival_python:
+        if arguments.rival == "rapidocr" and not arguments.rival_python:
             parser.error("--rival needs --rival-python, the path of a Python with rapidocr")
-        rival(arguments.rival_python, reader, every)
+        rival(
+            arguments.rival,
+            arguments.rival_python or sys.executable,
+            reader,
+            every,
+            data=data if arguments.record else None,
+        )
         return
     groups: dict[str, list[tuple[bool, bool, int, int, bool, float, bool]]] = defaultdict(list)
     untold: dict[str, int] = defaultdict(int)
@@ -376,10 +440,6 @@ def main() -> None:
             print(f"{case.path.name}: {label} read as {seen} ({note.strip()})")
     if arguments.mistakes:
         contact_sheet(wrong, arguments.mistakes)
-    data = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
-    }
-    data[f"model {reader.name}"] = load_model(arguments.model).sha256
     if arguments.authors:
         by_author(authored, data=data if arguments.record else None)
     if arguments.record:

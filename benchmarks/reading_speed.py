@@ -25,7 +25,7 @@ from digitry.reading.find import find
 from digitry.reading.pieces import pieces
 from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 
 def page(height: int, width: int, rows: int, columns: int, size: int) -> np.ndarray:

@@ -33,7 +33,7 @@ from PIL import Image
 
 import _record
 from digitry.model.load import load_model
-from digitry.training.synthetic import pen as strokes
+from digitry.training.writing import pen as strokes
 
 PLAIN = """
 import io, os, sys

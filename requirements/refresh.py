@@ -4,8 +4,8 @@
     torch.txt  torch as the package index has it, and the CUDA that it wants on Linux
     cpu.txt    torch in the builds for processors that PyTorch publishes elsewhere, where pip is told
                of them: a tenth of the size; for Linux, whose builds in the package index hold CUDA
-    serve.txt  what the Docker image installs: the extras serve, postgresql and files, and what builds
-               digitry
+    serve.txt  what the Docker image installs: the extras serve, postgresql and pdf, and what builds
+               digitry; not pillow-heif, whose wheels are under the GPL
     tools.txt  what `make lock`, `make audit`, `make sbom` and `make dist` run, in an environment of its
                own
 
@@ -142,7 +142,7 @@ def main() -> None:
     # The versions that the tests ran with, where they are locked.
     image = compiled(
         ["pyproject.toml", "requirements/dev.in"],
-        ["--extra", "serve", "--extra", "postgresql", "--extra", "files"],
+        ["--extra", "serve", "--extra", "postgresql", "--extra", "pdf"],
         parts["dev.txt"],
         upgrade=False,
     )

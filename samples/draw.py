@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digitry.files import write_bytes
-from digitry.training.synthetic.pen import strokes_of, trace, wobble
+from digitry.training.writing.pen import strokes_of, trace, wobble
 
 Page = NDArray[np.float32]
 Colour = tuple[float, float, float]

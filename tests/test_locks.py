@@ -68,6 +68,13 @@ def test_the_image_installs_the_locked_versions_that_the_tests_ran_with() -> Non
     assert "!requirements/serve.txt" in (ROOT / ".dockerignore").read_text()
 
 
+def test_the_image_reads_pdfs_and_ships_no_package_under_the_gpl() -> None:
+    image = locked("serve.txt")
+    assert "pypdfium2" in image
+    # Its wheels hold x265.
+    assert "pillow-heif" not in image
+
+
 @pytest.mark.parametrize("lock", ["dev.txt", "serve.txt"])
 def test_what_builds_digitry_is_locked_too(lock: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.result import Box, Digit, Line, Reading, Word
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from digitry.reading.reader import recognize_digit as recognize_digit
     from digitry.reading.result import Box as Box
     from digitry.reading.result import Digit as Digit
+    from digitry.reading.result import FieldReading as FieldReading
+    from digitry.reading.result import FormReading as FormReading
     from digitry.reading.result import Reading as Reading
+    from digitry.reading.template import Field as Field
+    from digitry.reading.template import Template as Template
 
 __version__ = "0.1.0"
 
@@ -27,10 +31,14 @@ __all__ = [
     "Box",
     "Digit",
     "DigitryError",
+    "Field",
+    "FieldReading",
+    "FormReading",
     "ImageError",
     "ModelError",
     "Reader",
     "Reading",
+    "Template",
     "UsageError",
     "__version__",
     "read",
@@ -47,7 +55,11 @@ _HOMES = {
     "recognize_digit": "digitry.reading.reader",
     "Box": "digitry.reading.result",
     "Digit": "digitry.reading.result",
+    "FieldReading": "digitry.reading.result",
+    "FormReading": "digitry.reading.result",
     "Reading": "digitry.reading.result",
+    "Field": "digitry.reading.template",
+    "Template": "digitry.reading.template",
 }
 
 

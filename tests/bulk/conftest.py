@@ -10,7 +10,7 @@ from PIL import Image
 
 from digitry.model import artifact
 from digitry.model.artifact import NOT_A_DIGIT, Metadata
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 
 @pytest.fixture(scope="session")

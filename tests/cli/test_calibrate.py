@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import digitry as package
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 from ..waiting import PATIENCE_S
 from .in_process import digitry

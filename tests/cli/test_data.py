@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from digitry.cli import main
+from digitry.training.writing.strings import Others
 
 
 def run(*words: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -134,14 +136,36 @@ def test_explore_says_when_near_duplicates_were_not_searched_among_all(
     assert "Near-duplicates were searched among 20 of the images." in out
 
 
-def test_scenes_draws_what_the_reader_learns_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_explore_synthetic_draws_what_the_reader_learns_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, out, err = run("data", "scenes", "uci", "--out", tmp_path, capsys=capsys)
+    from digitry.training import datasets
+    from digitry.training.data import mnist
+    from digitry.training.writing import sources
+
+    digits = datasets.load_dataset("uci")
+    made_of = sources.of_digits(digits.train.images, digits.train.labels)
+    letters = tuple(digits.train.images[:3])
+    made_of = replace(made_of, others=Others(letters, letters, {}))
+    monkeypatch.setattr(mnist, "load", lambda *_: digits)
+    monkeypatch.setattr(sources, "load", lambda *_: made_of)
+    code, out, err = run("explore", "--synthetic", "--out", tmp_path, capsys=capsys)
     assert (code, err) == (0, "")
-    assert Path(out.strip()) == tmp_path / "scenes.png"
-    with Image.open(tmp_path / "scenes.png") as picture:
-        assert picture.size == (1536, 1120)
+    assert [Path(line) for line in out.split()] == [
+        tmp_path / "pages.png", tmp_path / "strips.png", tmp_path / "glyphs.png",
+    ]  # fmt: skip
+    for name in ("pages", "strips", "glyphs"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 700
+            assert np.ptp(np.asarray(picture)) > 200
+
+
+def test_explore_needs_a_data_set_or_synthetic(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run("explore", capsys=capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    code, _, err = run("explore", "uci", "--synthetic", capsys=capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--synthetic" in err
 
 
 def test_explore_of_bad_data_is_one_line_and_3(

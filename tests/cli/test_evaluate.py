@@ -71,10 +71,10 @@ def test_labels_that_the_model_does_not_have_are_refused_in_one_line(
     from digitry.training import datasets
 
     part = Split(np.zeros((11, 28, 28), np.uint8), np.arange(11, dtype=np.uint8))
-    data = Dataset("pages", part, part, "0" * 64, "a licence", "here")
+    data = Dataset("glyphs", part, part, "0" * 64, "a licence", "here")
     trained = say("train", "dense-128", "--data", "uci", "--epochs", 1, "--only", "loss", "--quiet")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    answer = say("evaluate", trained.out.strip(), "--data", "pages")
+    answer = say("evaluate", trained.out.strip(), "--data", "glyphs")
     assert answer.code == 3
     assert answer.err == (
         "digitry: the test images: have 11 labels, but the model has 10; "

@@ -246,7 +246,7 @@ def test_evaluate_knows_the_run_that_a_file_lies_in(
         assert _data_of(str(model), "uci", None, {}) == ("uci", None)
     # A shipped model's name is never taken as a path.
     shutil.copy(folder / "run.json", "run.json")
-    assert _data_of("reader", None, None, {"data": "pages"}) == ("pages", None)
+    assert _data_of("reader", None, None, {"data": "glyphs"}) == ("mnist", None)
     answer = say("evaluate", trained / "model.onnx", "--format", "json")
     assert json.loads(answer.out)["data"]["name"] == "uci"
 

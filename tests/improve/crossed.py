@@ -6,7 +6,7 @@ import numpy as np
 
 from digitry.improve.retrain import Corrected
 from digitry.reading.reader import single_glyph
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 
 def _line(start: tuple[float, float], end: tuple[float, float]) -> np.ndarray:

@@ -13,7 +13,7 @@ from digitry.errors import DataError
 from digitry.improve import calibrate
 from digitry.model.load import load_model, load_uncalibrated
 from digitry.reading.reader import Reader
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 SHIPPED = Path(digitry.__file__).parent / "models" / "reader.onnx"
 

@@ -19,8 +19,7 @@ from digitry.training import datasets, run_folder
 from digitry.training.data import dataset
 from digitry.training.data.dataset import WITH_CORRECTIONS, Dataset, Split, dataset_of
 from digitry.training.recipes import RECIPES
-from digitry.training.synthetic import glyphs as synthesis
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 from .crossed import corrected, glyphs, page
 
@@ -47,12 +46,12 @@ def little() -> Dataset:
 
 
 def rehearse_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw few pages, and rehearse few glyphs, so that it takes seconds."""
+    """Compose and rehearse few glyphs, so that it takes seconds."""
     sizes = {
-        "REHEARSAL_DIGITS": 12,
-        "VALIDATION_DIGITS": 12,
+        "REHEARSAL_GLYPHS": 160,
+        "VALIDATION_GLYPHS": 120,
         "REHEARSED_NON_DIGITS": 60,
-        "REHEARSED_PAGES": 40,
+        "REHEARSED_WRITTEN": 40,
         "REHEARSED_DIGITS": 80,
     }
     for name, size in sizes.items():
@@ -96,7 +95,7 @@ def test_a_model_is_retrained_with_its_recipe_at_a_lower_rate() -> None:
     recipe = retrain.recipe_for(SHIPPED, {"epochs": "3", "seed": "5"})
     assert recipe.name == "reader"
     # Lower than the recipe's peak rate.
-    pace = RECIPES["reader"].learning_rate
+    pace = RECIPES["glyph"].learning_rate
     assert recipe.learning_rate is not None and recipe.learning_rate < pace / 10
     assert list(recipe.hidden) == list(made_by["hidden"])
     assert (recipe.epochs, recipe.seed) == (3, 5)
@@ -173,9 +172,7 @@ def test_the_smallest_step_that_keeps_the_gain_is_chosen(
     old = [np.array(weight) for weight in model.get_weights()]
     # Weights so far away that nothing is read right.
     model.set_weights([weight + rng.normal(size=weight.shape) for weight in old])
-    validation = synthesis.load(
-        dataset_of("mnist", *[little.train.take(np.arange(20))] * 2, "", "")
-    ).test
+    validation = retrain._composed(little.train.take(np.arange(20)), 100, None)
     step = retrain._interpolate(model, SHIPPED, learnt, validation)
     assert step == min(retrain.STEPS)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import BLANK, CLASSES, OTHER
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 Texts = dict[tuple[int, ...], float]
 

@@ -5,11 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from digitry.errors import ImageError
-from digitry.reading import glyph
 from digitry.reading.budget import TOO_MUCH, Budget
 from digitry.reading.reader import Reader
 
@@ -87,31 +85,6 @@ def test_a_flood_among_others_is_refused_alone() -> None:
     assert not isinstance(first, ImageError)
     assert not isinstance(last, ImageError)
     assert first.text == last.text == "3"
-
-
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
-def test_glyphs_are_the_same_to_the_bit_without_the_bound_on_discs(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = Reader()
-    bounded, seen = reader.examine(path)
-    monkeypatch.setattr(glyph, "THICKEST_DISC", 10_000)
-    free, wanted = reader.examine(path)
-    assert bounded.text == free.text
-    assert np.array_equal(seen, wanted)
-
-
-def test_surroundings_scaled_down_first_are_shown_nearly_as_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ink = np.zeros((600, 900), np.float32)
-    ink[50:550, 200:204] = ink[300:304, 100:800] = ink[50:550, 600:604] = 1
-    piece = np.ascontiguousarray(ink[:, :400])
-    (seen,) = glyph.normalise([piece], [(ink, 0, 0)])
-    monkeypatch.setattr(glyph, "THICKEST_DISC", 10_000)
-    (wanted,) = glyph.normalise([piece], [(ink, 0, 0)])
-    assert (seen != wanted).any()
-    assert np.abs(seen - wanted).mean() < 0.01
 
 
 def test_a_budget_grows_with_the_pixels_and_ends() -> None:

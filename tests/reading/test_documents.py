@@ -30,6 +30,12 @@ def test_a_heic_is_read_like_a_jpeg() -> None:
         assert np.abs(page.gray.astype(int) - np.asarray(drawn)).mean() < 6
 
 
+def test_a_heic_of_48_megapixels_says_what_to_do_on_the_phone() -> None:
+    large = made.of_size(made.heic(made.drawn()), 8064, 6048)
+    with pytest.raises(ImageError, match=r"\(8064 x 6048 pixels\).*share it as a JPEG"):
+        image.load(large)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_phones_heic_is_upright(orientation: int) -> None:
     exif = Image.Exif()

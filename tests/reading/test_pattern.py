@@ -1,6 +1,7 @@
 """A pattern says what Python's own regular expressions say of the same digits."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,16 @@ def test_what_cannot_be_understood_is_told_in_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         pattern.compile(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [r"((\d?){200}){20}", r"((\d?){30}){30}", r"(((\d?){20}){20}){10}", "(" * 400 + "1"]
+)
+def test_a_pattern_that_would_take_minutes_is_refused_within_a_second(text: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(UsageError, match=r"too much of it|more than 50 groups in groups"):
+        pattern.compile(text, pattern.READABLE)
+    assert time.process_time() - begun < 1.5
 
 
 def test_a_pattern_that_explodes_is_refused() -> None:

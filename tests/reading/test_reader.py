@@ -18,7 +18,7 @@ from digitry.model.load import load_model
 from digitry.reading import reader
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
-from digitry.training.synthetic import pen as strokes
+from digitry.training.writing import pen as strokes
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -171,7 +171,8 @@ def test_confidences_are_probabilities(shipped: Reader) -> None:
         assert 0 <= digit.confidence <= 1
         assert digit.alternatives[0] == (digit.value, digit.confidence)
         product *= digit.confidence
-    assert reading.confidence == pytest.approx(product, abs=1e-5)
+    # Calibrated as a whole: the digits of one line are wrong together more often than each by itself.
+    assert 0.9 * product < reading.confidence <= 1
 
 
 def test_a_pattern_is_part_of_the_search() -> None:
@@ -323,6 +324,11 @@ def test_a_reading_goes_through_json(shipped: Reader) -> None:
     assert Reading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
 
 
+def test_recognize_digit_refuses_several_digits() -> None:
+    with pytest.raises(ImageError, match=r"holds 3 digits \(305\); use digitry\.read, or crop"):
+        digitry.recognize_digit(pages("305"))
+
+
 def test_recognize_digit_gives_an_int() -> None:
     assert digitry.recognize_digit(pages("6")) == 6
     with pytest.raises(ImageError, match="no ink"):
@@ -353,7 +359,9 @@ def test_a_stricter_limit_on_errors_never_accepts_more(shipped: Reader) -> None:
         Reader(max_error=0.05),
         Reader(max_error=max(0.002, min(e for _, e, _ in curve))),
     )
-    assert shipped.threshold <= loose.threshold <= strict.threshold
+    for who in ("model", "single", "digit"):
+        least = [getattr(one.trust, who) for one in (shipped, loose, strict)]
+        assert least == sorted(least)
 
 
 @pytest.mark.data

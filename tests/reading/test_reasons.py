@@ -16,7 +16,7 @@ from PIL import Image
 from digitry.reading.assemble import SMALLEST
 from digitry.reading.reader import Reader
 from digitry.reading.render import REFUSED, annotate
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 from ..waiting import PATIENCE_S
 
@@ -124,7 +124,7 @@ def test_an_ambiguous_digit_has_both_values_in_its_reason() -> None:
         if reading.reason and reading.reason.startswith("ambiguous"):
             (best, _), (second, _), *_ = reading.digits[0].alternatives
             assert reading.reason == f"ambiguous {best}/{second}"
-            assert reading.digits[0].confidence < strict.threshold
+            assert reading.digits[0].confidence < max(strict.trust.single, strict.trust.model)
 
 
 def test_the_reason_of_a_page_is_its_first_one(shipped: Reader) -> None:

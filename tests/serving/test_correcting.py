@@ -157,3 +157,56 @@ def test_a_failing_store_is_reported_and_reading_still_works(
     assert response.status_code == status
     assert "secret" not in response.text
     assert boxes(client, content)[0] == box
+
+
+def line_of(client: TestClient, content: bytes) -> dict[str, Any]:
+    response = client.post("/v1/read", files={"file": ("a.png", content)})
+    return response.json()["readings"][0]["lines"][0]
+
+
+def test_a_line_is_typed_and_kept_with_its_strip(client: TestClient, store: Corrections) -> None:
+    content = png(drawn("41"))
+    line = line_of(client, content)
+    box = ",".join(map(str, line["box"]))
+    sent = {"box": box, "text": " 4,1 "}
+    response = client.post("/v1/corrections", data=sent, files={"file": ("a.png", content)})
+    assert response.status_code == 201
+    kept = response.json()
+    assert (kept["text"], kept["read_text"], kept["box"]) == ("4,1", line["text"], line["box"])
+    assert kept["model"] == "lines@shipped"
+    assert (
+        client.post("/v1/corrections", data=sent, files={"file": ("a.png", content)}).status_code
+        == 200
+    )
+    assert client.get("/v1/corrections").json() == {"corrections": []}
+    assert client.get("/v1/corrections", params={"lines": True}).json() == {"corrections": [kept]}
+    assert client.get(f"/v1/corrections/{kept['id']}").json() == kept
+    strip = client.get(f"/v1/corrections/{kept['id']}/strip.png")
+    assert Image.open(io.BytesIO(strip.content)).height == 64
+    assert client.get(f"/v1/corrections/{kept['id']}/glyph.png").status_code == 404
+    assert [row.text for row in store.each_line()] == ["4,1"]
+    assert client.delete(f"/v1/corrections/{kept['id']}").json()["undone"]
+    assert [*store.each_line()] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"text": "4a"}, "has 'a'"),
+        ({"text": ""}, "no digit"),
+        ({"text": "4", "label": "4"}, "send label, of a digit, or text, of a line"),
+        ({}, "send label, of a digit, or text, of a line"),
+        ({"text": "41", "box": "1,2,3,4"}, "of a line from"),
+    ],
+)
+def test_what_is_no_line_is_refused(
+    fields: dict[str, str], says: str, client: TestClient, store: Corrections
+) -> None:
+    content = png(drawn("41"))
+    box = ",".join(map(str, line_of(client, content)["box"]))
+    response = client.post(
+        "/v1/corrections", data={"box": box, **fields}, files={"file": ("a.png", content)}
+    )
+    assert response.status_code == 422
+    assert says in response.json()["detail"]
+    assert [*store.each_line()] == []

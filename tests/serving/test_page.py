@@ -3,11 +3,8 @@
 import csv
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,156 +19,13 @@ from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.reading.rows import CSV_HEADER, csv_rows, to_csv
 from digitry.serving.app import create_app
 from digitry.serving.dispatch import LocalReaders
-from digitry.training.synthetic import pen
 from digitry.workers.answer import PicturedReading
 from digitry.workers.supervisor import Health, State
 
 from .. import documents
-from ..waiting import PATIENCE_S
-from .conftest import Running, drawn, png
+from .conftest import DESKTOP, PHONE, SAMPLES, Running, Visit, drawn, png
 
 pytestmark = pytest.mark.browser
-
-SAMPLES = Path(__file__).parents[2] / "samples"
-CHROMIUM = os.environ.get("DIGITRY_CHROMIUM") or shutil.which("chromium")
-DESKTOP, PHONE = (1280, 860), (390, 844)
-SHOTS = os.environ.get("DIGITRY_SCREENSHOTS")
-"""A folder for screenshots, or None."""
-
-SHOWN = """() => [...document.querySelectorAll("#answer .digits")].map(line =>
-    [...line.querySelectorAll(".word")].map(word => word.textContent).join(" ")).join("\\n")"""
-"""Returns the text that the web page shows."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                  "--disable-background-networking", "--disable-component-update",
-                  "--disable-sync"],
-        )  # fmt: skip
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """One browser window on the service; it collects errors of the web page."""
-
-    def __init__(self, page: Any, running: Running) -> None:
-        self.page = page
-        self.url = running.url
-        self.faults: list[str] = []
-        self.foreign: list[str] = []
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", self._heard)
-        page.on("request", self._asked)
-        page.goto(self.url)
-        page.locator("#kept-empty").wait_for()
-
-    def _heard(self, message: Any) -> None:
-        # The browser itself logs refusals of the service.
-        if message.type == "error" and "422" not in message.text and "401" not in message.text:
-            self.faults.append(message.text)
-
-    def _asked(self, request: Any) -> None:
-        if not request.url.startswith((self.url, "blob:", "data:")):
-            self.foreign.append(request.url)
-
-    def write(self, text: str, *, touch: bool = False, height: float = 100, x: float = 30) -> None:
-        """Draw synthetic digits with the mouse."""
-        area = self.page.locator("#pad").bounding_box()
-        left, top = area["x"] + x, area["y"] + 60
-        for symbol in text:
-            for stroke in pen.strokes_of(symbol, 1):
-                # In percent of the symbol's height.
-                scale = height / 100 if np.max(stroke) > 2 else height
-                points = [(left + a * scale, top + b * scale) for a, b in stroke[::4]]
-                (self._finger if touch else self._mouse)(points)
-            left += 0.95 * height
-
-    def _mouse(self, points: list[tuple[float, float]]) -> None:
-        mouse = self.page.mouse
-        mouse.move(*points[0])
-        mouse.down()
-        for point in points[1:]:
-            mouse.move(*point)
-        mouse.up()
-
-    def _finger(self, points: list[tuple[float, float]]) -> None:
-        line = self.page.context.new_cdp_session(self.page)
-        for index, (x, y) in enumerate(points):
-            line.send(
-                "Input.dispatchTouchEvent",
-                {
-                    "type": "touchMove" if index else "touchStart",
-                    "touchPoints": [{"x": x, "y": y}],
-                },
-            )
-        line.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        line.detach()
-
-    def text(self) -> str:
-        """Return the text shown on the web page: its words joined by a space."""
-        shown: str = self.page.evaluate(f"({SHOWN})()")
-        return shown
-
-    def wait_for(self, text: str) -> None:
-        """Wait until the web page shows this reading."""
-        self.page.wait_for_function(
-            f"text => ({SHOWN})() === text",
-            arg=text,
-            timeout=1000 * PATIENCE_S,
-        )
-
-    def send(self, *files: Path | dict[str, Any]) -> None:
-        """Choose files."""
-        self.page.locator("#tab-image").click()
-        self.page.locator("#files").set_input_files(list(files))
-
-    def taken(self, button: str) -> bytes:
-        """Return the file that a button downloads."""
-        with self.page.expect_download() as download:
-            self.page.locator(button).click()
-        return Path(download.value.path()).read_bytes()
-
-    def look(self, name: str) -> None:
-        """Save a screenshot if requested, and check layout and accessibility."""
-        if SHOTS:
-            Path(SHOTS).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=True)
-        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
-        found = axe.Axe().run(self.page).response["violations"]
-        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
-        # No horizontal scrolling.
-        assert self.page.evaluate(
-            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-        )
-
-
-@pytest.fixture
-def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
-    contexts, visits = [], []
-
-    def begin(size: tuple[int, int] = DESKTOP, scheme: str = "light", **options: Any) -> Visit:
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **options
-        )
-        context.set_default_timeout(1000 * PATIENCE_S)
-        contexts.append(context)
-        visits.append(Visit(context.new_page(), running))
-        return visits[-1]
-
-    yield begin
-    for context in contexts:
-        context.close()
-    for one in visits:
-        assert one.faults == []
-        assert one.foreign == []
 
 
 # --- writing -------------------------------------------------------------------------------------------

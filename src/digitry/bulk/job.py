@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from digitry.bulk import output
 from digitry.errors import UsageError
+from digitry.reading.template import Template
 
 if TYPE_CHECKING:
     from digitry.reading.recognise import Layout
@@ -33,6 +34,7 @@ class BulkJob:
         model: the name of a shipped model, a .onnx file, or a run folder.
         layout: `auto`, `single`, `line` or `page`.
         max_error: see `Reader`.
+        template: what stands where on the images, which are forms; None = they are none.
         column: column of tables with the images; None = found by its name and type.
         shard_rows: images in one output file, at most; a resumed run reads unfinished files again.
         wall_s: wall-clock seconds that an image may take.
@@ -49,6 +51,7 @@ class BulkJob:
     model: str = "reader"
     layout: "Layout" = "auto"
     max_error: float | None = None
+    template: Template | None = None
     column: str | None = None
     shard_rows: int = SHARD_ROWS
     wall_s: float = WALL_S
@@ -69,6 +72,11 @@ class BulkJob:
             raise UsageError(
                 f"{self.shard_rows} is not a valid number of rows for one file",
                 remedy="use 1 to 1,000,000",
+            )
+        if self.template is not None and self.layout != "auto":
+            raise UsageError(
+                "a template and a layout are given",
+                remedy="write the layout of each field into the template",
             )
         if self.address is not None and self.engine != "ray":
             raise UsageError("--address needs --engine ray", remedy="add --engine ray")

@@ -19,7 +19,13 @@ def read_locally(
     """Yield shards as they are read, each with its `done`; one thread and one process per worker."""
     workers = job.workers or processors.available()
     pool = WorkerPool(
-        job.model, job.layout, workers, max_error=job.max_error, wall_s=job.wall_s, cpu_s=job.cpu_s
+        job.model,
+        job.layout,
+        workers,
+        max_error=job.max_error,
+        template=job.template,
+        wall_s=job.wall_s,
+        cpu_s=job.cpu_s,
     )
     ready: queue.Queue[tuple[float | None, Written] | BaseException | None] = queue.Queue(workers)
     turn = threading.Lock()

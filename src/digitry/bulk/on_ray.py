@@ -15,6 +15,8 @@ from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard
 from digitry.errors import DigitryError, UnavailableError
+from digitry.model import calibration_file
+from digitry.model.line_network import LineNetwork, load_lines
 from digitry.workers.pool import WorkerPool
 
 WAVE_SHARDS, WAVE_BYTES = 4096, 64 << 20
@@ -109,8 +111,10 @@ def _settings(job: BulkJob) -> dict[str, Any]:
         "format": job.format,
         "layout": job.layout,
         "max_error": job.max_error,
+        "template": job.template,
         "wall_s": job.wall_s,
         "cpu_s": job.cpu_s,
+        "lines": load_lines(),
     }
 
 
@@ -141,13 +145,21 @@ class _ShardReader:
         self._folder = tempfile.TemporaryDirectory(prefix="digitry-")
         path = Path(self._folder.name) / "model.onnx"
         path.write_bytes(model)
+        # The node may have another version of the line network, and no calibration.
+        lines: LineNetwork = settings["lines"]
+        network = path.with_name("lines.onnx")
+        network.write_bytes(lines.onnx)
+        if lines.is_users:
+            calibration_file.save(calibration_file.path_of(network), lines.calibration)
         self._pool = WorkerPool(
             path,
             settings["layout"],
             1,
             max_error=settings["max_error"],
+            template=settings["template"],
             wall_s=settings["wall_s"],
             cpu_s=settings["cpu_s"],
+            lines=network,
         )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:

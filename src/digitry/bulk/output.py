@@ -55,10 +55,12 @@ class Table:
 
     Args:
         format: `parquet` or `jsonl`.
+        forms: whether the rows are those of forms.
     """
 
-    def __init__(self, format: str) -> None:
+    def __init__(self, format: str, *, forms: bool = False) -> None:
         self._format = format
+        self._forms = forms
         self._stream = io.BytesIO()
         self._waiting: list[bytes] = []
         self._bytes = 0
@@ -89,7 +91,7 @@ class Table:
         import pyarrow.json as pj
         import pyarrow.parquet as pq
 
-        schema = _schema()
+        schema = _schema(forms=self._forms)
         text = b"\n".join(self._waiting)
         table = pj.read_json(
             io.BytesIO(text),
@@ -121,7 +123,7 @@ def require(format: str) -> None:
             ) from error
 
 
-def _schema() -> Any:
+def _schema(*, forms: bool) -> Any:
     import pyarrow as pa
 
     box = pa.list_(pa.int32())
@@ -138,6 +140,22 @@ def _schema() -> Any:
             ("reason", pa.string()),
         ]
     )
+    field = pa.struct(
+        [
+            ("name", pa.string()),
+            ("text", pa.string()),
+            ("confidence", pa.float64()),
+            ("rejected", pa.bool_()),
+            ("reason", pa.string()),
+            ("corners", pa.list_(box)),
+            ("lines", pa.list_(pa.int32())),
+        ]
+    )
+    of_form = [
+        ("template", pa.string()),
+        ("aligned", pa.float64()),
+        ("fields", pa.list_(field)),
+    ]
     return pa.schema(
         [
             ("source", pa.string()),
@@ -157,6 +175,7 @@ def _schema() -> Any:
             ("digits", pa.list_(digit)),
             ("marks", pa.list_(part)),
             ("model", pa.string()),
+            *(of_form if forms else ()),
         ]
     )
 
@@ -318,15 +337,16 @@ class Output:
         return notes if isinstance(notes, dict) else None
 
 
-def written(shard: Shard, format: str, batches: Iterator[Rows]) -> Written:
+def written(shard: Shard, format: str, batches: Iterator[Rows], *, forms: bool = False) -> Written:
     """Return the rows of a shard as a file.
 
     Args:
         shard: the shard.
         format: `parquet` or `jsonl`.
         batches: rows of its images, in order.
+        forms: whether the rows are those of forms.
     """
-    table = Table(format)
+    table = Table(format, forms=forms)
     count = rejected = 0
     failures: list[tuple[str, int | None, str]] = []
     for rows in batches:

@@ -18,7 +18,8 @@ from digitry.bulk.on_machine import read_locally
 from digitry.bulk.on_ray import read_on_ray
 from digitry.bulk.output import Output, environment
 from digitry.errors import UnavailableError
-from digitry.reading import network
+from digitry.model.line_network import load_lines
+from digitry.reading.form import form_of
 
 
 def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:
@@ -44,6 +45,9 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
     if model.version is not None:
         # With its version, so that the whole job uses one version.
         job = replace(job, model=model.reference)
+    if job.template is not None:
+        # What is wrong with its reference picture is to be known before the first image.
+        form_of(job.template)
     inputs.check(job.inputs)
     output = Output(
         Path(job.out),
@@ -51,9 +55,10 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         {
             "inputs": list(job.inputs),
             "model": model.fingerprint,
-            "networks": network.fingerprint(),
+            "lines": load_lines().fingerprint,
             "layout": job.layout,
             "max_error": job.max_error,
+            "template": None if job.template is None else job.template.fingerprint,
             "column": job.column,
             "format": job.format,
             "shard_rows": job.shard_rows,
@@ -81,6 +86,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
                 "model": {"name": model.metadata.name, "sha256": model.sha256},
                 "not_read": dict(sorted(skipped.items())),
                 "layout": job.layout,
+                "template": None if job.template is None else job.template.name,
                 "engine": job.engine,
                 "images_now": images,
                 "seconds": round(seconds, 3),

@@ -8,7 +8,7 @@ from typing import TypeVar
 from digitry.bulk import inputs, output
 from digitry.bulk.entry import Entry, Shard
 from digitry.bulk.output import Written
-from digitry.workers.pool import BATCH, Rows, WorkerPool, failed_line
+from digitry.workers.pool import BATCH, Rows, WorkerPool
 from digitry.workers.worker import Item
 
 T = TypeVar("T")
@@ -18,16 +18,15 @@ REQUEST_BYTES = 1 << 20
 
 def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
     """Return the rows of one shard; the same shard gives the same bytes on any machine."""
-    model = pool.artifact.metadata.name
 
     def batches() -> Iterator[Rows]:
         for batch in _ahead(_batches(inputs.entries(shard))):
-            yield _rows(batch, pool, model)
+            yield _rows(batch, pool)
 
-    return output.written(shard, format, batches())
+    return output.written(shard, format, batches(), forms=pool.template is not None)
 
 
-def _rows(batch: list[Entry], pool: WorkerPool, model: str) -> Rows:
+def _rows(batch: list[Entry], pool: WorkerPool) -> Rows:
     """Return the rows of a batch, with errors in the places of images without content."""
     items = [
         Item(entry.name, entry.content, entry.offset)
@@ -46,7 +45,7 @@ def _rows(batch: list[Entry], pool: WorkerPool, model: str) -> Rows:
         if entry.content is None:
             reason = entry.error or "is missing"
             failed.append((len(merged), reason))
-            merged.append(failed_line(entry.name, entry.offset, reason, model))
+            merged.append(pool.failed_line(entry.name, entry.offset, reason))
             continue
         for _ in range(next(counts)):
             if position in reasons:

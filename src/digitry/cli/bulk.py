@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import DataError
 
@@ -60,6 +60,7 @@ def bulk(
     layout: ReadLayout = Layout.AUTO,
     model: ReadModel = "reader",
     max_error: MaxError = None,
+    template: ReadTemplate = None,
     column: Annotated[
         str | None, typer.Option(help="In tables: the column with the images' bytes.")
     ] = None,
@@ -79,6 +80,7 @@ def bulk(
     from digitry.bulk.run import run
     from digitry.progress import Display
     from digitry.reading.endings import not_read
+    from digitry.reading.template import load
 
     job = BulkJob(
         inputs=inputs,
@@ -91,6 +93,7 @@ def bulk(
         model=model,
         layout=layout.value,
         max_error=max_error,
+        template=None if template is None else load(template),
         column=column,
         shard_rows=shard_rows,
     )

@@ -9,6 +9,7 @@ import typer
 from digitry.cli.app import app
 from digitry.cli.options import Layout, ReadModel
 from digitry.cli.text import console_for, table_of
+from digitry.errors import UsageError
 
 if TYPE_CHECKING:
     from digitry.improve.calibrate import Calibrated, Quality
@@ -20,13 +21,16 @@ def calibrate(
         Path,
         typer.Argument(
             metavar="LABELLED_FOLDER",
-            help="Folder with class folders 0 to 9, or with a labels.csv; one digit per image.",
+            help="Folder with class folders 0 to 9, or with a labels.csv; one digit or string per image.",
         ),
     ],
     model: ReadModel = "reader",
     layout: Annotated[
-        Layout, typer.Option(help="Layout that you will read the images with: single or auto.")
-    ] = Layout.SINGLE,
+        Layout | None,
+        typer.Option(
+            help="Layout that you will read the images with; single, or auto for strings."
+        ),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress; print only the file's path.")
     ] = False,
@@ -37,17 +41,60 @@ def calibrate(
     trained on. This command fits them to a few hundred labelled images of your own. The result is
     saved beside the model and applied whenever that model is loaded; the model file does not change.
     `digitry models uncalibrate` removes it.
+
+    Where images are labelled with strings (12.50), the line network is calibrated, for digits in lines and
+    for whole lines; `digitry models uncalibrate lines` removes that.
     """
     from digitry.improve.calibrate import calibrate as fit
+    from digitry.improve.calibrate_lines import has_strings
 
     console = None if quiet else console_for(stderr=True)
-    done = fit(folder, model, layout=layout.value, console=console)
+    if has_strings(folder):
+        if model != "reader":
+            raise UsageError(
+                "strings calibrate the line network, not a model",
+                where="--model",
+                remedy="leave --model out, or give images of single digits",
+            )
+        _lines(folder, layout or Layout.AUTO, quiet=quiet)
+        return
+    done = fit(folder, model, layout=(layout or Layout.SINGLE).value, console=console)
     for error in done.failed:
         print(f"digitry: {error}", file=sys.stderr)
     if quiet:
         print(done.path)
     else:
         _print(done)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _lines(folder: Path, layout: Layout, *, quiet: bool) -> None:
+    from digitry.improve.calibrate_lines import calibrate_lines
+
+    console = None if quiet else console_for(stderr=True)
+    done = calibrate_lines(folder, layout=layout.value, console=console)
+    for error in done.failed:
+        print(f"digitry: {error}", file=sys.stderr)
+    found = done.calibration
+    if quiet:
+        print(done.path)
+    else:
+        print(
+            f"{done.network}, calibrated to {found.lines:,} images of {found.source}, "
+            f"{done.right:,} read right as a whole"
+        )
+        table = table_of("", "slope>", "shift>", "ECE before>", "after>")
+        for kind, name in (("single", "digits alone"), ("digit", "digits"), ("line", "lines")):
+            scale = getattr(found, kind)
+            scores = [found.scores.get(f"{kind} ece {when}") for when in ("before", "after")]
+            shown = ["–" if score is None else f"{score:.4f}" for score in scores]
+            table.add_row(name, f"{scale.slope:.3f}", f"{scale.shift:.3f}", *shown)
+        console_for().print(table)
+        print("before: the network's own calibration; after: 10-fold cross-validation")
+        if done.kept:
+            print(f"too few answers for a map of its own: {', '.join(done.kept)}")
+        print(f"saved as {done.path}")
     if done.failed:
         raise typer.Exit(1)
 

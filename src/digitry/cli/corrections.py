@@ -61,7 +61,7 @@ def show(
     id: Annotated[str, typer.Argument(help="Id, as `corrections list` shows it.")],
     db: Db = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for glyph.png and crop.png.")
+        Path | None, typer.Option(help="Folder for glyph.png and crop.png, or strip.png.")
     ] = None,
 ) -> None:
     """Show one correction as JSON."""
@@ -72,8 +72,9 @@ def show(
     if row is None:
         raise DataError("no such correction", where=id, remedy="see digitry corrections list")
     if pictures is not None:
-        files.write_bytes(pictures / "glyph.png", row.glyph)
-        files.write_bytes(pictures / "crop.png", row.crop)
+        for name in ("glyph", "crop", "strip"):
+            if hasattr(row, name):
+                files.write_bytes(pictures / f"{name}.png", getattr(row, name))
     print_json(row.to_dict())
 
 
@@ -132,6 +133,8 @@ def stats(db: Db = None, format_: AsFormat = Format.TEXT) -> None:
         return
     print(f"{found.count} correction{'' if found.count == 1 else 's'}, {found.undone} undone")
     print(f"{found.agreeing} confirm the best guess")
+    if found.lines:
+        print(f"{found.lines} lines")
     for label, count in found.labels.items():
         print(f"  {label:<12} {count}")
     for guess, label, count in found.confusions[:20]:

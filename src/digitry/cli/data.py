@@ -1,4 +1,4 @@
-"""Verbs on data sets: `data fetch|check|build|scenes`, `explore`."""
+"""Verbs on data sets: `data fetch|check|build`, `explore`."""
 
 import sys
 from pathlib import Path
@@ -25,7 +25,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 def fetch(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="mnist, uci, or pages (composed from mnist)."),
+        typer.Argument(metavar="NAME", help="mnist, uci, or glyphs (composed of handwriting)."),
     ],
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -107,36 +107,23 @@ def build(
         print(f"{built.path}: {built.samples:,} samples{damaged}")
 
 
-@data_app.command("scenes")
-def scenes(
-    data: Annotated[
-        str, typer.Argument(help="Data set whose digits are used: mnist, uci, or a path.")
-    ] = "mnist",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for scenes.png. Default: explore-NAME.", show_default=False),
-    ] = None,
-    data_dir: DataDir = None,
-    offline: Offline = False,
-    quiet: Quiet = False,
-) -> None:
-    """Draw a sample of the scenes that `reader` is trained on, beside the glyphs made of them."""
-    _require_plots("")
-    from digitry.training.datasets import load_dataset
-    from digitry.training.report.data_plot import write_scenes
-
-    console = None if quiet else console_for(stderr=True)
-    dataset = load_dataset(data, data_dir=data_dir, offline=offline, console=console)
-    print(write_scenes(dataset, out or Path(f"explore-{dataset.name}")))
-
-
 @app.command()
 def explore(
-    data: Annotated[str, typer.Argument(help="mnist, uci, or a path to your own data set.")],
+    data: Annotated[
+        str | None, typer.Argument(help="mnist, uci, or a path to your own data set.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the pictures. Default: explore-NAME.", show_default=False),
     ] = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option(
+            "--synthetic",
+            help="Draw instead what the reader learns from: pages.png, strips.png and glyphs.png.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of what --synthetic draws.")] = 0,
     format_: AsFormat = Format.TEXT,
     pictures: Annotated[bool, typer.Option(help="Draw the pictures.")] = True,
     data_dir: DataDir = None,
@@ -144,6 +131,15 @@ def explore(
     quiet: Quiet = False,
 ) -> None:
     """Inspect a data set: labels, samples, duplicates, conflicts, blank, inverted and odd images."""
+    if synthetic:
+        if data is not None:
+            raise UsageError(
+                "is not drawn with --synthetic", where=data, remedy="leave the data set out"
+            )
+        _draw_synthetic(out or Path("explore-synthetic"), seed, data_dir, offline, quiet)
+        return
+    if data is None:
+        raise UsageError("no data set is named", remedy="name mnist, uci or a path")
     if pictures:
         _require_plots(", or add --no-pictures")
     from digitry.training.data.explore import explore as inspect
@@ -163,6 +159,21 @@ def explore(
         _print_findings(found)
         for path in written:
             print(path)
+
+
+def _draw_synthetic(
+    out: Path, seed: int, data_dir: Path | None, offline: bool, quiet: bool
+) -> None:
+    """Write a sample of what the reader learns from, and print the files."""
+    _require_plots("")
+    from digitry.training.data import mnist
+    from digitry.training.report.synthetic_plot import write_synthetic
+    from digitry.training.writing.sources import load
+
+    console = None if quiet else console_for(stderr=True)
+    digits = mnist.load(data_dir, offline, console).train
+    for path in write_synthetic(load(digits.images, digits.labels, data_dir), out, seed=seed):
+        print(path)
 
 
 def _require_plots(otherwise: str) -> None:

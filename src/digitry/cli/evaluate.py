@@ -12,10 +12,11 @@ from digitry.cli.options import (
     AsFormat,
     DataDir,
     Format,
+    MeasuredModel,
     Quiet,
     Trust,
+    loaded_model,
     modules_for_data,
-    modules_for_model,
     require_training,
 )
 from digitry.cli.text import console_for, print_evaluation, print_json, print_robustness
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
-    ],
+    model: MeasuredModel,
     data: Annotated[
         str | None,
         typer.Option(help=f"{DATA_HELP} Its test part is used. Default: the run's data set."),
@@ -57,14 +55,15 @@ def evaluate(
     """Measure a model on the test images of a data set."""
     if out is not None and not corrupt:
         raise UsageError("is used only with --corrupt", where="--out", remedy="add --corrupt")
-    require_training(*modules_for_model(model), *(("matplotlib",) if out is not None else ()))
+    loaded = loaded_model(
+        model,
+        *(("matplotlib",) if out is not None else ()),
+        trust=trust,
+        tell=lambda line: print(f"digitry: {model}: {line}", file=sys.stderr),
+    )
     from digitry.training import datasets
     from digitry.training.evaluation import scores
-    from digitry.training.network import convert
 
-    loaded = convert.load_artifact(
-        model, trust=trust, tell=lambda line: print(f"digitry: {model}: {line}", file=sys.stderr)
-    )
     source, folder = _data_of(model, data, data_dir, loaded.metadata.recipe)
     require_training(*modules_for_data(source))
     console = None if quiet else console_for(stderr=True)
@@ -134,4 +133,5 @@ def _data_of(
         folder = data_dir or (Path(begun.data_dir) if begun.data_dir else None)
         return ("mnist" if begun.data == WITH_CORRECTIONS else begun.data), folder
     known = recipe.get("data", "mnist")
-    return (known if known in datasets.NAMED else "mnist"), data_dir
+    # What the shipped model learnt from is not on every machine.
+    return (known if datasets.is_named(known) and model not in SHIPPED else "mnist"), data_dir

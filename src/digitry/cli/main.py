@@ -17,7 +17,7 @@ from digitry.errors import DigitryError, DigitryWarning
 # Importing a module registers its verbs; `--help` shows them in this order.
 # ruff: isort: off
 from digitry.cli import read, calibrate, train, teach, sweep, evaluate, predict, runs, models  # noqa: F401
-from digitry.cli import data, doctor, serve, corrections, bulk, demo  # noqa: F401
+from digitry.cli import template, data, doctor, serve, corrections, bulk, demo  # noqa: F401
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

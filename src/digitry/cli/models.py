@@ -16,9 +16,13 @@ from digitry.cli.text import (
     table_of,
 )
 from digitry.errors import ModelError, UsageError
+from digitry.model.line_network import NAME as LINES
+from digitry.model.line_network import calibration_path as lines_path
+from digitry.model.line_network import load_lines
 
 if TYPE_CHECKING:
     from digitry.model.artifact import Artifact
+    from digitry.model.line_network import LineNetwork
 
 group = typer.Typer(
     name="models",
@@ -79,12 +83,12 @@ def promote(
     from digitry.model.load import SHIPPED, load_model
 
     name, at, _ = model.partition("@")
-    if name not in SHIPPED or not at:
+    if name not in (*SHIPPED, LINES) or not at:
         raise UsageError(
             f"{model!r} is not a version", remedy="write e.g. reader@2; see `digitry models list`"
         )
     # Load it first: a model that cannot be loaded must not become the default.
-    loaded = load_model(model)
+    loaded = load_lines(model) if name == LINES else load_model(model)
     number = None if loaded.version == versions.SHIPPED_VERSION else int(loaded.version or 0)
     if number is not None:
         version = versions.find(name, number)
@@ -106,9 +110,10 @@ def rollback(
     from digitry.model import versions
     from digitry.model.load import SHIPPED
 
-    if name not in SHIPPED:
+    names = (*SHIPPED, LINES)
+    if name not in names:
         raise UsageError(
-            f"no shipped model is called {name!r}", remedy=f"choose from: {', '.join(SHIPPED)}"
+            f"no shipped model is called {name!r}", remedy=f"choose from: {', '.join(names)}"
         )
     number = versions.roll_back(name, reason="rolled back by hand")
     print(f"{name}@{number or versions.SHIPPED_VERSION} is now the default of {name}")
@@ -125,7 +130,7 @@ def uncalibrate(
     from digitry.model import calibration_file
     from digitry.model.load import calibration_path
 
-    path = calibration_path(model)
+    path = lines_path(model) if model.partition("@")[0] == LINES else calibration_path(model)
     removed = calibration_file.remove(path)
     if quiet:
         return
@@ -164,14 +169,59 @@ def _list(format_: str) -> None:
                 broken.append(error)
                 continue
             rows.append(_row(loaded, version.state, version.reason, version))
+    lines, errors = _lines()
+    broken += errors
     if format_ is Format.JSON:
-        print_json(rows)
+        print_json([*rows, *lines])
     else:
-        _print(rows)
+        _print([*rows, *lines])
     for damage in broken:
         print(f"digitry: {damage}", file=sys.stderr)
     if broken:
         raise typer.Exit(1)
+
+
+def _lines() -> tuple[list[dict[str, Any]], list[ModelError]]:
+    """Return a row for the shipped line network and each of its versions, and what is damaged."""
+    from digitry.model import versions
+
+    found, broken = versions.versions(LINES)
+    try:
+        default = versions.default_number(LINES)
+    except ModelError as error:
+        default = None
+        broken.append(error)
+    state = versions.DEFAULT if default is None else versions.SHIPPED_VERSION
+    shipped = load_lines(f"{LINES}@{versions.SHIPPED_VERSION}")
+    rows = [_line_row(shipped, state, "part of digitry", None)]
+    for version in found:
+        try:
+            loaded = load_lines(version.reference)
+        except ModelError as error:
+            broken.append(error)
+            continue
+        rows.append(_line_row(loaded, version.state, version.reason, version))
+    return rows, broken
+
+
+def _line_row(loaded: "LineNetwork", state: str, reason: str, version: Any) -> dict[str, Any]:
+    gate = {} if version is None else version.to_dict()
+    own = loaded.calibration
+    return {
+        "name": LINES,
+        "sha256": loaded.sha256,
+        "bytes": len(loaded.onnx),
+        "created": gate.get("created", ""),
+        "scores": dict(own.scores),
+        "calibration": None,
+        "line_calibration": own.to_dict() if loaded.is_users else None,
+        "version": loaded.version,
+        "reference": loaded.reference,
+        "state": state,
+        "reason": reason,
+        "parent_sha256": gate.get("parent_sha256", ""),
+        "gate_scores": gate.get("scores", {}),
+    }
 
 
 def _row(loaded: "Artifact", state: str, reason: str, version: Any) -> dict[str, Any]:
@@ -201,5 +251,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         )
     console_for().print(table)
     for row in rows:
+        if row.get("line_calibration"):
+            own = row["line_calibration"]
+            print(f"{row['reference']} is calibrated to {own['lines']:,} lines of {own['source']}")
         if row["calibration"]:
             print(f"{row['reference']} is calibrated to {calibration_text(row['calibration'])}")

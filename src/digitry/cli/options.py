@@ -1,14 +1,18 @@
 """Options and checks that several verbs share."""
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from digitry.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from digitry.model.artifact import Artifact
 
 
 class Format(StrEnum):
@@ -41,8 +45,16 @@ MaxError = Annotated[
         help="Refuse uncertain digits so that at most this share of the others is wrong, e.g. 0.001."
     ),
 ]
+ReadTemplate = Annotated[
+    Path | None,
+    typer.Option(help="TOML file that names the fields of a form; each image is such a form."),
+]
 
 # Training.
+MeasuredModel = Annotated[
+    str,
+    typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
+]
 DATA_HELP = "Data set: mnist, uci, or a path to your own (folder, IDX, .npz, .csv)."
 TrainingData = Annotated[str | None, typer.Option(help=f"{DATA_HELP} Default: the recipe's own.")]
 DataDir = Annotated[
@@ -158,6 +170,27 @@ def modules_for_data(data: str) -> tuple[str, ...]:
 def modules_for_model(model: str) -> tuple[str, ...]:
     """Return the modules that running a model needs: none for a .onnx file or a run folder."""
     return (*KERAS, "onnx") if Path(model).suffix in (".keras", ".h5") else ()
+
+
+def loaded_model(
+    model: str, *modules: str, trust: bool, tell: Callable[[str], None] = lambda _: None
+) -> "Artifact":
+    """Return a model that is measured, in the form in which it is run.
+
+    Args:
+        model: a run folder, a file, or a shipped model's name.
+        modules: import names of what else the verb needs.
+        trust: load a Keras file that no run folder records.
+        tell: told what was changed to bring in a model of another program.
+
+    Raises:
+        UnavailableError: a module is missing.
+        ModelError: the model is missing, damaged or not trusted.
+    """
+    require_training(*modules_for_model(model), *modules)
+    from digitry.training.network import convert
+
+    return convert.load_artifact(model, trust=trust, tell=tell)
 
 
 def modules_for_pictures(only: frozenset[str] | None) -> tuple[str, ...]:

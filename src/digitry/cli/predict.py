@@ -8,11 +8,11 @@ import typer
 from digitry.cli.app import app
 from digitry.cli.options import (
     DataDir,
+    MeasuredModel,
     Quiet,
     Trust,
+    loaded_model,
     modules_for_data,
-    modules_for_model,
-    require_training,
 )
 from digitry.cli.text import console_for
 
@@ -26,10 +26,7 @@ HEADER = ("ImageId", "Label")
 
 @app.command()
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(help="Run folder, .onnx, .keras or .h5 file, or a shipped model's name."),
-    ],
+    model: MeasuredModel,
     data: Annotated[
         str,
         typer.Argument(
@@ -48,13 +45,11 @@ def predict(
 
     Every image gets its likeliest digit; nothing is refused. ImageId counts from 1, or is a file's name.
     """
-    require_training(*modules_for_model(model), *modules_for_data(data))
+    loaded = loaded_model(model, *modules_for_data(data), trust=trust)
     from digitry import files
     from digitry.reading.rows import to_csv
     from digitry.training.evaluation.scores import infer
-    from digitry.training.network import convert
 
-    loaded = convert.load_artifact(model, trust=trust)
     found = _images(data, data_dir, None if quiet else console_for(stderr=True))
     labels = infer(loaded, found.images)[:, :10].argmax(axis=1).tolist()
     table = to_csv([HEADER, *zip(found.ids, labels, strict=True)])
@@ -71,7 +66,7 @@ def _images(data: str, data_dir: Path | None, console: "Console | None") -> "Unl
     from digitry.training import datasets
     from digitry.training.data import unlabelled
 
-    if data not in datasets.NAMED:
+    if not datasets.is_named(data):
         return unlabelled.read(Path(data).expanduser(), console=console)
     images = datasets.load_dataset(data, data_dir=data_dir, console=console).test.images
     return unlabelled.Unlabelled(tuple(str(n) for n in range(1, len(images) + 1)), images)

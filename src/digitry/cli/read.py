@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
 from digitry.reading import rows
+from digitry.reading.result import FormReading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from digitry.reading.image import PageOf
+    from digitry.reading.reader import Reader
     from digitry.reading.result import Reading
 
 MANY = 100
@@ -62,6 +64,7 @@ def read(
         str | None,
         typer.Option(help=r"Pattern of each line: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
     ] = None,
+    template: ReadTemplate = None,
     annotate: Annotated[
         Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
     ] = None,
@@ -75,8 +78,9 @@ def read(
 
     For one image only its text is printed; for several, a folder or a glob, one row each: path, text,
     confidence. A document (PDF, TIFF) has one reading for each page. A digit that the model refuses is
-    printed as ?. An image that cannot be read is named on stderr, and in JSON and CSV it has a row with
-    its reason; all others are printed, and the exit code is 1.
+    printed as ?. With --template each image is a form, and has one row with a column for each field. An
+    image that cannot be read is named on stderr, and in JSON and CSV it has a row with its reason; all
+    others are printed, and the exit code is 1.
     """
     from digitry.progress import track
     from digitry.reading.decoding import shortened
@@ -93,12 +97,12 @@ def read(
     named = list(_sources(paths, skipped))
     if skipped and not quiet:
         print(f"digitry: {not_read(skipped)}", file=sys.stderr)
-    reader = Reader(model, layout.value, max_error=max_error, pattern=pattern)
+    reader = Reader(model, layout.value, max_error=max_error, pattern=pattern, template=template)
     # Standard input can be read only once, and --annotate and --explain need the image again.
     stdin = sys.stdin.buffer.read() if "-" in named else b""
     contents = list(pages_of(stdin if source == "-" else source for source in named))
     # A folder, a glob or a document prints a list, even for a single image.
-    printer = _Printer(format, reader.name, many=named != paths or len(contents) > 1)
+    printer = _Printer(format, reader, many=named != paths or len(contents) > 1)
     from digitry.reading.explain import explain as explained
     from digitry.reading.render import annotate as annotated
 
@@ -163,26 +167,35 @@ class _Printer:
 
     Args:
         format: the output format.
-        model: name of the model, for the rows of images that cannot be read.
+        reader: names the model and the template in the rows of images that cannot be read.
         many: whether there may be several results.
     """
 
-    def __init__(self, format: ReadingFormat, model: str, *, many: bool) -> None:
+    def __init__(self, format: ReadingFormat, reader: "Reader", *, many: bool) -> None:
         self.format = format
-        self.model = model
+        self.model = reader.name
+        self.template = reader.template
         self.many = many
         self.kept: list[Reading] = []
         self.rows: list[str] = []
         if format is ReadingFormat.CSV_EXCEL and "utf" in (sys.stdout.encoding or "").lower():
             print(rows.BYTE_ORDER_MARK, end="")
         if format in TABLES:
-            print(rows.to_csv([rows.CSV_HEADER]), end="")
+            header = rows.form_header(self.template) if self.template else rows.CSV_HEADER
+            print(rows.to_csv([header]), end="")
 
     def add(self, reading: "Reading") -> None:
         if self.format is ReadingFormat.TEXT:
-            self._print_text(reading)
+            if isinstance(reading, FormReading):
+                self._print_form(reading)
+            else:
+                self._print_text(reading)
         elif self.format in TABLES:
-            self._print_table(rows.csv_rows(reading))
+            self._print_table(
+                [rows.form_row(reading)]
+                if isinstance(reading, FormReading)
+                else rows.csv_rows(reading)
+            )
         elif self.format is ReadingFormat.HOCR:
             self.kept.append(reading)
         else:
@@ -191,9 +204,15 @@ class _Printer:
     def fail(self, source: str, error: ImageError) -> None:
         """Print the row of an image that cannot be read, in the formats with rows."""
         if self.format in TABLES:
-            self._print_table([rows.failed_csv_row(source, error.what)])
+            self._print_table(
+                [
+                    rows.failed_form_row(source, error.what, self.template)
+                    if self.template
+                    else rows.failed_csv_row(source, error.what)
+                ]
+            )
         elif self.format in (ReadingFormat.JSON, ReadingFormat.JSONL):
-            self._take_row(rows.failed_row(source, error.what, self.model))
+            self._take_row(rows.failed_row(source, error.what, self.model, self.template))
 
     def finish(self) -> None:
         if self.format is ReadingFormat.HOCR:
@@ -206,9 +225,7 @@ class _Printer:
     def _print_text(self, reading: "Reading") -> None:
         if self.many:
             text = reading.text.replace("\n", " ") or f"({reading.reason})"
-            # A tab or a line break in a file name must not break our rows.
-            name = reading.source.translate({9: "\\t", 10: "\\n", 13: "\\r"})
-            print(f"{name}\t{text}\t{reading.confidence:.4f}")
+            print(f"{_plain(reading.source)}\t{text}\t{reading.confidence:.4f}")
         elif reading.digits:
             print(reading.text)
             if reading.rejected:
@@ -216,6 +233,15 @@ class _Printer:
                 print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
         else:
             print(f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr)
+
+    def _print_form(self, form: FormReading) -> None:
+        if self.many:
+            texts = [f"({one.reason})" if one.rejected else one.text for one in form.fields]
+            print("\t".join(map(_plain, [form.source, *texts, f"{form.confidence:.4f}"])))
+            return
+        for field in form.fields:
+            note = f"({field.reason})" if field.reason else f"{field.confidence:.4f}"
+            print(f"{field.name}\t{_plain(field.text)}\t{note}")
 
     def _print_table(self, table: list[tuple[object, ...]]) -> None:
         print(rows.to_csv(table, excel=self.format is ReadingFormat.CSV_EXCEL), end="")
@@ -226,6 +252,11 @@ class _Printer:
             print(line)
         else:
             self.rows.append(line)
+
+
+def _plain(text: str) -> str:
+    """Return a text without the tabs and line breaks that would break our rows."""
+    return text.translate({9: "\\t", 10: "\\n", 13: "\\r"})
 
 
 def _sources(paths: Iterable[str], skipped: Counter[str]) -> Iterator[str]:

@@ -3,7 +3,8 @@
 import ipaddress
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from digitry import processors
 from digitry.cli.app import app
 from digitry.cli.options import ReadModel, require_serving
 from digitry.errors import UsageError
+
+if TYPE_CHECKING:
+    from digitry.reading.template import Template
 
 TOKEN = "DIGITRY_TOKEN"
 AHEAD = 8
@@ -43,6 +47,10 @@ def serve(
         ),
     ] = None,
     model: ReadModel = "reader",
+    template: Annotated[
+        list[Path] | None,
+        typer.Option(help="TOML file of a form that clients can name by its name. Repeatable."),
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="Another host name that the service accepts. Repeatable."),
@@ -90,6 +98,7 @@ def serve(
     from digitry.serving.server import listening_on, run
     from digitry.workers.pool import WorkerPool
 
+    templates = _templates(template or [])
     proxies = proxies_of(proxy or [])
     origins = Origins(allow_origin or [])
     count = workers or min(processors.available(), 8)
@@ -108,6 +117,7 @@ def serve(
         hosts=Hosts([host, *(allow_host or [])], addresses=not _is_loopback(host)),
         origins=origins,
         token=token,
+        templates=templates,
     )
     if not quiet:
         name = f"[{host}]" if ":" in host else host
@@ -119,6 +129,34 @@ def serve(
             flush=True,
         )
     run(application, listening, proxies=proxies)
+
+
+def _templates(paths: list[Path]) -> "dict[str, Template]":
+    """Return the templates of files, by their names, checked as a reader would.
+
+    Raises:
+        UsageError: one makes no sense, or two have the same name.
+    """
+    from digitry.reading.form import form_of
+    from digitry.reading.template import load
+
+    found: dict[str, Template] = {}
+    for path in paths:
+        loaded = load(path)
+        try:
+            form_of(loaded)
+        except UsageError as error:
+            raise UsageError(
+                f"its reference picture {error.what}", where=path, remedy=error.remedy
+            ) from error
+        if loaded.name in found:
+            raise UsageError(
+                f"another template is called {loaded.name!r}",
+                where=path,
+                remedy='write another name = "…" into the file',
+            )
+        found[loaded.name] = loaded
+    return found
 
 
 def _is_loopback(host: str) -> bool:

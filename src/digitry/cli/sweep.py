@@ -76,7 +76,7 @@ def sweep(
     else:
         chosen = recipes.find(recipe).override(options.recipe_settings(None, epochs, seed))
         source = data or chosen.data
-        if source not in datasets.NAMED:
+        if not datasets.is_named(source):
             source = str(Path(source).expanduser().absolute())
         plan = sweeps.Plan(
             recipe=replace(chosen, data=source), settings=set_ or [], seeds=seeds, trials=trials,

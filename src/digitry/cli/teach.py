@@ -1,6 +1,7 @@
 """The verb `teach`: train a new version of a shipped model on corrections."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,14 +24,17 @@ from digitry.cli.options import (
     require_serving,
     require_training,
 )
-from digitry.cli.text import console_for, print_run, print_taught
+from digitry.cli.text import console_for, print_run, print_taught, print_taught_lines
+from digitry.errors import UsageError
 
 TUNED_HELP = "Change how it is trained, e.g. lr=1e-4 or epochs=4; its layers stay. Repeatable."
 
 
 @app.command()
 def teach(
-    model: Annotated[str, typer.Argument(help="Name of a shipped model.")] = "reader",
+    model: Annotated[
+        str, typer.Argument(help="reader, on corrected digits; or lines, on corrected lines.")
+    ] = "reader",
     db: Db = None,
     data_dir: DataDir = None,
     set_: Annotated[
@@ -41,10 +45,25 @@ def teach(
     device: Device = "auto",
     out: RunOut = None,
     only: Only = None,
+    samples: Annotated[
+        float | None,
+        typer.Option(min=1, help="Of lines: how many strips it learns from; 12,000 if not given."),
+    ] = None,
     quiet: QuietRun = False,
 ) -> None:
     """Train a shipped model on corrections; the new version becomes the default if it passes the gate."""
     check_device(device)
+    if model == "lines":
+        if set_ or epochs is not None or only is not None:
+            raise UsageError(
+                "--set, --epochs and --only are for reader",
+                where="lines",
+                remedy="use --samples and --seed",
+            )
+        _lines(db, data_dir, out, samples, seed or 0, device, quiet=quiet)
+        return
+    if samples is not None:
+        raise UsageError("--samples is for lines", where=model, remedy="use --epochs")
     wanted = outputs_in(only)
     require_serving()
     require_training(*KERAS, "onnx", "scipy", *modules_for_pictures(wanted))
@@ -70,3 +89,33 @@ def teach(
     if taught.run.metrics["interrupted"]:
         print("digitry: interrupted; no version was saved", file=sys.stderr)
         raise typer.Exit(130)
+
+
+def _lines(
+    db: str | None,
+    data_dir: Path | None,
+    out: Path | None,
+    samples: float | None,
+    seed: int,
+    device: str,
+    *,
+    quiet: bool,
+) -> None:
+    require_serving()
+    require_training("torch", "onnx", "scipy")
+    from digitry.improve.teach import teach_lines
+
+    taught = teach_lines(
+        db,
+        data_dir=data_dir,
+        out=out,
+        samples=samples,
+        seed=seed,
+        device="cpu" if device == "auto" else device,
+        console=None if quiet else console_for(stderr=True),
+    )
+    if quiet:
+        print(taught.folder)
+    else:
+        print(f"{taught.folder}")
+        print_taught_lines(taught)

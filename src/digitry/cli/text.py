@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from digitry.improve.teach import Taught
+    from digitry.improve.teach import Taught, TaughtLines
     from digitry.training.evaluation.robustness import Robustness
     from digitry.training.evaluation.scores import Comparison, Evaluation
     from digitry.training.run_folder import Run
@@ -72,6 +72,26 @@ def print_taught(taught: "Taught") -> None:
         ),
     ):
         print(f"  {name:<14} {text}")
+    if taught.promoted:
+        print(f"{version.reference} is now the default version of {version.name}")
+    elif verdict.passed:
+        print(f"{version.reference} stays a candidate: the default changed during the training")
+    else:
+        print(f"{version.reference} stays a candidate: {verdict.summary}")
+
+
+def print_taught_lines(taught: "TaughtLines") -> None:
+    """Print the scores of a taught line network, and the decision of the gate."""
+    verdict, version = taught.verdict, taught.version
+    print(
+        f"  corrections    {taught.learnt} trained on, {verdict.held} held out: "
+        f"{verdict.held_before} of these right before, {verdict.held_after} now"
+    )
+    rows = zip(
+        verdict.kinds, verdict.counts, verdict.right_before, verdict.right_after, strict=True
+    )
+    for kind, count, before, after in rows:
+        print(f"  {kind:<14} {before} of {count} right before, {after} now")
     if taught.promoted:
         print(f"{version.reference} is now the default version of {version.name}")
     elif verdict.passed:

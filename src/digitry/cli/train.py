@@ -1,6 +1,5 @@
-"""The verb `train`: train a recipe into a run folder, or resume a run."""
+"""The verb `train`: train a recipe into a run folder, resume a run, or make the whole reader."""
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from digitry.cli.options import (
     require_training,
 )
 from digitry.cli.text import console_for, print_run
+from digitry.cli.train_reader import READER, train_reader
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 
     from digitry.training.recipes import Recipe
     from digitry.training.run_folder import RunArguments
-
-
-NETWORKS = ("lines", "finder")
-"""The networks that find and read lines; they learn from handwriting, not from a data set of digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +55,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="Name of a recipe; see `digitry recipes`. Or `lines` or `finder`: the networks that "
-            "read and find lines, trained from MNIST and the packs of handwriting; run it again with "
-            "the same --out to go on."
+            help="Name of a recipe; see `digitry recipes`. Or `reader`: the whole shipped reader, from "
+            "MNIST and the packs of handwriting into finder.onnx, lines.onnx and reader.onnx; run it "
+            "again with the same --out to go on."
         ),
     ] = None,
     data: TrainingData = None,
@@ -71,7 +67,8 @@ def train(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Change a field of the recipe, e.g. hidden=256,64. Repeatable.",
+            help="Change a field of the recipe, e.g. hidden=256,64. Repeatable. For `reader`: "
+            "PART.samples=NUMBER, PART.seconds=NUMBER, or glyph.FIELD=VALUE of the recipe `glyph`.",
         ),
     ] = None,
     epochs: Epochs = None,
@@ -97,11 +94,15 @@ def train(
             "or .onnx file, or a shipped model's name. Default: start from random weights.",
         ),
     ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="For `reader`: finder, lines or glyph alone. Repeatable. Default: all."),
+    ] = None,
     trust: Trust = False,
     log: Log = None,
     quiet: QuietRun = False,
 ) -> None:
-    """Train a recipe and write its run folder: models, scores, pictures, report."""
+    """Train a recipe and write its run folder: models, scores, pictures, report. Or the whole reader."""
     require_training(*KERAS, "onnx")
     check_device(device)
     how = _How(
@@ -111,10 +112,27 @@ def train(
         log=log or (),
         console=None if quiet else console_for(stderr=True),
     )
-    if recipe in NETWORKS:
-        given = (data, epochs, resume, teacher, from_, only)
-        _train_network(str(recipe), data_dir, set_, seed, out, given, how)
+    if recipe == READER:
+        if any(value is not None for value in (data, epochs, teacher, only)) or log:
+            raise UsageError(
+                "reader takes no --data, --epochs, --teacher, --only and --log",
+                remedy="leave them out, or train the recipe `glyph`",
+            )
+        train_reader(
+            part or (),
+            set_,
+            out,
+            resume,
+            from_=from_,
+            trust=trust,
+            data_dir=data_dir,
+            device=device,
+            seed=seed,
+            console=how.console,
+        )
         return
+    if part:
+        raise UsageError("only the reader has parts", where="--part", remedy="leave it out")
     if resume is not None:
         began = _arguments_of(
             resume, recipe, (data, data_dir, set_, epochs, seed, out, teacher, from_)
@@ -143,47 +161,6 @@ def train(
             f"digitry: interrupted; to continue: digitry train --resume {folder}", file=sys.stderr
         )
         raise typer.Exit(130)
-
-
-def _train_network(
-    name: str,
-    data_dir: Path | None,
-    set_: list[str] | None,
-    seed: int | None,
-    out: Path | None,
-    given: tuple[object, ...],
-    how: _How,
-) -> None:
-    """Train a network that finds or reads lines."""
-    if any(value is not None for value in given):
-        raise UsageError(
-            f"{name} takes --data-dir, --out, --seed, --device and --set alone",
-            remedy="leave the other options out",
-        )
-    from digitry.training.line_reader import train_network
-
-    limits: dict[str, float | None] = {"samples": None, "seconds": math.inf}
-    for text in set_ or ():
-        field, _, value = text.partition("=")
-        try:
-            limits[field] = limits[field] if field not in limits else float(value)
-        except (KeyError, ValueError):
-            raise UsageError(
-                f"{text!r} is not samples=NUMBER or seconds=NUMBER",
-                where="--set",
-                remedy="give, for example, --set seconds=3600",
-            ) from None
-    built = train_network(
-        "lines" if name == "lines" else "finder",
-        out or Path("runs") / name,
-        data_dir=data_dir,
-        device=how.device,
-        samples=limits["samples"],
-        seconds=limits["seconds"] or math.inf,
-        seed=seed or 0,
-        console=how.console,
-    )
-    print(f"{built.path}: {built.samples:,} samples in {built.seconds:,.0f} s")
 
 
 def _begin(
@@ -222,7 +199,7 @@ def _begin(
             callbacks=callbacks,
             only=how.only,
             console=how.console,
-            data=data if data in datasets.NAMED else str(Path(data).expanduser().absolute()),
+            data=data if datasets.is_named(data) else str(Path(data).expanduser().absolute()),
             data_dir=data_dir,
             teacher=taught_by,
             parent=goes_on_from,

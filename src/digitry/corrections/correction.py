@@ -1,4 +1,4 @@
-"""A correction, and counts of corrections: what the store keeps and says."""
+"""A correction of a digit or of a line, and counts of them: what the store keeps and says."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 from digitry.errors import UsageError
 from digitry.model.artifact import GLYPH_VERSION, LABELS, NOT_A_DIGIT
 from digitry.plain import Plain
+from digitry.reading.classes import DIGITS, MARKS
 
 LONGEST_AUTHOR = 200
+
+LONGEST_TEXT = 120
+"""Characters of a line; the reader reads no more of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,65 @@ class Correction:
         return {key: value for key, value in asdict(self).items() if key not in ("glyph", "crop")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class LineCorrection:
+    """What a person says is written in a line, and what the reader had read.
+
+    Attributes:
+        text: what is written: digits, marks and spaces.
+        strip: PNG of the line as the network saw it, 64 rows, cut out level, ink light on dark.
+        read_text: what was read.
+        confidence: of the line, in [0, 1].
+        box: x, y, w, h of the line on the page.
+        model: name of the line network that read it.
+        author: free text, may be empty.
+        id, created, undone, sha256: as those of `Correction`; set by the store.
+    """
+
+    text: str
+    strip: bytes = field(repr=False)
+    read_text: str
+    confidence: float
+    box: tuple[int, int, int, int]
+    model: str
+    author: str = ""
+    id: str = ""
+    created: str = ""
+    undone: str | None = None
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", checked_text(self.text))
+        if len(self.author) > LONGEST_AUTHOR:
+            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without the picture."""
+        return {key: value for key, value in asdict(self).items() if key != "strip"}
+
+
+def checked_text(text: str) -> str:
+    """Return the right text of a line, with single spaces.
+
+    Raises:
+        UsageError: it is not digits, marks and spaces, or holds no digit, or is too long.
+    """
+    text = " ".join(part for part in text.split(" ") if part)
+    wrong = sorted({c for c in text if c not in DIGITS + MARKS + " "})
+    if wrong:
+        raise UsageError(
+            f"the text has {wrong[0]!r}",
+            remedy=f"write digits, spaces and the marks {' '.join(MARKS)}",
+        )
+    if not any(c in DIGITS for c in text):
+        raise UsageError("the text has no digit", remedy="write what stands in the line")
+    if len(text) > LONGEST_TEXT:
+        raise UsageError(
+            f"the text has {len(text)} characters", remedy=f"write at most {LONGEST_TEXT}"
+        )
+    return text
+
+
 @dataclass(frozen=True)
 class Stats(Plain):
     """Counts of corrections.
@@ -69,6 +132,7 @@ class Stats(Plain):
         labels: label -> number of current corrections.
         confusions: (best guess, label, number) where the two differ; the most frequent first.
         agreeing: current corrections that confirm the best guess.
+        lines: current corrections of whole lines.
     """
 
     count: int
@@ -76,3 +140,4 @@ class Stats(Plain):
     labels: dict[str, int]
     confusions: tuple[tuple[int, str, int], ...]
     agreeing: int
+    lines: int = 0

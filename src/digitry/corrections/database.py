@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitry.corrections.correction import LONGEST_AUTHOR
+from digitry.corrections.correction import LONGEST_AUTHOR, LONGEST_TEXT
 from digitry.errors import DigitryError, UnavailableError, UsageError
 from digitry.places import corrections_file
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Engine, MetaData, Table
 
 BUSY_SECONDS = 5.0
 """How long a writer of SQLite waits for another one."""
@@ -96,6 +96,37 @@ def table() -> "Table":
         postgresql_where=is_current,
     )
     Index("digitry_by_time", found.c.created, found.c.id)
+    return found
+
+
+def line_table(metadata: "MetaData") -> "Table":
+    """Return the table of corrected lines."""
+    from sqlalchemy import Column, Float, Index, LargeBinary, String, Table
+
+    found = Table(
+        "digitry_corrected_lines",
+        metadata,
+        Column("id", String(24), primary_key=True),
+        Column("created", String(32), nullable=False),
+        Column("undone", String(32)),
+        Column("sha256", String(64), nullable=False),
+        Column("text", String(LONGEST_TEXT), nullable=False),
+        Column("read_text", String(400), nullable=False),
+        Column("confidence", Float, nullable=False),
+        Column("box", String(60), nullable=False),
+        Column("model", String(200), nullable=False),
+        Column("author", String(LONGEST_AUTHOR), nullable=False),
+        Column("strip", LargeBinary, nullable=False),
+    )
+    is_current = found.c.undone.is_(None)
+    Index(
+        "digitry_one_line_that_holds",
+        found.c.sha256,
+        unique=True,
+        sqlite_where=is_current,
+        postgresql_where=is_current,
+    )
+    Index("digitry_lines_by_time", found.c.created, found.c.id)
     return found
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitry.corrections import database, migrations
-from digitry.corrections.correction import Correction, Stats
+from digitry.corrections.correction import Correction, LineCorrection, Stats
 from digitry.corrections.database import StoreError, StoreFullError
 from digitry.errors import UnavailableError, UsageError
 from digitry.model.artifact import LABELS
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection, Table
 
 LEAST_FREE_BYTES = 8 << 20
 """With less free disk space a store counts as full: room for some corrections and SQLite's log."""
@@ -66,6 +66,7 @@ class Corrections:
             ) from error
         self.address = parsed.render_as_string(hide_password=True)
         self._table = database.table()
+        self._lines = database.line_table(self._table.metadata)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         try:
             self._prepare()
@@ -87,28 +88,38 @@ class Corrections:
         Raises:
             StoreError: it could not be stored.
         """
+        digest = _pixels_sha256(correction.glyph)
+        row, new = self._add(self._table, {**asdict(correction), "sha256": digest}, "label")
+        return _correction(row), new
+
+    def add_line(self, correction: LineCorrection) -> tuple[LineCorrection, bool]:
+        """Store a correction of a line; otherwise as `add`."""
+        values = {
+            **asdict(correction),
+            "box": ",".join(map(str, correction.box)),
+            "sha256": _pixels_sha256(correction.strip),
+        }
+        row, new = self._add(self._lines, values, "text")
+        return _line(row), new
+
+    def _add(
+        self, table: "Table", values: dict[str, Any], said: str
+    ) -> tuple[dict[str, Any], bool]:
+        """Store a row unless the same is said of the same picture; return it, and whether it is new."""
         import sqlalchemy
         from sqlalchemy import exc
 
-        table = self._table
-        digest = _pixels_sha256(correction.glyph)
         for attempt in range(8):
-            row = {
-                **asdict(correction),
-                "id": secrets.token_hex(12),
-                "created": _now(),
-                "undone": None,
-                "sha256": digest,
-            }
+            row = {**values, "id": secrets.token_hex(12), "created": _now(), "undone": None}
             try:
                 with self._begin() as connection:
                     current = connection.execute(
                         sqlalchemy.select(table).where(
-                            table.c.sha256 == digest, table.c.undone.is_(None)
+                            table.c.sha256 == row["sha256"], table.c.undone.is_(None)
                         )
                     ).one_or_none()
-                    if current is not None and current.label == correction.label:
-                        return _correction(current), False
+                    if current is not None and current._mapping[said] == row[said]:
+                        return dict(current._mapping), False
                     if current is not None:
                         connection.execute(
                             table.update()
@@ -116,36 +127,37 @@ class Corrections:
                             .values(undone=row["created"])
                         )
                     connection.execute(table.insert().values(row))
-                return Correction(**row), True
+                return row, True
             except exc.IntegrityError:
-                # Another writer has just stored a correction of the same glyph; try again.
+                # Another writer has just stored a correction of the same picture; try again.
                 if attempt == 7:
                     raise
         raise StoreError("is too busy", where=self.address, remedy="try again")
 
-    def undo(self, id: str) -> Correction | None:
-        """Undo a correction; undoing it again changes nothing.
+    def undo(self, id: str) -> Correction | LineCorrection | None:
+        """Undo a correction of a digit or a line; undoing it again changes nothing.
 
         Returns:
             The correction as it is now; None if no correction has this id.
         """
-        table = self._table
         with self._begin() as connection:
-            connection.execute(
-                table.update()
-                .where(table.c.id == id, table.c.undone.is_(None))
-                .values(undone=_now())
-            )
-            row = connection.execute(table.select().where(table.c.id == id)).one_or_none()
-        return None if row is None else _correction(row)
+            for table in (self._table, self._lines):
+                connection.execute(
+                    table.update()
+                    .where(table.c.id == id, table.c.undone.is_(None))
+                    .values(undone=_now())
+                )
+        return self.get(id)
 
-    def get(self, id: str) -> Correction | None:
+    def get(self, id: str) -> Correction | LineCorrection | None:
         """Return one correction, undone or not; None if no correction has this id."""
         with self._begin(write=False) as connection:
-            row = connection.execute(
-                self._table.select().where(self._table.c.id == id)
-            ).one_or_none()
-        return None if row is None else _correction(row)
+            for table in (self._table, self._lines):
+                row = connection.execute(table.select().where(table.c.id == id)).one_or_none()
+                if row is not None:
+                    values = dict(row._mapping)
+                    return _correction(values) if table is self._table else _line(values)
+        return None
 
     def list(
         self, *, label: str | None = None, undone: bool = False, limit: int = 100, offset: int = 0
@@ -165,13 +177,35 @@ class Corrections:
         if not undone:
             query = query.where(table.c.undone.is_(None))
         with self._begin(write=False) as connection:
-            return [_correction(row) for row in connection.execute(query.offset(offset))]
+            rows = connection.execute(query.offset(offset))
+            return [_correction(dict(row._mapping)) for row in rows]
+
+    def lines(
+        self, *, undone: bool = False, limit: int = 100, offset: int = 0
+    ) -> Sequence[LineCorrection]:
+        """Return corrections of lines, newest first; otherwise as `list`."""
+        table = self._lines
+        query = table.select().order_by(table.c.created.desc(), table.c.id).limit(limit)
+        if not undone:
+            query = query.where(table.c.undone.is_(None))
+        with self._begin(write=False) as connection:
+            rows = connection.execute(query.offset(offset))
+            return [_line(dict(row._mapping)) for row in rows]
+
+    def each_line(self) -> Iterator[LineCorrection]:
+        """Yield every current correction of a line, oldest first."""
+        for row in self._each(self._lines):
+            yield _line(row)
 
     def each(self) -> Iterator[Correction]:
         """Yield every current correction, oldest first; 200 are read at a time."""
-        table, last = self._table, ("", "")
+        for row in self._each(self._table):
+            yield _correction(row)
+
+    def _each(self, table: "Table") -> Iterator[dict[str, Any]]:
         import sqlalchemy
 
+        last = ("", "")
         while True:
             query = (
                 table.select()
@@ -183,17 +217,19 @@ class Corrections:
                 .limit(200)
             )
             with self._begin(write=False) as connection:
-                rows = [_correction(row) for row in connection.execute(query)]
+                rows = [dict(row._mapping) for row in connection.execute(query)]
             yield from rows
             if len(rows) < 200:
                 return
-            last = (rows[-1].created, rows[-1].id)
+            last = (rows[-1]["created"], rows[-1]["id"])
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete corrections with their pictures, and return how many were deleted."""
         with self._begin() as connection:
-            result = connection.execute(self._table.delete().where(self._table.c.id.in_(ids)))
-            return int(result.rowcount)
+            return sum(
+                int(connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount)
+                for table in (self._table, self._lines)
+            )
 
     def stats(self) -> Stats:
         """Return counts of the corrections."""
@@ -208,6 +244,9 @@ class Corrections:
                 .where(is_current)
                 .group_by(table.c.best_guess, table.c.label)
             ).all()
+            lines = connection.execute(
+                select(func.count()).select_from(self._lines).where(self._lines.c.undone.is_(None))
+            ).scalar_one()
         labels = dict.fromkeys(LABELS, 0)
         for _, label, count in rows:
             labels[label] += count
@@ -219,6 +258,7 @@ class Corrections:
             labels={label: count for label, count in labels.items() if count},
             confusions=tuple(sorted(wrong, key=lambda row: (-row[2], row[0], row[1]))),
             agreeing=total - sum(count for _, _, count in wrong),
+            lines=int(lines),
         )
 
     def check(self) -> None:
@@ -323,10 +363,13 @@ def open_store(db: str | None, *, create: bool = False) -> Corrections:
     return Corrections(db, create=create or db is None)
 
 
-def _correction(row: "Row[Any]") -> Correction:
-    values = dict(row._mapping)
-    values["glyph"], values["crop"] = bytes(values["glyph"]), bytes(values["crop"])
-    return Correction(**values)
+def _correction(row: dict[str, Any]) -> Correction:
+    return Correction(**{**row, "glyph": bytes(row["glyph"]), "crop": bytes(row["crop"])})
+
+
+def _line(row: dict[str, Any]) -> LineCorrection:
+    box = tuple(int(part) for part in row["box"].split(","))
+    return LineCorrection(**{**row, "strip": bytes(row["strip"]), "box": box})
 
 
 def _pixels_sha256(picture: bytes) -> str:

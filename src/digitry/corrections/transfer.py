@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from digitry import files
-from digitry.corrections.correction import Correction
+from digitry.corrections.correction import Correction, LineCorrection
 from digitry.corrections.store import Corrections
 from digitry.errors import DataError, DigitryError
 from digitry.model.artifact import GLYPH_VERSION, NOT_A_DIGIT
@@ -34,7 +34,7 @@ def export(store: Corrections, folder: Path) -> Moved:
     """Write every current correction as `train/<digit>/*.png` or `not-a-digit/*.png`, and as JSON Lines.
 
     The glyphs are in class folders, so `digitry train --data` and `digitry evaluate --data` accept the
-    folder.
+    folder. Lines are in `lines`, with a labels.csv, which `digitry calibrate` accepts.
 
     Args:
         store: the store to read.
@@ -58,6 +58,14 @@ def export(store: Corrections, folder: Path) -> Moved:
         row["glyph"] = base64.b64encode(correction.glyph).decode()
         row["crop"] = base64.b64encode(correction.crop).decode()
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    table = []
+    for line in store.each_line():
+        files.write_bytes(folder / "lines" / f"{line.id}.png", line.strip)
+        table.append(f'{line.id}.png,"{line.text}"')
+        row = {**line.to_dict(), "strip": base64.b64encode(line.strip).decode()}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    if table:
+        files.write_text(folder / "lines" / "labels.csv", "\n".join(["file,label", *table]) + "\n")
     # Written last: if this file exists, the export is complete.
     files.write_text(folder / ROWS, "".join(lines))
     return Moved(len(lines))
@@ -75,11 +83,14 @@ def load(store: Corrections, source: Path) -> Moved:
     """
     path = source / ROWS if source.is_dir() else source
     rows = list(_rows(path))
-    new = sum(store.add(row)[1] for row in rows)
+    new = sum(
+        (store.add_line(row) if isinstance(row, LineCorrection) else store.add(row))[1]
+        for row in rows
+    )
     return Moved(new, len(rows) - new)
 
 
-def _rows(path: Path) -> Iterator[Correction]:
+def _rows(path: Path) -> Iterator[Correction | LineCorrection]:
     try:
         content = files.read_bytes(path, LONGEST_FILE)
     except OSError as error:
@@ -92,7 +103,8 @@ def _rows(path: Path) -> Iterator[Correction]:
         )
     for number, line in enumerate(content.splitlines(), 1):
         try:
-            yield _correction(json.loads(line))
+            row = json.loads(line)
+            yield _line(row) if "strip" in row else _correction(row)
         except (ValueError, TypeError, KeyError, RecursionError, DigitryError) as error:
             raise DataError(
                 f"is not a correction ({' '.join(str(error).split())[:100]})",
@@ -120,6 +132,26 @@ def _correction(row: dict[str, Any]) -> Correction:
         best_guess=int(row["best_guess"]),
         confidence=float(row["confidence"]),
         reason=None if row["reason"] is None else str(row["reason"])[:100],
+        model=str(row["model"])[:200],
+        author=str(row["author"]),
+    )
+
+
+def _line(row: dict[str, Any]) -> LineCorrection:
+    from digitry.reading import image
+    from digitry.reading.lines import CUT
+    from digitry.reading.render import png
+
+    strip = image.load(base64.b64decode(row["strip"], validate=True), name="strip").gray
+    if strip.shape[0] != CUT:
+        raise DataError(f"its strip is {strip.shape[0]} rows high, not {CUT}")
+    x, y, w, h = (int(part) for part in row["box"])
+    return LineCorrection(
+        text=str(row["text"]),
+        strip=png(strip),
+        read_text=str(row["read_text"])[:400],
+        confidence=float(row["confidence"]),
+        box=(x, y, w, h),
         model=str(row["model"])[:200],
         author=str(row["author"]),
     )

@@ -10,7 +10,7 @@ no model was trained on, never on the gate's frozen set.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from digitry import files
 from digitry.errors import DataError, ModelError, UsageError
+from digitry.fingerprint import sha256_of
 from digitry.improve import gate
 from digitry.improve.gate import GateImages, Verdict
 from digitry.model.artifact import MODEL_FILE, NOT_A_DIGIT, NOT_A_DIGIT_CLASS, Artifact
@@ -29,7 +30,8 @@ from digitry.reading.classifier import Classifier, softmax
 from digitry.training import recipes
 from digitry.training.data.dataset import WITH_CORRECTIONS, Dataset, Split, dataset_of, hold_out
 from digitry.training.recipes import SHORT, Recipe
-from digitry.training.synthetic import glyphs
+from digitry.training.writing import glyph_set
+from digitry.training.writing.sources import of_digits
 
 if TYPE_CHECKING:
     import keras
@@ -43,11 +45,11 @@ GATE = "gate.json"
 HELD_OUT = 0.3
 """Share of the corrections that is held out for the gate."""
 
-REHEARSAL_DIGITS, VALIDATION_DIGITS = 2000, 800
-"""MNIST digits that pages are drawn from: for rehearsal, and for validation."""
+REHEARSAL_GLYPHS, VALIDATION_GLYPHS = 30_000, 12_000
+"""Glyphs that are composed of MNIST's digits: for rehearsal, and for validation."""
 
-REHEARSED_NON_DIGITS, REHEARSED_PAGES, REHEARSED_DIGITS = 5000, 6000, 8000
-"""Largest numbers of glyphs for rehearsal: non-digits, digits on pages, MNIST's digits."""
+REHEARSED_NON_DIGITS, REHEARSED_WRITTEN, REHEARSED_DIGITS = 5000, 6000, 8000
+"""Largest numbers of glyphs for rehearsal: non-digits, digits as they are written, MNIST's digits."""
 
 CORRECTION_SHARE = 0.05
 """Share of corrections in an epoch; they are repeated to reach it, at most `MAX_REPEATS` times."""
@@ -155,7 +157,7 @@ def recipe_for(parent: Artifact, settings: Mapping[str, str]) -> Recipe:
         made_by = Recipe.from_dict(parent.metadata.recipe)
     except UsageError:
         # The recipe is from another version of digitry, with other fields.
-        made_by = recipes.find(name)
+        made_by = recipes.RECIPES["glyph"]
     return replace(made_by, name=name, validation=0.0, patience=None, **CHANGES).override(settings)
 
 
@@ -177,7 +179,7 @@ def retrain(
         parent: the default model, uncalibrated.
         shipped: the model of the package; may be the same.
         corrected: the corrections.
-        mnist: pages are drawn from its training part; its test part is the gate's frozen set.
+        mnist: glyphs are composed of its training part; its test part is the gate's frozen set.
         folder: the run folder, new or empty; it also gets `gate.json`.
         settings: recipe fields that the user sets, as text.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -206,11 +208,13 @@ def retrain(
             f"all {len(corrected.labels)} corrections are held out; none is left to train on",
             remedy="add corrections",
         )
-    pages = _pages(mnist, console)
+    learnable, validation_digits = _parts(mnist)
+    composed = _composed(learnable, REHEARSAL_GLYPHS, console)
+    held_back = _composed(validation_digits, VALIDATION_GLYPHS, console)
     frozen = gate.frozen_set(mnist.test, console=console)
-    rehearsed = _rehearsed(parent, pages.train, mnist, recipe.seed)
+    rehearsed = _rehearsed(parent, composed, learnable, recipe.seed)
     # One half for validation; the other for the gate, which must be independent of all choices.
-    validation, unseen = (pages.test.take(np.arange(at, len(pages.test), 2)) for at in (0, 1))
+    validation, unseen = (held_back.take(np.arange(at, len(held_back), 2)) for at in (0, 1))
     dataset, recipe = _mixed(learnt, rehearsed, validation, frozen, mnist, recipe)
     steps: list[float] = []
     finished = run.train_run(
@@ -242,32 +246,31 @@ def _parts(mnist: Dataset) -> tuple[Split, Split]:
 
     Both are from MNIST's training part; the second are its end, on which no model was trained.
     """
-    return hold_out(mnist.train, recipes.find("reader").validation)
+    return hold_out(mnist.train, glyph_set.HELD_OUT)
 
 
-def _pages(mnist: Dataset, console: "Console | None") -> Dataset:
-    """Return glyphs of pages drawn from a fixed choice of digits, so that they are cached."""
-    parts = []
-    for part, count in zip(_parts(mnist), (REHEARSAL_DIGITS, VALIDATION_DIGITS), strict=True):
-        chosen = np.random.default_rng(0).permutation(len(part))[:count]
-        parts.append(part.take(np.sort(chosen)))
-    drawn_from = dataset_of(mnist.name, parts[0], parts[1], mnist.licence, mnist.source)
-    return glyphs.load(drawn_from, console=console)
+def _composed(digits: Split, count: int, console: "Console | None") -> Split:
+    """Return glyphs composed of these digits; they are cached."""
+    return glyph_set.compose(
+        lambda: of_digits(digits.images, digits.labels),
+        count,
+        f"{sha256_of(digits.images, digits.labels)[:12]}-{count}",
+        console=console,
+    )
 
 
-def _rehearsed(parent: Artifact, pages: Split, mnist: Dataset, seed: int) -> Split:
+def _rehearsed(parent: Artifact, composed: Split, digits: Split, seed: int) -> Split:
     """Return the glyphs for rehearsal."""
-    digits = _parts(mnist)[0]
     normal = glyph.normalise([image / np.float32(255) for image in digits.images])
     own = Split(np.rint(255 * normal).astype(np.uint8), digits.labels)
-    nothing = pages.labels == NOT_A_DIGIT_CLASS
+    nothing = composed.labels == NOT_A_DIGIT_CLASS
     rng = np.random.default_rng(seed)
     parts = [
-        _half_hard(parent, pages.take(np.flatnonzero(nothing)), REHEARSED_NON_DIGITS, rng),
-        _half_hard(parent, pages.take(np.flatnonzero(~nothing)), REHEARSED_PAGES, rng),
+        _half_hard(parent, composed.take(np.flatnonzero(nothing)), REHEARSED_NON_DIGITS, rng),
+        _half_hard(parent, composed.take(np.flatnonzero(~nothing)), REHEARSED_WRITTEN, rng),
         _half_hard(parent, own, REHEARSED_DIGITS, rng),
     ]
-    return _joined(parts)
+    return Split.joined(parts)
 
 
 def _half_hard(parent: Artifact, split: Split, count: int, rng: np.random.Generator) -> Split:
@@ -282,13 +285,6 @@ def _half_hard(parent: Artifact, split: Split, count: int, rng: np.random.Genera
     return split.take(np.concatenate([hard, rest]))
 
 
-def _joined(parts: Sequence[Split]) -> Split:
-    return Split(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-    )
-
-
 def _mixed(
     learnt: Split,
     rehearsed: Split,
@@ -299,7 +295,7 @@ def _mixed(
 ) -> tuple[Dataset, Recipe]:
     """Return the data set, whose end fits temperature and curve, and the recipe that holds it out."""
     times = int(np.clip(round(CORRECTION_SHARE * len(rehearsed) / len(learnt)), 1, MAX_REPEATS))
-    train = _joined([*[learnt] * times, rehearsed, validation])
+    train = Split.joined([*[learnt] * times, rehearsed, validation])
     source = (
         f"{len(learnt)} corrections {times} times, among {len(rehearsed)} glyphs made from "
         f"{mnist.name} ({mnist.sha256[:12]}); test: its test part as it is read"

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from digitry.improve.gate import Verdict
+    from digitry.improve.line_gate import LineVerdict
     from digitry.improve.retrain import Corrected
+    from digitry.improve.retrain_lines import CorrectedLines
     from digitry.model.versions import Version
     from digitry.training.run_folder import Run
 
@@ -119,6 +121,135 @@ def teach(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaughtLines:
+    """The result of teaching the line network.
+
+    Attributes:
+        folder: with the network, the checkpoint and the verdict.
+        learnt: number of corrected lines that it was trained on.
+        verdict: of the gate.
+        version: the new version.
+        promoted: as in `Taught`.
+    """
+
+    folder: Path
+    learnt: int
+    verdict: "LineVerdict"
+    version: "Version"
+    promoted: bool
+
+
+def teach_lines(
+    db: str | None,
+    *,
+    data_dir: Path | None,
+    out: Path | None,
+    samples: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    console: "Console | None" = None,
+) -> TaughtLines:
+    """Train the default version of the line network on corrected lines, and add a new version.
+
+    Args:
+        db: file or address of the store; None = the user's own.
+        data_dir: where MNIST and the packs of handwriting are; without them it rehearses on drawn lines.
+        out: the folder; a training that was stopped there goes on. None = a new one under `runs`.
+        samples: how many strips it learns from; None = as many as take a few minutes.
+        seed: of what is composed.
+        device: `cpu` or `cuda`.
+        console: shows progress; None = nothing.
+
+    Raises:
+        DigitryError: something is missing or damaged; the default version is unchanged.
+    """
+    from datetime import UTC, datetime
+
+    from digitry.improve import retrain_lines
+    from digitry.model import line_network, versions
+
+    name = line_network.NAME
+    corrected = _corrected_lines(db)
+    learnt, held = corrected.split()
+    if console is not None:
+        console.print(
+            f"{len(corrected.texts)} corrected lines: {len(learnt)} to train on, {len(held)} held out",
+            highlight=False,
+        )
+    over = versions.default_number(name)
+    parent = line_network.load_lines(f"{name}@{over or versions.SHIPPED_VERSION}")
+    now = datetime.now(UTC)
+    done = retrain_lines.retrain_lines(
+        parent,
+        line_network.load_lines(f"{name}@{versions.SHIPPED_VERSION}"),
+        corrected,
+        out or Path("runs") / f"{name}-{now.astimezone():%Y%m%d-%H%M%S}",
+        data_dir=data_dir,
+        samples=samples or retrain_lines.SAMPLES,
+        seed=seed,
+        device=device,
+        console=console,
+    )
+    verdict = done.verdict
+    version = versions.add(
+        name,
+        done.network.onnx,
+        created=now.isoformat(timespec="seconds"),
+        reason=verdict.summary,
+        passed=verdict.passed,
+        scores=verdict.scores,
+        gate=verdict.to_dict(),
+        parent_sha256=parent.sha256,
+    )
+    promoted = verdict.passed and versions.succeed(
+        name, version.number, over=over, reason=verdict.summary
+    )
+    return TaughtLines(
+        folder=done.folder,
+        learnt=done.learnt,
+        verdict=verdict,
+        version=version,
+        promoted=promoted,
+    )
+
+
+def _corrected_lines(db: str | None) -> "CorrectedLines":
+    """Return the corrected lines of a store."""
+    from digitry.corrections.store import open_store
+    from digitry.improve.retrain_lines import CorrectedLines
+    from digitry.reading import image
+
+    _check_store(db)
+    with open_store(db) as store:
+        where = store.address
+        rows = [
+            (image.load(row.strip, name=row.id).gray, row.text, row.sha256)
+            for row in store.each_line()
+        ]
+    if not rows:
+        raise DataError(
+            "holds no corrected lines to train on",
+            where=where,
+            remedy="type some lines first, on the web page of digitry serve",
+        )
+    inks, texts, digests = zip(*rows, strict=True)
+    return CorrectedLines(inks, texts, digests)
+
+
+def _check_store(db: str | None) -> None:
+    from digitry.corrections.database import file_of
+    from digitry.places import corrections_file
+
+    path = corrections_file() if db is None else file_of(db)
+    if path is not None and not path.is_file():
+        raise DataError(
+            "no such corrections store",
+            where=path,
+            remedy="correct some readings on the web page of digitry serve, or name its store by --db",
+        )
+
+
 def _counted(corrected: "Corrected") -> str:
     """Return how many corrections there are, and how many are missing for the gate."""
     from digitry.improve import gate, retrain
@@ -140,20 +271,12 @@ def _corrected(db: str | None, console: "Console | None") -> "Corrected":
     """Return the corrections of a store as arrays."""
     import numpy as np
 
-    from digitry.corrections.database import file_of
     from digitry.corrections.store import open_store
     from digitry.improve.retrain import Corrected
     from digitry.model.artifact import GLYPH_VERSION, LABELS
-    from digitry.places import corrections_file
     from digitry.reading import image
 
-    path = corrections_file() if db is None else file_of(db)
-    if path is not None and not path.is_file():
-        raise DataError(
-            "no such corrections store",
-            where=path,
-            remedy="correct some readings on the web page of digitry serve, or name its store by --db",
-        )
+    _check_store(db)
     images, labels, digests, skipped = [], [], [], 0
     with open_store(db) as store:
         where = store.address

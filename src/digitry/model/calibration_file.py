@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from digitry import files
 from digitry.errors import DigitryError, ModelError, UnavailableError
+from digitry.model.line_calibration import LineCalibration
 from digitry.places import user_models
 from digitry.plain import Plain
 
@@ -80,6 +81,9 @@ class Calibration(Plain):
                 raise ModelError("has text that is too long or not printable", remedy=REMEDY)
 
 
+Kind = TypeVar("Kind", "Calibration", LineCalibration)
+
+
 def path_of(model: Path) -> Path:
     """Return the path of a model file's calibration, beside it."""
     return model.with_suffix(SUFFIX)
@@ -91,11 +95,12 @@ def path_of_name(name: str) -> Path | None:
     return None if folder is None else folder / f"{name}{SUFFIX}"
 
 
-def find(path: Path | None) -> Calibration | None:
+def find(path: Path | None, kind: type[Kind] = Calibration) -> Kind | None:  # type: ignore[assignment]
     """Read a calibration and check every field.
 
     Args:
         path: from `path_of` or `path_of_name`.
+        kind: of a glyph model, or of the line network.
 
     Returns:
         The calibration, or None if there is no file.
@@ -112,7 +117,7 @@ def find(path: Path | None) -> Calibration | None:
         content = files.read_bytes(path, MAX_BYTES)
         if len(content) > MAX_BYTES:
             raise ModelError(f"is larger than {MAX_BYTES >> 10} KiB", remedy=REMEDY)
-        return _parsed(content)
+        return _parsed(content, kind)
     except OSError as error:
         raise ModelError(
             f"cannot be opened ({error.strerror})", where=path, remedy="check its permissions"
@@ -121,7 +126,7 @@ def find(path: Path | None) -> Calibration | None:
         raise ModelError(error.what, where=path, remedy=error.remedy) from error
 
 
-def save(path: Path | None, calibration: Calibration) -> Path:
+def save(path: Path | None, calibration: Calibration | LineCalibration) -> Path:
     """Write a calibration, in one step.
 
     Raises:
@@ -157,18 +162,18 @@ def remove(path: Path | None) -> bool:
     return True
 
 
-def _parsed(content: bytes) -> Calibration:
+def _parsed(content: bytes, kind: type[Kind]) -> Kind:
     try:
         facts = json.loads(content, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ModelError("is not JSON", remedy=REMEDY) from error
-    names = {"format", *(part.name for part in fields(Calibration))}
+    names = {"format", *(part.name for part in fields(kind))}
     if not isinstance(facts, dict) or facts.get("format") != FORMAT_VERSION:
         raise ModelError(f"is not a calibration of format {FORMAT_VERSION}", remedy=REMEDY)
     if facts.keys() != names:
         raise ModelError("has missing or unknown fields", remedy=REMEDY)
     try:
-        return Calibration.from_dict(facts)
+        return kind.from_dict(facts)
     except ValueError as error:
         raise ModelError(f"{error}", remedy=REMEDY) from error
 

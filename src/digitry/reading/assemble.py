@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from digitry.reading import glyph, image
 from digitry.reading.classes import DIGITS
+from digitry.reading.classifier import DEFAULT_THRESHOLD
+from digitry.reading.confidence import Trust
+from digitry.reading.find import Place
 from digitry.reading.order import rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
@@ -30,20 +33,38 @@ class Terms:
     """What a reading goes by.
 
     Attributes:
-        threshold: digits with less confidence are refused.
+        trust: what makes probabilities of what the networks say, and what is accepted.
         pattern: what each line must look like, or None.
         model: the name of the model.
         single: whether the page is one digit.
     """
 
-    threshold: float
+    trust: Trust
     pattern: Pattern | None
     model: str
     single: bool
 
 
-def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, list[Said]]:
-    """Return the reading of a page, and what was seen of each of its digits.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reading was made of.
+
+    Attributes:
+        digits: what was seen of each digit.
+        lines: of each line the page that it stands on, (h, w) uint8, dark on light, and its place on it
+            from end to end.
+    """
+
+    digits: tuple[Said, ...] = ()
+    lines: tuple[tuple[npt.NDArray[np.uint8], Place], ...] = field(default=(), repr=False)
+
+    def __add__(self, other: "Seen") -> "Seen":
+        """Return what two readings together were made of."""
+        return Seen(self.digits + other.digits, self.lines + other.lines)
+
+
+def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, Seen]:
+    """Return the reading of a page, and what it was made of.
 
     Args:
         page: the image.
@@ -52,15 +73,19 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
-    kept = view.lines if terms.single else numbers(view.lines, terms.threshold)
+    kept = view.lines if terms.single else numbers(view.lines, DEFAULT_THRESHOLD)
     found: list[Line] = []
     words: list[Word] = []
     digits: list[Digit] = []
     marks: list[Mark] = []
     seen: list[Said] = []
+    places: list[Place] = []
     for row in rows([line.place for line in kept]):
         in_row: list[Word] = []
-        for line in (kept[k] for k in row):
+        sure = 1.0
+        for raw in (kept[k] for k in row):
+            line, whole = terms.trust.calibrated(raw), terms.trust.whole(raw)
+            sure *= whole
             characters = [_character(said, line, len(found), sheet, terms) for said in line.said]
             for said, character in zip(line.said, characters, strict=True):
                 if isinstance(character, Mark):
@@ -70,15 +95,17 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
                     seen.append(said)
             for first, past in line.words:
                 part = characters[first:past]
-                confidence = math.prod(said.confidence for said in line.said[first:past])
+                product = math.prod(said.confidence for said in line.said[first:past])
+                # A word is right at least as often as its line.
+                confidence = whole if past - first == len(line.said) else max(product, whole)
                 box = around([character.box for character in part])
                 text = "".join(character.text for character in part)
                 in_row.append(Word(text, round(confidence, 6), box, len(found)))
         if in_row:
             words += in_row
-            confidence = math.prod(word.confidence for word in in_row)
+            places.append(_end_to_end([kept[k].place for k in row]))
             text = " ".join(word.text for word in in_row)
-            found.append(Line(text, round(confidence, 6), around([w.box for w in in_row])))
+            found.append(Line(text, round(sure, 6), around([w.box for w in in_row])))
     reason = next((digit.reason for digit in digits if digit.reason), None)
     if not digits:
         reason = "not a digit" if view.lines else "blank"
@@ -99,7 +126,13 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         model=terms.model,
         ms=round(ms, 3),
     )
-    return reading, seen
+    return reading, Seen(tuple(seen), tuple((view.gray, place) for place in places))
+
+
+def _end_to_end(places: Sequence[Place]) -> Place:
+    """Return the places of a row, from left to right, as one."""
+    height = max(place.height for place in places)
+    return Place(places[0].start, places[-1].end, height, min(place.score for place in places))
 
 
 def glyphs_of(seen: Sequence[Said]) -> npt.NDArray[np.float32]:
@@ -141,7 +174,7 @@ def _reason(said: Said, line: ReadLine, likeliest: tuple[int, int], terms: Terms
         return f"ambiguous {said.value}"
     if said.p[10] > said.confidence:
         return "not a digit"
-    if said.confidence < terms.threshold or not line.legible:
+    if terms.trust.refuses(said) or not line.legible:
         return f"ambiguous {likeliest[0]}/{likeliest[1]}"
     return None
 

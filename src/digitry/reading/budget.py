@@ -22,12 +22,18 @@ class Budget:
     def __init__(self, pixels: int, *, share: float, least: int) -> None:
         self._left = least + share * pixels
 
+    def has(self, work: float) -> bool:
+        """Take some work off the budget if that much is left, and return whether it was."""
+        if work > self._left:
+            return False
+        self._left -= work
+        return True
+
     def spend(self, work: float) -> None:
         """Take some work off the budget, before it is done.
 
         Raises:
             ImageError: that much is not left.
         """
-        self._left -= work
-        if self._left < 0:
+        if not self.has(work):
             raise ImageError(TOO_MUCH, remedy="crop it to the digits")

@@ -35,6 +35,8 @@ MAX_DECODING = 160_000_000
 """Bytes that decoding one image may need; with the reader itself that is less than 300 MB."""
 HEIF_BYTES, AVIF_BYTES = 6, 10
 """Bytes for each pixel of a HEIC and an AVIF image: the decoder's planes, and copies of the colours."""
+SMALLER_HEIF = "share it as a JPEG or in a smaller size, or set the camera to 12 or 24 megapixels"
+"""What to do with a HEIC of 48 megapixels: no decoder that pillow-heif offers reduces it on the way."""
 NO_MEMORY = "needs more memory than this process may have"
 BOMB = 178_956_970
 """Number of pixels above which Pillow itself refuses an image."""
@@ -200,9 +202,8 @@ def _from_heif(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held:
     opened = documents.open_heif(stream, name)
     width, height = opened.size
     check_size(width, height, name, max_pixels)
-    _check_needed(
-        HEIF_BYTES * width * height + (2 if held else 1) * size, (width, height), name, max_pixels
-    )
+    needed = HEIF_BYTES * width * height + (2 if held else 1) * size
+    _check_needed(needed, (width, height), name, max_pixels, remedy=SMALLER_HEIF)
     pixels = documents.heif_pixels(opened)
     height, width = pixels.shape[:2]
     return Pixels(shrink(grey_bytes(pixels), WORKING_PIXELS), width, height)
@@ -234,14 +235,20 @@ def _check_memory(
     _check_needed(needed, image.size, name, max_pixels)
 
 
-def _check_needed(needed: int, size: tuple[int, int], name: str, max_pixels: int) -> None:
+def _check_needed(
+    needed: int,
+    size: tuple[int, int],
+    name: str,
+    max_pixels: int,
+    remedy: str = "reduce it, or save it in grey or as a baseline JPEG",
+) -> None:
     most = MAX_DECODING * max(1.0, max_pixels / MAX_PIXELS)
     if needed > most:
         raise ImageError(
             f"needs {needed / 1e6:.0f} MB to decode ({size[0]} x {size[1]} pixels), more than "
             f"{most / 1e6:.0f} MB",
             where=name,
-            remedy="reduce it, or save it in grey or as a baseline JPEG",
+            remedy=remedy,
         )
 
 

@@ -21,39 +21,24 @@ CENTRE = 14.0
 # Stroke widths in pixels of the 20-pixel box. MNIST's strokes are mostly 2 to 4 wide.
 THINNEST = 1.9
 THICKEST = 4.2
-SHADE = 0.4
-"""Darkness of the ink of touching neighbours: visible, but different from the digit's own ink."""
-
-Surroundings = tuple[npt.NDArray[np.float32], int, int]
-"""(h, w) float32 in [0, 1], and the column and row of the piece's top left corner in it."""
 
 # Size in pixels at which stroke widths are changed: one pixel is a small enough step.
 WORKBENCH = 72
 
-THICKEST_DISC = 8
-"""Surroundings that want a larger disc are scaled down first: a disc costs the square of its width."""
 
-
-def normalise(
-    pieces: Sequence[npt.NDArray[np.float32]],
-    surroundings: Sequence[Surroundings | None] | None = None,
-) -> npt.NDArray[np.float32]:
+def normalise(pieces: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """Return pieces of ink as glyphs, normalised like MNIST.
 
     Args:
         pieces: each (h, w) float32 in [0, 1], ink = 1, with exactly one digit.
-        surroundings: for a piece that was cut out of touching digits, the ink it was cut from. It is
-            drawn around the piece in light grey, so that the model sees strokes that continue beyond
-            the cut.
 
     Returns:
         (len(pieces), 28, 28) float32 in [0, 1], ink = 1, centre of mass at (14, 14). A piece without
         ink becomes an empty glyph.
     """
     glyphs = np.zeros((len(pieces), SIZE, SIZE), np.float32)
-    for index, piece in enumerate(pieces):
-        around = None if surroundings is None else surroundings[index]
-        _normalise(piece, glyphs[index], around)
+    for piece, glyph in zip(pieces, glyphs, strict=True):
+        _normalise(piece, glyph)
     return glyphs
 
 
@@ -98,23 +83,14 @@ def percentile(values: npt.NDArray[np.float32], share: float) -> float:
     return float(parted[low] + (parted[high] - parted[low]) * (place - low))
 
 
-def _normalise(
-    piece: npt.NDArray[np.float32],
-    glyph: npt.NDArray[np.float32],
-    around: Surroundings | None,
-) -> None:
+def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -> None:
     peak = float(piece.max(initial=0.0))
     if peak < 0.02:
         return
-    down, across = _extent(piece, peak)
-    ink, level = _contrasted(piece[down, across], peak)
-    original = max(ink.shape)
-    width = stroke_width(ink) * BOX / original
+    ink = _contrasted(piece[_extent(piece, peak)], peak)
+    width = stroke_width(ink) * BOX / max(ink.shape)
     if not THINNEST <= width <= THICKEST:
         ink = _with_stroke(ink, width)
-        zoom = WORKBENCH / original
-    else:
-        zoom = 1.0
     # Scale by averaging, which keeps thin strokes.
     factor = BOX / max(ink.shape)
     rows, columns = (max(1, round(length * factor)) for length in ink.shape)
@@ -134,20 +110,6 @@ def _normalise(
     left = min(max(round(CENTRE - 0.5 - x), 0), SIZE - columns)
     top = min(max(round(CENTRE - 0.5 - y), 0), SIZE - rows)
     glyph[top : top + rows, left : left + columns] = ink
-    if around is not None:
-        canvas, x_corner, y_corner = around
-        centre = (
-            x_corner + (across.start + across.stop) / 2,
-            y_corner + (down.start + down.stop) / 2,
-        )
-        seen = _seen(
-            canvas * (1 / level),
-            scale=factor * zoom,
-            centre=centre,
-            place=(left + columns / 2, top + rows / 2),
-            thicker=max(0.0, THINNEST + 0.3 - width) if width < THINNEST else 0.0,
-        )
-        np.maximum(glyph, SHADE * seen, out=glyph)
 
 
 def _extent(piece: npt.NDArray[np.float32], peak: float) -> tuple[slice, slice]:
@@ -157,11 +119,11 @@ def _extent(piece: npt.NDArray[np.float32], peak: float) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _contrasted(ink: npt.NDArray[np.float32], peak: float) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the ink at full contrast, and the level that counts as full ink."""
+def _contrasted(ink: npt.NDArray[np.float32], peak: float) -> npt.NDArray[np.float32]:
+    """Return the ink at full contrast."""
     level = percentile(ink[ink > 0.4 * peak], 75)
     result: npt.NDArray[np.float32] = np.clip(ink * (1 / level), 0, 1, dtype=np.float32)
-    return result, level
+    return result
 
 
 def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.float32]:
@@ -193,58 +155,7 @@ def _with_stroke(ink: npt.NDArray[np.float32], width: float) -> npt.NDArray[np.f
     peak = float(ink.max(initial=0.0))
     if peak < 0.02:
         return ink
-    return _contrasted(ink[_extent(ink, peak)], peak)[0]
-
-
-def _seen(
-    canvas: npt.NDArray[np.float32],
-    *,
-    scale: float,
-    centre: tuple[float, float],
-    place: tuple[float, float],
-    thicker: float,
-) -> npt.NDArray[np.float32]:
-    """Return the part of a canvas that is visible in a glyph.
-
-    Args:
-        canvas: (h, w) float32.
-        scale: glyph pixels per canvas pixel.
-        centre: (x, y) in the canvas that is drawn at `place`.
-        place: (x, y) in the glyph.
-        thicker: glyph pixels by which strokes are thickened.
-
-    Returns:
-        (28, 28) float32 in [0, 1].
-    """
-    # Crop to the visible part plus a margin: a cluster may be a hundred times as long.
-    reach = SIZE / scale + 2
-    x, y = max(0, int(centre[0] - reach)), max(0, int(centre[1] - reach))
-    canvas = canvas[y : int(centre[1] + reach) + 1, x : int(centre[0] + reach) + 1]
-    centre = (centre[0] - x, centre[1] - y)
-    change = round(thicker / scale)
-    if change > THICKEST_DISC:
-        less = THICKEST_DISC / change
-        rows, columns = (max(1, round(length * less)) for length in canvas.shape)
-        centre = (centre[0] * columns / canvas.shape[1], centre[1] * rows / canvas.shape[0])
-        canvas = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA)
-        scale, change = scale / less, THICKEST_DISC
-    if change >= 1:
-        canvas = cv2.dilate(canvas, _disc(change + 1))
-    if scale < 0.6:
-        # Reduce by averaging first: the affine map below interpolates between four pixels only.
-        rows, columns = (max(1, round(length * scale)) for length in canvas.shape)
-        centre = (centre[0] * columns / canvas.shape[1], centre[1] * rows / canvas.shape[0])
-        canvas, scale = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA), 1.0
-    # Pixel centres are at halves: the point p of an image is at p - 0.5 in its array.
-    affine = np.array(
-        [
-            [scale, 0, place[0] - 0.5 - scale * (centre[0] - 0.5)],
-            [0, scale, place[1] - 0.5 - scale * (centre[1] - 0.5)],
-        ]
-    )
-    seen = cv2.warpAffine(canvas, affine, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-    result: npt.NDArray[np.float32] = np.clip(seen, 0, 1)
-    return result
+    return _contrasted(ink[_extent(ink, peak)], peak)
 
 
 def _disc(diameter: int) -> npt.NDArray[np.uint8]:

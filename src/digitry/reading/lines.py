@@ -31,6 +31,10 @@ ASIDE = 0.45
 LONGEST = 120.0
 """Of a line, in heights of its digits; what lies beyond is not read."""
 
+GROWN, MOVED = 0.1, 0.08
+"""A line is cut out again where its writing is larger or smaller by this logarithm of their ratio, or
+higher or lower by this part of its height."""
+
 COLUMNS = 2048
 """Columns of all strips in one batch."""
 
@@ -69,6 +73,23 @@ def cut(gray: Bytes, place: Place) -> Cut:
     y = place.start[1] + along * sin + up * cos
     to_page = np.array([[scale * cos, -scale * sin, x], [scale * sin, scale * cos, y]])
     return Cut(lifted(_warped(gray, to_page, wide, scale)), to_page)
+
+
+def nearer(place: Place, line: Cut) -> Place | None:
+    """Return a place moved to the rows in which its writing stands; None if it is there already.
+
+    Args:
+        place: as the finder saw it.
+        line: as it was cut out there.
+    """
+    top, bottom = rows_of_writing(line.ink)
+    scale = place.height / (CUT / 2)
+    height, down = (bottom - top) * scale, ((top + bottom) / 2 - CUT / 2) * scale
+    if abs(math.log(height / place.height)) < GROWN and abs(down) < MOVED * place.height:
+        return None
+    across, down = -down * math.sin(place.slope), down * math.cos(place.slope)
+    (x0, y0), (x1, y1) = place.start, place.end
+    return Place((x0 + across, y0 + down), (x1 + across, y1 + down), height, place.score)
 
 
 def columns(place: Place) -> float:

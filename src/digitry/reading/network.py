@@ -1,7 +1,5 @@
 """The networks of the package that find and read lines, run by ONNX Runtime."""
 
-import hashlib
-from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -9,28 +7,29 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ModelError
+from digitry.model.line_network import LineNetwork
 from digitry.reading.runtime import session
 
 Floats = npt.NDArray[np.float32]
-
-SHIPPED = ("finder", "lines")
 
 
 class Session:
     """A network of one input and one output.
 
     Args:
-        path: a .onnx file of the package, or one that `digitry train lines` or `finder` wrote.
+        given: a .onnx file of the package, or one that `digitry train reader` wrote; or a
+            loaded line network.
         threads: threads of one call.
 
     Raises:
         ModelError: it cannot be run.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
-        self.source = str(path)
+    def __init__(self, given: Path | LineNetwork, *, threads: int = 1) -> None:
+        self.source = given.reference if isinstance(given, LineNetwork) else str(given)
         try:
-            self._session = session(path.read_bytes(), threads=threads)
+            content = given.onnx if isinstance(given, LineNetwork) else given.read_bytes()
+            self._session = session(content, threads=threads)
         except Exception as error:
             # ONNX Runtime raises many private classes without a common base.
             raise ModelError(
@@ -44,15 +43,6 @@ class Session:
         """Return the output for one batch."""
         found: Floats = self._session.run(None, {self._input: values})[0]
         return found
-
-
-@cache
-def fingerprint() -> str:
-    """Return the sha256 of the shipped networks, in hexadecimal: others may read other text."""
-    digest = hashlib.sha256()
-    for name in SHIPPED:
-        digest.update((resources.files("digitry") / "models" / f"{name}.onnx").read_bytes())
-    return digest.hexdigest()
 
 
 def shipped(name: str, *, threads: int = 1) -> Session:

@@ -14,6 +14,7 @@ What the marks of a pattern mean depends on what the reader reads:
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from digitry.errors import UsageError
 from digitry.reading import classes
@@ -24,6 +25,10 @@ READABLE = DIGITS | MARKS | {classes.OTHER}
 """The symbols of a reader of digits and marks, by their index in `classes.SYMBOLS`."""
 
 MOST_STATES = 2_000
+MOST_WORK = 500_000
+"""States visited while a pattern becomes an automaton: well under a second."""
+DEEPEST = 50
+"""Groups within groups."""
 
 _SAME = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212\u2044\u2215", "------//")
 """Other hyphens, dashes, minus signs and slashes, to the ones that are read."""
@@ -66,6 +71,7 @@ class Pattern:
         return lengths[0] if len(lengths) == 1 else None
 
 
+@lru_cache(maxsize=8)
 def compile(text: str, reads: frozenset[int] = DIGITS) -> Pattern:
     """Return the automaton of a pattern.
 
@@ -96,6 +102,7 @@ class _Parser:
         self.edges: list[tuple[int, frozenset[int], int]] = []
         self.free: list[tuple[int, int]] = []
         self.count = 0
+        self.depth = 0
 
     def choice(self) -> tuple[int, int]:
         first, last = self.sequence()
@@ -162,12 +169,16 @@ class _Parser:
         mark = self.peek()
         if mark == "(":
             self.at += 1
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise self.wrong(f"more than {DEEPEST} groups in groups")
             if self.text.startswith("?:", self.at):
                 self.at += 2
             part = self.choice()
             if self.peek() != ")":
                 raise self.wrong("a group that does not end")
             self.at += 1
+            self.depth -= 1
             return part
         if mark in ("*", "+", "?", "{", "}", "]", ")", "|"):
             raise self.wrong(f"a stray {mark!r}")
@@ -243,30 +254,45 @@ def _deterministic(text: str, parser: _Parser, first: int, last: int) -> Pattern
     for source, allowed, target in parser.edges:
         edges.setdefault(source, []).append((allowed, target))
 
+    work = 0
+
     def closed(states: set[int]) -> frozenset[int]:
+        nonlocal work
         reached, waiting = set(states), list(states)
         while waiting:
             for target in free.get(waiting.pop(), []):
                 if target not in reached:
                     reached.add(target)
                     waiting.append(target)
+        work += len(reached)
+        if work > MOST_WORK:
+            raise parser.wrong("too much of it")
         return frozenset(reached)
 
     known = {closed({first}): 0}
     order = list(known)
     steps: list[dict[int, int]] = []
     for states in order:
+        leaving: dict[frozenset[int], set[int]] = {}
+        for state in states:
+            for allowed, target in edges.get(state, []):
+                leaving.setdefault(allowed, set()).add(target)
         step = {}
+        # Symbols of the same sets, such as all digits of \d, lead to the same state.
+        alike: dict[tuple[frozenset[int], ...], int] = {}
         for symbol in sorted(parser.reads):
-            targets = {t for s in states for allowed, t in edges.get(s, []) if symbol in allowed}
-            if targets:
-                following = closed(targets)
+            sets = tuple(allowed for allowed in leaving if symbol in allowed)
+            if not sets:
+                continue
+            if sets not in alike:
+                following = closed(set().union(*(leaving[allowed] for allowed in sets)))
                 if following not in known:
                     known[following] = len(order)
                     order.append(following)
                     if len(order) > MOST_STATES:
                         raise parser.wrong("too much of it")
-                step[symbol] = known[following]
+                alike[sets] = known[following]
+            step[symbol] = alike[sets]
         steps.append(step)
     ends = frozenset(index for index, states in enumerate(order) if last in states)
     if not any(symbol in DIGITS for step in steps for symbol in step):

@@ -1,5 +1,6 @@
 """The characters of a line to pieces of ink: what a model that takes glyphs is shown of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -43,11 +44,16 @@ def pieces(cut: Cut, line: Line, strip: Strip) -> list[Piece]:
         line: what it says, with boxes on `strip`.
         strip: the strip of the cut that the boxes are on.
     """
+    return in_boxes(cut, [on_cut(c.box, cut, strip.height) for c in line.characters])
+
+
+def in_boxes(cut: Cut, boxes: Sequence[Box]) -> list[Piece]:
+    """Return the ink of each character of a line, by their boxes on its cut."""
     ink = cut.ink.astype(np.float32) / np.float32(255)
     mask = (ink > LEVEL).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
-    return [_piece(ink, labels, areas, on_cut(c.box, cut, strip.height)) for c in line.characters]
+    return [_piece(ink, labels, areas, box) for box in boxes]
 
 
 def on_cut(box: Box, cut: Cut, tall: float) -> Box:

@@ -6,21 +6,29 @@ from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ImageError, UsageError
 from digitry.model import artifact, versions
+from digitry.model.line_network import NAME as LINES
+from digitry.model.line_network import LineNetwork, load_lines
+from digitry.model.line_network import calibration_path as lines_calibration_path
 from digitry.model.load import SHIPPED, calibration_path, load_model
 from digitry.reading import glyph, image, network
-from digitry.reading.assemble import Terms, glyphs_of, reading_of
-from digitry.reading.classifier import Classifier, threshold_for
+from digitry.reading import lines as strips
+from digitry.reading.assemble import Seen, Terms, glyphs_of, reading_of
+from digitry.reading.classifier import Classifier
+from digitry.reading.confidence import trust_for
+from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
-from digitry.reading.result import Reading
+from digitry.reading.result import FormReading, Reading
+from digitry.reading.template import Template
+from digitry.reading.template import load as load_template
 from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
 
 CHUNK = 64
@@ -39,12 +47,17 @@ class Reader:
             `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
-            refusing follows from the model's own risk-coverage curve. None refuses only what is more
-            likely wrong than right.
+            refusing follows from the risk-coverage curve of whoever decided: the line network, the
+            model, or both. None refuses only digits that are more likely wrong than right.
         pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
             `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
+        template: what stands where on a form, or the TOML file that says so; see
+            `digitry.reading.template`. Every reading is then a `FormReading`, and layouts and patterns
+            are those of the template's fields.
         max_pixels: larger images are refused.
         threads: threads in the networks.
+        lines: the line network: `lines`, the user's default version of it or the package's;
+            `lines@shipped` or `lines@2`; a .onnx file; or a loaded one.
 
     Raises:
         ModelError: the model is missing, damaged, or not ours.
@@ -58,23 +71,33 @@ class Reader:
         *,
         max_error: float | None = None,
         pattern: str | None = None,
+        template: Template | str | Path | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
+        lines: str | Path | LineNetwork = LINES,
     ) -> None:
+        _check_alone(template, pattern, layout)
         self.layout = _checked(layout)
         self.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
         self.max_pixels = max_pixels
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
         self._classifier = Classifier(loaded, threads=threads)
         self.name = self._classifier.metadata.name
-        self.threshold = threshold_for(self._classifier.metadata, max_error)
+        self.lines = lines if isinstance(lines, LineNetwork) else load_lines(lines)
+        self.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
         self._networks = Recogniser(
             network.shipped("finder", threads=threads),
-            network.shipped("lines", threads=threads),
+            network.Session(self.lines, threads=threads),
             self._classifier,
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,
         )
+        self._form = None if template is None else _form(template)
+
+    @property
+    def template(self) -> Template | None:
+        """The template of the forms that it reads, if it does."""
+        return None if self._form is None else self._form.template
 
     def read(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -106,11 +129,40 @@ class Reader:
             ImageError: the image cannot be read.
         """
         reading, seen = self._read(source, layout, name)
-        return reading, glyphs_of(seen)
+        return reading, glyphs_of(seen.digits)
 
-    def _read(
-        self, source: Any, layout: Layout | None, name: str | None
-    ) -> tuple[Reading, list[Said]]:
+    def examine_digits(self, source: Any) -> tuple[Reading, Sequence[Said]]:
+        """Read one image, and return also what was seen of each of its digits.
+
+        Args:
+            source: as for `read`.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, None, None)
+        return reading, seen.digits
+
+    def examine_lines(
+        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+    ) -> tuple[Reading, list[npt.NDArray[np.uint8]]]:
+        """Read one image, and return also its lines as the line network sees them.
+
+        Args:
+            source, layout, name: as for `read`.
+
+        Returns:
+            The reading, and (64, w) uint8 for each of its lines: cut out level, 255 = ink, its digits
+            32 pixels high.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        reading, seen = self._read(source, layout, name)
+        return reading, [strips.cut(gray, place).ink for gray, place in seen.lines]
+
+    def _read(self, source: Any, layout: Layout | None, name: str | None) -> tuple[Reading, Seen]:
+        _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         started = time.perf_counter()
         page = image.load(source, max_pixels=self.max_pixels, name=name)
@@ -137,7 +189,51 @@ class Reader:
             UsageError: it makes no sense, or the model never came to it.
         """
         other = copy(self)
-        other.threshold = threshold_for(self._classifier.metadata, max_error)
+        other.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
+        return other
+
+    def fitting(self, pattern: str) -> "Reader":
+        """Return a reader whose lines must look like a pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: the pattern cannot be understood, or this reader reads forms.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
+        return other
+
+    def within(self, pattern: str | None) -> "Reader":
+        """Return a reader with another pattern, on the same networks.
+
+        Args:
+            pattern: see `Reader`.
+
+        Raises:
+            UsageError: it cannot be understood, or this reader has a template.
+        """
+        _check_alone(self.template, pattern, "auto")
+        other = copy(self)
+        other.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
+        other._networks = replace(self._networks, pattern=other.pattern)
+        return other
+
+    def on_form(self, template: Template | str | Path) -> "Reader":
+        """Return a reader of forms, on the same networks.
+
+        Args:
+            template: what stands where on the form, or the TOML file that says so.
+
+        Raises:
+            UsageError: the template makes no sense, or this reader has a pattern.
+        """
+        _check_alone(template, None if self.pattern is None else self.pattern.text, "auto")
+        other = copy(self)
+        other._form = _form(template)
         return other
 
     def read_many(
@@ -148,6 +244,7 @@ class Reader:
         An image that cannot be read gives its error in its place, and the others go on. Sources are
         taken as they are needed; `ms` of each reading is its share of its chunk.
         """
+        _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
         remaining = image.pages_of(sources)
         while chunk := list(islice(remaining, CHUNK)):
@@ -166,11 +263,12 @@ class Reader:
     def _read_each(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[Reading | ImageError]:
-        """Read pages together; where one of them is refused, each by itself."""
-        try:
-            return [reading for reading, _ in self._read_pages(pages, layout, started)]
-        except ImageError:
-            pass
+        """Read pages together; where one of them is refused, each by itself, and so forms."""
+        if self._form is None:
+            try:
+                return [reading for reading, _ in self._read_pages(pages, layout, started)]
+            except ImageError:
+                pass
         results: list[Reading | ImageError] = []
         for page in pages:
             try:
@@ -179,9 +277,7 @@ class Reader:
                 results.append(error)
         return results
 
-    def _read_page(
-        self, page: image.Page, layout: Layout, started: float
-    ) -> tuple[Reading, list[Said]]:
+    def _read_page(self, page: image.Page, layout: Layout, started: float) -> tuple[Reading, Seen]:
         try:
             return self._read_pages([page], layout, started)[0]
         except ImageError as error:
@@ -193,12 +289,15 @@ class Reader:
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
-    ) -> list[tuple[Reading, list[Said]]]:
+    ) -> Sequence[tuple[Reading, Seen]]:
         """Read every page upright, and those that are hardly readable so on their sides, too.
 
         Raises:
-            ImageError: a page has too much ink to be writing. It names no source.
+            ImageError: a page has too much ink to be writing, or does not look like the form. It names no
+                source.
         """
+        if self._form is not None:
+            return [self._form.read(page, self._networks, self.trust, self.name) for page in pages]
         seen = self._networks.seen([views_of(page) for page in pages], layout)
         chosen = [best(views) for views in seen]
         if layout != "single":
@@ -211,8 +310,30 @@ class Reader:
                 if reads_turned(other, chosen[i]):
                     chosen[i] = self._whole(other, layout)
         ms = 1000 * (time.perf_counter() - started) / max(len(pages), 1)
-        terms = Terms(self.threshold, self.pattern, self.name, single=layout == "single")
+        terms = Terms(self.trust, self.pattern, self.name, single=layout == "single")
         return [reading_of(page, view, terms, ms) for page, view in zip(pages, chosen, strict=True)]
+
+
+@overload
+def read(
+    source: Any,
+    *,
+    layout: Layout = "auto",
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    pattern: str | None = None,
+    template: None = None,
+) -> Reading: ...
+
+
+@overload
+def read(
+    source: Any,
+    *,
+    model: str | Path = "reader",
+    max_error: float | None = None,
+    template: Template | str | Path,
+) -> FormReading: ...
 
 
 def read(
@@ -221,6 +342,8 @@ def read(
     layout: Layout = "auto",
     model: str | Path = "reader",
     max_error: float | None = None,
+    pattern: str | None = None,
+    template: Template | str | Path | None = None,
 ) -> Reading:
     """Read one image; the model is loaded once and kept for the next call.
 
@@ -228,26 +351,43 @@ def read(
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         layout: `single`, `line`, `page` or `auto`.
         model: the name of a shipped model, a .onnx file, or a run folder.
-        max_error: see `Reader`.
+        max_error, pattern: see `Reader`.
+        template: what stands where on a form, or the TOML file that says so; the reading is a
+            `FormReading` then.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: the image cannot be read, or does not look like the form.
         ModelError: the model is missing, damaged, or not ours.
+        UsageError: the pattern or the template makes no sense.
     """
-    return _reader(str(model), max_error).read(source, layout=layout)
+    reader = _reader(str(model), max_error)
+    if pattern is not None:
+        reader = reader.within(pattern)
+    if template is not None:
+        reader = reader.on_form(template)
+    return reader.read(source, layout=layout)
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Return the one digit in an image, the best guess however unsure.
+    """Return the one digit in an image, the best guess however unsure; several digits are refused.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
         model: the name of a shipped model, a .onnx file, or a run folder.
 
     Raises:
-        ImageError: the image cannot be read, or there is no ink in it.
+        ImageError: the image cannot be read, holds several digits, or there is no ink in it.
     """
-    reading = read(source, layout="single", model=model)
+    reader = _reader(str(model), None)
+    page = image.load(source, max_pixels=reader.max_pixels)
+    several, _ = reader._read_page(page, "auto", time.perf_counter())
+    if len(several.digits) > 1 and not several.rejected:
+        raise ImageError(
+            f"holds {len(several.digits)} digits ({' '.join(several.text.split())})",
+            where=several.source,
+            remedy="use digitry.read, or crop it to one digit",
+        )
+    reading, _ = reader._read_page(page, "single", time.perf_counter())
     if not reading.digits:
         raise ImageError(
             "has no ink in it", where=reading.source, remedy="give a picture of a digit"
@@ -288,14 +428,15 @@ def _reader(model: str, max_error: float | None) -> Reader:
 def _stamp(model: str) -> object:
     # Of a name: which of the user's versions it means may change under us.
     means = versions.stamp(model) if model in SHIPPED else None
-    return means, _file_stamp(_file_of(model)), _file_stamp(calibration_path(model))
+    beside = [_file_stamp(path) for path in (calibration_path(model), lines_calibration_path())]
+    return means, versions.stamp(LINES), _file_stamp(_file_of(model)), *beside
 
 
 def _file_of(model: str) -> Path | None:
     path = Path(model)
     if model in SHIPPED:
         return None
-    return path / "model.onnx" if path.is_dir() else path
+    return path / artifact.MODEL_FILE if path.is_dir() else path
 
 
 def _file_stamp(path: Path | None) -> object:
@@ -304,6 +445,35 @@ def _file_stamp(path: Path | None) -> object:
     except OSError:
         facts = None
     return None if facts is None else (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+def _check_alone(template: object, pattern: str | None, layout: str) -> None:
+    """Check that a template is not given with what its fields say themselves.
+
+    Raises:
+        UsageError: it is.
+    """
+    if template is None:
+        return
+    for name, given in (("pattern", pattern is not None), ("layout", layout != "auto")):
+        if given:
+            raise UsageError(
+                f"a template and a {name} are given",
+                remedy=f"write the {name} of each field into the template",
+            )
+
+
+def _form(template: Template | str | Path) -> Form:
+    if isinstance(template, Template):
+        return form_of(template)
+    try:
+        return form_of(load_template(template))
+    except UsageError as error:
+        if error.where == "reference":
+            raise UsageError(
+                f"its reference picture {error.what}", where=template, remedy=error.remedy
+            ) from error
+        raise
 
 
 def _checked(layout: Layout) -> Layout:

@@ -25,7 +25,16 @@ from digitry.reading.order import joined, rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.pieces import Piece, pieces
 from digitry.reading.result import Box
-from digitry.reading.view import CLEAR, UPRIGHT, ReadLine, Said, View, besides, may_be_alone
+from digitry.reading.view import (
+    CLEAR,
+    UPRIGHT,
+    Decider,
+    ReadLine,
+    Said,
+    View,
+    besides,
+    may_be_alone,
+)
 
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
@@ -63,6 +72,15 @@ so many columns."""
 SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 8_000
 """What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
 plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A line as the network is shown it: where it is cut out, its strips, and what they say."""
+
+    cut: strips_of.Cut
+    strips: list[decode.Strip]
+    line: decode.Line
 
 
 @dataclass(frozen=True)
@@ -141,7 +159,8 @@ class Recogniser:
             if p[best] < SURE_ALONE:
                 continue
             p, fits = self._within(p)
-            said = Said(str(best), p, float(p[best]), found.box, Piece(found.ink, True, NOWHERE))
+            piece = Piece(found.ink, True, NOWHERE)
+            said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
@@ -228,91 +247,128 @@ class Recogniser:
     ) -> list[ReadLine]:
         """Return what the lines of several views say, one after the other."""
         flat = [place for part in places for place in part]
-        cuts = [
-            strips_of.cut(view.gray, place)
-            for view, part in zip(views, places, strict=True)
-            for place in part
-        ]
+        grays = [view.gray for view, part in zip(views, places, strict=True) for _ in part]
         owners = [i for i, part in enumerate(places) for _ in part]
-        strips = self._strips(cuts, owners, [view.gray.size for view in views])
-        read = self._said(cuts, strips, wholes, as_one)
+        budgets = [Budget(view.gray.size, share=SEARCH_SHARE, least=SEARCH_LEAST) for view in views]
+        shown = self._shown(grays, flat, [budgets[i] for i in owners])
+        if as_one:
+            shown = [
+                replace(one, line=_as_one(one.strips, whole))
+                for one, whole in zip(shown, wholes, strict=True)
+            ]
+        read = self._said(shown, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 
-    def _strips(
-        self, cuts: Sequence[strips_of.Cut], owners: Sequence[int], pixels: Sequence[int]
-    ) -> list[list[decode.Strip]]:
-        """Return the strips of each line, more of them where the first do not say the same.
+    def read_cuts(self, cuts: Sequence[strips_of.Cut]) -> list[tuple[Said, ...]]:
+        """Return the characters of lines that are cut out already, as on a page."""
+        strips, _ = self._strips(cuts, [Budget(0, share=0, least=cut.ink.shape[1]) for cut in cuts])
+        shown = [
+            _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
+        ]
+        return [said for said, _, _ in self._said(shown, [None] * len(cuts), False)]
+
+    def _shown(
+        self,
+        grays: Sequence[npt.NDArray[np.uint8]],
+        places: Sequence[Place],
+        budgets: Sequence[Budget],
+    ) -> list[_Shown]:
+        """Return lines as the network is shown them, and what they say.
+
+        Lines whose strips do not plainly say the same are also cut out where their writing stands; what
+        says more with confidence is taken.
 
         Args:
-            cuts: the lines.
-            owners: the page of each, by its number.
-            pixels: of each page.
+            grays: the page of each line.
+            places: the lines.
+            budgets: of the page of each line, for the search.
 
         Raises:
             ImageError: on a page of so many pixels, writing is plainer than that.
         """
+        cuts = [strips_of.cut(gray, place) for gray, place in zip(grays, places, strict=True)]
+        strips, unsure = self._strips(cuts, budgets)
+        shown = [
+            _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
+        ]
+        moved: dict[int, strips_of.Cut] = {}
+        for i in unsure:
+            place = strips_of.nearer(places[i], cuts[i])
+            if place is not None and budgets[i].has(strips_of.columns(place)):
+                moved[i] = strips_of.cut(grays[i], place)
+        heights = strips_of.TALL + strips_of.TALL_MORE
+        again = strips_of.seen(list(moved.values()), self.lines, heights)
+        for (i, cut), seen in zip(moved.items(), again, strict=True):
+            line = self._decoded(seen)
+            if _evidence(line) > _evidence(shown[i].line):
+                shown[i] = _Shown(cut, seen, line)
+        return shown
+
+    def _strips(
+        self, cuts: Sequence[strips_of.Cut], budgets: Sequence[Budget]
+    ) -> tuple[list[list[decode.Strip]], list[int]]:
+        """Return the strips of each line, more of them where the first do not say the same; and which."""
         strips = strips_of.seen(cuts, self.lines)
         unsure = [
             i
             for i, seen in enumerate(strips)
             if not decode.is_plain(seen) and not decode.is_other(seen)
         ]
-        budgets = [Budget(size, share=SEARCH_SHARE, least=SEARCH_LEAST) for size in pixels]
         for i in unsure:
-            budgets[owners[i]].spend(cuts[i].ink.shape[1])
+            budgets[i].spend(cuts[i].ink.shape[1])
         more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
         for i, seen in zip(unsure, more, strict=True):
             strips[i] += seen
-        return strips
+        return strips, unsure
+
+    def _decoded(self, strips: Sequence[decode.Strip]) -> decode.Line:
+        if decode.is_other(strips):
+            return decode.other(strips, self.pattern)
+        return decode.decode(strips, pattern=self.pattern)
 
     def _said(
         self,
-        cuts: Sequence[strips_of.Cut],
-        strips: Sequence[Sequence[decode.Strip]],
+        shown: Sequence[_Shown],
         wholes: Sequence[Alone | None],
         as_one: bool,
     ) -> list[tuple[tuple[Said, ...], tuple[tuple[int, int], ...], bool]]:
         """Return what each line says: characters, words, and whether it fits the pattern."""
-        if as_one:
-            read = [_as_one(seen, whole) for seen, whole in zip(strips, wholes, strict=True)]
-        else:
-            read = [
-                decode.other(seen, self.pattern)
-                if decode.is_other(seen)
-                else decode.decode(seen, pattern=self.pattern)
-                for seen in strips
-            ]
         inks = [
-            pieces(cut, line, seen[line.strip]) if whole is None else [_own(whole, cut)]
-            for cut, line, seen, whole in zip(cuts, read, strips, wholes, strict=True)
+            pieces(one.cut, one.line, one.strips[one.line.strip])
+            if whole is None
+            else [_own(whole, one.cut)]
+            for one, whole in zip(shown, wholes, strict=True)
         ]
         # What a line says of its digits is weighed against nothing, but for one that stands free.
         wanted = [
             piece
-            for line, ink in zip(read, inks, strict=True)
-            for character, piece in zip(line.characters, ink, strict=True)
-            if _is_digit(character) and self._asks(line, piece)
+            for one, ink in zip(shown, inks, strict=True)
+            for character, piece in zip(one.line.characters, ink, strict=True)
+            if _is_digit(character) and self._asks(one.line, piece)
         ]
         glyphs = glyph.normalise([piece.ink for piece in wanted])
         asked = iter(self.classifier.probabilities(glyphs))
         found = []
-        for cut, line, whole, ink in zip(cuts, read, wholes, inks, strict=True):
+        for one, whole, ink in zip(shown, wholes, inks, strict=True):
+            line = one.line
             said = []
             fits = line.fits is not False
             for character, piece in zip(line.characters, ink, strict=True):
-                box = on_page(piece.box, cut) if whole is None else whole.box
+                box = on_page(piece.box, one.cut) if whole is None else whole.box
                 if not _is_digit(character):
                     said.append(Said(character.value, NONE, character.confidence, box, piece))
                     continue
                 p = _by_line(character)
+                by: Decider = "line"
                 if self._asks(line, piece):
                     p = self._weighed(p, next(asked))
+                    by = "both" if self.weighs else "model"
                 if as_one:
                     p, fits = self._within(p)
                 value = character.value
                 if self.pattern is None or value not in DIGITS or not line.fits:
                     value = str(int(p[:10].argmax()))
-                said.append(Said(value, p, float(p[int(value)]), box, piece))
+                said.append(Said(value, p, float(p[int(value)]), box, piece, by))
             words = tuple((word.first, word.past) for word in line.words)
             found.append((tuple(said), words, fits))
         return found
@@ -343,6 +399,11 @@ class Recogniser:
         p = np.exp(mixed - mixed.max())
         result: npt.NDArray[np.float64] = p / p.sum()
         return result
+
+
+def _evidence(line: decode.Line) -> float:
+    """Return how much a line says with confidence: a sure digit counts 1, one in two nothing."""
+    return sum(2 * one.confidence - 1 for one in line.characters if one.value in DIGITS)
 
 
 def _is_digit(character: decode.Character) -> bool:

@@ -214,6 +214,71 @@ class Reading(Plain):
                     yield index, one
 
 
+@dataclass(frozen=True, slots=True)
+class FieldReading(Plain):
+    """What stands in one field of a form.
+
+    Attributes:
+        name: of the field.
+        text: what was read; `?` for a refused character, empty for an empty field.
+        confidence: probability in [0, 1] that the text is right; 0 where nothing was read.
+        rejected: whether the text must not be used: a character was refused, it does not fit the
+            pattern, the field is empty and may not be, or its place on the picture is not sure.
+        reason: why it is rejected; `empty` also for a field that may be empty; else None.
+        corners: of the field on the image, (x, y) in pixels: left upper, right upper, right lower, left
+            lower.
+        lines: the indices of its lines in the reading of the form.
+    """
+
+    name: str
+    text: str
+    confidence: float
+    rejected: bool
+    reason: str | None
+    corners: tuple[tuple[int, int], ...]
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FormReading(Reading):
+    """The result of reading a form by its template: a reading whose lines stand in fields.
+
+    All boxes are on the image as it is; `turned` is 0. `rejected` says whether any field is rejected, and
+    `reason` which ones are, and why; `confidence` is that of all fields together.
+
+    Attributes:
+        template: the name of the template.
+        aligned: share of the blank form's print that was found at its place, in [0, 1]; None where the
+            template has no reference picture.
+        fields: one for each field of the template, in its order.
+    """
+
+    template: str
+    aligned: float | None
+    fields: tuple[FieldReading, ...]
+
+    def __repr__(self) -> str:
+        """Return one line: source, and the fields with their texts."""
+        inside = ", ".join(
+            f"{one.name}={one.text!r}{' (refused)' if one.rejected else ''}" for one in self.fields
+        )
+        return f"<FormReading of {self.source}: {inside}>"
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """The texts by the names of their fields; None for a rejected one."""
+        return {one.name: None if one.rejected else one.text for one in self.fields}
+
+
+def reading_from(data: Mapping[str, Any]) -> Reading:
+    """Rebuild a reading, or the reading of a form, from its plain form.
+
+    Raises:
+        ValueError: a field is missing, or its value is not of the annotated type.
+    """
+    return (FormReading if "template" in data else Reading).from_dict(data)
+
+
 def _render() -> Any:
     """Return the module that draws readings, which imports this one: hence by name, when it is used."""
     return import_module("digitry.reading.render")

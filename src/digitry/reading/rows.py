@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from digitry.reading.result import Reading
+from digitry.reading.result import FormReading, Reading
+from digitry.reading.template import TAKEN, Template
 
 VERSION = 1
 """Version of the rows. It changes if a field is renamed or removed, or its meaning changes."""
@@ -14,6 +15,9 @@ CSV_HEADER = (
     "source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h",
     "turned",
 )  # fmt: skip
+FORM_HEADER = TAKEN
+"""Columns of a table of forms, before those of the fields."""
+
 BYTE_ORDER_MARK = "\ufeff"
 """In front of a file for Excel, which otherwise takes UTF-8 for another encoding."""
 
@@ -24,9 +28,13 @@ def row_of(reading: Reading) -> dict[str, Any]:
     return {"version": VERSION, "source": fields.pop("source"), "status": "ok", **fields}
 
 
-def failed_row(source: str, reason: str, model: str) -> dict[str, Any]:
+def failed_row(
+    source: str, reason: str, model: str, template: Template | None = None
+) -> dict[str, Any]:
     """Return the row of an image that could not be read, with the same fields."""
-    empty = Reading(
+    of_form = {} if template is None else {"template": template.name, "aligned": None, "fields": ()}
+    kind: Any = Reading if template is None else FormReading
+    empty = kind(
         source=source,
         text="",
         confidence=0.0,
@@ -42,6 +50,7 @@ def failed_row(source: str, reason: str, model: str) -> dict[str, Any]:
         marks=(),
         model=model,
         ms=0.0,
+        **of_form,
     )
     return {**row_of(empty), "status": "failed"}
 
@@ -80,6 +89,27 @@ def csv_rows(reading: Reading) -> list[tuple[object, ...]]:
 def failed_csv_row(source: str, reason: str) -> tuple[object, ...]:
     """Return the row of an image that could not be read, with the columns of `CSV_HEADER`."""
     return (source, "failed", "", "", 0.0, True, reason, "", "", "", "", "")
+
+
+def form_header(template: Template) -> tuple[str, ...]:
+    """Return the columns of a table of forms: one for each field after those that every table has."""
+    return (*FORM_HEADER, *(field.name for field in template.fields))
+
+
+def form_row(reading: FormReading) -> tuple[object, ...]:
+    """Return the row of a form, with the columns of `form_header`.
+
+    A refused character of a field is `?`; which fields are refused, and why, is in the column `reason`.
+    """
+    return (
+        reading.source, "ok", reading.rejected, reading.reason or "", reading.confidence,
+        *(field.text for field in reading.fields),
+    )  # fmt: skip
+
+
+def failed_form_row(source: str, reason: str, template: Template) -> tuple[object, ...]:
+    """Return the row of an image that is not this form or could not be read."""
+    return (source, "failed", True, reason, 0.0, *("" for _ in template.fields))
 
 
 def to_csv(rows: Iterable[Sequence[object]], *, excel: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,13 @@ smaller than the largest one that was read with confidence."""
 LEGIBLE = 0.75
 """Of the digits of a line one must be read with such confidence; letters are hardly ever."""
 
-FOUND, CLEAR = 0.78, 0.9
-"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence."""
+FOUND, CLEAR, MUCH = 0.78, 0.9, 2.0
+"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence, or
+so much is: a sure digit counts 1, one in two nothing."""
+
+
+Decider = Literal["line", "both", "model"]
+"""Who decides what a digit is: the line network, the model, or both weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Said:
         confidence: that it is `value`.
         box: on the page, in pixels of the working page.
         piece: its ink.
+        by: who decided what it is.
     """
 
     value: str
@@ -55,6 +62,7 @@ class Said:
     confidence: float
     box: Box
     piece: Piece = field(repr=False)
+    by: Decider = "line"
 
     @property
     def is_mark(self) -> bool:
@@ -214,4 +222,5 @@ def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
     if not read or max(said.confidence for said in read) < least:
         return False
     # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
-    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= CLEAR
+    much = sum(2 * said.confidence - 1 for said in read) >= MUCH
+    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= CLEAR or much

@@ -4,7 +4,7 @@ No route takes a URL, a path on this machine or a model file. `readers` decodes 
 is not stored; only a corrected digit is.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -17,6 +17,7 @@ from digitry.corrections.store import Corrections
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.artifact import Artifact
 from digitry.model.load import load_model
+from digitry.reading.template import Template
 from digitry.serving import metrics
 from digitry.serving.dispatch import Readers
 from digitry.serving.explain import Explainer
@@ -37,6 +38,7 @@ def create_app(
     hosts: Hosts | None = None,
     origins: Origins | None = None,
     token: str | None = None,
+    templates: Mapping[str, Template] | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -48,6 +50,7 @@ def create_app(
         hosts: the host names that the service accepts; loopback only if None.
         origins: web pages of other sites that may use the service; none if None.
         token: the token that every client must send, or None.
+        templates: the forms that clients can name.
 
     Raises:
         ModelError: the model is missing or damaged.
@@ -55,7 +58,9 @@ def create_app(
     model = load_model("reader") if model is None else model
     limits = limits or Limits()
     counted = metrics.Metrics()
-    service = Service(readers, store, model, Explainer(model), limits, counted)
+    service = Service(
+        readers, store, model, Explainer(model), limits, counted, dict(templates or {})
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -120,7 +125,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    """Return the refusal for one of our errors; it leaves out `where`, which may name a local path."""
+    """Return the refusal for one of our errors; of most without `where`, which may name a local path."""
     if not isinstance(error, DigitryError):
         raise error
     detail = error.what + (f"; {error.remedy}" if error.remedy else "")
@@ -137,7 +142,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
     elif isinstance(error, UnavailableError):
         problem = busy()
     elif isinstance(error, UsageError):
-        problem = Problem("invalid-option", detail)
+        # It stands in an option of the request, never in a file here.
+        problem = Problem("invalid-option", str(error))
     else:
         raise error
     return await _on_problem(request, problem)

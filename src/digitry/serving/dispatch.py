@@ -43,7 +43,10 @@ class Readers(Protocol):
         max_error: float | None,
         glyphs: bool,
         crops: bool,
+        strips: bool = False,
         picture: bool = False,
+        pattern: str | None = None,
+        template: Mapping[str, Any] | None = None,
         page: int | None = None,
     ) -> PicturedReading:
         """Read one image, or one page of a document; see `digitry.workers.answer.read_with_pictures`.

@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid-option": (422, "Invalid option"),
     "unreadable-image": (422, "The image cannot be read"),
     "no-such-digit": (422, "No digit was found in this box"),
+    "no-such-line": (422, "No line was found in this box"),
     "too-many-connections": (429, "Too many connections from one address"),
     "too-many-guesses": (429, "Too many wrong tokens from one address"),
     "head-too-large": (431, "The headers are too large"),

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from digitry.reading.template import MOST_TEXT
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Value = Annotated[int, Field(ge=0, le=9)]
 BoxList = Annotated[
@@ -53,6 +55,22 @@ class MarkOut(BaseModel):
     line: int
 
 
+class FieldOut(BaseModel):
+    """What stands in one field of a form."""
+
+    name: str
+    text: str
+    confidence: Share
+    rejected: bool = Field(description="Whether the text must not be used.")
+    reason: str | None = Field(description="Why; `empty` also for a field that may be empty.")
+    corners: list[tuple[int, int]] = Field(
+        min_length=4,
+        max_length=4,
+        description="x, y in pixels: left upper, right upper, right lower, left lower.",
+    )
+    lines: list[int] = Field(description="Indices of its lines in the reading.")
+
+
 class ReadingOut(BaseModel):
     """What was read from one image.
 
@@ -80,6 +98,13 @@ class ReadingOut(BaseModel):
     picture: str | None = Field(
         None, description="With picture=true: the upright page in grey, as the data URL of a JPEG."
     )
+    template: str | None = Field(None, description="Of a form: the name of its template.")
+    aligned: Share | None = Field(
+        None,
+        description="Of a form: the share of the blank form's print that was found at its place; null "
+        "where the template has no reference picture.",
+    )
+    fields: list[FieldOut] | None = Field(None, description="Of a form: its fields, in order.")
 
 
 class FailedOut(BaseModel):
@@ -140,10 +165,25 @@ class CorrectionOut(BaseModel):
     sha256: str
 
 
+class LineCorrectionOut(BaseModel):
+    """A stored correction of a line; its picture has its own route."""
+
+    id: str
+    created: str
+    undone: str | None
+    text: str
+    read_text: str
+    confidence: Share
+    box: Annotated[list[int], Field(min_length=4, max_length=4)]
+    model: str
+    author: str
+    sha256: str
+
+
 class CorrectionsOut(BaseModel):
     """Corrections, newest first."""
 
-    corrections: list[CorrectionOut]
+    corrections: list[CorrectionOut | LineCorrectionOut]
 
 
 class StatusOut(BaseModel):
@@ -163,18 +203,7 @@ class ProblemOut(BaseModel):
     detail: str
 
 
-class ReadIn(BaseModel):
-    """Images in JSON: either `image` or `images`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image: str | None = Field(None, description="One image: base64, or a data URL of base64.")
-    images: list[str] | None = Field(None, description="Several images, each as `image`.")
-
-
-class ReadOptions(BaseModel):
-    """The options of a reading, the same as on the command line."""
-
+class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     layout: Literal["auto", "single", "line", "page"] = Field(
@@ -186,6 +215,11 @@ class ReadOptions(BaseModel):
         lt=1,
         description="Refuse digits until at most this share of the rest is wrong, e.g. 0.001.",
     )
+    pattern: str | None = Field(
+        None,
+        max_length=200,
+        description=r"What each line must look like, such as \d{5} or \d\d/\d\d/\d{4}.",
+    )
     model: str | None = Field(
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
@@ -196,12 +230,68 @@ class ReadOptions(BaseModel):
     )
 
 
+class ReadOptions(_Options):
+    """The options of a reading, the same as on the command line."""
+
+    template: str | None = Field(
+        None, max_length=64, description="Name of one of the templates at /v1/templates."
+    )
+
+
+class TemplateIn(BaseModel):
+    """A template that is sent with the images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    toml: str = Field(max_length=MOST_TEXT, description="The template, as TOML.")
+    reference: str | None = Field(
+        None, description="The picture of the blank form: base64, or a data URL of base64."
+    )
+
+
+class ReadIn(_Options):
+    """Images in JSON, either `image` or `images`, and options."""
+
+    image: str | None = Field(None, description="One image: base64, or a data URL of base64.")
+    images: list[str] | None = Field(None, description="Several images, each as `image`.")
+    template: Annotated[str, Field(max_length=64)] | TemplateIn | None = Field(
+        None, description="Name of one of the templates at /v1/templates, or a template."
+    )
+
+
+class TemplateFieldOut(BaseModel):
+    """A field of a template."""
+
+    name: str
+    box: tuple[Share, Share, Share, Share] = Field(
+        description="Left, top, width, height, in shares of the form."
+    )
+    pattern: str | None
+    layout: Literal["single", "line", "page", "auto"]
+    empty: bool = Field(description="Whether it may be empty.")
+
+
+class TemplateOut(BaseModel):
+    """A template of this service."""
+
+    name: str
+    reference: bool = Field(description="Whether it has a picture of the blank form.")
+    fields: list[TemplateFieldOut]
+
+
+class TemplatesOut(BaseModel):
+    """The templates of this service."""
+
+    templates: list[TemplateOut]
+
+
 class ListOptions(BaseModel):
     """Which corrections to list."""
 
     model_config = ConfigDict(extra="forbid")
 
     label: Label | None = None
+    lines: bool = Field(False, description="List corrections of lines, not of digits.")
     undone: bool = False
     limit: int = Field(100, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=1_000_000_000)
@@ -218,10 +308,17 @@ class CorrectionIn(BaseModel):
     box: str = Field(
         max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h in pixels"
     )
-    label: Label = Field(description="The correct value.")
+    label: Label | None = Field(None, description="Of a digit: the correct value.")
+    text: str | None = Field(
+        None,
+        max_length=200,
+        description="Of a line: all that is written in it, digits, spaces and the marks . , - / :",
+    )
     author: str = Field("", max_length=200, description="Who made the correction; free text.")
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)
+    pattern: str | None = Field(None, max_length=200)
+    template: str | None = Field(None, max_length=64)
     model: str | None = Field(None, max_length=200)
     page: int | None = Field(
         None, ge=1, le=1000, description="Of a document with several pages: the number of the page."

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from digitry.corrections.store import Corrections
 from digitry.errors import ImageError
 from digitry.model.artifact import Artifact
-from digitry.serving import metrics, schema
+from digitry.reading.template import Template
+from digitry.serving import forms, metrics, schema
 from digitry.serving.dispatch import Readers
 from digitry.serving.explain import Explainer
 from digitry.serving.guard import Limits
@@ -32,16 +33,20 @@ class Service:
     explainer: Explainer
     limits: Limits
     metrics: metrics.Metrics
+    templates: Mapping[str, Template]
 
 
-def validated(kind: type[schema.CorrectionIn], fields: Mapping[str, str]) -> schema.CorrectionIn:
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(kind: type[M], fields: Mapping[str, Any]) -> M:
     """Return the checked fields of a form.
 
     Raises:
         Problem: a field is missing or not valid.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(fields))
+        return kind.model_validate(dict(fields))
     except ValidationError as error:
         raise Problem("invalid-option", first_fault(error.errors())) from error
 
@@ -80,12 +85,15 @@ async def read_image(
     *,
     glyphs: bool = False,
     crops: bool = False,
+    template: Mapping[str, Any] | None = None,
+    strips: bool = False,
     page: int | None = None,
 ) -> PicturedReading:
     """Return what was read from an image, or a page of a document, within the time limit of the service.
 
     Raises:
         ImageError: the image cannot be read, or takes too long.
+        UsageError: the pattern or the template makes no sense.
         UnavailableError: every worker is busy.
     """
     try:
@@ -97,7 +105,10 @@ async def read_image(
                 max_error=options.max_error,
                 glyphs=glyphs,
                 crops=crops,
+                strips=strips,
                 picture=options.picture,
+                pattern=options.pattern,
+                template=template,
                 page=page,
             )
     except TimeoutError:
@@ -112,6 +123,33 @@ async def read_image(
         raise
     service.metrics.reading(pictured.reading)
     return pictured
+
+
+def options_of(given: schema.ReadOptions, body: forms.Sent) -> schema.ReadOptions:
+    """Return the options of a request: those in its query, and those in its body.
+
+    Raises:
+        Problem: one is not valid, or is in both.
+    """
+    asked = given.model_dump(include=given.model_fields_set)
+    if twice := asked.keys() & body.options.keys():
+        raise Problem("invalid-option", f"{min(twice)}: is in the query and in the body")
+    return validated(schema.ReadOptions, {**asked, **body.options})
+
+
+def template_of(service: Service, name: str | None, body: forms.Sent) -> dict[str, Any] | None:
+    """Return the template of a request, packed: one of the service's, or the one that was sent.
+
+    Raises:
+        Problem: the service has no template of this name, or there are two.
+    """
+    if name is None:
+        return body.template
+    if body.template is not None:
+        raise Problem("invalid-option", "template: give a name or a file, not both")
+    if name not in service.templates:
+        raise Problem("invalid-option", "template: no template of this name; see /v1/templates")
+    return service.templates[name].packed()
 
 
 def check_model(service: Service, name: str | None) -> None:

@@ -33,7 +33,13 @@ from digitry.training.data.mnist import MNIST
 if TYPE_CHECKING:
     from rich.console import Console
 
-NAMED = ("mnist", "uci", "pages")
+NAMED = ("mnist", "uci", "glyphs")
+
+
+def is_named(name: str) -> bool:
+    """Return whether a data set is known by its name; any other is a path."""
+    stem, _, count = name.partition("-")
+    return name in NAMED or (stem == "glyphs" and count.isdecimal())
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,9 @@ def load_dataset(
     validation.
 
     Args:
-        name: `mnist`, `uci`, `pages` (the training data of `reader`, made from MNIST), or a path to a
-            folder or file (see `folders.FORMS`).
+        name: `mnist`, `uci`, `glyphs` (what the recipe `glyph` learns from, composed of MNIST and the
+            packs of handwriting; `glyphs-60000` has so many), or a path to a folder or file (see
+            `folders.FORMS`).
         data_dir: where the files of `mnist` are searched first; None = the folder `DIGITRY_DATA`.
         offline: never use the network.
         console: shows progress.
@@ -82,11 +89,20 @@ def load_dataset(
         return mnist.load(data_dir, offline, console)
     if name == "uci":
         return _uci()
-    if name == "pages":
+    if is_named(name):
         # Imported late: OpenCV and the reader are not needed for other data.
-        from digitry.training.synthetic import glyphs
+        from digitry.training.writing import glyph_set
 
-        return glyphs.load(mnist.load(data_dir, offline, console), console=console)
+        return glyph_set.load(
+            mnist.load(data_dir, offline, console), data_dir, name, console=console
+        )
+    if name == "pages" and not Path(name).exists():
+        raise DataError(
+            "were drawn by an earlier version, and are no more",
+            where=name,
+            remedy="name other data, such as `glyphs`; a run on pages cannot be resumed: train anew "
+            "with `digitry train glyph`",
+        )
     return _own(Path(name).expanduser(), console)
 
 
@@ -106,7 +122,7 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
         except UnavailableError as error:
             return (FileState(name, None, "absent", str(error)),)
         except DataError as error:
-            if name not in NAMED and not Path(name).expanduser().exists():
+            if not is_named(name) and not Path(name).expanduser().exists():
                 raise
             return (FileState(name, error.where, "bad", str(error)),)
         return (FileState(name, data.source, "ok", data.sha256),)

@@ -17,7 +17,8 @@ from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
 from digitry.reading.render import jpeg, png
-from digitry.reading.result import Box, Reading
+from digitry.reading.result import Box, Reading, reading_from
+from digitry.reading.template import unpacked
 
 PICTURE_SIDE = 1600
 """Longer side of the picture of a page, in pixels, at most."""
@@ -35,12 +36,17 @@ class PicturedReading:
         glyphs: for each digit the PNG of its 28x28 glyph, ink light on dark; empty if not requested.
         crops: for each digit the grey PNG of its place on the page; empty if not requested.
         picture: the upright page as a grey JPEG; empty if not requested.
+        strips: for each line the PNG of what the line network saw, ink light on dark; empty if not
+            requested.
+        lines: the line network that read it.
     """
 
     reading: Reading
     glyphs: tuple[bytes, ...] = ()
     crops: tuple[bytes, ...] = ()
     picture: bytes = b""
+    strips: tuple[bytes, ...] = ()
+    lines: str = ""
 
 
 def read_with_pictures(
@@ -53,6 +59,9 @@ def read_with_pictures(
     glyphs: bool = False,
     crops: bool = False,
     picture: bool = False,
+    pattern: str | None = None,
+    template: Mapping[str, Any] | None = None,
+    strips: bool = False,
 ) -> PicturedReading:
     """Return the reading of one image, and pictures of its digits.
 
@@ -62,6 +71,9 @@ def read_with_pictures(
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
         glyphs, crops, picture: whether to add these pictures.
+        pattern: see `Reader`.
+        template: of a form, as `Template.packed` returns it.
+        strips: whether to add the pictures of the lines, and none of the others.
 
     Raises:
         ImageError: the image cannot be read.
@@ -69,6 +81,15 @@ def read_with_pictures(
     """
     if max_error is not None:
         reader = reader.accepting(max_error)
+    if pattern is not None:
+        reader = reader.fitting(pattern)
+    if template is not None:
+        reader = reader.on_form(unpacked(template))
+    if strips:
+        reading, inks = reader.examine_lines(content, layout=layout, name=name)
+        return PicturedReading(
+            reading, strips=tuple(png(ink) for ink in inks), lines=reader.lines.reference
+        )
     if not (glyphs or crops or picture):
         return PicturedReading(reader.read(content, layout=layout, name=name))
     reading, seen = reader.examine(content, layout=layout, name=name)
@@ -111,13 +132,17 @@ def answer(
     except Exception as failure:  # noqa: BLE001 (the error is the answer)
         error = fault(failure)
         usage = isinstance(error, UsageError)
-        return {"status": "failed", "usage": usage, "reason": error.what, "remedy": error.remedy}
+        # Of an option: which one, and where in it. A place in an image is its name, which the caller knows.
+        what = f"{error.where}: {error.what}" if usage and error.where else error.what
+        return {"status": "failed", "usage": usage, "reason": what, "remedy": error.remedy}
     return {
         "status": "ok",
         **found.reading.to_dict(),
         "glyphs": [b64encode(picture).decode() for picture in found.glyphs],
         "crops": [b64encode(picture).decode() for picture in found.crops],
         "picture": b64encode(found.picture).decode(),
+        "strips": [b64encode(picture).decode() for picture in found.strips],
+        "line_network": found.lines,
     }
 
 
@@ -136,10 +161,12 @@ def answered(row: Mapping[str, Any], name: str) -> PicturedReading | DigitryErro
         name: the name of the image.
     """
     if row["status"] != "ok":
-        kind = UsageError if row["usage"] else ImageError
-        return kind(row["reason"], where=name, remedy=row["remedy"])
-    glyphs, crops = (tuple(map(b64decode, row[key])) for key in ("glyphs", "crops"))
-    return PicturedReading(Reading.from_dict(row), glyphs, crops, b64decode(row["picture"]))
+        if row["usage"]:
+            return UsageError(row["reason"], remedy=row["remedy"])
+        return ImageError(row["reason"], where=name, remedy=row["remedy"])
+    glyphs, crops, strips = (tuple(map(b64decode, row[k])) for k in ("glyphs", "crops", "strips"))
+    picture = b64decode(row["picture"])
+    return PicturedReading(reading_from(row), glyphs, crops, picture, strips, row["line_network"])
 
 
 def _cut(page: image.Page, box: Box) -> npt.NDArray[np.uint8]:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
+from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row
+from digitry.reading.template import Template
 from digitry.workers.answer import answered, counted
 from digitry.workers.supervisor import Cause, Health, Loss, LostError, Supervisor, Worker
 from digitry.workers.worker import Item, as_line, packed, placed
@@ -61,10 +63,12 @@ class WorkerPool:
         layout: the default layout.
         workers: number of processes.
         max_error: see `Reader`.
+        template: what stands where on the forms that are read; None = the images are no forms.
         max_pixels: larger images are refused.
         wall_s: wall-clock seconds that one request may take.
         cpu_s: seconds of processor time that one request may take.
         memory_bytes: address space that one request may use in addition to the loaded reader.
+        lines: the line network; see `Reader`.
 
     Raises:
         ModelError: the model is missing, damaged, or not a digitry model.
@@ -79,10 +83,12 @@ class WorkerPool:
         workers: int = 2,
         *,
         max_error: float | None = None,
+        template: Template | None = None,
         max_pixels: int | None = None,
         wall_s: float = WALL_S,
         cpu_s: float = CPU_S,
         memory_bytes: int = MEMORY_BYTES,
+        lines: str | Path = "lines",
     ) -> None:
         if os.name != "posix":
             raise UnavailableError(
@@ -97,15 +103,20 @@ class WorkerPool:
             )
         self.artifact = load_model(model)
         """The model of the workers."""
+        line_network = load_lines(lines)
         self.size = workers
+        self.template = template
         self._layout = layout
         config = {
             # With its version: a worker that is started later must not use another version if one is
             # promoted in between.
             "model": str(model) if self.artifact.version is None else self.artifact.reference,
             "sha256": self.artifact.fingerprint,
+            "lines": line_network.reference,
+            "lines_sha256": line_network.fingerprint,
             "layout": layout,
             "max_error": max_error,
+            "template": None if template is None else template.packed(),
             "max_pixels": max_pixels,
             "wall_s": wall_s,
             "cpu_s": cpu_s,
@@ -248,8 +259,13 @@ class WorkerPool:
             self.give_back(worker)
         return lines
 
+    def failed_line(self, name: str, offset: int | None, reason: str) -> bytes:
+        """Return the row of an image that was not sent to a worker."""
+        row = failed_row(name, reason, self.artifact.metadata.name, self.template)
+        return as_line(placed(row, offset))
+
     def _failed(self, item: Item, reason: str) -> list[bytes]:
-        line = failed_line(item.source, item.offset, reason, self.artifact.metadata.name)
+        line = self.failed_line(item.source, item.offset, reason)
         return [as_line({"rejected": 0, "failed": [[0, reason]]}), line]
 
 
@@ -291,8 +307,3 @@ def groups(items: Sequence[Item]) -> Iterator[list[Item]]:
             group = []
     if group:
         yield group
-
-
-def failed_line(name: str, offset: int | None, reason: str, model: str) -> bytes:
-    """Return the row of an image that was not sent to a worker."""
-    return as_line(placed(failed_row(name, reason, model), offset))

@@ -9,15 +9,18 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from digitry.errors import DigitryError, ModelError
+from digitry.errors import DigitryError, ImageError, ModelError
+from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.decoding import NO_MEMORY
 from digitry.reading.image import PageOf
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row, row_of
+from digitry.reading.template import unpacked
 from digitry.workers import messages
 from digitry.workers.answer import answer, fault
 from digitry.workers.limits import Size, confine
@@ -109,14 +112,16 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
     from digitry.reading.reader import Reader
 
     cv2.setNumThreads(1)
-    found = load_model(config["model"])
-    if found.fingerprint != config["sha256"]:
+    found, lines = load_model(config["model"]), load_lines(config["lines"])
+    used = (found.fingerprint, lines.fingerprint)
+    if used != (config["sha256"], config["lines_sha256"]):
         raise ModelError("was changed while it was in use", remedy="restart with the new file")
     reader = Reader(
         found,
         config["layout"],
         max_error=config["max_error"],
         max_pixels=config["max_pixels"] or image.MAX_PIXELS,
+        lines=lines,
     )
     Image.init()
     documents.prepare_worker()
@@ -127,6 +132,12 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         stream = io.BytesIO()
         Image.fromarray(sample).save(stream, form)
         reader.read(stream.getvalue())
+    if config["template"] is None:
+        return reader
+    reader = reader.on_form(unpacked(config["template"]))
+    with suppress(ImageError):
+        # So that all code of forms is loaded, too.
+        reader.read(sample)
     return reader
 
 
@@ -146,7 +157,7 @@ def _answer(reader: "Reader", request: bytes) -> tuple[dict[str, Any], list[byte
     for (name, offset, _), result in zip(names, _results(reader, images), strict=True):
         if isinstance(result, DigitryError):
             failed.append((len(rows), result.what))
-            row = failed_row(name, result.what, reader.name)
+            row = failed_row(name, result.what, reader.name, reader.template)
         else:
             rejected += result.rejected
             row = {**row_of(result), "source": name}

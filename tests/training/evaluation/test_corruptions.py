@@ -11,7 +11,7 @@ from digitry.training.evaluation.corruptions import (
     SEVERITIES,
     corrupt,
 )
-from digitry.training.synthetic import pen
+from digitry.training.writing import pen
 
 BY_CHANCE = set(CORRUPTIONS) - {"scale", "brightness", "stripe", "canny_edges"}
 

@@ -116,6 +116,6 @@ def test_a_model_with_other_layers_is_refused_with_a_reason(first: Run, tmp_path
 def test_the_shipped_reader_can_be_a_parent() -> None:
     from digitry.training.recipes import RECIPES
 
-    parent = parent_of("reader@shipped", RECIPES["reader"])
+    parent = parent_of("reader@shipped", RECIPES["glyph"])
     assert parent.place == "reader@shipped"
     assert parent.build().output_shape == (None, 11)

@@ -12,7 +12,7 @@ from digitry.errors import DigitryError, UnavailableError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-FIRST, HEAD = "r1", "r2"
+FIRST, HEAD = "r1", "r3"
 TABLE = "digitry_revision"
 """The table with the revision. Not Alembic's default name: other programs may use the same database."""
 

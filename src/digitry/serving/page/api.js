@@ -57,6 +57,21 @@ function query(options) {
   return new URLSearchParams(given).toString();
 }
 
+// A template is the name of one of the service's, or { toml, reference }.
+function withTemplate(form, template) {
+  if (!template) return;
+  if (typeof template === "string") {
+    form.append("template", template);
+    return;
+  }
+  form.append("template", new Blob([template.toml], { type: "application/toml" }), "form.toml");
+  if (template.reference) form.append("reference", template.reference, "form.jpg");
+}
+
+export async function templates() {
+  return (await (await call("/v1/templates")).json()).templates;
+}
+
 const HIDDEN = /(pdf|hei[cf]|hif|tiff?)$/i;
 
 export async function read(blob, name, options, signal) {
@@ -64,7 +79,9 @@ export async function read(blob, name, options, signal) {
   form.append("file", blob, name);
   // The browser shows the file itself, unless it cannot.
   const picture = HIDDEN.test(name) || HIDDEN.test(blob.type) || undefined;
-  const path = `/v1/read?${query({ ...options, glyphs: true, picture })}`;
+  const { form: template, ...others } = options;
+  withTemplate(form, template);
+  const path = `/v1/read?${query({ ...others, glyphs: true, picture })}`;
   const answer = await (await call(path, { method: "POST", body: form, signal })).json();
   return answer.readings;
 }
@@ -88,12 +105,15 @@ export async function explain(pixels, value) {
   return (await (await call("/v1/explain", { method: "POST", body, headers })).json()).weights;
 }
 
-export async function correct(blob, name, options, box, label, author, page) {
+// `said` is { label }, of a digit, or { text }, of a line.
+export async function correct(blob, name, options, box, said, author, page) {
   const form = new FormData();
-  for (const [key, value] of Object.entries({ ...options, box: box.join(","), label, author, page })) {
+  const { form: template, ...others } = options;
+  for (const [key, value] of Object.entries({ ...others, box: box.join(","), ...said, author, page })) {
     if (value !== "" && value !== undefined) form.append(key, value);
   }
   form.append("file", blob, name);
+  withTemplate(form, template);
   return (await call("/v1/corrections", { method: "POST", body: form })).json();
 }
 
@@ -101,11 +121,11 @@ export async function undoCorrection(id) {
   return (await call(`/v1/corrections/${id}`, { method: "DELETE" })).json();
 }
 
-export async function corrections(offset, limit) {
-  return (await (await call(`/v1/corrections?${query({ offset, limit })}`)).json()).corrections;
+export async function corrections(offset, limit, lines) {
+  return (await (await call(`/v1/corrections?${query({ offset, limit, lines })}`)).json()).corrections;
 }
 
 // Pictures are fetched, because an <img> cannot send the token.
-export async function picture(id) {
-  return URL.createObjectURL(await (await call(`/v1/corrections/${id}/crop.png`)).blob());
+export async function picture(id, name) {
+  return URL.createObjectURL(await (await call(`/v1/corrections/${id}/${name}.png`)).blob());
 }

@@ -84,7 +84,7 @@ export function drawBoxes(overlay, item, chosen, choose) {
   const words = reading.words.filter(({ text }) => text.length > 1).map(({ box }) => framed("word-frame", item.place(box)));
   const marks = reading.marks.map((mark) => framed(
     `mark-frame ${mark.confidence >= SURE ? "" : "unsure"}`, item.place(mark.box)));
-  overlay.replaceChildren(...words, ...marks, ...reading.digits.map((digit, index) => {
+  overlay.replaceChildren(...outlines(item), ...words, ...marks, ...reading.digits.map((digit, index) => {
     const [x, y, w, h] = item.place(digit.box);
     const kind = kindOf(digit, corrected.get(index));
     const tag = make("button", { type: "button", className: "tag", tabIndex: -1, title: digit.reason || "" },
@@ -100,6 +100,22 @@ export function drawBoxes(overlay, item, chosen, choose) {
     box.classList.toggle("chosen", index === chosen);
     return box;
   }));
+}
+
+/** The fields of a form, as they lie on its picture. */
+function outlines({ reading, place }) {
+  if (!reading.fields) return [];
+  const drawn = (tag, properties) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);
+    return element;
+  };
+  const svg = drawn("svg", { class: "outlines", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+  svg.append(...reading.fields.map(({ corners, rejected }) => drawn("polygon", {
+    class: rejected ? "rejected" : "",
+    points: corners.map(([x, y]) => place([x, y, 0, 0]).slice(0, 2).join(",")).join(" "),
+  })));
+  return [svg];
 }
 
 /** Show the digits as lines of buttons, word by word, with the marks between them. */
@@ -118,20 +134,43 @@ export function drawDigits(place, item, chosen, choose) {
     button.addEventListener("click", () => choose(index));
     return button;
   };
+  const wordsIn = (lines) => words.filter(({ line }) => lines.includes(line))
+    .map(({ characters }) => make("span", { className: "word" }, ...characters.map(shown)));
+  if (reading.fields) {
+    place.classList.add("many");
+    place.replaceChildren(...reading.fields.map((field) => make("div", {
+      className: "digits in-field", role: "group", "aria-label": `Field ${field.name}`,
+    }, make("span", { className: "field-title" }, field.name), ...wordsIn(field.lines),
+    ...(field.reason ? [make("span", { className: `why ${field.rejected ? "bad" : ""}` }, field.reason)] : []))));
+    return;
+  }
   place.replaceChildren(...reading.lines.map((_, number) => make("div", {
     className: "digits", role: "group", "aria-label": `Line ${number + 1}`,
-  }, ...words.filter(({ line }) => line === number)
-    .map(({ characters }) => make("span", { className: "word" }, ...characters.map(shown))))));
+  }, ...wordsIn([number]))));
 }
 
-/** The current text, with corrections. */
-export function textNow(item) {
-  const said = ({ digit, index, mark }) => {
+function saidOf(item) {
+  return ({ digit, index, mark }) => {
     if (mark) return mark.text;
     const correction = item.corrected.get(index);
     return correction?.label === "not a digit" ? "" : textOf(digit, correction);
   };
+}
+
+/** The current text of a field of a form, with corrections. */
+export function fieldNow(item, field) {
+  const words = wordsOf(item.reading).filter(({ line }) => field.lines.includes(line));
+  const touched = words.some(({ characters }) => characters.some(({ index }) => item.corrected.has(index)));
+  if (!touched) return field.text;
+  return words.map(({ characters }) => characters.map(saidOf(item)).join("")).join(field.text.includes(" ") ? " " : "");
+}
+
+/** The current text, with corrections. */
+export function textNow(item) {
+  if (item.reading.fields) {
+    return item.reading.fields.map((field) => `${field.name}: ${fieldNow(item, field)}`).join("\n");
+  }
   const words = wordsOf(item.reading);
   return item.reading.lines.map((_, number) => words.filter(({ line }) => line === number)
-    .map(({ characters }) => characters.map(said).join("")).filter((word) => word).join(" ")).join("\n");
+    .map(({ characters }) => characters.map(saidOf(item)).join("")).filter((word) => word).join(" ")).join("\n");
 }

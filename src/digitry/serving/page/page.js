@@ -5,21 +5,30 @@
 // its correction, `place` maps a box of the reading to percent of the picture on the screen.
 
 import * as api from "./api.js";
+import { Designer, reduced, tomlOf } from "./form.js";
 import { drawBoxes, drawDigits, make, percent, SURE, textNow, unturned } from "./marks.js";
 import { Pen } from "./pen.js";
-import { saveCsv, saveJson, savePicture } from "./save.js";
+import { download, saveCsv, saveJson, savePicture } from "./save.js";
 
 const $ = (id) => document.getElementById(id);
+const TABS = ["write", "image", "form"];
 const LABELS = [..."0123456789", "not a digit"];
 const WAIT_MS = 8;
 const WAIT_DRAWING_MS = 300;
 const AT_ONCE = 2;
 const LISTED = 24;
+const DRAWN = "*";
 
 const state = { tab: "write", drawn: null, images: [], image: null, chosen: null, kept: [], stop: null };
 
-const current = () => (state.tab === "write" ? state.drawn : state.image);
-const options = () => ({ layout: $("layout").value, max_error: $("strictness").value });
+const current = () => ({ write: state.drawn, image: state.image, form: null })[state.tab];
+
+function options() {
+  const form = state.tab === "write" ? "" : $("form").value;
+  // A template says itself how its fields look.
+  if (form) return { max_error: $("strictness").value, form: form === DRAWN ? drawnTemplate() : form };
+  return { layout: $("layout").value, max_error: $("strictness").value, pattern: $("pattern").value.trim() };
+}
 
 // --- input ----------------------------------------------------------------------------------------
 
@@ -56,7 +65,7 @@ async function readDrawing() {
     if (error.name === "AbortError" || control.signal.aborted) return;
     // The service is busy: read the drawing again later.
     if (error.status === 503) schedule(700);
-    item.error = wordsFor(error);
+    fail(item, error);
   }
   if (item.reading) {
     const { reading } = item;
@@ -84,6 +93,11 @@ function newItem(name, blob) {
   return { name, blob, reading: null, corrected: new Map(), place: null, error: null, options: options() };
 }
 
+function fail(item, error) {
+  item.error = wordsFor(error);
+  item.badPattern = error.kind === "invalid-option" && error.message.startsWith("pattern");
+}
+
 function wordsFor(error) {
   if (error.kind === "unreadable-image") return `This file ${error.message}`;
   return error.message[0].toUpperCase() + error.message.slice(1);
@@ -95,8 +109,8 @@ async function readImages(files) {
   state.stop?.abort();
   const control = new AbortController();
   state.stop = control;
-  state.images = images.map((file) => newItem(file.name || "pasted.png", file));
   selectTab("image");
+  state.images = images.map((file) => newItem(file.name || "pasted.png", file));
   $("drop").hidden = true;
   $("batch").hidden = images.length === 1;
   $("stop").hidden = false;
@@ -130,7 +144,7 @@ async function readItem(item, signal) {
     take(item, first);
     return others;
   } catch (error) {
-    if (error.name !== "AbortError") item.error = wordsFor(error);
+    if (error.name !== "AbortError") fail(item, error);
     return [];
   }
 }
@@ -182,7 +196,8 @@ function batchRow(item) {
 
 function fillRow(row, item) {
   const [, text, sure] = row.cells;
-  text.classList.toggle("bad", Boolean(item.error) || !item.reading?.digits.length);
+  const empty = !item.reading?.digits.length && !item.reading?.fields;
+  text.classList.toggle("bad", Boolean(item.error) || empty);
   text.textContent = item.error || textNow(item) || item.reading.reason;
   sure.textContent = item.reading?.digits.length ? percent(item.reading.confidence) : "";
 }
@@ -230,7 +245,7 @@ function show() {
   const reading = item?.reading;
   if (state.tab === "image") fitImage();
   const overlay = state.tab === "write" ? $("pad-marks") : $("image-marks");
-  const has = Boolean(reading?.digits.length);
+  const has = Boolean(reading?.digits.length || reading?.fields);
   if (has) {
     drawBoxes(overlay, item, state.chosen, choose);
     drawDigits($("answer"), item, state.chosen, choose);
@@ -245,9 +260,11 @@ function show() {
   $("copy").disabled = $("save-png").disabled = !has;
   showCertainty(item, has);
   showInspector(item);
+  $("pattern").setAttribute("aria-invalid", String(Boolean(item?.badPattern)));
   if (reading && !item.said) {
     item.said = true;
-    speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "No digits found");
+    if (reading.fields) speak(`Read ${textNow(item).replaceAll("\n", ", ")}`);
+    else speak(has ? `Read ${reading.text.replaceAll("?", " refused ")}, ${percent(reading.confidence)} sure` : "No digits found");
   }
 }
 
@@ -255,6 +272,7 @@ function emptyText(item) {
   if (item?.error) return "Not read.";
   if (item?.reading) return "No digits found.";
   if (item) return "Reading…";
+  if (state.tab === "form") return "Draw the fields of a form, then try them. The fields of each picture appear here.";
   return "Write digits or choose an image. The reading appears here.";
 }
 
@@ -270,13 +288,17 @@ function showCertainty(item, has) {
     $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
     const count = reading.digits.length + reading.marks.length;
     const all = count === 1 ? "it is right" : `all ${count} are right`;
+    $("sure").hidden = !count;
     $("sure-text").textContent = confidence === 1 && item.corrected.size ? "Corrected by you" : `${percent(confidence)} sure that ${all}`;
   }
   const notice = $("notice");
-  notice.hidden = !(item?.error || refused.length);
+  const fields = reading?.fields?.filter(({ rejected }) => rejected) ?? [];
+  notice.hidden = !(item?.error || refused.length || fields.length);
   notice.className = `notice ${item?.error ? "bad" : ""}`;
   if (item?.error) notice.textContent = `${item.error}.`;
-  else if (refused.length) {
+  else if (fields.length) {
+    notice.textContent = `${fields.length} of ${reading.fields.length} fields refused: ${reading.reason}.`;
+  } else if (refused.length) {
     const reasons = [...new Set(refused.map((digit) => digit.reason))].join(", ");
     notice.textContent = `${refused.length === 1 ? "One digit" : `${refused.length} digits`} refused: ${reasons}.`;
   }
@@ -307,6 +329,9 @@ function showInspector(item) {
   for (const key of $("keys").children) {
     key.setAttribute("aria-pressed", String(said?.label === key.value));
   }
+  const line = item.reading.lines[digit.line];
+  $("line-form").hidden = !line;
+  if (line) $("line-text").value = line.text;
   showWeights(digit, best[0]);
 }
 
@@ -350,13 +375,31 @@ async function correct(label) {
   if (!digit) return;
   try {
     const author = $("author").value.trim();
-    const kept = await api.correct(item.blob, item.name, item.options, digit.box, label, author, item.page);
+    const kept = await api.correct(item.blob, item.name, item.options, digit.box, { label }, author, item.page);
     item.corrected.set(index, kept);
     changed(item);
     await listCorrections();
     toast(`Correction saved: ${label}`, "Undo", () => undo(kept.id));
   } catch (error) {
     toast(`Correction not saved: ${error.message}`);
+  }
+}
+
+// The line of the chosen digit, typed as a whole.
+async function correctLine(event) {
+  event.preventDefault();
+  const item = current();
+  const digit = item?.reading?.digits[state.chosen ?? -1];
+  const text = $("line-text").value.trim();
+  if (!digit || !text) return;
+  try {
+    const author = $("author").value.trim();
+    const { box } = item.reading.lines[digit.line];
+    const kept = await api.correct(item.blob, item.name, item.options, box, { text }, author, item.page);
+    await listCorrections();
+    toast(`Line saved: ${kept.text}`, "Undo", () => undo(kept.id));
+  } catch (error) {
+    toast(`Line not saved: ${error.message}`);
   }
 }
 
@@ -388,8 +431,11 @@ function changed(item) {
 async function listCorrections(more = false) {
   try {
     const wanted = Math.max(LISTED, state.kept.length + (more ? LISTED : 0));
-    state.kept = await api.corrections(0, Math.min(wanted, 1000));
-    $("more").hidden = state.kept.length < wanted;
+    const asked = Math.min(wanted, 1000);
+    const both = await Promise.all([false, true].map((lines) => api.corrections(0, asked, lines)));
+    const all = both.flat().sort((a, b) => (a.created < b.created ? 1 : -1));
+    state.kept = all.slice(0, wanted);
+    $("more").hidden = all.length < wanted;
   } catch (error) {
     $("kept-empty").hidden = false;
     $("kept-empty").textContent = error.message;
@@ -404,17 +450,118 @@ async function listCorrections(more = false) {
 
 function keptRow(one) {
   const image = make("img", { alt: "", width: 52, height: 52 });
-  api.picture(one.id).then((url) => { image.src = url; }).catch(() => {});
-  const read = one.read_value === null ? `refused (${one.reason})` : `read as ${one.read_value}`;
+  const isLine = one.text !== undefined;
+  const label = isLine ? one.text : one.label;
+  api.picture(one.id, isLine ? "strip" : "crop").then((url) => { image.src = url; }).catch(() => {});
+  const read = isLine ? `read as ${one.read_text}`
+    : one.read_value === null ? `refused (${one.reason})` : `read as ${one.read_value}`;
   const when = new Date(one.created).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-  const button = make("button", { type: "button", "aria-label": `Undo: ${one.label}` }, "Undo");
+  const button = make("button", { type: "button", "aria-label": `Undo: ${label}` }, "Undo");
   button.addEventListener("click", () => undo(one.id));
   const row = make("li", {}, image, make("div", {},
-    make("p", {}, make("b", {}, one.label), ` – ${read}`),
+    make("p", {}, make("b", {}, label), ` – ${read}`),
     make("p", { className: "help" }, one.author ? `${one.author}, ${when}` : when)), button);
   row.dataset.id = one.id;
   return row;
 }
+
+// --- forms ----------------------------------------------------------------------------------------
+
+const designer = new Designer($("form-fields"), $("form-list"), changedForm);
+const form = { picture: null, name: "", url: null };
+
+async function listTemplates() {
+  try {
+    const found = await api.templates();
+    $("form").append(...found.map(({ name }) => make("option", { value: name }, name)));
+  } catch {
+    // Without the list there are the templates that are drawn here.
+  }
+  showForms();
+}
+
+function showForms() {
+  $("form-choice").hidden = state.tab === "write" || $("form").options.length < 2;
+  const taken = !$("form-choice").hidden && Boolean($("form").value);
+  $("layout").disabled = $("pattern").disabled = taken;
+}
+
+function changedForm() {
+  const any = designer.fields.length > 0;
+  for (const id of ["form-try", "form-try-this", "form-toml"]) $(id).disabled = !any;
+  let drawn = [...$("form").options].find(({ value }) => value === DRAWN);
+  if (any && !drawn) {
+    drawn = make("option", { value: DRAWN }, "drawn here");
+    $("form").append(drawn);
+  } else if (!any && drawn) drawn.remove();
+}
+
+async function openForm(file) {
+  if (!file) return;
+  $("form-fault").hidden = true;
+  if (form.url) URL.revokeObjectURL(form.url);
+  form.url = URL.createObjectURL(file);
+  const image = $("form-image");
+  try {
+    image.src = form.url;
+    await image.decode();
+  } catch {
+    try {
+      // The service shows what the browser cannot: a PDF, HEIC or TIFF.
+      const [reading] = await api.read(file, file.name, { layout: "page", picture: true });
+      image.src = reading.picture;
+      await image.decode();
+    } catch (error) {
+      $("form-fault").hidden = false;
+      $("form-fault").textContent = error instanceof api.Refusal ? `${wordsFor(error)}.` : "This file is no picture.";
+      return;
+    }
+  }
+  form.picture = await reduced(image);
+  form.name = (file.name || "form").replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_ .-]/gu, "_").replace(/^[^\p{L}\p{N}]+/u, "").slice(0, 60).trim() || "form";
+  $("form-name").value = form.name;
+  $("form-drop").hidden = true;
+  $("designer").hidden = false;
+  fitForm();
+  changedForm();
+}
+
+function fitForm() {
+  const { naturalWidth: width, naturalHeight: height } = $("form-image");
+  if (!width || $("designer").hidden) return;
+  const room = $("form-frame").parentElement.clientWidth - 24;
+  const scale = Math.min(room / width, Math.max(280, window.innerHeight * 0.7) / height, Math.max(1, 480 / Math.max(width, height)));
+  for (const element of [$("form-frame"), $("form-image")]) {
+    element.style.width = `${Math.round(width * scale)}px`;
+    element.style.height = `${Math.round(height * scale)}px`;
+  }
+}
+
+function drawnTemplate() {
+  const reference = $("form-reference").checked ? form.picture : null;
+  const name = $("form-name").value.trim() || "form";
+  return { toml: tomlOf({ name, fields: designer.fields }, reference && `${name}.jpg`), reference };
+}
+
+function tryForm(files) {
+  if (!files.length) return;
+  $("form").value = DRAWN;
+  readImages(files);
+  $("reading").scrollIntoView({ block: "nearest" });
+}
+
+$("form-open").addEventListener("click", () => $("form-file").click());
+$("form-other").addEventListener("click", () => $("form-file").click());
+$("form-file").addEventListener("change", () => { openForm($("form-file").files[0]); $("form-file").value = ""; });
+$("form-add").addEventListener("click", () => designer.addBelow());
+$("form-try").addEventListener("click", () => $("form-files").click());
+$("form-files").addEventListener("change", () => { tryForm([...$("form-files").files]); $("form-files").value = ""; });
+$("form-try-this").addEventListener("click", () => tryForm([new File([form.picture], `${form.name}.jpg`, { type: "image/jpeg" })]));
+$("form-toml").addEventListener("click", () => {
+  const { toml } = drawnTemplate();
+  download(new Blob([toml], { type: "application/toml" }), `${$("form-name").value.trim() || "form"}.toml`);
+});
+$("form-picture").addEventListener("click", () => download(form.picture, `${$("form-name").value.trim() || "form"}.jpg`));
 
 // --- messages, tabs, theme, events ----------------------------------------------------------------
 
@@ -442,7 +589,7 @@ function speak(text) {
 
 function selectTab(name, focus = false) {
   state.tab = name;
-  for (const one of ["write", "image"]) {
+  for (const one of TABS) {
     const tab = $(`tab-${one}`);
     tab.setAttribute("aria-selected", String(one === name));
     tab.tabIndex = one === name ? 0 : -1;
@@ -450,7 +597,10 @@ function selectTab(name, focus = false) {
     if (focus && one === name) tab.focus();
   }
   state.chosen = null;
+  $("options").hidden = $("pattern-help").hidden = name === "form";
+  showForms();
   if (name === "write") pen.draw();
+  if (name === "form") fitForm();
   show();
 }
 
@@ -470,9 +620,10 @@ for (const label of LABELS) {
   $("keys").append(key);
 }
 
-for (const name of ["write", "image"]) $(`tab-${name}`).addEventListener("click", () => selectTab(name));
+for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => selectTab(name));
 document.querySelector(".tabs").addEventListener("keydown", (event) => {
-  if (["ArrowLeft", "ArrowRight"].includes(event.key)) selectTab(state.tab === "write" ? "image" : "write", true);
+  const way = { ArrowLeft: TABS.length - 1, ArrowRight: 1 }[event.key];
+  if (way) selectTab(TABS[(TABS.indexOf(state.tab) + way) % TABS.length], true);
 });
 $("undo").addEventListener("click", () => pen.undo());
 $("clear").addEventListener("click", () => pen.clear());
@@ -488,6 +639,7 @@ $("image").addEventListener("load", () => { $("frame").classList.remove("blind")
 $("image").addEventListener("error", () => $("frame").classList.add("blind"));
 $("close-inspector").addEventListener("click", () => choose(state.chosen));
 $("why").addEventListener("change", show);
+$("line-form").addEventListener("submit", correctLine);
 $("more").addEventListener("click", () => listCorrections(true));
 $("copy").addEventListener("click", async () => {
   try {
@@ -501,8 +653,9 @@ const saved = () => (state.tab === "image" && state.images.length > 1 ? state.im
 $("save-json").addEventListener("click", () => saveJson(saved()));
 $("save-csv").addEventListener("click", () => saveCsv(saved()));
 $("save-png").addEventListener("click", () => savePicture(current()));
-for (const id of ["layout", "strictness"]) {
+for (const id of ["layout", "strictness", "pattern", "form"]) {
   $(id).addEventListener("change", () => {
+    showForms();
     if (!pen.empty) schedule(0);
     if (state.tab === "image") readImages(state.images.map((item) => item.blob));
   });
@@ -545,12 +698,13 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   $("over").hidden = true;
-  readImages(event.dataTransfer.files);
+  if (state.tab === "form") openForm(event.dataTransfer.files[0]);
+  else readImages(event.dataTransfer.files);
 });
 addEventListener("paste", (event) => {
   if (event.clipboardData.files.length) readImages(event.clipboardData.files);
 });
-addEventListener("resize", show);
+addEventListener("resize", () => { fitForm(); show(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pen.draw());
 
 try {
@@ -562,4 +716,5 @@ try {
 }
 pen.draw();
 show();
+listTemplates();
 listCorrections();

@@ -1,11 +1,11 @@
 // Downloads: JSON and CSV as on the command line, and a picture with boxes.
 
-import { kindOf, percent, SURE, textNow, textOf } from "./marks.js";
+import { fieldNow, kindOf, percent, SURE, textNow, textOf } from "./marks.js";
 
 const COLOURS = { sure: "#0072b2", unsure: "#a85a00", refused: "#be1e3c", corrected: "#14683c" };
 const WORD = "#6e747c";
 
-function download(blob, name) {
+export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = document.createElement("a");
   link.href = url;
@@ -38,7 +38,25 @@ function cell(value) {
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
+function formRows(items) {
+  const names = [...new Set(items.flatMap(({ reading }) => reading.fields.map(({ name }) => name)))];
+  const rows = [["source", "status", "rejected", "reason", "confidence", ...names]];
+  for (const item of items) {
+    const { reading } = item;
+    const texts = new Map(reading.fields.map((field) => [field.name, fieldNow(item, field)]));
+    rows.push([reading.source, "ok", reading.rejected, reading.reason, reading.confidence, ...names.map((name) => texts.get(name))]);
+  }
+  return rows;
+}
+
 export function saveCsv(items) {
+  const rows = items.every(({ reading }) => reading.fields) ? formRows(items) : lineRows(items);
+  const name = items.length === 1 ? stem(items[0].name) : "readings";
+  const text = `${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`;
+  download(new Blob([text], { type: "text/csv" }), `${name}.csv`);
+}
+
+function lineRows(items) {
   const rows = [["source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h", "turned"]];
   for (const item of items) {
     const { reading } = item;
@@ -50,9 +68,7 @@ export function saveCsv(items) {
       rows.push([reading.source, "ok", number, texts[number], line.confidence, reasons.length > 0, reasons[0] || "", ...line.box, reading.turned]);
     });
   }
-  const name = items.length === 1 ? stem(items[0].name) : "readings";
-  const text = `${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`;
-  download(new Blob([text], { type: "text/csv" }), `${name}.csv`);
+  return rows;
 }
 
 async function decoded(item) {

@@ -12,7 +12,15 @@ from digitry.model import versions
 from digitry.model.artifact import Artifact
 from digitry.serving import forms, schema
 from digitry.serving.problems import Problem
-from digitry.serving.service import check_model, pages_in, read_image, refusals, service_of
+from digitry.serving.service import (
+    check_model,
+    options_of,
+    pages_in,
+    read_image,
+    refusals,
+    service_of,
+    template_of,
+)
 from digitry.workers.answer import PicturedReading
 
 router = APIRouter(tags=["reading"])
@@ -28,7 +36,16 @@ def _images_body() -> dict[str, Any]:
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "array", "items": binary, "minItems": 1}},
+                    "properties": {
+                        "file": {"type": "array", "items": binary, "minItems": 1},
+                        "template": {**binary, "description": "A template (TOML), or its name."},
+                        "reference": {**binary, "description": "The blank form's picture."},
+                        **{
+                            name: {"type": "string", "description": field.description}
+                            for name, field in schema.ReadOptions.model_fields.items()
+                            if name != "template"
+                        },
+                    },
                     "additionalProperties": False,
                 }
             },
@@ -53,16 +70,19 @@ def _images_body() -> dict[str, Any]:
 async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]) -> Response:
     """Send images as multipart parts named `file`, one image as the body itself, or JSON.
 
+    Options are in the query, or fields of the form or of the JSON. With a template, each image is a form.
     A document gives one reading for each page, whose `source` ends with `#page=2`. If some of several
     images or pages cannot be read, they are listed in `failed`. If none can be read, the answer is 422.
     """
     service = service_of(request)
+    body = await forms.sent(request, service.limits)
+    options = options_of(options, body)
     check_model(service, options.model)
-    images = await forms.images(request, service.limits)
+    template = template_of(service, options.template, body)
     readings: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     left = service.limits.pages
-    for index, (name, content) in enumerate(images):
+    for index, (name, content) in enumerate(body.images):
         pages = await pages_in(service, content, name)
         left -= len(pages)
         if left < 0:
@@ -72,8 +92,9 @@ async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]
         for page in pages:
             try:
                 pictured = await read_image(
-                    service, content, name, options, glyphs=options.glyphs, page=page
-                )
+                    service, content, name, options, glyphs=options.glyphs, template=template,
+                    page=page,
+                )  # fmt: skip
             except ImageError as error:
                 detail = error.what + (f"; {error.remedy}" if error.remedy else "")
                 source = (name or "<bytes>") + ("" if page is None else f"#page={page}")
@@ -83,6 +104,34 @@ async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]
     if not readings:
         raise Problem("unreadable-image", failed[0]["detail"], members={"failed": failed})
     return JSONResponse({"readings": readings, **({"failed": failed} if failed else {})})
+
+
+@router.get(
+    "/v1/templates",
+    summary="List the templates of this service",
+    response_model=schema.TemplatesOut,
+)
+async def templates(request: Request) -> Any:
+    """The forms that `template` of `/v1/read` can name: `digitry serve --template FILE`."""
+    return {
+        "templates": [
+            {
+                "name": name,
+                "reference": template.reference is not None,
+                "fields": [
+                    {
+                        "name": field.name,
+                        "box": field.box,
+                        "pattern": field.pattern,
+                        "layout": field.layout,
+                        "empty": field.empty,
+                    }
+                    for field in template.fields
+                ],
+            }
+            for name, template in service_of(request).templates.items()
+        ]
+    }
 
 
 @router.get(

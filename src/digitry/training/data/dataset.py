@@ -20,13 +20,13 @@ LICENCES = {
     "mnist": "CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)",
     "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
 }
-# Pages composed from MNIST keep MNIST's licence.
-LICENCES["pages"] = LICENCES["mnist"]
+# What is composed of MNIST keeps MNIST's licence.
+LICENCES["glyphs"] = LICENCES["mnist"]
 
 ORIGINS = {
     "mnist": "MNIST database of handwritten digits",
     "uci": "Optical Recognition of Handwritten Digits, UCI, doi.org/10.24432/C50P49",
-    "pages": "pages that digitry draws from MNIST, the database of handwritten digits",
+    "glyphs": "characters that digitry composes of MNIST and of the packs of handwriting",
 }
 """The full names of the named data sets, or what they are made of."""
 
@@ -74,6 +74,14 @@ class Split:
     def __repr__(self) -> str:
         """Return one line: how many images there are."""
         return f"<Split of {len(self):,} images>"
+
+    @staticmethod
+    def joined(parts: Sequence["Split"]) -> "Split":
+        """Return the images of several splits, one after the other, without their names."""
+        return Split(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
 
     def take(self, index: Sequence[int] | npt.NDArray[np.int64]) -> "Split":
         """Return the images at these indices, in this order."""

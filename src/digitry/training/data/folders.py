@@ -7,6 +7,7 @@ table may not leave its folder; archives are not unpacked.
 import csv
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,13 @@ FORMS = (
     "a folder of IDX files, an .npz file, or a .csv file with the columns label, pixel0 to pixel783"
 )
 PICTURES = "give a folder with class folders 0 to 9, or a folder with labels.csv"
+TEXTS = (
+    "give a folder with labels.csv, or one folder for each text; a label is digits, perhaps with spaces "
+    "and the marks . , - / :"
+)
+LONGEST = 120
+"""Characters of a label."""
+
 CLASSES = tuple(str(value) for value in range(10))
 
 
@@ -74,6 +82,27 @@ def read(path: Path, *, console: "Console | None" = None) -> tuple[Split, Split 
     raise DataError("is not a known kind of data set", where=path, remedy=FORMS)
 
 
+def labelled_texts(folder: Path) -> list[tuple[Path, str]]:
+    """Return the images of a folder labelled with what is written in them, without reading them.
+
+    Args:
+        folder: as for `labelled_pictures`, but a label, or a folder's name, is digits, perhaps with
+            spaces and the marks `. , - / :`.
+
+    Returns:
+        (path, label) of each image.
+
+    Raises:
+        DataError: it is not such a folder.
+    """
+    return _all_labelled(folder, _is_text, TEXTS)
+
+
+def _is_text(label: str) -> bool:
+    kept = set(label) <= set("0123456789.,-/: ")
+    return kept and any(letter.isdigit() for letter in label) and len(label) <= LONGEST
+
+
 def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
     """Return the images of a labelled folder, without reading them.
 
@@ -87,20 +116,27 @@ def labelled_pictures(folder: Path) -> list[tuple[Path, int]]:
     Raises:
         DataError: it is not such a folder.
     """
+    listed = _all_labelled(folder, CLASSES.__contains__, PICTURES)
+    return [(path, int(label)) for path, label in listed]
+
+
+def _all_labelled(
+    folder: Path, is_label: Callable[[str], bool], remedy: str
+) -> list[tuple[Path, str]]:
     if not folder.is_dir():
-        raise DataError("is not a folder", where=folder, remedy=PICTURES)
+        raise DataError("is not a folder", where=folder, remedy=remedy)
     for train, test in (("train", "test"), ("training", "testing")):
         if (folder / train).is_dir() and (folder / test).is_dir():
             folder = folder / test
             break
     try:
-        listed = _labelled(folder)
+        listed = _labelled(folder, is_label, remedy)
     except OSError as error:
         raise DataError(
             f"cannot be listed ({error.strerror})", where=folder, remedy="check its permissions"
         ) from error
     if not listed:
-        raise DataError("has no images", where=folder, remedy=PICTURES)
+        raise DataError("has no images", where=folder, remedy=remedy)
     return listed
 
 
@@ -178,7 +214,8 @@ def _idx_folder(folder: Path, found: dict[tuple[str, str], Path]) -> tuple[Split
 
 
 def _pictures(folder: Path, console: "Console | None") -> Split:
-    listed = _labelled(folder)
+    named = _labelled(folder, CLASSES.__contains__, FORMS)
+    listed = [(path, int(label)) for path, label in named]
     if not listed:
         raise DataError("has no images", where=folder, remedy=FORMS)
     if len(listed) > MAX_IMAGES:
@@ -210,27 +247,32 @@ def _pictures(folder: Path, console: "Console | None") -> Split:
     )
 
 
-def _labelled(folder: Path) -> list[tuple[Path, int]]:
+def _labelled(folder: Path, is_label: Callable[[str], bool], remedy: str) -> list[tuple[Path, str]]:
     table = folder / "labels.csv"
-    return _listed(table) if table.is_file() else _sorted_by_class(folder)
+    if table.is_file():
+        return _listed(table, is_label, remedy)
+    return _sorted_by_class(folder, is_label, remedy)
 
 
-def _sorted_by_class(folder: Path) -> list[tuple[Path, int]]:
+def _sorted_by_class(
+    folder: Path, is_label: Callable[[str], bool], remedy: str
+) -> list[tuple[Path, str]]:
     listed = []
     for entry in sorted(folder.iterdir()):
         if _hidden(entry):
             continue
-        if entry.name not in CLASSES or not entry.is_dir():
-            raise DataError("is not a class folder 0 to 9", where=entry, remedy=FORMS)
+        if not is_label(entry.name) or not entry.is_dir():
+            what = "is not a class folder 0 to 9" if remedy != TEXTS else "is not a labelled folder"
+            raise DataError(what, where=entry, remedy=remedy)
         pictures = sorted(path for path in entry.rglob("*") if path.is_file() and not _hidden(path))
-        listed += [(path, int(entry.name)) for path in pictures]
+        listed += [(path, entry.name) for path in pictures]
     return listed
 
 
-def _listed(table: Path) -> list[tuple[Path, int]]:
+def _listed(table: Path, is_label: Callable[[str], bool], remedy: str) -> list[tuple[Path, str]]:
     """Read labels.csv: a header, then one row per image, with a path in the folder and a label."""
     folder = table.parent.resolve()
-    listed, seen = [], dict[Path, int]()
+    listed, seen = list[tuple[Path, str]](), dict[Path, int]()
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True)
@@ -252,10 +294,9 @@ def _listed(table: Path) -> list[tuple[Path, int]]:
                         remedy="repair the line",
                     )
                 name, label = row[header.index("file")].strip(), row[header.index("label")].strip()
-                if label not in CLASSES:
-                    raise DataError(
-                        f"has the label {label[:20]!r}", where=at, remedy="use a label from 0 to 9"
-                    )
+                if not is_label(label):
+                    wanted = "use a label from 0 to 9" if remedy != TEXTS else remedy
+                    raise DataError(f"has the label {label[:20]!r}", where=at, remedy=wanted)
                 path = folder / name
                 # A table must not make us read files outside its folder.
                 if "\0" in name or not path.resolve().is_relative_to(folder):
@@ -277,7 +318,7 @@ def _listed(table: Path) -> list[tuple[Path, int]]:
                         remedy="remove one of the lines",
                     )
                 seen[path] = rows.line_num
-                listed.append((table.parent / name, int(label)))
+                listed.append((table.parent / name, label))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"is not CSV in UTF-8 ({error})", where=table, remedy="save it again as UTF-8 CSV"

@@ -178,7 +178,22 @@ def risk_coverage(
     best = probabilities.argmax(axis=1)
     read = best < DIGIT_CLASSES
     confidence = probabilities.max(axis=1).astype(np.float64)[read]
-    wrong = (best != labels)[read]
+    return curve_of(confidence, (best != labels)[read], len(labels))
+
+
+def curve_of(
+    confidence: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_], count: int
+) -> tuple[tuple[float, float, float], ...]:
+    """Return error and coverage of any kind of answers, for thresholds on their confidence.
+
+    Args:
+        confidence: (n,) of the answers, in [0, 1].
+        wrong: (n,) which of them are wrong.
+        count: of all questions, answered or not.
+
+    Returns:
+        The same as `risk_coverage`.
+    """
     if len(confidence) == 0:
         return ()
     order = np.argsort(-confidence, kind="stable")
@@ -188,7 +203,7 @@ def risk_coverage(
     # A threshold includes all images of equal confidence: only the last of them can be a row.
     ends = np.flatnonzero(np.append(np.diff(confidence) != 0, True))
     rows = [
-        (float(confidence[end]), float(errors[end]), float(kept[end] / len(labels)))
+        (float(confidence[end]), float(errors[end]), float(kept[end] / count))
         for end in _spread(ends, errors, kept)
     ]
     return tuple(reversed(rows))

@@ -126,6 +126,52 @@ def fit(
     return state.averaged
 
 
+def train(
+    made: Callable[[], N],
+    loss: Callable[[N, B, torch.device], tuple[torch.Tensor, int]],
+    schedule: Schedule,
+    pools: Composes[B],
+    sources: Sources,
+    path: Path,
+    *,
+    seed: int = 0,
+    start: N | None = None,
+    **told: Any,
+) -> N:
+    """Train a network from fresh weights, or from those of another, and return its averaged weights.
+
+    Args:
+        made: makes the network.
+        loss: as for `fit`, as `schedule`, `pools`, `sources` and `path` are.
+        schedule: how long and how fast.
+        pools: what is composed.
+        sources: of what it is composed.
+        path: the checkpoint; a training that was stopped there goes on.
+        seed: of the fresh weights.
+        start: a network of the same layers, to start from.
+        told: whom to tell of the progress, as for `fit`.
+
+    Raises:
+        DataError: the loss is not finite.
+        DigitryError: the checkpoint cannot be written.
+    """
+    torch.manual_seed(seed)
+    network = made()
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    return fit(network, loss, schedule, pools, sources, path, **told)
+
+
+def finished(path: Path, schedule: Schedule) -> tuple[int, float] | None:
+    """Return how many samples a training saw, and in how many seconds, if its checkpoint is its end."""
+    if not path.exists():
+        return None
+    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    samples, seconds = int(stored["samples"]), float(stored["seconds"])
+    done = max(samples / schedule.samples, seconds / schedule.seconds) >= 1
+    return (samples, seconds) if done else None
+
+
 def _entry(
     state: State[N],
     schedule: Schedule,

@@ -1,6 +1,7 @@
 """Training of the finder on composed pages."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from digitry.reading.find import TALL
-from digitry.training.loop.composed import Schedule, fit, run
+from digitry.training.loop.composed import Schedule, run, train
 from digitry.training.network.finder import Finder
 from digitry.training.writing.pages import PageBatch, PagePools
 from digitry.training.writing.strips import Sources
@@ -39,25 +40,12 @@ def train_finder(
     start: Finder | None = None,
     **told: Any,
 ) -> Finder:
-    """Train a finder and return its averaged weights.
-
-    Args:
-        settings: how.
-        sources: what pages are made of.
-        folder: where `finder.pt` is saved; a training that was stopped there goes on.
-        start: a network to start from instead of fresh weights, of the settings' channels.
-        told: whom to tell of the progress, as for `composed.fit`.
-
-    Raises:
-        DataError: the loss is not finite.
-        DigitryError: the folder cannot be written.
-    """
-    torch.manual_seed(settings.seed)
-    network = Finder(settings.channels)
-    if start is not None:
-        network.load_state_dict(start.state_dict())
-    path = folder / CHECKPOINT
-    return fit(network, batch_loss, settings.schedule, settings.pools, sources, path, **told)
+    """Train a finder, with its checkpoint `finder.pt` in a folder; see `composed.train`."""
+    how, path = settings, folder / CHECKPOINT
+    made = partial(Finder, how.channels)
+    told |= {"seed": how.seed, "start": start}
+    trained: Finder = train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
+    return trained
 
 
 def batch_loss(

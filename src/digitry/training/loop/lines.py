@@ -1,6 +1,7 @@
 """Training of the line network: CTC on composed and real strips."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from digitry.reading.classes import BLANK, OTHER
-from digitry.training.loop.composed import Schedule, fit, run
+from digitry.training.loop.composed import Schedule, run, train
 from digitry.training.network.lines import build, columns, line_layers
 from digitry.training.writing.composers import Pools
 from digitry.training.writing.strips import Batch, Sources
@@ -42,25 +43,11 @@ def train_lines(
     start: nn.Sequential | None = None,
     **told: Any,
 ) -> nn.Sequential:
-    """Train a line network and return its averaged weights.
-
-    Args:
-        settings: how.
-        sources: what strips are made of.
-        folder: where `lines.pt` is saved; a training that was stopped there goes on.
-        start: a network to start from instead of fresh weights, of the settings' layers.
-        told: whom to tell of the progress, as for `composed.fit`.
-
-    Raises:
-        DataError: the loss is not finite.
-        DigitryError: the folder cannot be written.
-    """
-    torch.manual_seed(settings.seed)
-    network = build(line_layers(settings.channels))
-    if start is not None:
-        network.load_state_dict(start.state_dict())
-    path = folder / CHECKPOINT
-    return fit(network, batch_loss, settings.schedule, settings.pools, sources, path, **told)
+    """Train a line network, with its checkpoint `lines.pt` in a folder; see `composed.train`."""
+    how, path = settings, folder / CHECKPOINT
+    made = partial(build, line_layers(how.channels))
+    told |= {"seed": how.seed, "start": start}
+    return train(made, batch_loss, how.schedule, how.pools, sources, path, **told)
 
 
 def batch_loss(network: nn.Module, batch: Batch, device: torch.device) -> tuple[torch.Tensor, int]:

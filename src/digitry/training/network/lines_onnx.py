@@ -130,6 +130,10 @@ def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
         ModelError: the graph is not such a chain.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        # Weights that are stored in half precision are cast to single precision by the graph.
+        if node.op_type == "Cast" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]].astype(np.float32)
     chain = [node for node in model.graph.node if node.op_type in ("Conv", "MaxPool", "Relu")]
     layers: list[Conv | Pool] = []
     convolutions: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []

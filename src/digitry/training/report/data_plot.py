@@ -6,10 +6,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
 
 from digitry import files
-from digitry.model.artifact import LABELS
 from digitry.training.data.dataset import Bytes, Dataset
 from digitry.training.data.explore import Exploration, Item, Pair
 from digitry.training.report.style import (
@@ -25,7 +23,6 @@ from digitry.training.report.style import (
     new_sheet,
     png,
 )
-from digitry.training.synthetic import glyphs, photos
 
 
 def write_pictures(dataset: Dataset, exploration: Exploration, folder: Path) -> list[Path]:
@@ -74,52 +71,6 @@ def write_pictures(dataset: Dataset, exploration: Exploration, folder: Path) -> 
                     figure.savefig(temporary, dpi=120, facecolor="white")
         written.append(path)
     return written
-
-
-def write_scenes(dataset: Dataset, folder: Path, *, seed: int = 0, rows: int = 10) -> Path:
-    """Write scenes.png, synthetic scenes beside the glyphs that the reader makes of them.
-
-    Args:
-        dataset: the data set of the digits; MNIST gives the scenes that `reader` was trained on.
-        folder: folder to write to; created if needed.
-        seed: seed of the scenes.
-        rows: number of rows of eight scenes: digits, our own strokes, and things that are not digits.
-
-    Returns:
-        The file written.
-
-    Raises:
-        DigitryError: the folder cannot be written.
-    """
-    rng = np.random.default_rng(seed)
-    columns, cell = 8, 96
-    sheet = Image.new("L", (columns * 2 * cell, rows * (cell + 16)), 96)
-    pen = ImageDraw.Draw(sheet)
-    for index in range(rows * columns):
-        kind = index // columns * 10 // rows
-        if kind < 6:
-            digit = int(rng.integers(len(dataset.train)))
-            label = int(dataset.train.labels[digit])
-            scene = photos.digit_scene(dataset.train.images[digit], label, rng)
-        elif kind < 8:
-            scene = photos.stroke_scene(rng)
-        else:
-            scene = photos.nothing_scene(dataset.train, rng)
-        x, y = index % columns * 2 * cell, index // columns * (cell + 16)
-        picture = Image.fromarray(scene.gray)
-        factor = min(3.0, (cell - 4) / max(picture.size))
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        sheet.paste(picture.resize(size), (x + 2, y + 14))
-        glyph = glyphs.glyph_of(scene)
-        if glyph is not None:
-            seen = Image.fromarray(np.rint(glyph * 255).astype(np.uint8))
-            sheet.paste(seen.resize((84, 84), Image.Resampling.NEAREST), (x + cell + 4, y + 14))
-        said = LABELS[scene.label]
-        pen.text((x + 2, y + 1), said if glyph is not None else f"{said}, not found", fill=255)
-    path = folder / "scenes.png"
-    with files.replacing(path) as temporary:
-        sheet.save(temporary)
-    return path
 
 
 def _histogram(found: Exploration) -> Sheet:

@@ -121,7 +121,7 @@ def _accuracy(run: Run) -> Sheet:
     return _curves(
         run,
         f"{percent(test['accuracy'])} of the test images are read right",
-        "Share of images read right, by epoch; the diamond has its 95% interval",
+        "Share of images read right, by epoch; the line at the diamond is its 95% interval",
         [epoch.accuracy for epoch in run.history],
         [epoch.val_accuracy for epoch in run.history],
         test["accuracy"],
@@ -171,7 +171,10 @@ def _curves(
 
     axes.set_xlim(min(numbers, default=1) - 0.15, last + 0.15 if last > 1 else 1.5)
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0), high)
+    # A loss is seen from 0; a share up to all, and from 0 or from a bound that the axis names.
+    axes.set_ylim(*((_floor(low), 1) if interval else (0, high)))
+    if interval and _floor(low):
+        axes.set_ylabel(f"from {percent(_floor(low), 0)} to 100%")
     step = max(1, math.ceil(last / 12))
     axes.set_xticks(range(step, last + 1, step) if step > 1 else range(1, last + 1))
     axes.set_xlabel("epoch")
@@ -182,6 +185,11 @@ def _curves(
     axes.grid(False, axis="x")
     _label_ends(axes, ends, height)
     return figure
+
+
+def _floor(share: float) -> float:
+    """Return where an axis of shares begins: at the largest of these bounds that is below it."""
+    return max(bound for bound in (0, 0.5, 0.8, 0.9, 0.95, 0.99) if bound <= max(share, 0))
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, str, str]], height: float) -> None:
@@ -363,8 +371,8 @@ def _reliability(run: Run) -> Sheet:
     title = f"Mean confidence {percent(says, 1)}, accuracy {percent(test.accuracy, 1)}"
     subtitle = (
         f"{'Over' if excess >= 0 else 'Under'}confident by {abs(100 * excess):.1f} points; "
-        f"ECE {100 * test.ece:.2f}%"
-        + (f", calibrated {100 * test.calibrated_ece:.2f}%" if fitted else "; not calibrated")
+        f"calibration error (ECE) {100 * test.ece:.2f}%"
+        + (f", calibrated {100 * test.calibrated_ece:.2f}%" if fitted else "")
     )
     height = 5.6
     figure = new_sheet(height, title, subtitle)
@@ -379,7 +387,8 @@ def _reliability(run: Run) -> Sheet:
     )  # fmt: skip
     series = [(test.reliability, ORANGE, "as trained")]
     if fitted:
-        series.append((test.calibrated_reliability, BLUE, f"T = {test.temperature:.2f}"))
+        name = f"calibrated (temperature {test.temperature:.2f})"
+        series.append((test.calibrated_reliability, BLUE, name))
     for bins, colour, name in series:
         _reliability_curve(axes, bins, colour, name)
     axes.set_xlim(0, 1.01)
@@ -388,25 +397,26 @@ def _reliability(run: Run) -> Sheet:
     axes.legend(loc="upper left", frameon=False, handlelength=1.4, labelcolor="linecolor")
 
     counts = add_axes(figure, left=0.72, right=0.3, top=height - 1.38, bottom=0.5)
-    width = 0.8 / len(test.reliability) / len(series)
-    for number, (bins, colour, _) in enumerate(series):
-        middles = [
-            (part.low + part.high) / 2 + (number - (len(series) - 1) / 2) * width for part in bins
-        ]
-        counts.bar(middles, [part.count for part in bins], width=width, color=colour)
-    counts.set_yscale("log")
-    counts.set_ylim(0.7, max(test.count, 2) * 1.5)
-    counts.set_yticks([10**power for power in range(0, int(math.log10(test.count)) + 1, 2)])
-    counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    counts.minorticks_off()
+    bins, colour, _ = series[-1]
+    most = max(part.count for part in bins)
+    for part in bins:
+        if part.count:
+            middle = (part.low + part.high) / 2
+            counts.bar(middle, part.count, width=0.8 / len(bins), color=colour)
+            counts.text(
+                middle, part.count + 0.03 * most, f"{part.count:,}",
+                ha="center", va="bottom", fontsize=7.5, color=MUTED,
+            )  # fmt: skip
+    counts.set_ylim(0, 1.3 * most)
+    counts.set_yticks([])
     counts.set_xlim(0, 1.01)
     counts.set_ylabel("images")
     counts.set_xlabel("confidence of the answer")
-    counts.grid(False, axis="x")
+    counts.grid(False)
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    for part in (axes, counts):
-        part.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
-        part.spines["left"].set_visible(False)
+    for panel in (axes, counts):
+        panel.set_xticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
+        panel.spines["left"].set_visible(False)
     axes.set_yticks(ticks, [f"{100 * tick:.0f}%" for tick in ticks])
     axes.tick_params(axis="x", labelbottom=False)
     return figure

@@ -35,7 +35,7 @@ def write_sweep(study: optuna.Study, folder: Path) -> Path:
     shares = importances(study)
     below = 0.9 + 0.25 * len(shares) if shares else 0.0
     with matplotlib.rc_context(STYLE):
-        title = f"the best setting reads {percent(study.best_value)} of held-out digits"
+        title = f"The best setting reads {percent(study.best_value)} of held-out digits"
         figure = new_sheet(3.4 + below, title)
         history = add_axes(figure, top=0.6, bottom=0.5 + below)
         for state, mark, ink in ((TrialState.COMPLETE, "o", BLUE), (TrialState.PRUNED, "x", MUTED)):
@@ -51,6 +51,10 @@ def write_sweep(study: optuna.Study, folder: Path) -> Path:
         if shares:
             bars = add_axes(figure, left=1.4, top=3.5, bottom=0.5)
             bars.barh(list(shares)[::-1], list(shares.values())[::-1], color=BLUE)
-            bars.set(xlabel="importance")
+            for place, share in enumerate(list(shares.values())[::-1]):
+                bars.text(share, place, f" {percent(share, 0)}", va="center", color=INK)
+            bars.set(
+                xlabel="share of the differences that a field explains", xticks=[], xlim=(0, 1.1)
+            )
         files.write_bytes(folder / "sweep.png", png(figure))
     return folder / "sweep.png"

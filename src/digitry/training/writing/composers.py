@@ -1,6 +1,8 @@
 """Strips and pages composed in other processes, in pools that a seed and a number make."""
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -46,6 +48,15 @@ def _begin(sources: Sources) -> None:
     global _sources
     _sources = sources
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the training is killed: nobody would take what it composes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _compose(pools: Composes[Any], pool: int) -> Sequence[Any]:

@@ -76,6 +76,65 @@ def load(
     )
 
 
+def load_characters(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.uint8],
+    data_dir: Path | None = None,
+    *,
+    first: int,
+    held: bool = False,
+    seed: int = 0,
+) -> Sources:
+    """Load isolated characters, without strips of real writing, or what is held out of them.
+
+    Args:
+        images: MNIST's training images, (60000, 28, 28) uint8, in MNIST's order.
+        labels: (60000,) uint8.
+        data_dir: the folder of the packs; see `handwriting`.
+        first: so many of MNIST's digits, less the hands that are held out, are for training; all that
+            follow are held out, as `digitry teach` holds them out, which does not know their hands.
+        held: load what is held out instead.
+        seed: chooses the pens that strokes are drawn with.
+
+    Raises:
+        UnavailableError: a pack is not there.
+        DataError: a pack is not what it must be.
+    """
+    rng = np.random.default_rng(seed)
+    digits = handwriting.mnist_digits(images, labels, data_dir)
+    part = np.arange(first, len(digits)) if held else np.arange(first)
+    mnist = handwriting.take(digits, part)
+    names = [name for name in SHARES if not held or name in ("mnist", "unipen_digits")]
+    hands = [hands_of(mnist if held else _side(mnist, held), rng)]
+    for name in names[1:]:
+        hands.append(hands_of(_side(handwriting.load_digits(name, data_dir), held), rng))
+    shares = np.array([SHARES[name] for name in names])
+    words = [strip.ink for strip in texts(data_dir, held, ("unipen_words",))]
+    return Sources(
+        hands=hands,
+        shares=[float(share) for share in shares / shares.sum()],
+        others=others(data_dir, held, words),
+        real=(),
+        chances=np.zeros(0),
+        text=(),
+        doodles=_cut(handwriting.load_other("quickdraw", data_dir)),
+    )
+
+
+def of_digits(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Sources:
+    """Return sources of these digits alone, in pictures of 28x28 as MNIST's are; our own strokes stand for
+    letters."""
+    return Sources(
+        hands=[from_images(images, labels)],
+        shares=[1.0],
+        others=Others((), (), {}),
+        real=(),
+        chances=np.zeros(0),
+        text=(),
+        doodles=(),
+    )
+
+
 def _side(samples: S, held: bool) -> S:
     return handwriting.split(samples)[held]
 
@@ -160,10 +219,12 @@ def others(data_dir: Path | None, held: bool, words: Sequence[Ink]) -> Others:
     return Others([*_cut(writing), *plus[:1500]], words, marks)
 
 
-def texts(data_dir: Path | None, held: bool) -> list[Real]:
+def texts(
+    data_dir: Path | None, held: bool, names: Sequence[str] = ("unipen_words", "lectaurep_text")
+) -> list[Real]:
     """Return words and windows of text without digits."""
     found = []
-    for name in ("unipen_words", "lectaurep_text"):
+    for name in names:
         other: Other = _side(handwriting.load_other(name, data_dir), held)
         drawings = other.drawings
         if isinstance(drawings, Images):

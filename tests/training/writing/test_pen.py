@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from digitry.errors import UsageError
-from digitry.training.synthetic.pen import (
+from digitry.training.writing.pen import (
     DIGITS,
     LETTERS,
     SMALL,

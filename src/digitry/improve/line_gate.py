@@ -1,0 +1,196 @@
+"""The gate of the line network: what a retrained one must pass before it becomes the default.
+
+1. *Frozen lines*, of hands that no network was trained on: numbers, single digits and words. No kind may be
+   read right so much less often than by the default or by the shipped network, and all of them together
+   neither. They are read greedily, at one height: a floor for what the search makes of them.
+2. *Held-out corrections*, read as the reader reads a line: more of them must be right than before, by more
+   than chance and wrong labels can explain; see `gate.p_value`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from digitry.improve.gate import MAX_P_VALUE, fewest, p_value
+from digitry.model.line_network import LineNetwork
+from digitry.plain import Plain
+from digitry.reading import decode, lines
+from digitry.reading.classes import BLANK, SYMBOLS
+from digitry.reading.network import Session
+from digitry.reading.runtime import session
+from digitry.training.evaluation.held_lines import HeldLine, plain
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+MOST_LOST = 0.005
+"""Largest allowed fall of the share of frozen lines that are right."""
+
+MOST_LOST_OF_A_KIND = 0.02
+"""Largest allowed fall within one kind of them."""
+
+TALL = 22
+"""Height of the digits on the strips of frozen lines, pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineVerdict(Plain):
+    """The result of the gate; `before` is the default network, `after` the candidate.
+
+    Attributes:
+        passed: whether the candidate may become the default.
+        reasons: the checks that failed, one line each; empty if it passed.
+        kinds: of the frozen lines.
+        counts: how many there are of each kind.
+        right_before, right_after: how many of each are read right.
+        held: number of held-out corrections.
+        held_before, held_after: how many of them are read right, as a whole.
+        gained, lost: how many only the candidate, and only the default, reads right.
+        p_value: of `gained` and `lost`.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+    kinds: tuple[str, ...]
+    counts: tuple[int, ...]
+    right_before: tuple[int, ...]
+    right_after: tuple[int, ...]
+    held: int
+    held_before: int
+    held_after: int
+    gained: int
+    lost: int
+    p_value: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return the scores of the candidate by name, as stored with a version."""
+        found = {"frozen lines": sum(self.right_after) / max(sum(self.counts), 1)}
+        if self.held:
+            found["corrections before"] = self.held_before / self.held
+            found["corrections"] = self.held_after / self.held
+        return found
+
+    @property
+    def summary(self) -> str:
+        """Return in one line why it passed or failed."""
+        if not self.passed:
+            return "; ".join(self.reasons)
+        return (
+            f"{self.held_after} of {self.held} held-out lines right, {self.held_before} before; "
+            f"{sum(self.right_after)} of {sum(self.counts)} frozen lines, "
+            f"{sum(self.right_before)} before"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Greedy:
+    """A line network that is read greedily."""
+
+    network: "onnxruntime.InferenceSession"
+
+    @classmethod
+    def of(cls, content: bytes) -> "Greedy":
+        """Return the network of a file."""
+        return cls(session(content))
+
+    def right(self, given: Sequence[HeldLine]) -> list[bool]:
+        """Return which lines are read right; words are, where no digit is read."""
+        found = []
+        for line in given:
+            strip = lines.strip(line.cut, TALL)
+            scores = self.network.run(None, {"strips": strip[None, None]})[0][0]
+            best: npt.NDArray[np.intp] = scores.argmax(axis=1)
+            keep = (np.diff(best, prepend=BLANK) != 0) & (best != BLANK)
+            said = plain("".join(SYMBOLS[k] for k in best[keep]))
+            digits = any(character.isdigit() for character in said)
+            found.append(said == line.text if line.text else not digits)
+        return found
+
+
+def read(network: LineNetwork, given: Sequence[HeldLine]) -> list[str]:
+    """Return what lines say, read as the reader reads them: digits and marks."""
+    seen = lines.seen([line.cut for line in given], Session(network))
+    return [plain(decode.decode(strips).text) for strips in seen]
+
+
+def judge(
+    frozen: Sequence[HeldLine],
+    held: Sequence[HeldLine],
+    networks: tuple[LineNetwork, LineNetwork, LineNetwork],
+) -> LineVerdict:
+    """Decide whether a candidate may become the default.
+
+    Args:
+        frozen: lines of hands that no network was trained on.
+        held: corrections that no network was trained on.
+        networks: the default, the candidate, and the shipped one.
+    """
+    kinds = tuple(sorted({line.kind for line in frozen}))
+    counts = tuple(sum(line.kind == kind for line in frozen) for kind in kinds)
+    right = []
+    for network in networks:
+        hits = Greedy.of(network.onnx).right(frozen)
+        right.append(
+            [
+                sum(hit for hit, line in zip(hits, frozen, strict=True) if line.kind == kind)
+                for kind in kinds
+            ]
+        )
+    before, after = (
+        np.array(
+            [said == line.text for said, line in zip(read(one, held), held, strict=True)], bool
+        )
+        for one in networks[:2]
+    )
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    p = p_value(gained, lost, len(held)) if held else 1.0
+    reasons = _forgotten(kinds, counts, right)
+    if len(held) < fewest():
+        reasons.append(
+            f"{len(held)} held-out corrections are too few; at least {fewest()} are needed"
+        )
+    elif not p <= MAX_P_VALUE:
+        reasons.append(
+            f"of {len(held)} held-out lines {gained} are newly right and {lost} newly wrong, which "
+            f"chance and wrong labels can explain (p {p:.2g}, limit {MAX_P_VALUE:g})"
+        )
+    return LineVerdict(
+        passed=not reasons,
+        reasons=tuple(reasons),
+        kinds=kinds,
+        counts=counts,
+        right_before=tuple(right[0]),
+        right_after=tuple(right[1]),
+        held=len(held),
+        held_before=int(before.sum()),
+        held_after=int(after.sum()),
+        gained=gained,
+        lost=lost,
+        p_value=p,
+    )
+
+
+def _forgotten(
+    kinds: Sequence[str], counts: Sequence[int], right: Sequence[Sequence[int]]
+) -> list[str]:
+    """Return what the candidate, the second, reads worse than one of the others, one line each."""
+    reasons = []
+    best = [max(right[0][k], right[2][k]) for k in range(len(kinds))]
+    lost = max(sum(right[0]), sum(right[2])) - sum(right[1])
+    if lost > MOST_LOST * sum(counts):
+        reasons.append(
+            f"{lost} of {sum(counts)} frozen lines are newly wrong (limit {100 * MOST_LOST:g}%)"
+        )
+    for k, kind in enumerate(kinds):
+        fewer = best[k] - right[1][k]
+        # One line more or less is no evidence.
+        if fewer > max(MOST_LOST_OF_A_KIND * counts[k], 1):
+            reasons.append(
+                f"{fewer} of {counts[k]} frozen lines of the kind {kind} are newly wrong "
+                f"(limit {100 * MOST_LOST_OF_A_KIND:g}%)"
+            )
+    return reasons

@@ -1,1 +1,0 @@
-"""Drawn handwriting: what the shipped reader learns from."""

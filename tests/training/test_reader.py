@@ -1,0 +1,80 @@
+"""The parts of the shipped reader: trained from sources to files, and not trained twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from digitry.model.line_calibration import LineCalibration
+from digitry.model.load import load_model
+from digitry.reading.network import Session
+from digitry.training import reader, run_folder
+from digitry.training.data.dataset import Dataset, Split, dataset_of
+from digitry.training.evaluation import line_calibration
+from digitry.training.reader import Much, train_part
+from digitry.training.writing.strips import Sources
+
+
+def digits(count: int, seed: int) -> Split:
+    images = np.random.default_rng(seed).integers(0, 256, (count, 28, 28)).astype(np.uint8)
+    return Split(images, (np.arange(count) % 11).astype(np.uint8))
+
+
+DATA: Dataset = dataset_of("glyphs-66", digits(66, 1), digits(22, 2), "free", "drawn here")
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch, sources: Sources) -> None:
+    """Compose from few sources, in small pools."""
+    monkeypatch.setattr(reader.mnist, "load", lambda *_, **__: DATA)
+    monkeypatch.setattr(reader, "load_sources", lambda *_, **__: sources)
+    monkeypatch.setattr(reader, "load_dataset", lambda *_, **__: DATA)
+    monkeypatch.setattr(reader, "LINE_POOL", (24, 1500))
+    monkeypatch.setattr(reader.held_lines, "load", lambda *_, **__: [])
+    monkeypatch.setattr(reader.line_calibration, "calibrate", calibrated)
+
+
+def calibrated(path: Path, held: object) -> None:
+    """Write that it was calibrated into a line network."""
+    assert held == []
+    line_calibration.write(path, LineCalibration())
+
+
+def no_more(*_: object, **__: object) -> None:
+    raise AssertionError("trained again")
+
+
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize(("part", "shape"), [("lines", (1, 1, 32, 64)), ("finder", (1, 1, 64, 64))])
+def test_a_network_is_trained_to_its_file_once(
+    part: reader.Part, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    much = Much(samples=20)
+    built = train_part(part, tmp_path, much, device="cpu")
+    assert built.path == tmp_path / f"{part}.onnx"
+    assert built.samples >= 20
+    assert np.isfinite(Session(built.path).run(np.zeros(shape, np.float32))).all()
+    monkeypatch.setattr(reader, "load_sources", no_more)
+    again = train_part(part, tmp_path, much, device="cpu")
+    assert (again.path, again.samples) == (built.path, built.samples)
+
+
+@pytest.mark.usefixtures("little")
+def test_the_glyph_model_is_trained_to_a_calibrated_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    much = Much(samples=66, settings={"epochs": "1", "hidden": "4,8", "batch_size": "10"})
+    built = train_part("glyph", tmp_path, much, device="cpu", seed=3)
+    assert built.path == tmp_path / "reader.onnx"
+    model = load_model(built.path)
+    assert model.metadata.name == "reader"
+    assert model.metadata.recipe["name"] == "glyph"
+    assert model.metadata.recipe["seed"] == 3
+    assert len(model.metadata.labels) == 11
+    assert len(model.metadata.risk_coverage) > 0
+    assert model.sha256 != load_model(tmp_path / "glyph").sha256
+    assert run_folder.is_finished(tmp_path / "glyph")
+    monkeypatch.setattr(reader, "load_dataset", no_more)
+    assert train_part("glyph", tmp_path, much, device="cpu").samples == built.samples
