@@ -1,4 +1,6 @@
-"""Write docs/cli.md from the program, and docs/measured.md and README's numbers from the records.
+"""Write docs/cli.md from the program, and docs/measured.md and all published numbers from the records.
+
+docs/tree.svg is drawn from docs/architecture.md.
 
     python docs/generate.py            # write
     python docs/generate.py --check    # write nothing; fail with one line if a file is out of date
@@ -20,7 +22,8 @@ Every number that we publish is a record, one JSON file in records/:
 
 Every field is required; `extra` may be {}. `name`, `n`, `mean` and `std` are checked.
 
-docs/measured.md shows all records, README the recipes and HEADLINES. A single number in README's text
+docs/measured.md shows all records. Some tables stand in other pages, each between `<!-- PLACE:start -->`
+and `<!-- PLACE:end -->`; PLACES names them. A single number in the text of README.md or of a page in docs/
 is written between `<!-- NAME -->` and `<!-- / -->`, where NAME is the name of the record.
 """
 
@@ -32,6 +35,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tree
 import typer.main
 
 from digitry.cli.main import app
@@ -40,33 +44,28 @@ from digitry.model.load import SHIPPED, load_model
 from digitry.training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-PLACES = ("recipes", "headlines")
-"""Parts of README that are generated: between `<!-- recipes:start -->` and `<!-- recipes:end -->`, ..."""
+HOME = "https://github.com/digitry/digitry/blob/main"
+"""Where links of README lead to: PyPI shows it, too, and knows no other files."""
 
-HEADLINES = (
-    "baseline-0",
-    "baseline-1",
-    "baseline-2",
-    "reading-mnist-text",
-    "reading-photo-several-digits",
-    "reading-scans-one-digit",
-    "reading-strings-ink",
-    "refused-auto",
-    "robustness-dense-128-128",
-    "robustness-reader",
-    "speed-read-28x28",
-    "speed-read-640x480",
-    "start-read",
-    "conv-99.0-seconds",
-    "training-all-five",
-    "service-capacity-28x28",
-    "service-capacity-640x480",
-    "bulk-memory",
-)
-"""The records that README shows; missing ones are left out."""
+PLACES = {"compared": "README.md", "scripts": "docs/keras.md", "recipes": "docs/train.md"}
+"""Generated table -> the page that it stands in."""
 
 ELSEWHERE = {"glyph": "reading-mnist-text"}
 """Recipe -> the record of its accuracy, where that is not recipe-NAME."""
+COMPARED = {
+    "photo, one digit": "Photos of one digit",
+    "drawing, one digit": "Drawings of one digit, made with a mouse or a pen",
+    "28x28 drawing, one digit": "Drawings of one digit, 28x28 pixels",
+    "scans, one digit": "Scans of one digit",
+    "photo, several digits": "Photos of several digits",
+}
+"""Groups of images, as benchmarks/reading.py counts them -> their names in README."""
+
+RIVALS = ("rival-tesseract", "rival-rapidocr")
+"""Records of other programs on the same images; a missing one has no column."""
+
+ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")
+"""The recipes that repeat, setting by setting, five published Keras programs."""
 
 CURRENT = {f"model {name}": load_model(name).sha256 for name in SHIPPED}
 """The shipped models, as records name them in `data`, and their sha256."""
@@ -91,7 +90,13 @@ MEASURED = """\
 
 Written by `make docs` from [`records/`](../records/). Each record has the command, the commit, the
 versions and every single value. For several runs the table shows the mean, ± one standard deviation,
-and the number of runs in brackets."""
+and the number of runs in brackets.
+
+Single digits are read with `--layout single`. The photos, scans and drawings come from public
+repositories, and we may not redistribute them. No model was trained on them. But mistakes on them showed
+which forms of digits to add to our own strokes, and they helped to choose the last stages of the shipped
+model: they are not unseen test data. To measure on your own images, run
+`python benchmarks/reading.py MANIFEST` with a CSV file with the columns `file` and `label`."""
 
 
 def cli_page() -> str:
@@ -201,15 +206,13 @@ def measured_page(records: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(records: list[dict[str, Any]], folder: str, *, grouped: bool = False) -> str:
-    """Return a table of records in Markdown; if grouped, a row with its name begins each `table`."""
+def table(records: list[dict[str, Any]], folder: str) -> str:
+    """Return a table of records in Markdown."""
     rows = [
         "| what | measure | value | beside it | date |",
         "| --- | --- | ---: | --- | --- |",
     ]
-    for number, record in enumerate(records):
-        if grouped and (number == 0 or records[number - 1]["table"] != record["table"]):
-            rows.append(f"| **{record['table']}** | | | | |")
+    for record in records:
         metric, _, beside = record["metric"].partition("; ")
         date = f"[{record['date'][:10]}]({folder}/{record['name']}.json)"
         if earlier(record):
@@ -245,18 +248,89 @@ def earlier(record: dict[str, Any]) -> bool:
 
 
 def recipe_table(records: dict[str, dict[str, Any]]) -> str:
-    """Return README's table of recipes with their measured accuracy."""
+    """Return the table of all recipes with their measured accuracy."""
     rows = ["| recipe | what it is | MNIST test accuracy |", "| --- | --- | --- |"]
     for name, recipe in RECIPES.items():
-        found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
-        shown = f"[{amount(found)}](records/{found['name']}.json)" if found else ""
-        if found and name in ELSEWHERE:
-            shown += " of PNG files"
-        as_one = records.get(f"recipe-{name}-ensemble")
-        if as_one:
-            shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"
-        rows.append(f"| `{name}` | {recipe.summary} | {shown} |")
+        rows.append(f"| `{name}` | {recipe.summary} | {accuracy(name, records)} |")
     return "\n".join(rows)
+
+
+def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
+    """Return the measured accuracy of a recipe, with a link to its record; empty if there is none."""
+    found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
+    shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
+    if found and name in ELSEWHERE:
+        shown += " of PNG files"
+    as_one = records.get(f"recipe-{name}-ensemble")
+    if as_one:
+        shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"
+    return shown
+
+
+def script_table(records: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the recipes that repeat published Keras programs: what each one gives."""
+    rows = [
+        "| the layers of your script | optimizer, batch, loss | recipe | test accuracy | seconds to fit:"
+        " digitry, Keras on TensorFlow |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in ANCESTORS:
+        recipe = RECIPES[name]
+        layers = ", ".join(f"Dense {units}" for units in (*recipe.hidden, 10))
+        optimizer = {"adam": "Adam", "rmsprop": "RMSprop"}[recipe.optimizer]
+        loss = f"{'' if recipe.one_hot else 'sparse '}categorical"
+        held = ", a fifth held out" if recipe.validation else ""
+        times, timed = "", records.get(f"training-{name}")
+        if timed:
+            theirs = timed["extra"]["medians"]["tensorflow"]["fit_s"]
+            times = f"[{plain(timed['mean'])}, {plain(theirs)}](../records/{timed['name']}.json)"
+        rows.append(
+            f"| {layers} | {optimizer}, {recipe.batch_size}, {loss}{held} | `{name}` "
+            f"| {accuracy(name, records)} | {times} |"
+        )
+    return "\n".join(rows)
+
+
+def comparison(records: dict[str, dict[str, Any]]) -> str:
+    """Return README's table: images whose digits are read right by digitry and by others.
+
+    Raises:
+        ValueError: the others were given other images than digitry.
+    """
+    classic = records.get("baseline-0")
+    rivals = [records[name] for name in RIVALS if name in records]
+    heads = ["", "digitry"]
+    if classic:
+        heads.append(f"[resized to 28x28, divided by 255]({HOME}/records/baseline-0.json)")
+    heads += [f"[{one['extra']['program']}]({HOME}/records/{one['name']}.json)" for one in rivals]
+    rows = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    for group, title in COMPARED.items():
+        ours = records.get("reading-" + re.sub(r"\W+", "-", group))
+        if ours is None:
+            continue
+        count, right = ours["extra"]["images"], ours["extra"]["digits_right"]
+        others = []
+        if classic:
+            others.append(classic["extra"].get(group, [])[:2])
+        for one in rivals:
+            found = one["extra"]["groups"].get(group)
+            others.append([found["images"], found["digits_right"]] if found else [])
+        if any(other and other[0] != count for other in others):
+            raise ValueError(
+                f"{ours['name']}: the others were given other images; measure them again"
+            )
+        cells = [
+            share(right, count),
+            *(share(other[1], count) if other else "–" for other in others),
+        ]
+        cells[0] = f"[{cells[0]}]({HOME}/records/{ours['name']}.json)"
+        rows.append(f"| {title}: {count} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * part / whole:.1f}%"
 
 
 def amount(record: dict[str, Any]) -> str:
@@ -283,37 +357,67 @@ def pages() -> dict[Path, str]:
     """Return the content that every generated file should have.
 
     Raises:
-        ValueError: a record is not valid, or README.md lacks the marks of a generated part.
+        ValueError: a record is not valid, or a page lacks the marks of a generated part.
     """
     records = [read_record(path) for path in sorted((ROOT / "records").glob("*.json"))]
     named = {record["name"]: record for record in records}
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    headlines = table([named[name] for name in HEADLINES if name in named], "records", grouped=True)
-    for place, content in zip(PLACES, (recipe_table(named), headlines), strict=True):
-        start, end = f"<!-- {place}:start -->", f"<!-- {place}:end -->"
-        if not (text.count(start) == 1 == text.count(end) and text.index(start) < text.index(end)):
-            raise ValueError(f"README.md: needs one {start} before one {end}")
-        before, after = text.split(start)[0], text.split(end)[1]
-        text = f"{before}{start}\n{content}\n{end}{after}"
-    marks = len(re.findall(r"<!-- [\w.-]+ -->", text)), text.count("<!-- / -->")
-    if marks[0] != marks[1]:
-        raise ValueError(f"README.md: has {marks[0]} `<!-- NAME -->` and {marks[1]} `<!-- / -->`")
-    return {
+    written = {
+        "compared": comparison(named),
+        "scripts": script_table(named),
+        "recipes": recipe_table(named),
+    }
+    wanted = {
         ROOT / "docs" / "cli.md": cli_page(),
         ROOT / "docs" / "measured.md": measured_page(records),
-        readme: re.sub(r"(<!-- ([\w.-]+) -->)[^<]*(<!-- / -->)", lambda m: inline(m, named), text),
+        ROOT / "docs" / "tree.svg": tree.picture(
+            (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        ),
     }
+    texts = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in texts:
+        if path in wanted:
+            continue
+        page = path.relative_to(ROOT).as_posix()
+        text = path.read_text(encoding="utf-8")
+        for place, content in written.items():
+            if PLACES[place] == page:
+                text = placed(text, place, content, page)
+        marks = len(re.findall(r"<!-- [\w.-]+ -->", text)), text.count("<!-- / -->")
+        if marks[0] != marks[1]:
+            raise ValueError(f"{page}: has {marks[0]} `<!-- NAME -->` and {marks[1]} `<!-- / -->`")
+        wanted[path] = MARKED.sub(lambda mark, page=page: inline(mark, named, page), text)
+    if missing := sorted(
+        set(PLACES.values()) - {path.relative_to(ROOT).as_posix() for path in wanted}
+    ):
+        raise ValueError(f"{missing[0]}: is missing")
+    return wanted
 
 
-def inline(mark: re.Match[str], named: dict[str, dict[str, Any]]) -> str:
+MARKED = re.compile(r"(<!-- ([\w.-]+) -->)[^<]*(<!-- / -->)")
+"""A number of a record in a text."""
+
+
+def placed(text: str, place: str, content: str, page: str) -> str:
+    """Return a text with generated content between its marks.
+
+    Raises:
+        ValueError: the text does not have each mark once, in order.
+    """
+    start, end = f"<!-- {place}:start -->", f"<!-- {place}:end -->"
+    if not (text.count(start) == 1 == text.count(end) and text.index(start) < text.index(end)):
+        raise ValueError(f"{page}: needs one {start} before one {end}")
+    before, after = text.split(start)[0], text.split(end)[1]
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def inline(mark: re.Match[str], named: dict[str, dict[str, Any]], page: str) -> str:
     """Return the marks with the record's number between them.
 
     Raises:
         ValueError: there is no such record.
     """
     if mark[2] not in named:
-        raise ValueError(f"README.md: there is no record {mark[2]}")
+        raise ValueError(f"{page}: there is no record {mark[2]}")
     return f"{mark[1]}{amount(named[mark[2]])}{mark[3]}"
 
 

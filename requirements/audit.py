@@ -20,7 +20,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 HERE = Path(__file__).resolve().parent
-LOCKS = ("dev.txt", "serve.txt", "torch.txt", "tools.txt")
+LOCKS = ("dev.txt", "serve.txt", "torch.txt", "tools.txt", "site.txt")
 COMMAND = [
     sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--format", "json",
     "--progress-spinner", "off", "--timeout", "15", "--requirement",

@@ -8,6 +8,7 @@
                digitry; not pillow-heif, whose wheels are under the GPL
     tools.txt  what `make lock`, `make audit`, `make sbom` and `make dist` run, in an environment of its
                own
+    site.txt   what `make site` builds the guide with (the group docs), in an environment of its own
 
 Each package stands with one version and the sha256 of its files, so that `pip install --require-hashes`
 takes nothing else. Versions that are locked stay, unless `--upgrade` is given or pyproject.toml wants
@@ -36,6 +37,7 @@ HEADS = {
     "cpu.txt": "torch for processors, as PyTorch publishes it beside the package index.",
     "serve.txt": "What the Docker image installs.",
     "tools.txt": "What `make lock`, `make audit`, `make sbom` and `make dist` run.",
+    "site.txt": "What `make site` builds the guide with.",
 }
 TORCH = re.compile(r"torch$|triton$|nvidia-|cuda-")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu/torch/"
@@ -149,6 +151,8 @@ def main() -> None:
     parts["serve.txt"] = "".join(blocks(image).values())
     tools = compiled(["requirements/tools.in"], [], old["tools.txt"], upgrade=given.upgrade)
     parts["tools.txt"] = "".join(blocks(tools).values())
+    site = compiled([], ["--group", "docs"], old["site.txt"], upgrade=given.upgrade)
+    parts["site.txt"] = "".join(blocks(site).values())
     for name, text in parts.items():
         (HERE / name).write_text(HEAD.format(what=HEADS[name]) + text)
         print(f"requirements/{name}: {len(re.findall('^[a-z0-9]', text, re.M))} packages")

@@ -10,19 +10,22 @@ import pytest
 
 README = """\
 # One
-<!-- recipes:start -->
-<!-- recipes:end -->
-<!-- headlines:start -->
+<!-- compared:start -->
 old
-<!-- headlines:end -->
+<!-- compared:end -->
 All of <!-- one -->nothing<!-- / --> of them.
 """
+OTHERS = {
+    "docs/train.md": "<!-- recipes:start -->\n<!-- recipes:end -->\n",
+    "docs/keras.md": "<!-- scripts:start -->\n<!-- scripts:end -->\n",
+}
 SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
 
 
 @pytest.fixture
 def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The script in a checkout of its own, with one record and a README that has the marks."""
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("generate", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -32,7 +35,10 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for folder in ("docs", "records"):
         (tmp_path / folder).mkdir()
     (tmp_path / "README.md").write_text(README)
-    monkeypatch.setattr(module, "HEADLINES", ("one", "never measured"))
+    architecture = SCRIPT.with_name("architecture.md").read_text(encoding="utf-8")
+    (tmp_path / "docs" / "architecture.md").write_text(architecture)
+    for name, text in OTHERS.items():
+        (tmp_path / name).write_text(text)
     write(tmp_path)
     return module
 
@@ -70,13 +76,13 @@ def test_generated_files_are_up_to_date_until_something_changes(
     assert run(generate, monkeypatch, "--check") == ""
     readme = (tmp_path / "README.md").read_text()
     row = "| drawings | accuracy | 95.00 ± 3.54% (2) | half of them twice | [2026-01-02]"
-    assert f"| **Reading** | | | | |\n{row}(records/one.json) |" in readme
     assert f"{row}(../records/one.json) |" in (tmp_path / "docs" / "measured.md").read_text()
-    assert "| `dense-512` | one wide layer of 512, trained by RMSprop |  |" in readme
+    recipes = (tmp_path / "docs" / "train.md").read_text()
+    assert "| `dense-512` | one wide layer of 512, trained by RMSprop |  |" in recipes
     assert "old" not in readme
     assert readme.startswith("# One\n")
     assert readme.endswith(
-        "<!-- headlines:end -->\nAll of <!-- one -->95.00 ± 3.54% (2)<!-- / --> of them.\n"
+        "<!-- compared:end -->\nAll of <!-- one -->95.00 ± 3.54% (2)<!-- / --> of them.\n"
     )
     write(tmp_path, n=1, values=[0.5], mean=0.5, std=0.0)
     assert (
@@ -127,8 +133,8 @@ def test_a_wrong_record_is_refused_in_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "needs one <!-- recipes:start --> before one <!-- recipes:end -->"),
-        (README.replace("headlines:end", "headlines"), "needs one <!-- headlines:start --> "),
+        ("", "needs one <!-- compared:start --> before one <!-- compared:end -->"),
+        (README.replace("compared:end", "compared"), "needs one <!-- compared:start --> "),
         (README.replace("-- one --", "-- two --"), "there is no record two"),
         (README.replace("<!-- / -->", ""), "has 1 `<!-- NAME -->` and 0 `<!-- / -->`"),
     ],
@@ -145,10 +151,50 @@ def test_a_record_of_an_earlier_model_is_marked(
 ) -> None:
     write(tmp_path, data={"model reader": generate.CURRENT["model reader"], "model other": "1"})
     assert run(generate, monkeypatch) == ""
-    assert "earlier" not in (tmp_path / "README.md").read_text()
+    page = tmp_path / "docs" / "measured.md"
+    assert "earlier" not in page.read_text()
     write(tmp_path, data={"model reader": "0" * 64})
     assert run(generate, monkeypatch) == ""
-    assert "records/one.json), with an earlier reader |" in (tmp_path / "README.md").read_text()
+    assert "records/one.json), with an earlier reader |" in page.read_text()
+
+
+def record(root: Path, name: str, **extra: Any) -> None:
+    """Write a record with these facts."""
+    write(root)
+    path = root / "records" / "one.json"
+    content = json.loads(path.read_text())
+    content |= {"name": name, "n": 1, "values": [0.5], "mean": 0.5, "std": 0.0, "extra": extra}
+    (root / "records" / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_others_are_compared_on_the_same_images(
+    generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    group, readme = "photo, one digit", tmp_path / "README.md"
+    record(tmp_path, "reading-photo-one-digit", images=4, digits_right=4)
+    record(tmp_path, "reading-photo-several-digits", images=2, digits_right=1)
+    record(tmp_path, "baseline-0", **{group: [4, 1, 2, 3]})
+    assert run(generate, monkeypatch) == ""
+    row = f"[100.0%]({generate.HOME}/records/reading-photo-one-digit.json)"
+    assert f"| Photos of one digit: 4 | {row} | 25.0% |\n" in readme.read_text()
+    found = {"images": 4, "digits_right": 3}
+    record(tmp_path, "rival-tesseract", program="Tesseract 5", groups={group: found})
+    assert run(generate, monkeypatch) == ""
+    assert f"| [Tesseract 5]({generate.HOME}/records/rival-tesseract.json) |" in readme.read_text()
+    assert f"| Photos of one digit: 4 | {row} | 25.0% | 75.0% |" in readme.read_text()
+    assert "reading-photo-several-digits.json) | – | – |" in readme.read_text()
+    record(tmp_path, "baseline-0", **{group: [5, 1, 2, 3]})
+    assert "were given other images" in run(generate, monkeypatch, "--check")
+
+
+def test_what_a_script_becomes_is_measured(
+    generate: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record(tmp_path, "training-dense-512", medians={"tensorflow": {"fit_s": 8.0}})
+    assert run(generate, monkeypatch) == ""
+    row = "| Dense 512, Dense 10 | RMSprop, 128, categorical | `dense-512` |"
+    page = (tmp_path / "docs" / "keras.md").read_text()
+    assert f"{row}  | [0.5, 8](../records/training-dense-512.json) |" in page
 
 
 def test_the_page_shows_the_values_of_a_choice_and_names_without_underscores(generate: Any) -> None:

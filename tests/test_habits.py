@@ -78,8 +78,8 @@ def test_workflows_have_few_rights_and_end_in_time(path: Path) -> None:
     for title, job in workflow["jobs"].items():
         assert "timeout-minutes" in job or "uses" in job, title
         writing = {right for right, level in job.get("permissions", {}).items() if level == "write"}
-        allowed = {"id-token", "attestations"} if title == "publish" else set()
-        assert writing <= allowed, title
+        allowed = {"publish": {"id-token", "attestations"}, "deploy": {"id-token", "pages"}}
+        assert writing <= allowed.get(title, set()), title
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name)
@@ -133,7 +133,12 @@ def test_the_citation_is_of_this_version_and_place() -> None:
 
 def test_every_address_of_the_repository_is_the_same() -> None:
     home = PROJECT["urls"]["Homepage"]
-    assert all(url.startswith(home) for url in PROJECT["urls"].values())
+    owner, name = home.split("/")[-2:]
+    guide = f"https://{owner}.github.io/{name}/"
+    assert PROJECT["urls"]["Documentation"] == guide
+    assert all(url.startswith((home, guide)) for url in PROJECT["urls"].values())
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert f"site_url: {guide}\nrepo_url: {home}\n" in settings
     links = loaded(ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml")["contact_links"]
     assert all(link["url"].startswith(f"{home}/") for link in links)
     assert f'image.source="{home}"' in (ROOT / "Dockerfile").read_text(encoding="utf-8")

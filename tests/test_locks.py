@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("dev.txt", "serve.txt", "torch.txt", "cpu.txt", "tools.txt")
+LOCKS = ("dev.txt", "serve.txt", "torch.txt", "cpu.txt", "tools.txt", "site.txt")
 
 
 def refresh() -> Any:

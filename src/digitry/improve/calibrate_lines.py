@@ -118,7 +118,8 @@ def calibrate_lines(
             where=folder,
             remedy=f"label at least {FEWEST} images of strings; 300 can show 1 error in 100",
         )
-    scales, scores = {}, {}
+    scales: dict[str, Scale] = {}
+    scores: dict[str, float] = {}
     for kind in KINDS:
         own: Scale = getattr(network.calibration, kind)
         scales[kind], worth = fit_near(found[kind], own)

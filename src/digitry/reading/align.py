@@ -152,7 +152,8 @@ class Aligner:
             borderMode=cv2.BORDER_REPLICATE,
         )
         size = 2 * round(SPREAD) + 1
-        ink = cv2.dilate(lift(seen).mask, np.ones((size, size), np.uint8))
+        # Print in grey is faint beside a pen's ink.
+        ink = cv2.dilate(lift(seen).faint, np.ones((size, size), np.uint8))
         shares = [_share(self._print, ink)]
         for rows in (slice(0, height // 2), slice(height // 2, height)):
             for columns in (slice(0, width // 2), slice(width // 2, width)):

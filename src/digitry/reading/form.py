@@ -39,8 +39,11 @@ SHEET = (0.004, 0.004, 0.992, 0.992)
 ASIDE = 1.0
 """To its left and right so much is cut out, where the blank form is known: people write on beside a box."""
 
-LARGE = 0.3
-"""Ink of so much of a box's height is a character."""
+LARGE = 0.22
+"""Ink of so much of a box's height is a character, or a part of one."""
+
+MIXED = 0.2
+"""A piece of ink of which so much lies in the box of another field belongs to that."""
 
 RIM = 4
 """Pixels of paper around a cut when its ink is lifted."""
@@ -59,6 +62,9 @@ ENOUGH_PRINT = 150
 
 SPECK = 0.12
 """Ink less high and wide than so much of a box's height is dirt."""
+
+DOT = 0.03
+"""A point of a fine pen is so much of a box's height high."""
 
 TOGETHER = 64
 """Fields that the networks are asked about at once."""
@@ -148,13 +154,13 @@ class Form:
             return Cut(one, gray[:1, :1], np.eye(3), False, "outside the picture")
         seen = frame.seen(gray, frame.to_page)
         if self.aligner is None:
-            ink = _ink(seen)
+            ink = _ink(seen)[0]
             own, _ = _own(ink & ~_lines(ink), frame)
             return Cut(one, seen, frame.to_page, _is_written(own, frame))
         rows, columns = self.aligner.shape
         to_blank = np.diag([float(columns), float(rows), 1.0]) @ frame.to_share
-        blank = _ink(_warped(self.aligner.gray, to_blank, frame.shape))
-        moved, found = _settled(blank, _ink(seen), frame.stray)
+        blank = _ink(_warped(self.aligner.gray, to_blank, frame.shape))[0]
+        moved, found = _settled(blank, _ink(seen)[1], frame.stray)
         if found is not None and found < PRINT_FOUND:
             return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
         to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
@@ -241,10 +247,10 @@ class _Frame:
         beside[y0:y1, x0:x1] = 0
         own = (aside, down, aside + width, down + height)
         taken[own[1] : own[3], own[0] : own[2]] = 0
+        # Where the paper ends there is an edge, which is no writing.
+        taken |= _grown(beside, max(3, round(0.08 * height)))
         stray = min(round(STRAY * max(1 / across, 1 / along)), 60)
-        return cls(
-            shape, own, to_share, alignment.to_page @ to_share, taken | beside, beside, stray
-        )
+        return cls(shape, own, to_share, alignment.to_page @ to_share, taken, beside, stray)
 
     def seen(self, gray: Gray, to_page: Matrix) -> Gray:
         """Return the field as it is on a page, with paper beside the sheet, (h, w) uint8."""
@@ -279,14 +285,16 @@ def _warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
     )
 
 
-def _ink(cut: Gray) -> Gray:
-    """Return where a cut has ink, (h, w) uint8, also along its border."""
+def _ink(cut: Gray) -> tuple[Gray, Gray]:
+    """Return where a cut has ink, and where it may have some, (h, w) uint8, also along its border."""
     # `lift` takes what is dark along the border for a table, so the paper goes on around the cut.
     size = max(3, round(0.3 * min(cut.shape))) | 1
     paper = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
     framed = cv2.copyMakeBorder(paper, *(RIM,) * 4, cv2.BORDER_REPLICATE)
     framed[RIM:-RIM, RIM:-RIM] = cut
-    return np.ascontiguousarray(lift(framed).mask[RIM:-RIM, RIM:-RIM])
+    ink = lift(framed)
+    whole = (slice(RIM, -RIM), slice(RIM, -RIM))
+    return np.ascontiguousarray(ink.mask[whole]), np.ascontiguousarray(ink.faint[whole])
 
 
 def _grown(mask: Gray, by: int) -> Gray:
@@ -334,12 +342,13 @@ def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray, 
         blank: (h, w) uint8, 1 = printed.
         frame: where the field lies.
     """
-    ink = _ink(seen)
+    # Print in grey is faint beside a pen's ink.
+    ink, faint = _ink(seen)
     print_ = _grown(blank, max(2, round(0.03 * frame.height)))
     own, doubt = _own(ink & ~print_, frame)
     # Where writing crosses print, the print stays: a gap would be worse.
     kept = _grown(own, max(3, round(0.04 * frame.height)))
-    away = _grown(ink, 1) & ~kept
+    away = _grown(ink | (faint & print_), 1) & ~kept
     return _wiped(seen, away, ink | away), own, doubt
 
 
@@ -350,23 +359,37 @@ def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
     other field begins. What stands above or below may belong to it or not.
     """
     left, top, right, bottom = frame.box
-    _, labels, stats, middles = cv2.connectedComponentsWithStats(ink, connectivity=8)
-    sizes = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) / frame.height
-    sizes[0] = 0
-    x, y = middles[:, 0], middles[:, 1]
+    # Print was taken away where writing crosses it: what is left on both sides is one piece.
+    reach = max(3, round(0.05 * frame.height))
+    _, near = cv2.connectedComponents(_grown(ink, reach), connectivity=8)
+    labels = near * ink
+    count = int(near.max()) + 1
+    rows, columns = np.nonzero(labels)
+    of = labels[rows, columns]
+    area = np.maximum(np.bincount(of, minlength=count), 1)
+    x, y = (np.bincount(of, at, count) / area for at in (columns, rows))
+    first, last = np.full((2, count), 10**6), np.full((2, count), -(10**6))
+    for low_high, at in ((0, columns), (1, rows)):
+        np.minimum.at(first[low_high], of, at)
+        np.maximum.at(last[low_high], of, at)
+    sizes = (last - first).max(axis=0) / frame.height
     level = (y >= top) & (y < bottom)
     inside = level & (x >= left) & (x < right)
-    free = ~inside & (frame.taken[y.astype(int), x.astype(int)] == 0)
-    own = inside & (sizes >= 0.5 * SPECK)
+    others = np.bincount(of, frame.taken[rows, columns], count) / area
+    free = ~inside & (others < MIXED)
+    own = inside & (sizes >= DOT)
     if (free & level & (sizes >= LARGE)).any():
-        own |= free & level & (sizes >= 0.5 * SPECK)
-    ends = (stats[:, cv2.CC_STAT_LEFT] <= 1) | (
-        stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] >= ink.shape[1] - 1
-    )
+        own |= free & level & (sizes >= DOT)
+    ends = (first[0] <= 1) | (last[0] >= ink.shape[1] - 2)
     doubt = None
-    if (free & ~level & (sizes >= LARGE)).any() or (own & ends & (sizes >= LARGE)).any():
+    if (
+        (free & ~level & (sizes >= LARGE)).any()
+        or (own & ends & (sizes >= LARGE)).any()
+        # A piece that lies in this field and in another one belongs to nobody knows which.
+        or (own & (others >= MIXED)).any()
+    ):
         doubt = "written beside its box"
-    return np.asarray(own[labels], np.uint8), doubt
+    return np.asarray(own[labels] & (ink > 0), np.uint8), doubt
 
 
 def _is_written(own: Gray, frame: _Frame) -> bool:

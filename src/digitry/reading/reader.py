@@ -120,7 +120,9 @@ class Reader:
         """Read one image, and return also what the model saw.
 
         Args:
-            source, layout, name: as for `read`.
+            source: as for `read`.
+            layout: as for `read`.
+            name: as for `read`.
 
         Returns:
             The reading, and (len(digits), 28, 28) float32 in [0, 1], ink = 1: the glyph of each digit.

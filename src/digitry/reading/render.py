@@ -12,7 +12,7 @@ import numpy as np
 from digitry import files
 from digitry.errors import ImageError, UnavailableError, UsageError
 from digitry.reading import image
-from digitry.reading.result import Box, Digit, Mark, Reading
+from digitry.reading.result import Box, Digit, FormReading, Mark, Reading
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,6 +83,8 @@ def annotate(source: Any, reading: Reading) -> "Image":
     canvas = Image.new("RGB", (max(size[0], 240), size[1] + bar), (255, 255, 255))
     canvas.paste(picture.convert("RGB"), (0, 0))
     draw = ImageDraw.Draw(canvas, "RGBA")
+    if isinstance(reading, FormReading):
+        _fields(draw, reading, factor, small)
     for word in reading.words:
         if len(word.text) > 1:
             draw.rectangle(_outline(word.box, factor, 5), outline=(*WORD, 200), width=1)
@@ -244,6 +246,21 @@ def _digit(
         )
 
 
+def _fields(draw: "ImageDraw", reading: FormReading, factor: float, small: "FreeTypeFont") -> None:
+    """Draw the box of each field with its name, and why it is refused."""
+    for one in reading.fields:
+        colour = REFUSED if one.rejected else SURE
+        corners = [(x * factor, y * factor) for x, y in one.corners]
+        draw.polygon(corners, outline=(*colour, 255), width=3)
+        note = f"{one.name}: {one.reason}" if one.reason else one.name
+        # Below the box: the digits have their tags above them.
+        x, y = min(corners[2:], key=lambda corner: corner[0])
+        width = draw.textlength(note, font=small) + 8
+        draw.rectangle((x, y + 2, x + width, y + 2 + small.size * 1.3), fill=(*colour, 200))
+        middle = y + 2 + small.size * 0.65
+        draw.text((x + 4, middle), note, fill=(255, 255, 255), font=small, anchor="lm")
+
+
 def _summary(
     draw: "ImageDraw",
     reading: Reading,
@@ -255,6 +272,7 @@ def _summary(
     x, y = place
     text = reading.text.replace("\n", "  ·  ") or "nothing read"
     note = reading.reason or f"confidence {percent(reading.confidence)}"
+    note = note if len(note) <= 60 else note[:59] + "…"
     room = width - 2 * x - draw.textlength(note, font=small) - 10
     while len(text) > 1 and draw.textlength(text, font=font) > room:
         text = text[:-2].rstrip() + "…"

@@ -132,11 +132,15 @@ class Reading(Plain):
         confidence: probability in [0, 1] that all digits are right; 0 without digits.
         rejected: whether nothing was read or any digit was refused.
         reason: the reason if rejected, or None.
-        width, height: of the upright image, in pixels.
+        width: of the upright image, in pixels.
+        height: of the upright image, in pixels.
         inverted: whether the ink was lighter than the paper.
         turned: by how many degrees, counter-clockwise, the image was turned to read it: 0, 90, 180, 270.
             Its size and all boxes are those of the turned image.
-        lines, words, digits, marks: what was found, top to bottom and left to right.
+        lines: what was found, from top to bottom.
+        words: the words of all lines, each from left to right.
+        digits: the digits of all words, in order, with those that were refused.
+        marks: the marks of all words, in order.
         model: name of the model that read it.
         ms: time of the whole reading, in milliseconds.
     """

@@ -53,9 +53,15 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         recipe: the name of a recipe, or a `Recipe`.
-        hidden, dropout, optimizer, learning_rate, batch_size, epochs, validation, augment: as in the
-            recipe; None = the recipe's own. `validation` is the share of X, from its end, that is not
-            trained on and gives the validation scores in `history_`.
+        hidden: as in the recipe; None = the recipe's own, here and below.
+        dropout: as in the recipe.
+        optimizer: as in the recipe.
+        learning_rate: as in the recipe.
+        batch_size: as in the recipe.
+        epochs: as in the recipe.
+        validation: the share of X, from its end, that is not trained on and gives the validation
+            scores in `history_`.
+        augment: as in the recipe.
         random_state: a seed, or a `RandomState` that gives one; None = the recipe's own seed.
         device: `auto`, `cpu`, `cuda` or `mps`.
 

@@ -102,9 +102,14 @@ def train(
     Args:
         recipe: what to train and how.
         data: a data set, whose training part is trained on, or labelled images.
-        device, callbacks, checkpoint, resume, initial_model, targets: see
-            `digitry.training.loop.train.train`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        callbacks: Keras callbacks, called as `fit` calls them.
+        checkpoint: a file that is replaced after each epoch; None = none is written.
+        resume: continue from `checkpoint`.
         quiet: show nothing.
+        initial_model: builds the model to start from; None = the recipe's own, untrained.
+        targets: (n, classes) float32, a teacher's probabilities; needed if and only if the recipe's
+            `distil` is above 0.
 
     Returns:
         The model with its history, which a notebook shows as curves.
