@@ -1,8 +1,6 @@
 """The verbs on installed models, as a user types them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import pytest
 
 from digitry.model import versions
 from digitry.model.load import load_model
+
+from .in_process import Done, digitry
 
 SHIPPED = load_model("reader@shipped")
 
@@ -27,36 +27,35 @@ def add(*, passed: bool = True, reason: str = "a trial") -> None:
     )  # fmt: skip
 
 
-def say(*words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "digitry", "models", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def say(*words: str) -> Done:
+    return digitry("models", *words)
 
 
 def rows() -> list[dict[str, Any]]:
     done = say("list", "--format", "json")
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert done.returncode == 0, done.err
+    found: list[dict[str, Any]] = json.loads(done.out)
     return found
 
 
 def refused(code: int, *words: str) -> str:
     done = say(*words)
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.out) == (code, ""), done.err
+    (line,) = done.err.splitlines()
     assert line.startswith("digitry: ")
     return line
 
 
 def test_without_a_verb_it_lists_and_shows_cards() -> None:
     add()
-    text = say().stdout
-    assert text == say("list").stdout
+    text = say().out
+    assert text == say("list").out
     assert "reader@shipped" in text and "reader@1" in text and "0.9951" in text
-    assert say("--format", "json").stdout == say("list", "--format", "json").stdout
-    card = say("--card", "reader").stdout
-    assert card == say("--card", "reader@shipped").stdout
+    assert say("--format", "json").out == say("list", "--format", "json").out
+    card = say("--card", "reader").out
+    assert card == say("--card", "reader@shipped").out
     assert card.startswith("# reader\n")
-    assert say("--card", "reader@1").stdout.startswith("# reader@1\n")
+    assert say("--card", "reader@1").out.startswith("# reader@1\n")
     assert "--card" in refused(2, "--card", "reader", "list")
 
 
@@ -66,7 +65,7 @@ def test_the_list_shows_which_version_is_the_default_and_why() -> None:
     assert [(row["reference"], row["state"]) for row in rows()] == [
         ("reader@shipped", "default"), ("reader@1", "candidate"), ("reader@2", "candidate"),
     ]  # fmt: skip
-    assert say("promote", "reader@1").stdout == "reader@1 is now the default of reader\n"
+    assert say("promote", "reader@1").out == "reader@1 is now the default of reader\n"
     first, second, third = rows()
     assert (first["state"], second["state"]) == ("shipped", "default")
     assert second["reason"] == "promoted by hand"
@@ -88,8 +87,8 @@ def test_rollback_goes_step_by_step_to_the_shipped_model() -> None:
     for number in (1, 2):
         add()
         assert say("promote", f"reader@{number}").returncode == 0
-    assert say("rollback").stdout == "reader@1 is now the default of reader\n"
-    assert say("rollback", "reader").stdout == "reader@shipped is now the default of reader\n"
+    assert say("rollback").out == "reader@1 is now the default of reader\n"
+    assert say("rollback", "reader").out == "reader@shipped is now the default of reader\n"
     assert "is already the default" in refused(2, "rollback")
     assert [row["state"] for row in rows()] == ["default", "rolled back", "rolled back"]
 
@@ -98,7 +97,7 @@ def test_the_shipped_model_can_be_promoted_again() -> None:
     add()
     say("promote", "reader@1")
     done = say("promote", "reader@shipped")
-    assert done.stdout == "reader@shipped is now the default of reader\n"
+    assert done.out == "reader@shipped is now the default of reader\n"
     assert load_model("reader").reference == "reader@shipped"
 
 
@@ -119,7 +118,7 @@ def test_damaged_versions_are_named_and_the_others_listed(models: Path) -> None:
     (models / "reader" / "3" / "model.onnx").write_bytes(b"junk")
     done = say("list", "--format", "json")
     assert done.returncode == 1
-    assert [row["reference"] for row in json.loads(done.stdout)] == ["reader@shipped", "reader@2"]
-    first, second = done.stderr.splitlines()
+    assert [row["reference"] for row in json.loads(done.out)] == ["reader@shipped", "reader@2"]
+    first, second = done.err.splitlines()
     assert first.startswith("digitry: reader@1: ") and second.startswith("digitry: reader@3: ")
     assert "reader@3" in refused(3, "promote", "reader@3")

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,24 +15,16 @@ from PIL import Image
 
 from .. import documents
 from ..waiting import PATIENCE_S
+from .in_process import digitry
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SEVEN = SAMPLES / "digit-7.jpg"
 THREE = SAMPLES / "digit-3.png"
 
 
-def digitry(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "digitry", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        timeout=PATIENCE_S,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-
-
 def test_one_image_prints_only_its_text() -> None:
-    done = digitry("read", SEVEN)
+    words = [sys.executable, "-m", "digitry", "read", str(SEVEN)]
+    done = subprocess.run(words, capture_output=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"7\n", b"")
 
 
