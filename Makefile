@@ -51,9 +51,8 @@ serve: setup ## start the web page and the API on http://127.0.0.1:8000/
 	$(BIN)/digitry serve $(ARGS)
 
 test: setup ## run the tests; some need DIGITRY_TEST_DATA, a folder of real images
-	@echo "Running the tests: 10 to 15 minutes on two quiet cores."
+	@echo "Running the tests: 10 to 15 minutes on two quiet cores. CONTRIBUTING.md tells what skipped ones need."
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
-	@echo "All passed. Those that were skipped say above what they need; CONTRIBUTING.md has the markers."
 
 check: setup ## check format, lint, types, layers and generated documents
 	$(BIN)/ruff format --check .
