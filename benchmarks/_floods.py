@@ -22,7 +22,7 @@ def _paper(width: int, height: int) -> Gray:
 
 
 def diagonal_grid() -> Gray:
-    """Lines at 45 degrees both ways, which no search for rulings takes away."""
+    """Lines at 45 degrees both ways."""
     page = _paper(2000, 1500)
     for start in range(-1500, 3500, 60):
         cv2.line(page, (start, 0), (start + 1500, 1500), INK, 3)
@@ -107,7 +107,7 @@ def dashes() -> Gray:
 
 
 def long_dashes() -> Gray:
-    """As many dashes as are just long enough to be parts of a ruling."""
+    """Rows of dashes across the whole page, close to each other."""
     page = _paper(2000, 1500)
     page[::4] = INK
     page[:, ::64] = PAPER
@@ -134,7 +134,7 @@ def hatching() -> Gray:
 
 
 def zigzags() -> Gray:
-    """A hundred lines that zigzag across the page: long pieces with many places to cut."""
+    """A hundred lines that zigzag across the page: long pieces of ink."""
     page = _paper(2000, 1500)
     for y in range(5, 1480, 15):
         ends = [(x, y + 10 * (x // 12 % 2)) for x in range(5, 1995, 12)]

@@ -29,11 +29,11 @@ def page(rng: np.random.Generator, style: str = "crossed") -> np.ndarray:
 
 
 def glyphs(pages: list[np.ndarray]) -> np.ndarray:
-    """Give their glyphs as images, (n, 28, 28) uint8, ink = 255."""
+    """Return their glyphs as images, (n, 28, 28) uint8, ink = 255."""
     return np.stack([np.rint(255 * single_glyph(one)).astype(np.uint8) for one in pages])
 
 
 def corrected(images: np.ndarray, labels: np.ndarray) -> Corrected:
-    """Make corrections, each with a hash of its image."""
+    """Return corrections, each with a hash of its image."""
     digests = tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
     return Corrected(images, labels.astype(np.uint8), digests)

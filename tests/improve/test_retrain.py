@@ -27,7 +27,7 @@ SHIPPED = load_uncalibrated("reader@shipped")
 
 
 def drawn_digits(count: int, seed: int) -> Split:
-    """Give digits of our own hand in the form of MNIST's, 0 to 9 in turn."""
+    """Return digits of our own hand in the form of MNIST's, 0 to 9 in turn."""
     rng = np.random.default_rng(seed)
     images = np.zeros((count, 28, 28), np.uint8)
     for index, image in enumerate(images):

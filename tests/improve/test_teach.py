@@ -82,13 +82,13 @@ def train(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def right(reader: Reader, pages: list[np.ndarray]) -> float:
-    """Give the share of noughts that are read as such."""
+    """Return the share of zeros that are read as such."""
     values = [reader.read(one, layout="single").digits[0].value for one in pages]
     return sum(value == 0 for value in values) / len(values)
 
 
 def hardest(rng: np.random.Generator) -> str:
-    """Name the style that the shipped model reads worst: it must not know it, or nothing is shown."""
+    """Return the style that the shipped model reads worst: another would show nothing."""
     reader = Reader("reader@shipped")
     shares = {style: right(reader, [page(rng, style) for _ in range(30)]) for style in STYLES}
     worst = min(shares, key=lambda style: shares[style])

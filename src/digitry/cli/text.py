@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from digitry.improve.gate import Verdict
+    from digitry.improve.line_gate import LineVerdict
     from digitry.improve.teach import Taught, TaughtLines
+    from digitry.model.versions import Version
     from digitry.training.evaluation.robustness import Robustness
     from digitry.training.evaluation.scores import Comparison, Evaluation
     from digitry.training.run_folder import Run
@@ -72,7 +75,13 @@ def print_taught(taught: "Taught") -> None:
         ),
     ):
         print(f"  {name:<14} {text}")
-    if taught.promoted:
+    _print_decision(version, verdict, promoted=taught.promoted)
+
+
+def _print_decision(
+    version: "Version", verdict: "Verdict | LineVerdict", *, promoted: bool
+) -> None:
+    if promoted:
         print(f"{version.reference} is now the default version of {version.name}")
     elif verdict.passed:
         print(f"{version.reference} stays a candidate: the default changed during the training")
@@ -92,12 +101,7 @@ def print_taught_lines(taught: "TaughtLines") -> None:
     )
     for kind, count, before, after in rows:
         print(f"  {kind:<14} {before} of {count} right before, {after} now")
-    if taught.promoted:
-        print(f"{version.reference} is now the default version of {version.name}")
-    elif verdict.passed:
-        print(f"{version.reference} stays a candidate: the default changed during the training")
-    else:
-        print(f"{version.reference} stays a candidate: {verdict.summary}")
+    _print_decision(version, verdict, promoted=taught.promoted)
 
 
 def print_evaluation(model: str, data: str, result: "Evaluation") -> None:

@@ -1,1 +1,1 @@
-"""Image bytes to digits: image, find, lines, decode, glyph, classifier, joined by reader."""
+"""Image bytes to digits: image, find, lines, decode, glyph, classifier, assemble, joined by reader."""

@@ -217,7 +217,7 @@ def _reaching(
     end: tuple[float, float],
     height: float,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return a line made longer at its ends, as far as cells are hardly unsure, less the widening."""
+    """Return a line made longer at its ends, over cells above `FAINT`, less the widening."""
     slope = (end[1] - start[1]) / max(end[0] - start[0], 1.0)
     less = WIDENED * height
     ends = []

@@ -385,7 +385,7 @@ def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
     if (
         (free & ~level & (sizes >= LARGE)).any()
         or (own & ends & (sizes >= LARGE)).any()
-        # A piece that lies in this field and in another one belongs to nobody knows which.
+        # A piece that lies in this field and in another one may belong to either.
         or (own & (others >= MIXED)).any()
     ):
         doubt = "written beside its box"

@@ -1,4 +1,4 @@
-"""The reader: image -> places of numbers -> lines -> characters -> text, joined."""
+"""The stages joined: image -> places of numbers -> lines -> characters -> text."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -188,32 +188,17 @@ class Reader:
             max_error: see `Reader`.
 
         Raises:
-            UsageError: it makes no sense, or the model never came to it.
+            UsageError: it is not in (0, 1), or no threshold of the model's curve keeps it.
         """
         other = copy(self)
         other.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
-        return other
-
-    def fitting(self, pattern: str) -> "Reader":
-        """Return a reader whose lines must look like a pattern, on the same networks.
-
-        Args:
-            pattern: see `Reader`.
-
-        Raises:
-            UsageError: the pattern cannot be understood, or this reader reads forms.
-        """
-        _check_alone(self.template, pattern, "auto")
-        other = copy(self)
-        other.pattern = compile_pattern(pattern, READABLE)
-        other._networks = replace(self._networks, pattern=other.pattern)
         return other
 
     def within(self, pattern: str | None) -> "Reader":
         """Return a reader with another pattern, on the same networks.
 
         Args:
-            pattern: see `Reader`.
+            pattern: see `Reader`; None = no pattern.
 
         Raises:
             UsageError: it cannot be understood, or this reader has a template.

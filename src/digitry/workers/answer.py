@@ -82,7 +82,7 @@ def read_with_pictures(
     if max_error is not None:
         reader = reader.accepting(max_error)
     if pattern is not None:
-        reader = reader.fitting(pattern)
+        reader = reader.within(pattern)
     if template is not None:
         reader = reader.on_form(unpacked(template))
     if strips:

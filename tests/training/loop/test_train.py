@@ -140,7 +140,7 @@ def name_of(recipe: Recipe) -> str:
 
 
 def compared(recipe: Recipe, seed: int, reference=eager) -> float:
-    """Give the largest relative difference of a weight after twenty steps."""
+    """Return the largest relative difference of a weight after twenty steps."""
     # Smoothing needs one-hot labels in Keras; the arithmetic of the two forms is the same.
     one_hot = recipe.one_hot or recipe.label_smoothing > 0
     recipe = dataclasses.replace(recipe, **PLAIN, one_hot=one_hot)

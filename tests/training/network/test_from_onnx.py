@@ -23,7 +23,7 @@ LABELS = tuple(str(digit) for digit in range(10))
 
 
 def shaken(model: keras.Model, seed: int = 0) -> keras.Model:
-    """Give it weights as training might leave them, moving statistics included."""
+    """Return it with weights as training might leave them, moving statistics included."""
     rng = np.random.default_rng(seed)
     model.set_weights(
         [

@@ -42,7 +42,7 @@ def glyphs(count: int = 64) -> np.ndarray:
 
 
 def shaken(model: keras.Model) -> keras.Model:
-    """Give every variable a value of its own, moving statistics, biases and scales included."""
+    """Return it with a value of its own in every variable, moving statistics included."""
     rng = np.random.default_rng(1)
     for variable in model.weights:
         if "seed" in variable.path:

@@ -52,7 +52,7 @@ def _begin(sources: Sources) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the training is killed: nobody would take what it composes."""
+    """End this process when the training is killed: what it composes has no use then."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

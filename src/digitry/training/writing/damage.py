@@ -1,8 +1,8 @@
-"""Small pictures of digits in a bad state, for `reader` to learn from; seeded.
+"""Small pictures of digits in a bad state, for the glyph model to learn from; seeded.
 
 Shaken, out of focus, grainy, hazy, dirty, written across, cut by shadows: on the 28x28 pixels of MNIST
-itself, where `scenes` works at the size of a camera. `corruptions` measures the same kinds of harm and
-shares no code with this: what is measured is drawn by other rules than what was learnt.
+itself, where the scenes of `glyphs` have the size of photos. `corruptions` measures the same kinds of harm
+and shares no code with this: what is measured is drawn by other rules than what was learnt.
 """
 
 from collections.abc import Callable

@@ -143,8 +143,9 @@ def as_whole(scene: Scene) -> Floats | None:
 
 
 def as_line(scene: Scene, rng: np.random.Generator) -> Floats | None:
-    """Return the glyph of a line of one character; None where it touches other ink: nobody asks then.
+    """Return the glyph of a line of one character; None where it touches other ink.
 
+    The reader does not ask the glyph model about ink that touches other ink.
     Places and boxes are as inexact as those of the finder and the line network.
     """
     box = scene.box
@@ -201,7 +202,7 @@ Taught = tuple[Floats | None, int]
 
 
 def _plain(sources: Sources, rng: np.random.Generator) -> Taught:
-    """Return a digit as MNIST has it: whoever hands over glyphs gets no paper taken away."""
+    """Return a digit as MNIST has it; glyphs that a user passes in have no paper to remove."""
     ink, em, label = inks.picked(sources, rng)
     picture = inks.as_mnist(ink, em)
     return (glyph.normalise([picture])[0] if rng.random() < 0.3 else picture), label
