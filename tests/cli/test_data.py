@@ -70,7 +70,7 @@ def test_fetch_takes_only_known_names_and_lists_them(
         code, out, err = run("data", "fetch", name, capsys=capsys)
         assert (code, out) == (2, "")
         assert err.count("\n") == 1
-        assert "choose mnist, uci or pages" in err
+        assert "choose mnist, uci or glyphs" in err
         assert "give a folder" not in err
 
 

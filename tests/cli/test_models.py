@@ -64,9 +64,10 @@ def test_the_list_shows_which_version_is_the_default_and_why() -> None:
     add(passed=False, reason="frozen MNIST is 0.10 points lower, at most 0.05 points may be")
     assert [(row["reference"], row["state"]) for row in rows()] == [
         ("reader@shipped", "default"), ("reader@1", "candidate"), ("reader@2", "candidate"),
+        ("lines@shipped", "default"),
     ]  # fmt: skip
     assert say("promote", "reader@1").out == "reader@1 is now the default of reader\n"
-    first, second, third = rows()
+    first, second, third, _ = rows()
     assert (first["state"], second["state"]) == ("shipped", "default")
     assert second["reason"] == "promoted by hand"
     assert second["parent_sha256"] == SHIPPED.sha256
@@ -90,7 +91,7 @@ def test_rollback_goes_step_by_step_to_the_shipped_model() -> None:
     assert say("rollback").out == "reader@1 is now the default of reader\n"
     assert say("rollback", "reader").out == "reader@shipped is now the default of reader\n"
     assert "is already the default" in refused(2, "rollback")
-    assert [row["state"] for row in rows()] == ["default", "rolled back", "rolled back"]
+    assert [row["state"] for row in rows()] == ["default", "rolled back", "rolled back", "default"]
 
 
 def test_the_shipped_model_can_be_promoted_again() -> None:
@@ -118,7 +119,11 @@ def test_damaged_versions_are_named_and_the_others_listed(models: Path) -> None:
     (models / "reader" / "3" / "model.onnx").write_bytes(b"junk")
     done = say("list", "--format", "json")
     assert done.returncode == 1
-    assert [row["reference"] for row in json.loads(done.out)] == ["reader@shipped", "reader@2"]
+    assert [row["reference"] for row in json.loads(done.out)] == [
+        "reader@shipped",
+        "reader@2",
+        "lines@shipped",
+    ]
     first, second = done.err.splitlines()
     assert first.startswith("digitry: reader@1: ") and second.startswith("digitry: reader@3: ")
     assert "reader@3" in refused(3, "promote", "reader@3")

@@ -98,17 +98,19 @@ def keep_one(url: str) -> None:
 def test_a_new_store_is_at_the_newest_revision(url: str) -> None:
     Corrections(url).close()
     assert revision(url) == [migrations.HEAD]
-    assert tables(url) == {"digitry_corrections", migrations.TABLE}
+    assert tables(url) == {"digitry_corrections", "digitry_corrected_lines", migrations.TABLE}
 
 
 def test_the_migrations_create_the_tables_of_the_code(url: str) -> None:
     Corrections(url).close()
+    code = database.table().metadata
+    database.line_table(code)
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"version_table": migrations.TABLE, "compare_type": True}
         )
-        assert compare_metadata(context, database.table().metadata) == []
+        assert compare_metadata(context, code) == []
         (holds,) = [
             index
             for index in sqlalchemy.inspect(connection).get_indexes("digitry_corrections")
@@ -134,7 +136,7 @@ def test_a_store_from_before_alembic_is_migrated_with_its_corrections(url: str) 
     store.add(correction(2))
     store.close()
     assert revision(url) == [migrations.HEAD]
-    assert tables(url) == {"digitry_corrections", migrations.TABLE}
+    assert tables(url) == {"digitry_corrections", "digitry_corrected_lines", migrations.TABLE}
 
 
 def test_a_store_of_a_later_version_is_refused_and_not_changed(url: str) -> None:

@@ -255,7 +255,7 @@ def test_refusing_any_hostile_model_opens_connects_and_executes_nothing(
     )
     calls = traced(code, paths)
     assert [call for call in calls if not any(f'"{path}"' in call for path in paths)] == []
-    assert sum("open" in call for call in calls) == len(paths)
+    assert sum("open" in call.split("(")[0] for call in calls) == len(paths)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_without_workers_it_is_unavailable_until_one_is_ready(
 
         monkeypatch.setattr(supervisor, "_process", none)
         kill(pool.pids())
-        await asyncio.to_thread(until, pool.health().fault)
+        await asyncio.to_thread(until, lambda: pool.health().fault() is not None)
         during = await counted(readers, 0.5)
         monkeypatch.setattr(supervisor, "_process", start)
         await asyncio.to_thread(until, lambda: pool.health().states[State.READY] == 1)

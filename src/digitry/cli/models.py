@@ -16,9 +16,9 @@ from digitry.cli.text import (
     table_of,
 )
 from digitry.errors import ModelError, UsageError
-from digitry.model.line_network import NAME as LINES
-from digitry.model.line_network import calibration_path as lines_path
-from digitry.model.line_network import load_lines
+
+LINES = "lines"
+"""The name of the line network; `model.line_network` has it, too, and loads NumPy."""
 
 if TYPE_CHECKING:
     from digitry.model.artifact import Artifact
@@ -80,6 +80,7 @@ def promote(
 ) -> None:
     """Make a version the default of its name; reader@shipped is the model of the package."""
     from digitry.model import versions
+    from digitry.model.line_network import load_lines
     from digitry.model.load import SHIPPED, load_model
 
     name, at, _ = model.partition("@")
@@ -128,6 +129,7 @@ def uncalibrate(
 ) -> None:
     """Remove the calibration that `digitry calibrate` saved; the model uses its own again."""
     from digitry.model import calibration_file
+    from digitry.model.line_network import calibration_path as lines_path
     from digitry.model.load import calibration_path
 
     path = lines_path(model) if model.partition("@")[0] == LINES else calibration_path(model)
@@ -184,6 +186,7 @@ def _list(format_: str) -> None:
 def _lines() -> tuple[list[dict[str, Any]], list[ModelError]]:
     """Return a row for the shipped line network and each of its versions, and what is damaged."""
     from digitry.model import versions
+    from digitry.model.line_network import load_lines
 
     found, broken = versions.versions(LINES)
     try:

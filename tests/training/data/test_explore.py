@@ -164,12 +164,3 @@ def test_real_mnist_is_explored_in_seconds_and_its_known_wrong_label_is_found(
     assert not found.conflicts
     # train 59915 is a 7 that is labelled 4.
     assert (found.odd[0].item.index, found.odd[0].looks_like) == (59_915, 7)
-
-
-def test_scenes_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
-    from digitry.training.report.data_plot import write_scenes
-
-    one, other = (
-        write_scenes(load_dataset("uci"), tmp_path / name, rows=5).read_bytes() for name in "ab"
-    )
-    assert one == other

@@ -21,11 +21,13 @@ LICENCES = {
     "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
 }
 # What is composed of MNIST keeps MNIST's licence.
-LICENCES["glyphs"] = LICENCES["mnist"]
+LICENCES["glyphs"] = LICENCES["pages"] = LICENCES["mnist"]
 
 ORIGINS = {
     "mnist": "MNIST database of handwritten digits",
     "uci": "Optical Recognition of Handwritten Digits, UCI, doi.org/10.24432/C50P49",
+    # No command makes these any more, but models that learnt from them are in use.
+    "pages": "pages of digits that digitry draws from MNIST",
     "glyphs": "characters that digitry composes of MNIST and of the packs of handwriting",
 }
 """The full names of the named data sets, or what they are made of."""

@@ -85,7 +85,7 @@ def page(
     sources: Sources, rng: np.random.Generator
 ) -> tuple[Bytes, Bytes, Bytes, npt.NDArray[np.float32]]:
     """Return a page: its ink map (256, 256) uint8, and core, other and tall by cells."""
-    kind = drawn(SHARES, rng)
+    kind = drawn(SHARES if sources.real and sources.text else SHARES[:REGISTER], rng)
     angle = rng.uniform(-0.27, 0.27) if rng.random() < 0.2 else rng.normal(0, 0.04)
     if kind == REGISTER:
         angle *= 0.2
