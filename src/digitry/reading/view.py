@@ -35,9 +35,12 @@ smaller than the largest one that was read with confidence."""
 LEGIBLE = 0.75
 """Of the digits of a line one must be read with such confidence; letters are hardly ever."""
 
-FOUND, CLEAR, MUCH = 0.78, 0.9, 2.0
-"""A line is a number if the finder is so sure of its place, or its digits are read with such confidence, or
-so much is: a sure digit counts 1, one in two nothing."""
+CLEAR = 0.9
+"""The mean confidence of digits that are read well."""
+
+FOUND, SURE, MUCH = 0.78, 0.95, 2.0
+"""A line is a number if the finder is so sure of its place, or its digits are read with such a mean
+confidence, or so much is: a sure digit counts 1, one in two nothing."""
 
 
 Decider = Literal["line", "both", "model"]
@@ -223,4 +226,4 @@ def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
         return False
     # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
     much = sum(2 * said.confidence - 1 for said in read) >= MUCH
-    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= CLEAR or much
+    return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= SURE or much

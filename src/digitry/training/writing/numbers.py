@@ -100,7 +100,7 @@ def cut(
 
 def _real_number(sources: Sources, rng: np.random.Generator) -> Piece | None:
     """Return a real string that was written with a pen on a tablet: its ink is all there is."""
-    for _ in range(4):
+    for _ in range(4 if sources.real else 0):
         real = sources.real[int(rng.integers(len(sources.real)))]
         if real.ink.shape[0] == 64 or not real.labels or OTHER in real.labels:
             continue
