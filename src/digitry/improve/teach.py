@@ -103,22 +103,38 @@ def teach(
     verdict = done.verdict
     if verdict is None:
         return Taught(run=done.run, learnt=done.learnt)
+    created = done.model.metadata.created
+    version, promoted = _kept(name, done.model.onnx, created, verdict, parent.sha256, over)
+    return Taught(
+        run=done.run, learnt=done.learnt, verdict=verdict, version=version, promoted=promoted
+    )
+
+
+def _kept(
+    name: str,
+    model: bytes,
+    created: str,
+    verdict: "Verdict | LineVerdict",
+    parent_sha256: str,
+    over: int | None,
+) -> "tuple[Version, bool]":
+    """Write a new version, and return it and whether it is now the default."""
+    from digitry.model import versions
+
     version = versions.add(
         name,
-        done.model.onnx,
-        created=done.model.metadata.created,
+        model,
+        created=created,
         reason=verdict.summary,
         passed=verdict.passed,
         scores=verdict.scores,
         gate=verdict.to_dict(),
-        parent_sha256=parent.sha256,
+        parent_sha256=parent_sha256,
     )
     promoted = verdict.passed and versions.succeed(
         name, version.number, over=over, reason=verdict.summary
     )
-    return Taught(
-        run=done.run, learnt=done.learnt, verdict=verdict, version=version, promoted=promoted
-    )
+    return version, promoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,19 +208,8 @@ def teach_lines(
         console=console,
     )
     verdict = done.verdict
-    version = versions.add(
-        name,
-        done.network.onnx,
-        created=now.isoformat(timespec="seconds"),
-        reason=verdict.summary,
-        passed=verdict.passed,
-        scores=verdict.scores,
-        gate=verdict.to_dict(),
-        parent_sha256=parent.sha256,
-    )
-    promoted = verdict.passed and versions.succeed(
-        name, version.number, over=over, reason=verdict.summary
-    )
+    created = now.isoformat(timespec="seconds")
+    version, promoted = _kept(name, done.network.onnx, created, verdict, parent.sha256, over)
     return TaughtLines(
         folder=done.folder,
         learnt=done.learnt,

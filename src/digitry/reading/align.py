@@ -38,7 +38,7 @@ SPREAD = 3.0
 """Pixels at `LONG_SIDE` that a pair may be off, and that print may lie beside its place."""
 
 LEAST_PAIRS = 20
-"""Pairs that agree on a homography; wrong forms get to 14."""
+"""Pairs that must agree on a homography."""
 
 LEAST_AGREEMENT = 0.6
 """Of the blank form's print so much must be found, on the page and in its worst quarter half as much."""

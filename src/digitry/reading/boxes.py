@@ -2,7 +2,7 @@
 
 The network tells in which columns it saw a character: a column or two near its middle. Ink that hangs
 together and is what one character was seen in is that character's; ink that several were seen in is
-cut between them, where there is the least of it. Rulings and borders are nobody's.
+cut between them, where there is the least of it. Rulings and borders belong to no character.
 """
 
 import math

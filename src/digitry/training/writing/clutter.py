@@ -45,7 +45,7 @@ def _fold(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 def _stains(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Return what blots and dried drops take of the light, (h, w) in [0, 1].
 
-    None is a ring: whoever sees one alone must take it for a 0.
+    None is a ring: a ring alone looks like a 0.
     """
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     light = np.ones(shape, np.float32)

@@ -185,7 +185,7 @@ def _shared(a: Box, b: Box) -> float:
 
 def _taught(ink: Floats, width: int, height: int, label: int) -> Floats | None:
     if label == NOT_A_DIGIT_CLASS and width < NARROW * height:
-        # An upright stroke: whoever sees it alone must take it for a 1.
+        # An upright stroke alone looks like a 1.
         return None
     result: Floats = glyph.normalise([ink])[0]
     return result if result.any() else None
