@@ -220,6 +220,12 @@ class _Options(BaseModel):
         max_length=200,
         description=r"What each line must look like, such as \d{5} or \d\d/\d\d/\d{4}.",
     )
+    region: str | None = Field(
+        None,
+        max_length=80,
+        description="Read only this part: left,top,width,height in pixels of the upright image, or in "
+        "percent: 10%,20%,50%,30%.",
+    )
     model: str | None = Field(
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
@@ -318,6 +324,7 @@ class CorrectionIn(BaseModel):
     layout: Literal["auto", "single", "line", "page"] = "auto"
     max_error: float | None = Field(None, gt=0, lt=1)
     pattern: str | None = Field(None, max_length=200)
+    region: str | None = Field(None, max_length=80)
     template: str | None = Field(None, max_length=64)
     model: str | None = Field(None, max_length=200)
     page: int | None = Field(
