@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import cv2
@@ -59,6 +60,13 @@ PRINT_FOUND = 0.6
 
 ENOUGH_PRINT = 150
 """Pixels of print around a field that say where it lies."""
+
+BENT = 1.5, 0.1
+"""Paper is bent within a field, too: in parts so many times as wide as the box is high, the print is laid
+over the blank form's, which lies at most so much of the height beside it."""
+
+SLIVER = 0.05
+"""Of what lies so near the end of a cut, as a share of a box's height, too little is seen to be judged."""
 
 SPECK = 0.12
 """Ink less high and wide than so much of a box's height is dirt."""
@@ -164,7 +172,7 @@ class Form:
         if found is not None and found < PRINT_FOUND:
             return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
         to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
-        seen = frame.seen(gray, to_page)
+        seen = _flattened(frame.seen(gray, to_page), blank, frame)
         cleaned, own, doubt = _without_print(seen, blank, frame)
         return Cut(one, cleaned, to_page, _is_written(own, frame), doubt)
 
@@ -334,6 +342,35 @@ def _settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float
     return (right, down), float(shifted[blank > 0].mean())
 
 
+def _flattened(seen: Gray, blank: Gray, frame: _Frame) -> Gray:
+    """Return a field with its print moved to its place, part by part: the paper is bent within it, too.
+
+    Args:
+        seen: (h, w) uint8, the field.
+        blank: (h, w) uint8, 1 = printed.
+        frame: where the field lies.
+    """
+    rows, columns = seen.shape
+    count = max(2, round(columns / (BENT[0] * frame.height)))
+    edges = np.linspace(0, columns, count + 1).round().astype(int)
+    ink = _ink(seen)[1]
+    stray = max(2, round(BENT[1] * frame.height))
+    moved = []
+    for first, past in pairwise(edges.tolist()):
+        shift, found = _settled(blank[:, first:past], ink[:, first:past], stray)
+        if found is not None and found >= PRINT_FOUND:
+            moved.append(((first + past) / 2, *shift))
+    if not any(right or down for _, right, down in moved):
+        return seen
+    middles, right, down = np.array(moved).T
+    at = np.arange(columns)
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    x += np.interp(at, middles, right).astype(np.float32)
+    y += np.interp(at, middles, down).astype(np.float32)
+    flat = cv2.remap(seen, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(flat, np.uint8)
+
+
 def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray, str | None]:
     """Return a field without print and without the ink of others; its own ink; and any doubt about that.
 
@@ -376,20 +413,34 @@ def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
     level = (y >= top) & (y < bottom)
     inside = level & (x >= left) & (x < right)
     others = np.bincount(of, frame.taken[rows, columns], count) / area
-    free = ~inside & (others < MIXED)
+    edge = max(3, round(SLIVER * frame.height))
+    hidden = (last < edge).any(axis=0) | (first >= np.array(ink.shape[::-1])[:, None] - edge).any(0)
+    free = ~inside & (others < MIXED) & ~hidden
+    # Grains of paper that lie close together are no stroke.
+    strokes = _largest(ink, labels, count) / frame.height >= LARGE
     own = inside & (sizes >= DOT)
-    if (free & level & (sizes >= LARGE)).any():
+    if (free & level & strokes).any():
         own |= free & level & (sizes >= DOT)
     ends = (first[0] <= 1) | (last[0] >= ink.shape[1] - 2)
     doubt = None
     if (
-        (free & ~level & (sizes >= LARGE)).any()
+        (free & ~level & strokes).any()
         or (own & ends & (sizes >= LARGE)).any()
         # A piece that lies in this field and in another one may belong to either.
         or (own & (others >= MIXED)).any()
     ):
         doubt = "written beside its box"
     return np.asarray(own[labels] & (ink > 0), np.uint8), doubt
+
+
+def _largest(ink: Gray, labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.float64]:
+    """Return the longer side of the largest connected part of each piece of ink, (count,), in pixels."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    sizes = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) - 1.0
+    largest = np.zeros(count)
+    at = ink > 0
+    np.maximum.at(largest, labels[at], sizes[parts[at]])
+    return largest
 
 
 def _is_written(own: Gray, frame: _Frame) -> bool:
