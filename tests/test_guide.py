@@ -75,6 +75,8 @@ def test_every_reason_of_the_reader_is_explained() -> None:
     for reason in ("blank", "not a digit", "too small", "cut off", "ambiguous ", "does not fit "):
         assert f'"{reason}' in code
         assert f"| `{reason}" in table
+    assert 'f"unsure ({' in form
+    assert "| `unsure (" in table
     for reason in ("empty", "written beside its box", "holds several lines"):
         assert f'"{reason}"' in form
         assert f"| `{reason}`" in table

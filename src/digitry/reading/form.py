@@ -74,6 +74,10 @@ SPECK = 0.12
 DOT = 0.03
 """A point of a fine pen is so much of a box's height high."""
 
+LEAST_SURE = 0.6
+"""A text that is right with less probability is refused, however sure each of its digits is: one too many
+may have been left out."""
+
 TOGETHER = 64
 """Fields that the networks are asked about at once."""
 
@@ -587,6 +591,8 @@ def _misfit(text: str, reading: Reading, one: Field) -> str | None:
         return "holds several lines"
     if one.layout == "line" and one.compiled and not one.compiled.matches("".join(text.split())):
         return f"does not fit {one.pattern}"
+    if reading.confidence < LEAST_SURE:
+        return f"unsure ({reading.confidence:.0%})"
     return None
 
 
