@@ -30,7 +30,7 @@ from digitry.reading.region import RegionLike, cut, on_whole, region_of
 from digitry.reading.result import FormReading, Reading
 from digitry.reading.template import Template
 from digitry.reading.template import load as load_template
-from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
+from digitry.reading.view import Said, View, best, opposite, reads_turned, turned, views_of
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
@@ -328,7 +328,7 @@ class Reader:
     def _read_parts(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> Sequence[tuple[Reading, Seen]]:
-        """Read every page upright, and those that are hardly readable so on their sides, too.
+        """Read every page upright, and those that are hardly readable on their sides and inverted, too.
 
         Raises:
             ImageError: a page has too much ink to be writing, or does not look like the form. It names no
@@ -341,6 +341,10 @@ class Reader:
         if layout != "single":
             aside = [i for i, view in enumerate(chosen) if view.doubtful]
             sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
+            for i, views in zip(aside, sides, strict=True):
+                if len(seen[i]) == 1:
+                    # A dark table around the sheet may have been taken for the paper.
+                    views.append(opposite(chosen[i]))
             for i, views in zip(
                 aside, self._networks.seen(sides, layout, glance=True), strict=True
             ):
