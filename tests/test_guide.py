@@ -86,6 +86,13 @@ def test_every_reason_of_the_reader_is_explained() -> None:
         assert f"| `{reason.strip()}" in table, reason
 
 
+def test_the_commonest_ways_in_stand_on_the_first_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    first = text.partition("## Find your answer")[0]
+    for way in ("digitry read IMG_0001.HEIC", "digitry read scan.pdf", "digitry.read(x_test[0]"):
+        assert way in first
+
+
 def test_every_public_name_and_field_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     for one in digitry.training.__all__:
