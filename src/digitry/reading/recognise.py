@@ -42,6 +42,9 @@ LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
 SURE_ALONE = 0.995
 """All the ink of a picture is one digit if the model is so sure of that; nothing else is asked."""
 
+SETTLED = 0.9
+"""A line whose characters are all surer is not cut out a second time."""
+
 SMALL_PICTURE = 128 * 128
 """Pixels. Pictures of several digits are mostly larger."""
 
@@ -293,6 +296,8 @@ class Recogniser:
         ]
         moved: dict[int, strips_of.Cut] = {}
         for i in unsure:
+            if _is_settled(shown[i].line):
+                continue
             place = strips_of.nearer(places[i], cuts[i])
             if place is not None and budgets[i].has(strips_of.columns(place)):
                 moved[i] = strips_of.cut(grays[i], place)
@@ -404,6 +409,11 @@ class Recogniser:
 def _evidence(line: decode.Line) -> float:
     """Return how much a line says with confidence: a sure digit counts 1, one in two nothing."""
     return sum(2 * one.confidence - 1 for one in line.characters if one.value in DIGITS)
+
+
+def _is_settled(line: decode.Line) -> bool:
+    """Return whether all that a line says is so sure that another look changes little."""
+    return all(one.confidence > SETTLED for one in line.characters)
 
 
 def _is_digit(character: decode.Character) -> bool:
