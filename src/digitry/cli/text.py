@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from digitry.improve.gate import Verdict
-    from digitry.improve.line_gate import LineVerdict
     from digitry.improve.teach import Taught, TaughtLines
+    from digitry.improve.verdict import Verdict
     from digitry.model.versions import Version
     from digitry.training.evaluation.robustness import Robustness
     from digitry.training.evaluation.scores import Comparison, Evaluation
@@ -78,9 +77,7 @@ def print_taught(taught: "Taught") -> None:
     _print_decision(version, verdict, promoted=taught.promoted)
 
 
-def _print_decision(
-    version: "Version", verdict: "Verdict | LineVerdict", *, promoted: bool
-) -> None:
+def _print_decision(version: "Version", verdict: "Verdict", *, promoted: bool) -> None:
     if promoted:
         print(f"{version.reference} is now the default version of {version.name}")
     elif verdict.passed:

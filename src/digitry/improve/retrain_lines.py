@@ -19,7 +19,7 @@ from digitry import files
 from digitry.errors import DataError, UnavailableError
 from digitry.improve import line_gate
 from digitry.improve.line_gate import LineVerdict
-from digitry.improve.retrain import MIN_GAIN, is_kept_for_gate
+from digitry.improve.retrain import is_kept_for_gate, smallest_step
 from digitry.model.line_network import LineNetwork, parse
 from digitry.progress import Display
 from digitry.reading.lines import CUT, Cut
@@ -255,10 +255,7 @@ def chosen_step(
         now, knows = at(step)
         gained[step] = now - start
         excess[step] = max(knew - knows - MAX_FORGOTTEN * len(known), 0.0)
-    sound = [step for step in STEPS if excess[step] == min(excess.values())]
-    best = max(gained[step] for step in sound)
-    wanted = min(best, MIN_GAIN * best)
-    return min(step for step in sound if gained[step] >= wanted)
+    return smallest_step(gained, excess)
 
 
 def exported(network: Network, parent: LineNetwork) -> LineNetwork:

@@ -1,7 +1,7 @@
 """Trains a new version of a shipped model on a store of corrections, and puts it through the gate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ from digitry.errors import DataError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digitry.improve.gate import Verdict
+    from digitry.improve.gate import GlyphVerdict
     from digitry.improve.line_gate import LineVerdict
     from digitry.improve.retrain import Corrected
     from digitry.improve.retrain_lines import CorrectedLines
+    from digitry.improve.verdict import Verdict
     from digitry.model.versions import Version
     from digitry.training.run_folder import Run
 
@@ -34,7 +35,7 @@ class Taught:
 
     run: "Run"
     learnt: int
-    verdict: "Verdict | None" = None
+    verdict: "GlyphVerdict | None" = None
     version: "Version | None" = None
     promoted: bool = False
 
@@ -76,7 +77,7 @@ def teach(
         )
     corrected = _corrected(db, console)
     if console is not None:
-        console.print(_counted(corrected), highlight=False)
+        console.print(_counted("corrections", *corrected.split()), highlight=False)
     # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED_VERSION}")
@@ -114,7 +115,7 @@ def _kept(
     name: str,
     model: bytes,
     created: str,
-    verdict: "Verdict | LineVerdict",
+    verdict: "Verdict",
     parent_sha256: str,
     over: int | None,
 ) -> "tuple[Version, bool]":
@@ -187,12 +188,8 @@ def teach_lines(
 
     name = line_network.NAME
     corrected = _corrected_lines(db)
-    learnt, held = corrected.split()
     if console is not None:
-        console.print(
-            f"{len(corrected.texts)} corrected lines: {len(learnt)} to train on, {len(held)} held out",
-            highlight=False,
-        )
+        console.print(_counted("corrected lines", *corrected.split()), highlight=False)
     over = versions.default_number(name)
     parent = line_network.load_lines(f"{name}@{over or versions.SHIPPED_VERSION}")
     now = datetime.now(UTC)
@@ -255,19 +252,18 @@ def _check_store(db: str | None) -> None:
         )
 
 
-def _counted(corrected: "Corrected") -> str:
+def _counted(what: str, learnt: Sized, held: Sized) -> str:
     """Return how many corrections there are, and how many are missing for the gate."""
-    from digitry.improve import gate, retrain
+    from digitry.improve import retrain, verdict
 
-    learnt, held = corrected.split()
-    text = f"{len(corrected.labels)} corrections: {len(learnt)} to train on, {len(held)} held out"
-    missing = gate.fewest() - len(held)
+    text = f"{len(learnt) + len(held)} {what}: {len(learnt)} to train on, {len(held)} held out"
+    missing = verdict.fewest() - len(held)
     if missing <= 0:
         return text
     # About this share of further corrections will be held out, too.
     more = math.ceil(missing / retrain.HELD_OUT)
     return (
-        f"{text}\n{missing} more must be held out, about {more} more corrections in all: until then "
+        f"{text}\n{missing} more must be held out, about {more} more {what} in all: until then "
         "a new version stays a candidate"
     )
 
