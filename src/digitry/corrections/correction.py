@@ -55,8 +55,7 @@ class Correction:
             raise UsageError(
                 f"{self.label!r} is not a label", remedy=f"use 0 to 9, or {NOT_A_DIGIT!r}"
             )
-        if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+        _check_author(self.author)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the pictures."""
@@ -92,12 +91,16 @@ class LineCorrection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", checked_text(self.text))
-        if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+        _check_author(self.author)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the picture."""
         return {key: value for key, value in asdict(self).items() if key != "strip"}
+
+
+def _check_author(author: str) -> None:
+    if len(author) > LONGEST_AUTHOR:
+        raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
 
 
 def checked_text(text: str) -> str:
