@@ -28,10 +28,10 @@ from digitry.model import versions
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.training import datasets
 from digitry.training.data import dataset
 
+from ..serving.local import LocalReaders
 from .crossed import STYLES, page
 from .test_retrain import drawn_digits, rehearse_little
 

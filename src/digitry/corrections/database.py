@@ -56,7 +56,8 @@ def full_url(url: str | None) -> str:
 def tables() -> "tuple[TableClause, TableClause]":
     """Return the tables of corrected digits and of corrected lines, as the migrations make them.
 
-    A column has the name of its field; only the migrations say its type.
+    A column has the name of its field. Its type is in the migrations alone, and so is the index by
+    which the database enforces that a glyph or line has at most one current correction.
     """
     from sqlalchemy import column, table
 
@@ -82,29 +83,38 @@ def engine(url: Any, create: bool) -> "Engine":
         StoreError: the file is missing, or its folder cannot be created.
         UnavailableError: the driver is missing.
     """
-    import sqlalchemy
-    from sqlalchemy import event
-
     backend = url.get_backend_name()
     if backend == "postgresql":
-        try:
-            return sqlalchemy.create_engine(
-                url,
-                pool_pre_ping=True,
-                pool_size=8,
-                connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
-            )
-        except ModuleNotFoundError as error:
-            raise UnavailableError(
-                f"PostgreSQL needs the driver {error.name}",
-                remedy="pip install 'digitry[postgresql]'",
-            ) from error
+        return _postgresql(url)
     if backend != "sqlite":
         raise UsageError(
             f"{backend} is not supported for corrections", remedy="use sqlite or postgresql"
         )
     if url.database in (None, "", ":memory:"):
         raise UsageError("corrections cannot be stored in memory", remedy="name a file")
+    return _sqlite(url, create)
+
+
+def _postgresql(url: Any) -> "Engine":
+    import sqlalchemy
+
+    try:
+        return sqlalchemy.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=8,
+            connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
+        )
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"PostgreSQL needs the driver {error.name}", remedy="pip install 'digitry[postgresql]'"
+        ) from error
+
+
+def _sqlite(url: Any, create: bool) -> "Engine":
+    import sqlalchemy
+    from sqlalchemy import event
+
     folder = Path(url.database).parent
     if not create and not Path(url.database).exists():
         raise StoreError(

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digitry import extras
 from digitry.corrections import database, migrations
 from digitry.corrections.correction import Correction, LineCorrection, Stats
 from digitry.corrections.database import StoreError, StoreFullError
-from digitry.errors import UnavailableError, UsageError
+from digitry.errors import UsageError
 from digitry.model.artifact import LABELS
 
 if TYPE_CHECKING:
@@ -48,12 +49,9 @@ class Corrections:
         self.close()
 
     def __init__(self, url: str | None = None, *, create: bool = True) -> None:
-        try:
-            import sqlalchemy
-        except ModuleNotFoundError as error:
-            raise UnavailableError(
-                "corrections need the extra `serve`", remedy="pip install 'digitry[serve]'"
-            ) from error
+        extras.require("serve", "corrections need", "sqlalchemy")
+        import sqlalchemy
+
         self.url = database.full_url(url)
         try:
             parsed = sqlalchemy.make_url(self.url)
@@ -104,7 +102,7 @@ class Corrections:
     def _add(
         self, table: "TableClause", values: dict[str, Any], said: str
     ) -> tuple[dict[str, Any], bool]:
-        """Store a row unless the same is said of the same picture; return it, and whether it is new."""
+        """Store a row, unless the same picture has the same correction; return it and whether it is new."""
         import sqlalchemy
         from sqlalchemy import exc
 

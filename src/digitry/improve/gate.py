@@ -64,7 +64,7 @@ class GateImages:
 
 @dataclass(frozen=True, eq=False)
 class GatePredictions:
-    """A model's most probable class for each image of an `GateImages`, as uint8.
+    """A model's most probable class for each image of `GateImages`, as uint8.
 
     Attributes:
         frozen, nothing, held: one class per image of the same attribute there.

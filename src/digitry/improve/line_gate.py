@@ -1,8 +1,8 @@
-"""The gate of the line network: what a retrained one must pass before it becomes the default.
+"""The gate of the line network: the checks that a retrained network must pass to become the default.
 
-1. *Frozen lines*, of hands that no network was trained on: numbers, single digits and words. No kind may be
-   read right so much less often than by the default or by the shipped network, and all of them together
-   neither. They are read greedily, at one height: a floor for what the search makes of them.
+1. *Frozen lines*, by people whose writing no network was trained on: numbers, single digits and words. The
+   share that is read right may fall only a little, in each kind and in all together, compared with the
+   default and with the shipped network. They are read greedily, at one height, which is fast.
 2. *Held-out corrections*, read as the reader reads a line: more of them must be right than before, by more
    than chance and wrong labels can explain; see `verdict.p_value`.
 """
@@ -76,7 +76,7 @@ class Greedy:
         return cls(session(content))
 
     def right(self, given: Sequence[HeldLine]) -> list[bool]:
-        """Return which lines are read right; words are, where no digit is read."""
+        """Return which lines are read right; a line of words is right if no digit is read in it."""
         found = []
         for line in given:
             strip = lines.strip(line.cut, TALL)
@@ -90,7 +90,7 @@ class Greedy:
 
 
 def read(network: LineNetwork, given: Sequence[HeldLine]) -> list[str]:
-    """Return what lines say, read as the reader reads them: digits and marks."""
+    """Return the digits and marks of lines, read as the reader reads them."""
     seen = lines.seen([line.cut for line in given], Session(network))
     return [plain(decode.decode(strips).text) for strips in seen]
 
@@ -138,7 +138,13 @@ def judge(
 def _forgotten(
     kinds: Sequence[str], counts: Sequence[int], right: Sequence[Sequence[int]]
 ) -> list[str]:
-    """Return what the candidate, the second, reads worse than one of the others, one line each."""
+    """Return what the candidate reads worse than one of the other networks, one line each.
+
+    Args:
+        kinds: of the frozen lines.
+        counts: lines of each kind.
+        right: lines of each kind that the default, the candidate and the shipped network read right.
+    """
     reasons = []
     best = [max(right[0][k], right[2][k]) for k in range(len(kinds))]
     lost = max(sum(right[0]), sum(right[2])) - sum(right[1])

@@ -230,15 +230,18 @@ def retrain(
     made = load_uncalibrated(folder / MODEL_FILE)
     verdict = None
     if not finished.metrics["interrupted"]:
-        gate_images = GateImages(frozen, unseen.images[unseen.labels == NOT_A_DIGIT_CLASS], held)
-        predictions = [gate.predict(one, gate_images) for one in (parent, made, shipped)]
-        verdict = gate.judge(gate_images, predictions[0], predictions[1], anchors=[predictions[2]])
-        files.write_json(
-            folder / GATE,
-            {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": steps[0]}
-            | verdict.to_dict(),
-        )
+        nothing = unseen.images[unseen.labels == NOT_A_DIGIT_CLASS]
+        verdict = _judged(GateImages(frozen, nothing, held), parent, made, shipped)
+        facts = {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": steps[0]}
+        files.write_json(folder / GATE, facts | verdict.to_dict())
     return Retrained(finished, made, verdict, len(learnt), steps[0])
+
+
+def _judged(
+    gate_images: GateImages, parent: Artifact, made: Artifact, shipped: Artifact
+) -> GlyphVerdict:
+    before, after, first = (gate.predict(one, gate_images) for one in (parent, made, shipped))
+    return gate.judge(gate_images, before, after, anchors=[first])
 
 
 def _parts(mnist: Dataset) -> tuple[Split, Split]:

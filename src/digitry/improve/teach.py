@@ -95,7 +95,7 @@ def teach(
         load_uncalibrated(f"{name}@{versions.SHIPPED_VERSION}"),
         corrected,
         mnist,
-        out or run_folder.default_folder(recipe),
+        out or run_folder.default_folder(recipe.name),
         settings=settings,
         device=device,
         only=only,
@@ -171,20 +171,19 @@ def teach_lines(
 
     Args:
         db: file or address of the store; None = the user's own.
-        data_dir: where MNIST and the packs of handwriting are; without them it rehearses on drawn lines.
-        out: the folder; a training that was stopped there goes on. None = a new one under `runs`.
-        samples: how many strips it learns from; None = as many as take a few minutes.
-        seed: of what is composed.
+        data_dir: folder of MNIST and of the packs of handwriting; without them it also learns drawn lines.
+        out: the folder; an interrupted training in it is continued. None = a new one under `runs`.
+        samples: how many strips it is trained on; None = as many as take a few minutes.
+        seed: of the composed strips.
         device: `cpu` or `cuda`.
         console: shows progress; None = nothing.
 
     Raises:
         DigitryError: something is missing or damaged; the default version is unchanged.
     """
-    from datetime import UTC, datetime
-
     from digitry.improve import retrain_lines
     from digitry.model import line_network, versions
+    from digitry.training import run_folder
 
     name = line_network.NAME
     corrected = _corrected_lines(db)
@@ -192,12 +191,12 @@ def teach_lines(
         console.print(_counted("corrected lines", *corrected.split()), highlight=False)
     over = versions.default_number(name)
     parent = line_network.load_lines(f"{name}@{over or versions.SHIPPED_VERSION}")
-    now = datetime.now(UTC)
+    created = run_folder.now()
     done = retrain_lines.retrain_lines(
         parent,
         line_network.load_lines(f"{name}@{versions.SHIPPED_VERSION}"),
         corrected,
-        out or Path("runs") / f"{name}-{now.astimezone():%Y%m%d-%H%M%S}",
+        out or run_folder.default_folder(name),
         data_dir=data_dir,
         samples=samples or retrain_lines.SAMPLES,
         seed=seed,
@@ -205,7 +204,6 @@ def teach_lines(
         console=console,
     )
     verdict = done.verdict
-    created = now.isoformat(timespec="seconds")
     version, promoted = _kept(name, done.network.onnx, created, verdict, parent.sha256, over)
     return TaughtLines(
         folder=done.folder,

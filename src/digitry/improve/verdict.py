@@ -1,6 +1,6 @@
 """The verdict on a retrained model: what it reads right of the held-out corrections, and why it failed.
 
-Both gates use it, that of the glyph model (`gate`) and that of the line network (`line_gate`).
+Both gates use it: `gate` for the glyph model, `line_gate` for the line network.
 """
 
 from collections.abc import Sequence
