@@ -1,4 +1,4 @@
-"""The networks at work: views of pages to lines of characters."""
+"""Run the networks: views of pages to lines of characters."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +40,8 @@ Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
 
 SURE_ALONE = 0.995
-"""All the ink of a picture is one digit if the model is so sure of that; nothing else is asked."""
+"""If the model gives all the ink of a picture this probability of being one digit, the other networks are
+not run."""
 
 SETTLED = 0.9
 """A line whose characters are all surer is not cut out a second time."""
@@ -59,30 +60,28 @@ LEAST = 1e-5
 
 WEIGHT_LINE = np.array([0.6] * 10 + [0.5])
 WEIGHT_GLYPH = np.array([0.8] * 10 + [0.5])
-"""How much the line network and the glyph model count for one digit that stands free, and for its being no
-digit.
+"""Weights of the line network and the glyph model for a digit that stands alone: ten for the digits, one
+for "no digit".
 
 Chosen on hands that the line network's training held out, for digits right, letters refused, and a mean
 confidence that is the share of digits that are right."""
 
 COLUMNS_SHARE, COLUMNS_LEAST = 1 / 40, 40_000
-"""What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
+"""Budget of the line network for one page, in columns: per pixel of the page, and at least."""
 
 GLANCED, GLANCED_LINES, GLANCED_COLUMNS = 768, 12, 4000
-"""At a glance, a page is looked at with a long side of so many pixels, and so many lines of it are read, of
-so many columns."""
+"""Limits of a quick look at a page: its long side in pixels, the number of lines, and their columns."""
 
 PORTION = 8192
 """Columns of the lines that are cut out and shown to the network at once."""
 
 SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 8_000
-"""What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
-plain."""
+"""Budget of the search for lines that are not plain, in columns: likewise. Most writing is plain."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A line as the network is shown it: where it is cut out, its strips, and what they say."""
+    """A line as the network gets it: its cut, its strips, and their text."""
 
     cut: strips_of.Cut
     strips: list[decode.Strip]
@@ -91,7 +90,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """The networks, and how they are asked.
+    """The networks, and how they are used.
 
     Attributes:
         finder: finds numbers on a page.
@@ -132,7 +131,7 @@ class Recogniser:
         return [[next(again) for _ in seen] for seen in views]
 
     def _singles(self, views: Sequence[View]) -> list[View]:
-        """Return views as one digit: all the ink, or what the finder takes for a digit."""
+        """Return views read as one digit: all the ink, or the digit that the finder finds."""
         wholes = [_whole(view.gray) for view in views]
         found = self._sure_singles(views, wholes)
         for i, view in self._alone(
@@ -251,7 +250,7 @@ class Recogniser:
         wholes: Sequence[Alone | None],
         as_one: bool,
     ) -> list[ReadLine]:
-        """Return what the lines of several views say, one after the other."""
+        """Return the lines of several views, read one after the other."""
         flat = [place for part in places for place in part]
         grays = [view.gray for view, part in zip(views, places, strict=True) for _ in part]
         owners = [i for i, part in enumerate(places) for _ in part]
@@ -315,7 +314,9 @@ class Recogniser:
     def _strips(
         self, portions: Iterable[Sequence[strips_of.Cut]], budgets: Sequence[Budget]
     ) -> tuple[list[strips_of.Cut], list[list[decode.Strip]], list[int]]:
-        """Return lines, their strips, and which lines are unsure: those are shown more often.
+        """Return lines, their strips, and the indices of the lines whose first strips disagree.
+
+        Such lines get strips at more heights.
 
         Args:
             portions: the lines; a page that is not writing is refused after a portion or two.
@@ -355,7 +356,7 @@ class Recogniser:
             else [_own(whole, one.cut)]
             for one, whole in zip(shown, wholes, strict=True)
         ]
-        # What a line says of its digits is weighed against nothing, but for one that stands free.
+        # Only a digit that stands alone is weighed against the glyph model.
         wanted = [
             piece
             for one, ink in zip(shown, inks, strict=True)
@@ -433,7 +434,7 @@ def _cut_out(
 
 
 def _evidence(line: decode.Line) -> float:
-    """Return how much a line says with confidence: a sure digit counts 1, one in two nothing."""
+    """Return the sum of 2 p - 1 over a line's digits: a certain one counts 1, one with p 0.5 nothing."""
     return sum(2 * one.confidence - 1 for one in line.characters if one.value in DIGITS)
 
 
