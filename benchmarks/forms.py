@@ -50,6 +50,9 @@ HANDS = 20
 CANVAS = (1500, 1500)
 """Rows and columns of a photo; the sheet fills most of it."""
 
+WIDEST = 1.9
+"""Some of UNIPEN's pictures of a 0 show two of them, or four: those that are so many times as wide as high."""
+
 CELLS = {"account": 8, "student": 7}
 """Fields with a cell for each digit."""
 
@@ -73,7 +76,7 @@ def writers(data_dir: Path) -> dict[str, Hand]:
         drawn: dict[int, list[Ink]] = {}
         for i in np.flatnonzero(unipen.hands == hand).tolist():
             ink = cut_to_ink(draw_strokes(unipen.drawings.strokes(i), 64, pen * 64))
-            if ink is not None:
+            if ink is not None and ink.shape[1] < WIDEST * ink.shape[0]:
                 drawn.setdefault(int(unipen.labels[i]), []).append(ink)
         if len(drawn) == 10:
             found[hand] = drawn

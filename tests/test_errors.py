@@ -2,6 +2,7 @@
 
 import pickle
 
+from digitry import errors
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 
 
@@ -27,3 +28,11 @@ def test_an_error_keeps_its_parts_when_pickled() -> None:
         "x",
         "copy it",
     )
+
+
+def test_the_errors_that_a_caller_catches_are_public() -> None:
+    import digitry
+
+    for name in ("DigitryError", "ImageError", "ModelError", "UsageError"):
+        assert getattr(digitry, name) is getattr(errors, name)
+        assert name in digitry.__all__

@@ -71,13 +71,15 @@ def test_the_page_of_scripts_has_every_recipe_of_theirs() -> None:
 def test_every_reason_of_the_reader_is_explained() -> None:
     code = (ROOT / "src/digitry/reading/assemble.py").read_text(encoding="utf-8")
     form = "".join(
-        (ROOT / f"src/digitry/reading/{name}.py").read_text(encoding="utf-8")
-        for name in ("form", "field")
+        (ROOT / "src/digitry/reading" / name).read_text(encoding="utf-8")
+        for name in ("form.py", "field_ink.py")
     )
     table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8").partition("## Reasons")[2]
     for reason in ("blank", "not a digit", "too small", "cut off", "ambiguous ", "does not fit "):
         assert f'"{reason}' in code
         assert f"| `{reason}" in table
+    assert 'f"unsure ({' in form
+    assert "| `unsure (" in table
     for reason in ("empty", "written beside its box", "holds several lines"):
         assert f'"{reason}"' in form
         assert f"| `{reason}`" in table
@@ -85,6 +87,13 @@ def test_every_reason_of_the_reader_is_explained() -> None:
     named |= set(re.findall(r'reason = "([a-z ]+)" if .* else "([a-z ]+)"', code)[0])
     for reason in named:
         assert f"| `{reason.strip()}" in table, reason
+
+
+def test_the_commonest_ways_in_stand_on_the_first_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    first = text.partition("## Find your answer")[0]
+    for way in ("digitry read IMG_0001.HEIC", "digitry read scan.pdf", "digitry.read(x_test[0]"):
+        assert way in first
 
 
 def test_every_public_name_and_field_is_in_the_reference() -> None:

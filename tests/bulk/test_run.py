@@ -29,6 +29,7 @@ from digitry.bulk.run import run
 from digitry.cli.main import app
 from digitry.errors import UnavailableError, UsageError
 from digitry.reading.reader import Reader
+from digitry.reading.template import Field, Template
 from digitry.workers.pool import WorkerPool
 
 from .. import documents
@@ -506,6 +507,26 @@ def test_every_page_of_a_document_is_a_row(
         assert (report.images, report.failed) == (10, 2)
         failed = [str(row["source"]).rpartition("/")[2] for row in failures(place / "out")]
         assert failed == ["05.png", "torn.pdf#page=2"]
+
+
+def test_only_the_region_of_each_image_is_read(
+    tmp_path: Path, images: list[tuple[str, bytes]], model: Path
+) -> None:
+    wide, small = io.BytesIO(), io.BytesIO()
+    documents.drawn((3, 3)).save(wide, "PNG")
+    documents.drawn((3,)).resize((40, 40)).save(small, "PNG")
+    place = as_folder(tmp_path, [("d/a.png", wide.getvalue()), ("d/b.png", small.getvalue())])
+    region = "0,0,90,100%"
+    report = run(job(tmp_path, place, model, region=region))
+    assert (report.images, report.failed) == (2, 1)
+    found, failed = rows(tmp_path / "out")
+    assert len(found["digits"]) == 1  # type: ignore[arg-type]
+    assert found["width"] == 180
+    assert "outside the picture of 40 x 40 pixels" in str(failed["reason"])
+    with pytest.raises(UsageError, match="is not four"):
+        job(tmp_path, place, model, region="1,2,3")
+    with pytest.raises(UsageError, match="a template and a region"):
+        job(tmp_path, place, model, region=region, template=Template((Field("a", (0, 0, 1, 1)),)))
 
 
 def test_nothing_of_an_input_is_passed_over_in_silence(

@@ -47,7 +47,7 @@ def test_doctor_says_what_can_be_read_and_with_what(
     monkeypatch.setattr(doctor, "_devices", dict)
     _, out, _ = run("doctor", "--format", "json", capsys=capsys)
     assert json.loads(out)["reading"] == {
-        "images": "PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF",
+        "images": "PNG, JPEG, WebP, AVIF, JPEG 2000, BMP, GIF, TIFF, PNM",
         "HEIC": True,
         "PDF": True,
         "model": "reader@shipped",

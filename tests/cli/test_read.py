@@ -220,6 +220,39 @@ def test_a_reading_follows_the_pattern() -> None:
     assert digitry("read", number, "--pattern", "abc").returncode == 2
 
 
+def test_only_a_region_is_read_and_drawn_on_the_whole_picture(tmp_path: Path) -> None:
+    sheet = SAMPLES / "sheet.jpg"
+    region = ["--region", "80,450,640,130"]
+    assert digitry("read", sheet, *region).stdout == b"5318\n"
+    done = digitry("read", sheet, "--region", "6.7%,50%,53.3%,14.5%", "--annotate", tmp_path)
+    assert done.stdout == b"5318\n"
+    with Image.open(tmp_path / "sheet.annotated.png") as picture:
+        assert picture.width >= 1200
+    done = digitry("read", sheet, *region, "--explain", tmp_path, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(done.stdout.decode()))
+    assert row["text"] == "5318"
+    assert 450 <= int(row["y"]) <= int(row["y"]) + int(row["h"]) <= 580
+
+
+@pytest.mark.parametrize("region", ["1,2,3", "1,2,0,4", "a,b,c,d"])
+def test_what_is_no_region_is_refused_before_anything_is_read(region: str) -> None:
+    done = digitry("read", SEVEN, "--region", region)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    form = SAMPLES / "forms" / "slip.toml"
+    both = digitry("read", SEVEN, "--region", "1,2,3,4", "--template", form)
+    assert both.returncode == 2
+    assert b"a template and a region are given" in both.stderr
+
+
+def test_a_picture_that_does_not_hold_the_region_is_named() -> None:
+    done = digitry("read", SAMPLES / "sheet.jpg", SEVEN, "--region", "80,450,640,130")
+    assert done.returncode == 1
+    assert b"5318" in done.stdout
+    assert done.stderr.startswith(f"digitry: {SEVEN}: the region 80,450,640,130 reaches".encode())
+
+
 def test_a_folder_with_one_image_gives_a_list_of_one(tmp_path: Path) -> None:
     (tmp_path / "odd\nname.jpg").write_bytes(SEVEN.read_bytes())
     (reading,) = json.loads(digitry("read", tmp_path, "--format", "json").stdout)

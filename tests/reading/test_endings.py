@@ -4,7 +4,17 @@ from digitry.reading import endings
 
 
 def test_images_and_documents_are_read_whatever_the_case() -> None:
-    for name in ("a.png", "IMG_1.HEIC", "scan.PDF", "x/photo.jfif", "b.avif", "c.tif"):
+    for name in (
+        "a.png",
+        "IMG_1.HEIC",
+        "scan.PDF",
+        "x/photo.jfif",
+        "b.avif",
+        "c.tif",
+        "d.jp2",
+        "e.PGM",
+        "f.pnm",
+    ):
         assert endings.is_image(name), name
     for name in ("a.txt", "png", "._a.png", "x/._a.jpg", "a.png.zip"):
         assert not endings.is_image(name), name

@@ -15,6 +15,7 @@ from PIL import Image
 from digitry.errors import ImageError
 from digitry.reading import decoding, image
 from digitry.reading.endings import SUFFIXES
+from digitry.reading.header import halvings_of
 
 
 def drawn() -> np.ndarray:
@@ -31,7 +32,7 @@ def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG", "JPEG2000", "PPM"])
 def test_every_format_gives_the_same_page(format: str) -> None:
     options = {"lossless": True} if format == "WEBP" else {}
     page = image.load(encoded(Image.fromarray(drawn()), format, **options))
@@ -117,6 +118,64 @@ def test_a_large_photograph_is_reduced_but_keeps_its_size() -> None:
     assert (page.width, page.height) == (4000, 3000)
     assert page.gray.size <= decoding.WORKING_PIXELS * 1.01
     assert page.scale == pytest.approx(page.gray.shape[1] / 4000)
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.j2k", "a.jpf", "a.pgm", "a.pnm", "a.ppm"])
+def test_a_jpeg_2000_and_a_pnm_are_read_from_files(name: str, tmp_path: Path) -> None:
+    picture = Image.fromarray(drawn())
+    picture.convert("RGB" if name.endswith(("ppm", "jpf")) else "L").save(tmp_path / name)
+    page = image.load(tmp_path / name)
+    assert np.abs(page.gray.astype(int) - drawn()).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["P1", "P2", "P3", "P5 of 16 bits"])
+def test_every_kind_of_pnm_keeps_dark_ink_dark(kind: str) -> None:
+    page = drawn()
+    if kind == "P5 of 16 bits":
+        content = b"P5 # made by hand\n40 60\n65535\n" + (page.astype(">u2") * 257).tobytes()
+    else:
+        # In a bitmap, 1 is black.
+        values = {"P1": page < 128, "P2": page, "P3": page.repeat(3)}[kind]
+        text = " ".join(str(int(value)) for value in values.ravel())
+        content = f"{kind}\n40 60\n{'' if kind == 'P1' else 255}\n{text}\n".encode()
+    gray = image.load(content).gray
+    assert gray.shape == (60, 40)
+    assert gray[30, 12] < 60
+    assert gray[30, 30] > 200
+
+
+def test_a_large_jpeg_2000_is_halved_while_it_is_decoded() -> None:
+    wide = Image.fromarray(drawn()).resize((2700, 2200))
+    content = encoded(wide, "JPEG2000", quality_mode="rates", quality_layers=[60])
+    assert halvings_of(io.BytesIO(content)) == 5
+    page = image.load(content)
+    assert (page.width, page.height) == (2700, 2200)
+    larger = encoded(
+        wide.resize((4000, 3200)), "JPEG2000", quality_mode="rates", quality_layers=[60]
+    )
+    page = image.load(larger)
+    assert (page.width, page.height, page.gray.shape) == (4000, 3200, (1600, 2000))
+    # One that was saved without smaller sizes is decoded as it is.
+    whole = encoded(wide, "JPEG2000", num_resolutions=1)
+    assert halvings_of(io.BytesIO(whole)) == 0
+    assert np.abs(image.load(whole).gray.astype(int) - image.load(content).gray).mean() < 5
+
+
+def test_a_large_pnm_of_text_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(ImageError, match=r"9 million numbers in a slow form.*save it as PNG"):
+        image.load(b"P2\n3000 3000\n255\n" + b"0 " * 1000)
+
+
+def test_a_jpeg_2000_of_many_empty_boxes_is_refused() -> None:
+    content = encoded(Image.fromarray(drawn()), "JPEG2000")
+    boxes = b"\0\0\0\x08free" * 60_000
+    with pytest.raises(ImageError, match="is cut into more than"):
+        image.load(content[:12] + boxes + content[12:])
+    segments = b"\xff\x64\0\x02" * 60_000
+    at = content.index(b"\xff\x4f\xff\x51") + 2
+    at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    with pytest.raises(ImageError, match="is cut into more than"):
+        image.load(content[:at] + segments + content[at:])
 
 
 @pytest.mark.parametrize(("ink", "paper", "expected"), [(20, 230, False), (230, 20, True)])
@@ -272,7 +331,9 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_files_never_give_another_error(data: st.DataObject) -> None:
-    format = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
+    format = data.draw(
+        st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM"])
+    )
     content = bytearray(encoded(Image.fromarray(drawn()), format))
     for _ in range(data.draw(st.integers(1, 6))):
         position = data.draw(st.integers(0, len(content) - 1))

@@ -142,6 +142,46 @@ def test_a_digit_read_with_a_pattern_can_be_corrected(client: TestClient) -> Non
     assert response.json()["read_value"] == 3
 
 
+# --- regions ---------------------------------------------------------------------------------------
+
+
+def test_only_the_region_is_read_and_its_digits_can_be_corrected(client: TestClient) -> None:
+    left, right = drawn("305"), drawn("71")
+    image = png(np.hstack([left, right]))
+    files = {"file": ("a.png", image)}
+    region = f"{left.shape[1]},0,{right.shape[1]},{right.shape[0]}"
+    reading = the(client.post("/v1/read", data={"region": region}, files=files))
+    assert reading["text"] == "71"
+    assert reading["width"] == left.shape[1] + right.shape[1]
+    box = reading["digits"][0]["box"]
+    assert box[0] >= left.shape[1]
+    text = base64.b64encode(image).decode()
+    half = the(client.post("/v1/read", json={"image": text, "region": f"{region}"}))
+    assert half["digits"] == reading["digits"]
+    fields = {"box": ",".join(map(str, box)), "label": "1", "region": region}
+    response = client.post("/v1/corrections", data=fields, files=files)
+    assert response.status_code in (200, 201), response.text
+    assert response.json()["read_value"] == 7
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("1,2,3", "is not four"),
+        ("0,0,0,9", "is empty"),
+        ("9000,0,9,9", "outside the picture"),
+        ("9" * 90, "region: String should have at most 80 characters"),
+    ],
+)
+def test_a_region_that_makes_no_sense_is_one_line(
+    region: str, words: str, client: TestClient
+) -> None:
+    files = {"file": ("a.png", png(drawn("305")))}
+    response = client.post("/v1/read", data={"region": region}, files=files)
+    assert problem(response) == (422, "invalid-option")
+    assert words in response.json()["detail"]
+
+
 # --- forms -----------------------------------------------------------------------------------------
 
 
@@ -255,10 +295,10 @@ def test_only_a_template_of_the_service_has_a_name(name: str, client: TestClient
 
 def test_a_template_is_not_given_with_what_it_says_itself(client: TestClient) -> None:
     files = {"file": ("a.png", slip())}
-    for option in ({"pattern": r"\d"}, {"layout": "line"}):
+    for option in ({"pattern": r"\d"}, {"layout": "line"}, {"region": "0,0,9,9"}):
         response = client.post("/v1/read?template=slip", data=option, files=files)
         assert problem(response) == (422, "invalid-option")
-        assert "write the" in response.json()["detail"]
+        assert "write " in response.json()["detail"]
 
 
 def test_a_reading_without_a_template_has_no_fields(client: TestClient) -> None:

@@ -67,6 +67,39 @@ def test_a_drawing_is_read_explained_corrected_and_undone(
     assert store.list() == []
 
 
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(DESKTOP, "light"), (PHONE, "light"), (PHONE, "dark")]
+)
+def test_a_line_is_typed_as_a_whole_and_undone(
+    size: tuple[int, int], scheme: str, visit: Callable[..., Visit], store: Corrections
+) -> None:
+    window = visit(size, scheme)
+    page = window.page
+    window.send({"name": "a.png", "mimeType": "image/png", "buffer": png(drawn("305"))})
+    window.wait_for("305")
+    page.locator("#answer .digit").first.click()
+    assert page.locator("#line-text").input_value() == "305"
+    # What is no line is not sent.
+    page.locator("#line-text").fill("3o5")
+    page.locator("#line-form button").click()
+    assert page.evaluate("() => document.getElementById('line-text').validity.patternMismatch")
+    page.locator("#line-text").fill("3.05")
+    page.locator("#line-form button").click()
+    page.locator("#kept li").wait_for()
+    assert "Line saved: 3.05" in page.locator("#toast").inner_text()
+    assert page.locator("#line-text").input_value() == "3.05"
+    assert page.locator("#line-help").inner_text().startswith("Saved as 3.05.")
+    assert page.locator("#kept li p").first.inner_text() == "3.05 – read as 305"
+    window.look(f"{size[0]}-{scheme}-13-line")
+    (kept,) = store.lines()
+    assert (kept.text, kept.read_text) == ("3.05", "305")
+
+    page.locator("#toast button").click()
+    page.locator("#kept-empty").wait_for()
+    assert page.locator("#line-text").input_value() == "305"
+    assert store.lines() == []
+
+
 def test_undo_and_clear_remove_ink_and_update_the_reading(
     visit: Callable[..., Visit],
 ) -> None:

@@ -4,12 +4,15 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from digitry.errors import UsageError
 from digitry.training.recipes import RECIPES, Recipe, find
+
+ROOT = Path(__file__).parents[2]
 
 ANCESTORS = {
     "dense-256-128": ((256, 128), "adam", 200, True, 0.0),
@@ -125,3 +128,9 @@ def test_listing_recipes_loads_no_keras_and_no_torch() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_the_default_seed_of_conv_fast_is_not_its_worst() -> None:
+    record = json.loads((ROOT / "records" / "recipe-conv-fast.json").read_text())
+    by_seed = record["values"]
+    assert by_seed[RECIPES["conv-fast"].seed] > min(by_seed)

@@ -72,6 +72,14 @@ def seeds() -> dict[str, bytes]:
     made["tiff group4"] = saved(page.convert("1"), "TIFF", compression="group4")
     made["tiff 16"] = saved(Image.fromarray(gray.astype(np.uint16) * 200), "TIFF")
     made["tiff pages"] = saved(page, "TIFF", save_all=True, append_images=frames)
+    made["jp2"] = saved(page, "JPEG2000")
+    made["jp2 colour"] = saved(colour.convert("RGBA"), "JPEG2000", tile_size=(32, 32))
+    made["j2k"] = saved(colour, "JPEG2000", no_jp2=True, irreversible=True)
+    made["pgm"] = saved(page, "PPM")
+    made["ppm"] = saved(colour, "PPM")
+    made["pbm"] = saved(page.convert("1"), "PPM")
+    made["pgm 16"] = saved(Image.fromarray(gray.astype(np.uint16) * 200), "PPM")
+    made["pgm as text"] = b"P2\n96 64\n255\n" + " ".join(map(str, gray.ravel().tolist())).encode()
     made["pdf"] = documents.pdf([documents.PLAIN])
     made["pdf pages"] = documents.scanned([page, *frames])
     made["heic"] = documents.heic(colour)
@@ -259,6 +267,16 @@ def exif_loop() -> bytes:
     return page[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + page[2:]
 
 
+def jpeg2000_of_size(width: int, height: int) -> bytes:
+    """A small JPEG 2000 whose header claims another size."""
+    content = bytearray(saved(Image.new("L", (64, 64), 200), "JPEG2000", tile_size=(32, 32)))
+    for marker, at in ((b"ihdr", 4), (b"\xff\x51", 6)):
+        place = content.index(marker) + at
+        sides = (height, width) if marker == b"ihdr" else (width, height)
+        content[place : place + 8] = struct.pack(">II", *sides)
+    return bytes(content)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 50,000 a side": lambda: png(50_000, 50_000, bytes(1000)),
     "png of 2^31 a row": lambda: png((1 << 31) - 1, 1, bytes(1000)),
@@ -307,6 +325,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff of an empty deflate": lambda: tiff([*PLAIN[:3], (259, 3, 1, 8), *PLAIN[4:]]),
     "tiff of 100,000 pages": lambda: many_directories(100_000),
     "tiff of pages with overlapping tags": lambda: overlapping_directories(),
+    "jp2 of 60,000 a side": lambda: jpeg2000_of_size(60_000, 60_000),
+    "jp2 of 49 million pixels in tiny tiles": lambda: jpeg2000_of_size(7_000, 7_000),
+    "pgm of 2^31 a side": lambda: b"P5\n2147483648 2147483648\n255\n" + bytes(100),
+    "pgm of 7,000 a side as text": lambda: b"P2\n7000 7000\n255\n" + b"1 " * 10_000,
+    "pgm of a number without end": lambda: b"P2\n9 9\n255\n" + b"1" * (1 << 20),
     "pdf of a million pages": lambda: documents.pdf([documents.PLAIN], count=1_000_000),
     "pdf whose pages are a loop": lambda: documents.pdf(
         [documents.PLAIN], kids="2 0 R 3 0 R", count=2

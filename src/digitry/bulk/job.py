@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from digitry.bulk import output
 from digitry.errors import UsageError
+from digitry.reading.region import Region
 from digitry.reading.template import Template
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class BulkJob:
         layout: `auto`, `single`, `line` or `page`.
         max_error: see `Reader`.
         template: what stands where on the images, which are forms; None = they are none.
+        region: the part of each image that is read; see `Reader`.
         column: column of tables with the images; None = found by its name and type.
         shard_rows: images in one output file, at most; a resumed run reads unfinished files again.
         wall_s: wall-clock seconds that an image may take.
@@ -52,6 +54,7 @@ class BulkJob:
     layout: "Layout" = "auto"
     max_error: float | None = None
     template: Template | None = None
+    region: str | None = None
     column: str | None = None
     shard_rows: int = SHARD_ROWS
     wall_s: float = WALL_S
@@ -78,6 +81,13 @@ class BulkJob:
                 "a template and a layout are given",
                 remedy="write the layout of each field into the template",
             )
+        if self.region is not None:
+            Region(self.region)
+            if self.template is not None:
+                raise UsageError(
+                    "a template and a region are given",
+                    remedy="write each place as a field into the template",
+                )
         if self.address is not None and self.engine != "ray":
             raise UsageError("--address needs --engine ray", remedy="add --engine ray")
         output.require(self.format)

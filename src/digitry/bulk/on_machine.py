@@ -24,6 +24,7 @@ def read_locally(
         workers,
         max_error=job.max_error,
         template=job.template,
+        region=job.region,
         wall_s=job.wall_s,
         cpu_s=job.cpu_s,
     )

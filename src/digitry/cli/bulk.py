@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadTemplate
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadRegion, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import DataError
 
@@ -61,6 +61,7 @@ def bulk(
     model: ReadModel = "reader",
     max_error: MaxError = None,
     template: ReadTemplate = None,
+    region: ReadRegion = None,
     column: Annotated[
         str | None, typer.Option(help="In tables: the column with the images' bytes.")
     ] = None,
@@ -94,6 +95,7 @@ def bulk(
         layout=layout.value,
         max_error=max_error,
         template=None if template is None else load(template),
+        region=region,
         column=column,
         shard_rows=shard_rows,
     )

@@ -112,7 +112,7 @@ def _reading() -> dict[str, Any]:
     store = corrections_file()
     needs = "no: pip install 'digitry[files]'"
     return {
-        "images": "PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF",
+        "images": "PNG, JPEG, WebP, AVIF, JPEG 2000, BMP, GIF, TIFF, PNM",
         "HEIC": True if _version("pillow-heif") else needs,
         "PDF": True if _version("pypdfium2") else needs,
         "model": model,

@@ -49,6 +49,13 @@ ReadTemplate = Annotated[
     Path | None,
     typer.Option(help="TOML file that names the fields of a form; each image is such a form."),
 ]
+ReadRegion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,W,H",
+        help="Read only this part: left,top,width,height in pixels, or 10%,20%,50%,30%.",
+    ),
+]
 
 # Training.
 MeasuredModel = Annotated[

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry.cli.app import app
-from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadTemplate
+from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadRegion, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
 from digitry.reading import rows
@@ -65,6 +65,7 @@ def read(
         typer.Option(help=r"Pattern of each line: \d{4}, \d\d/\d\d, \d{5}|\d{9}."),
     ] = None,
     template: ReadTemplate = None,
+    region: ReadRegion = None,
     annotate: Annotated[
         Path | None, typer.Option(help="Folder for pictures with boxes, values and confidences.")
     ] = None,
@@ -97,7 +98,14 @@ def read(
     named = list(_sources(paths, skipped))
     if skipped and not quiet:
         print(f"digitry: {not_read(skipped)}", file=sys.stderr)
-    reader = Reader(model, layout.value, max_error=max_error, pattern=pattern, template=template)
+    reader = Reader(
+        model,
+        layout.value,
+        max_error=max_error,
+        pattern=pattern,
+        template=template,
+        region=region,
+    )
     # Standard input can be read only once, and --annotate and --explain need the image again.
     stdin = sys.stdin.buffer.read() if "-" in named else b""
     contents = list(pages_of(stdin if source == "-" else source for source in named))

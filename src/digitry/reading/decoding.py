@@ -18,15 +18,15 @@ import numpy.typing as npt
 from digitry.errors import ImageError
 from digitry.reading import arrays, documents
 from digitry.reading.arrays import STRIP_PIXELS, strips
-from digitry.reading.header import check_header, orientation_of
+from digitry.reading.header import check_header, halvings_of, orientation_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Bytes = npt.NDArray[np.uint8]
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 """The formats that Pillow opens. JPEG includes MPO, which many phones write as .jpg."""
-EVERY_FORMAT = "PNG, JPEG, WebP, AVIF, HEIC, BMP, GIF, TIFF or PDF"
+EVERY_FORMAT = "PNG, JPEG, WebP, AVIF, HEIC, JPEG 2000, BMP, GIF, TIFF, PNM or PDF"
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
@@ -35,6 +35,10 @@ MAX_DECODING = 160_000_000
 """Bytes that decoding one image may need; with the reader itself that is less than 300 MB."""
 HEIF_BYTES, AVIF_BYTES = 6, 10
 """Bytes for each pixel of a HEIC and an AVIF image: the decoder's planes, and copies of the colours."""
+JPEG2000_BYTES = 7
+"""Bytes for each value of a JPEG 2000 at the size in which it is decoded."""
+MOST_PLAIN = 8_000_000
+"""Values of a PNM that is written as text, or in steps other than 255 or 65,535: slow to decode."""
 SMALLER_HEIF = "share it as a JPEG or in a smaller size, or set the camera to 12 or 24 megapixels"
 """What to do with a HEIC of 48 megapixels: no decoder that pillow-heif offers reduces it on the way."""
 NO_MEMORY = "needs more memory than this process may have"
@@ -191,10 +195,37 @@ def _from_pillow(
     if frame:
         image.seek(frame)
     check_size(*image.size, name, max_pixels)
+    if image.format == "JPEG2000":
+        image.reduce = _halvings(image, stream)  # type: ignore[method-assign, assignment]
+    if image.format == "PPM":
+        _check_plain(image, name)
     _check_memory(image, stream, size, name, max_pixels, held=held)
     if image.format == "WEBP" and not image.is_animated:  # type: ignore[attr-defined]
         return from_picture(image, name, decoded=_webp(stream, image.mode))
     return from_picture(image, name, draft=image.format in ("JPEG", "MPO"))
+
+
+def _halvings(image: "Image", stream: BinaryIO) -> int:
+    """Return how often a JPEG 2000 is halved while it is decoded: like a JPEG, to about working size."""
+    position = stream.tell()
+    stream.seek(0)
+    most = halvings_of(stream)
+    stream.seek(position)
+    times = (image.width * image.height / (0.94**2 * WORKING_PIXELS)) ** 0.5
+    return min(most, max(0, math.floor(math.log2(times))))
+
+
+def _check_plain(image: "Image", name: str) -> None:
+    """Raise `ImageError` for a large PNM that Pillow decodes number by number."""
+    values = image.width * image.height * len(image.getbands())
+    slow = image.tile and image.tile[0][0] != "raw" and image.mode != "1"  # type: ignore[attr-defined]
+    if slow and values > MOST_PLAIN:
+        raise ImageError(
+            f"is a PNM of {values / 1e6:.0f} million numbers in a slow form, more than "
+            f"{MOST_PLAIN / 1e6:.0f}",
+            where=name,
+            remedy="save it as PNG, or as a binary PNM with a maximum of 255",
+        )
 
 
 def _from_heif(stream: BinaryIO, size: int, name: str, max_pixels: int, *, held: bool) -> Pixels:
@@ -260,6 +291,12 @@ def _decoder_bytes(image: "Image", stream: BinaryIO, size: int) -> int:
         return _coefficient_bytes(image, stream)
     if image.format == "AVIF":
         return size + AVIF_BYTES * pixels
+    if image.format == "JPEG2000":
+        halved: int = image._reduce  # type: ignore[attr-defined]
+        return size + ((JPEG2000_BYTES * len(image.getbands()) * pixels + whole) >> (2 * halved))
+    if image.format == "PPM" and image.tile and image.tile[0][0] != "raw":  # type: ignore[attr-defined]
+        # The text block by block, its numbers, and the image.
+        return 3 * whole
     if image.format == "WEBP":
         if image.is_animated:  # type: ignore[attr-defined]
             # libwebp's canvases of this and the previous frame, its output, and Pillow's image.
@@ -354,6 +391,9 @@ def from_picture(
             # Accept 6% below working size: a 12-megapixel photo is then halved, in half the time.
             enough = 0.94 * ratio
             image.draft(mode, (round(width * enough), round(height * enough)))
+    if image.format == "JPEG2000":
+        # It has its reduced size only when it is decoded.
+        image.load()
     times = math.floor((image.width * image.height / WORKING_PIXELS) ** 0.5)
     if times >= 2 and (image.mode in _STRIPPED or _holds_numbers(image)):
         # Reduce first: a copy of 50 million pixels would need too much memory.

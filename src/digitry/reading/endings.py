@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 SUFFIXES = frozenset(
     [
         ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-        ".avif", ".heic", ".heif", ".hif", ".pdf",
+        ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".pnm", ".pgm", ".pbm",
+        ".ppm", ".pdf",
     ]
 )  # fmt: skip
 """Suffixes of image files, in lower case; folders and archives are searched for them."""

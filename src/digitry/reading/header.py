@@ -9,6 +9,7 @@ So all of this is counted here first.
 import io
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -80,6 +81,12 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
         _count_gif(stream, counts)
     elif magic == b"\x89PNG\r\n\x1a\n":
         _count_png(stream, counts)
+    elif magic in (_JP2, _JP2[:4] + b"jP\x1a\x1a") or magic[:4] == _CODESTREAM:
+        for _, size in _jpeg2000_parts(stream):
+            counts.parts += 1
+            counts.metadata += size
+            if not counts.in_bounds:
+                break
     stream.seek(start)
     if counts.metadata > MAX_METADATA:
         raise ImageError(
@@ -286,6 +293,56 @@ def _tag_bytes(stream: BinaryIO) -> int:
     """Return the bytes that the tags of the first TIFF directory claim, each counted by itself."""
     found = tiff_directories(stream, 1)
     return found[0].metadata if found else 0
+
+
+_JP2, _CODESTREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
+_SIZE, _CODING, _TILE, _END = 0x51, 0x52, 0x90, 0xD9
+"""Markers of a JPEG 2000: the size of the picture, how it is coded, its first tile, its end."""
+
+
+def halvings_of(stream: BinaryIO) -> int:
+    """Return how often a JPEG 2000 can be halved while it is decoded; 0 where that cannot be told.
+
+    Args:
+        stream: of the file, at its start; its position is kept.
+
+    Source: ITU-T T.800, annexes A.6.1 (the marker COD) and I (the boxes of a file).
+    """
+    start = stream.tell()
+    try:
+        for marker, size in _jpeg2000_parts(stream):
+            if marker == _CODING and size >= 6:
+                content = stream.read(6)
+                return min(content[5], 32) if len(content) == 6 else 0
+        return 0
+    finally:
+        stream.seek(start)
+
+
+def _jpeg2000_parts(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield (marker, bytes) of the boxes, whose marker is 0, and the segments before the first tile."""
+    if stream.read(4) != _CODESTREAM:
+        stream.seek(-4, io.SEEK_CUR)
+        while len(head := stream.read(8)) == 8 and head[4:] != b"jp2c":
+            size = int.from_bytes(head[:4]) - 8
+            if size == 1 - 8:
+                size = int.from_bytes(stream.read(8)) - 16
+            if size < 0:
+                return
+            following = stream.tell() + (0 if head[4:] == b"jp2h" else size)
+            yield 0, 0 if head[4:] == b"jp2h" else size
+            # `jp2h` holds boxes itself.
+            stream.seek(following)
+        if stream.read(4) != _CODESTREAM:
+            return
+    stream.seek(-2, io.SEEK_CUR)
+    while len(head := stream.read(2)) == 2 and head[1] not in (_TILE, _END):
+        size = int.from_bytes(stream.read(2)) - 2
+        if size < 0:
+            return
+        following = stream.tell() + size
+        yield head[1], size
+        stream.seek(following)
 
 
 def _count_gif(stream: BinaryIO, counts: _Counts) -> None:

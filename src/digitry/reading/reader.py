@@ -26,10 +26,11 @@ from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
+from digitry.reading.region import RegionLike, cut, on_whole, region_of
 from digitry.reading.result import FormReading, Reading
 from digitry.reading.template import Template
 from digitry.reading.template import load as load_template
-from digitry.reading.view import Said, View, best, reads_turned, turned, views_of
+from digitry.reading.view import Said, View, best, opposite, reads_turned, turned, views_of
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
@@ -54,6 +55,9 @@ class Reader:
         template: the fields of a form and their places, or its TOML file; see
             `digitry.reading.template`. Every reading is then a `FormReading`, and layouts and patterns
             are those of the template's fields.
+        region: the part of each picture that is read: `120,80,400,60` (left, top, width and height in
+            pixels of the upright image), four such numbers, or shares such as `10%,20%,50%,30%`. All
+            boxes stay those of the whole picture.
         max_pixels: larger images are refused.
         threads: threads in the networks.
         lines: the line network: `lines`, the user's default version of it or the package's;
@@ -72,12 +76,14 @@ class Reader:
         max_error: float | None = None,
         pattern: str | None = None,
         template: Template | str | Path | None = None,
+        region: RegionLike | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
         lines: str | Path | LineNetwork = LINES,
     ) -> None:
-        _check_alone(template, pattern, layout)
+        _check_alone(template, pattern, layout, region)
         self.layout = _checked(layout)
+        self.region = None if region is None else region_of(region)
         self.pattern = None if pattern is None else compile_pattern(pattern, READABLE)
         self.max_pixels = max_pixels
         loaded = model if isinstance(model, artifact.Artifact) else load_model(model)
@@ -100,7 +106,12 @@ class Reader:
         return None if self._form is None else self._form.template
 
     def read(
-        self, source: Any, *, layout: Layout | None = None, name: str | None = None
+        self,
+        source: Any,
+        *,
+        layout: Layout | None = None,
+        name: str | None = None,
+        region: RegionLike | None = None,
     ) -> Reading:
         """Read one image.
 
@@ -108,11 +119,14 @@ class Reader:
             source: a path, bytes, a NumPy array or a PIL image; see `digitry.reading.image.load`.
             layout: instead of the reader's own.
             name: the name of the source in the reading.
+            region: in place of the reader's own.
 
         Raises:
             ImageError: the image cannot be read.
+            UsageError: the region makes no sense, or does not lie on the image.
         """
-        return self._read(source, layout, name)[0]
+        reader = self if region is None else self.at(region)
+        return reader._read(source, layout, name)[0]
 
     def examine(
         self, source: Any, *, layout: Layout | None = None, name: str | None = None
@@ -209,6 +223,20 @@ class Reader:
         other._networks = replace(self._networks, pattern=other.pattern)
         return other
 
+    def at(self, region: RegionLike | None) -> "Reader":
+        """Return a reader of another part of each picture, on the same networks.
+
+        Args:
+            region: see `Reader`; None = the whole picture.
+
+        Raises:
+            UsageError: it makes no sense, or this reader has a template.
+        """
+        _check_alone(self.template, None, "auto", region)
+        other = copy(self)
+        other.region = None if region is None else region_of(region)
+        return other
+
     def on_form(self, template: Template | str | Path) -> "Reader":
         """Return a reader of forms that shares the networks.
 
@@ -216,9 +244,10 @@ class Reader:
             template: the fields of the form and their places, or its TOML file.
 
         Raises:
-            UsageError: the template is not valid, or this reader has a pattern.
+            UsageError: the template is not valid, or this reader has a pattern or a region.
         """
-        _check_alone(template, None if self.pattern is None else self.pattern.text, "auto")
+        pattern = None if self.pattern is None else self.pattern.text
+        _check_alone(template, pattern, "auto", self.region)
         other = copy(self)
         other._form = _form(template)
         return other
@@ -254,7 +283,7 @@ class Reader:
         if self._form is None:
             try:
                 return [reading for reading, _ in self._read_pages(pages, layout, started)]
-            except ImageError:
+            except (ImageError, UsageError):
                 pass
         results: list[Reading | ImageError] = []
         for page in pages:
@@ -262,6 +291,9 @@ class Reader:
                 results.append(self._read_page(page, layout, time.perf_counter())[0])
             except ImageError as error:
                 results.append(error)
+            except UsageError as error:
+                # A region that lies on other pictures may not lie on this one.
+                results.append(ImageError(error.what, where=error.where, remedy=error.remedy))
         return results
 
     def _read_page(self, page: image.Page, layout: Layout, started: float) -> tuple[Reading, Seen]:
@@ -277,7 +309,26 @@ class Reader:
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> Sequence[tuple[Reading, Seen]]:
-        """Read every page upright; those that can hardly be read so are read on their sides, too.
+        """Read pages, or the region of each that the reader reads.
+
+        Raises:
+            ImageError: see `_read_parts`.
+            UsageError: the region does not lie on a page.
+        """
+        if self.region is None:
+            return self._read_parts(pages, layout, started)
+        boxes = [self.region.on(page) for page in pages]
+        parts = [cut(page, box) for page, box in zip(pages, boxes, strict=True)]
+        read = self._read_parts(parts, layout, started)
+        return [
+            (on_whole(reading, box, page), seen)
+            for (reading, seen), box, page in zip(read, boxes, pages, strict=True)
+        ]
+
+    def _read_parts(
+        self, pages: Sequence[image.Page], layout: Layout, started: float
+    ) -> Sequence[tuple[Reading, Seen]]:
+        """Read every page upright, and those that can hardly be read so also on their sides and inverted.
 
         Raises:
             ImageError: a page has too much ink to be writing, or does not look like the form. It names no
@@ -290,6 +341,10 @@ class Reader:
         if layout != "single":
             aside = [i for i, view in enumerate(chosen) if view.doubtful]
             sides = [[turned(chosen[i], quarters) for quarters in (1, 2, 3)] for i in aside]
+            for i, views in zip(aside, sides, strict=True):
+                if len(seen[i]) == 1:
+                    # A dark table around the sheet may have been taken for the paper.
+                    views.append(opposite(chosen[i]))
             for i, views in zip(
                 aside, self._networks.seen(sides, layout, glance=True), strict=True
             ):
@@ -310,6 +365,7 @@ def read(
     max_error: float | None = None,
     pattern: str | None = None,
     template: None = None,
+    region: RegionLike | None = None,
 ) -> Reading: ...
 
 
@@ -331,6 +387,7 @@ def read(
     max_error: float | None = None,
     pattern: str | None = None,
     template: Template | str | Path | None = None,
+    region: RegionLike | None = None,
 ) -> Reading:
     """Read one image; the model is loaded once and kept for the next call.
 
@@ -342,13 +399,16 @@ def read(
         pattern: see `Reader`.
         template: the fields of a form and their places, or its TOML file; the reading is then a
             `FormReading`.
+        region: see `Reader`.
 
     Raises:
         ImageError: the image cannot be read, or does not look like the form.
         ModelError: the model is missing, damaged, or not from digitry.
-        UsageError: the pattern or the template is not valid.
+        UsageError: the pattern, the template or the region is not valid.
     """
     reader = _reader(str(model), max_error)
+    if region is not None:
+        reader = reader.at(region)
     if pattern is not None:
         reader = reader.within(pattern)
     if template is not None:
@@ -435,14 +495,19 @@ def _file_stamp(path: Path | None) -> object:
     return None if facts is None else (facts.st_mtime_ns, facts.st_size, facts.st_ino)
 
 
-def _check_alone(template: object, pattern: str | None, layout: str) -> None:
-    """Check that a template is given without a layout or pattern: its fields have their own.
+def _check_alone(template: object, pattern: str | None, layout: str, region: object = None) -> None:
+    """Check that a template is given alone: its fields have their own layouts, patterns and places.
 
     Raises:
         UsageError: it is not.
     """
     if template is None:
         return
+    if region is not None:
+        raise UsageError(
+            "a template and a region are given",
+            remedy="write each place as a field into the template",
+        )
     for name, given in (("pattern", pattern is not None), ("layout", layout != "auto")):
         if given:
             raise UsageError(

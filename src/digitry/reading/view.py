@@ -164,6 +164,11 @@ def turned(view: View, quarters: int) -> View:
     return View(gray, view.inverted, quarters)
 
 
+def opposite(view: View) -> View:
+    """Return a page under the other polarity, unread."""
+    return View(255 - view.gray, not view.inverted, view.turned)
+
+
 def best(views: Sequence[View]) -> View:
     """Return the view that reads the best."""
     return max(views, key=lambda view: view.merit)

@@ -42,6 +42,7 @@ class Readers(Protocol):
         strips: bool = False,
         picture: bool = False,
         pattern: str | None = None,
+        region: str | None = None,
         template: Mapping[str, Any] | None = None,
         page: int | None = None,
     ) -> PicturedReading:

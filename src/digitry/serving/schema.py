@@ -214,6 +214,12 @@ class _Asked(BaseModel):
         max_length=200,
         description=r"What each line must look like, such as \d{5} or \d\d/\d\d/\d{4}.",
     )
+    region: str | None = Field(
+        None,
+        max_length=80,
+        description="Read only this part: left,top,width,height in pixels of the upright image, or in "
+        "percent: 10%,20%,50%,30%.",
+    )
     model: str | None = Field(
         None, max_length=200, description="Name of one of the models at /v1/models."
     )

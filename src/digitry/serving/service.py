@@ -93,7 +93,7 @@ async def read_image(
 
     Raises:
         ImageError: the image cannot be read, or takes too long.
-        UsageError: the pattern or the template makes no sense.
+        UsageError: the pattern, the template or the region makes no sense.
         UnavailableError: every worker is busy.
     """
     try:
@@ -108,6 +108,7 @@ async def read_image(
                 strips=strips,
                 picture=options.picture,
                 pattern=options.pattern,
+                region=options.region,
                 template=template,
                 page=page,
             )

@@ -60,6 +60,7 @@ def read_with_pictures(
     crops: bool = False,
     picture: bool = False,
     pattern: str | None = None,
+    region: str | None = None,
     template: Mapping[str, Any] | None = None,
     strips: bool = False,
 ) -> PicturedReading:
@@ -71,7 +72,7 @@ def read_with_pictures(
         name: the name of the image in the reading.
         layout, max_error: see `Reader`.
         glyphs, crops, picture: whether to add these pictures.
-        pattern: see `Reader`.
+        pattern, region: see `Reader`.
         template: of a form, as `Template.packed` returns it.
         strips: whether to add the pictures of the lines, and none of the others.
 
@@ -83,6 +84,8 @@ def read_with_pictures(
         reader = reader.accepting(max_error)
     if pattern is not None:
         reader = reader.within(pattern)
+    if region is not None:
+        reader = reader.at(region)
     if template is not None:
         reader = reader.on_form(unpacked(template))
     if strips:

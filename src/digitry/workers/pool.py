@@ -64,6 +64,7 @@ class WorkerPool:
         workers: number of processes.
         max_error: see `Reader`.
         template: what stands where on the forms that are read; None = the images are no forms.
+        region: the part of each image that is read; None = all of it.
         max_pixels: larger images are refused.
         wall_s: wall-clock seconds that one request may take.
         cpu_s: seconds of processor time that one request may take.
@@ -84,6 +85,7 @@ class WorkerPool:
         *,
         max_error: float | None = None,
         template: Template | None = None,
+        region: str | None = None,
         max_pixels: int | None = None,
         wall_s: float = WALL_S,
         cpu_s: float = CPU_S,
@@ -117,6 +119,7 @@ class WorkerPool:
             "layout": layout,
             "max_error": max_error,
             "template": None if template is None else template.packed(),
+            "region": region,
             "max_pixels": max_pixels,
             "wall_s": wall_s,
             "cpu_s": cpu_s,

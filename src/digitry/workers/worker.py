@@ -132,6 +132,8 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         stream = io.BytesIO()
         Image.fromarray(sample).save(stream, form)
         reader.read(stream.getvalue())
+    if config["region"] is not None:
+        return reader.at(config["region"])
     if config["template"] is None:
         return reader
     reader = reader.on_form(unpacked(config["template"]))

@@ -90,7 +90,7 @@ async function readDrawing() {
 }
 
 function newItem(name, blob) {
-  return { name, blob, reading: null, corrected: new Map(), place: null, error: null, options: options() };
+  return { name, blob, reading: null, corrected: new Map(), lines: new Map(), place: null, error: null, options: options() };
 }
 
 function fail(item, error) {
@@ -287,7 +287,8 @@ function showCertainty(item, has) {
     $("sure-bar").style.width = `${100 * confidence}%`;
     $("sure-bar").parentElement.className = `meter ${refused.length ? "refused" : confidence >= SURE ? "" : "unsure"}`;
     const count = reading.digits.length + reading.marks.length;
-    const all = count === 1 ? "it is right" : `all ${count} are right`;
+    const all = refused.length ? `the best guess${count === 1 ? " is" : `es are all`} right`
+      : count === 1 ? "it is right" : `all ${count} are right`;
     $("sure").hidden = !count;
     $("sure-text").textContent = confidence === 1 && item.corrected.size ? "Corrected by you" : `${percent(confidence)} sure that ${all}`;
   }
@@ -331,7 +332,11 @@ function showInspector(item) {
   }
   const line = item.reading.lines[digit.line];
   $("line-form").hidden = !line;
-  if (line) $("line-text").value = line.text;
+  const typed = item.lines.get(digit.line)?.text;
+  if (line) $("line-text").value = typed ?? line.text;
+  $("line-help").textContent = typed === undefined
+    ? "All that is written in it: digits, spaces and . , - / :"
+    : `Saved as ${typed}. Only the picture of this line is stored, for training.`;
   showWeights(digit, best[0]);
 }
 
@@ -396,6 +401,8 @@ async function correctLine(event) {
     const author = $("author").value.trim();
     const { box } = item.reading.lines[digit.line];
     const kept = await api.correct(item.blob, item.name, item.options, box, { text }, author, item.page);
+    item.lines.set(digit.line, kept);
+    changed(item);
     await listCorrections();
     toast(`Line saved: ${kept.text}`, "Undo", () => undo(kept.id));
   } catch (error) {
@@ -411,10 +418,12 @@ async function undo(id) {
     return;
   }
   for (const item of [state.drawn, ...state.images]) {
-    for (const [index, kept] of item?.corrected ?? []) {
-      if (kept.id === id) {
-        item.corrected.delete(index);
-        changed(item);
+    for (const made of item ? [item.corrected, item.lines] : []) {
+      for (const [index, kept] of made) {
+        if (kept.id === id) {
+          made.delete(index);
+          changed(item);
+        }
       }
     }
   }
@@ -449,8 +458,8 @@ async function listCorrections(more = false) {
 }
 
 function keptRow(one) {
-  const image = make("img", { alt: "", width: 52, height: 52 });
   const isLine = one.text !== undefined;
+  const image = make("img", { alt: "", className: isLine ? "strip" : "" });
   const label = isLine ? one.text : one.label;
   api.picture(one.id, isLine ? "strip" : "crop").then((url) => { image.src = url; }).catch(() => {});
   const read = isLine ? `read as ${one.read_text}`

@@ -73,7 +73,12 @@ async def correct(request: Request) -> Response:
     template = template_of(service, said.template, body)
     ((_, content),) = body.images
     options = schema.ReadOptions.model_validate(
-        {"layout": said.layout, "max_error": said.max_error, "pattern": said.pattern}
+        {
+            "layout": said.layout,
+            "max_error": said.max_error,
+            "pattern": said.pattern,
+            "region": said.region,
+        }
     )
     if (said.label is None) == (said.text is None):
         raise Problem("invalid-option", "send label, of a digit, or text, of a line")
