@@ -260,7 +260,7 @@ def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
     found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
     shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
     if found and name in ELSEWHERE:
-        shown += " of PNG files"
+        shown += " in the shipped reader"
     as_one = records.get(f"recipe-{name}-ensemble")
     if as_one:
         shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"

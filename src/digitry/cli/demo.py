@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.text import console_for, table_of
 from digitry.errors import UnavailableError, UsageError
 
 RECIPE = "dense-128"
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder, new or empty, for the pictures and the run.")

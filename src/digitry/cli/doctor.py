@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from digitry import processors
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.options import AsFormat, Format
 from digitry.cli.text import print_json
 
@@ -25,7 +25,7 @@ EXTRAS = {
 """Extra -> what it is for."""
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def doctor(format_: AsFormat = Format.TEXT) -> None:
     """Show what can be read, versions, devices, extras and data: include this in a bug report.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import (
     KERAS,
     AsFormat,
@@ -35,7 +35,7 @@ class ModelFormat(StrEnum):
     ONNX = "onnx"
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def recipes(
     format_: AsFormat = Format.TEXT,
 ) -> None:
@@ -61,7 +61,7 @@ def recipes(
     console_for().print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def export(
     models: Annotated[
         list[str],
@@ -133,7 +133,7 @@ def _export_ensemble(models: list[str], format: ModelFormat, out: Path | None, t
     print(written.path)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def report(
     run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     only: Annotated[
@@ -150,7 +150,7 @@ def report(
     print(run_ if page is None else page)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
     out: Annotated[
