@@ -121,3 +121,14 @@ def traced(tmp_path: Path) -> Callable[[str, list[Path]], list[str]]:
         return [line for line in lines[begin + 1 : end] if not any(word in line for word in idle)]
 
     return run
+
+
+@pytest.fixture
+def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decodes the pixels of an image fails."""
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("pixels are decoded")
+
+    for place in ("decoding.from_picture", "decoding._webp", "documents.heif_pixels"):
+        monkeypatch.setattr(f"digitry.reading.{place}", decode)

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
@@ -130,14 +129,13 @@ def progressive(width: int, height: int, scans: int) -> bytes:
 @pytest.mark.parametrize(
     ("side", "more"), [(64, 100), (6000, 20)], ids=["more than 100", "fewer, but large"]
 )
+@pytest.mark.usefixtures("undecoded")
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(side: int, more: int) -> None:
     content = progressive(side, side, more)
-    started = time.process_time()
     with pytest.raises(
         ImageError, match=r"has too many scans \(\d+ or more\); save it as a baseline"
     ):
         image.load(content)
-    assert time.process_time() - started < 1
 
 
 def test_as_many_scans_as_encoders_write_are_read() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -226,11 +225,10 @@ WHOLE = encoded(Image.fromarray(drawn()), "PNG")
         (png_header(0, 5), "pixels|damaged|not an image"),
     ],
 )
-def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line: str) -> None:
+def test_bad_bytes_give_one_line_in_little_memory(content: bytes, line: str) -> None:
     with pytest.raises(ImageError):
         # Loads the decoder, whose import is slow under tracemalloc.
         image.load(content)
-    started = time.process_time()
     tracemalloc.start()
     with pytest.raises(ImageError, match=line) as caught:
         image.load(content, name="bad.png")
@@ -238,7 +236,6 @@ def test_bad_bytes_give_one_line_in_little_time_and_memory(content: bytes, line:
     tracemalloc.stop()
     assert str(caught.value).startswith("bad.png: ")
     assert "\n" not in str(caught.value)
-    assert time.process_time() - started < 5
     assert peak < 50 << 20
 
 

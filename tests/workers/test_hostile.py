@@ -4,7 +4,6 @@ import io
 import json
 import random
 import struct
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -350,14 +349,12 @@ def test_bombs_are_answered_within_the_limit_of_processor_time(pool: WorkerPool,
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BOMBS if "a side" in name and "webp" not in name]
+    "name", [name for name in BOMBS if "a side" in name and name[:4] not in ("webp", "pdf ")]
 )
-def test_images_that_are_too_large_are_refused_by_their_header(pool: WorkerPool, name: str) -> None:
-    content = BOMBS[name]()
-    started = time.process_time()
-    with pytest.raises(ImageError):
-        image.load(content)
-    assert time.process_time() - started < 1
+@pytest.mark.usefixtures("undecoded")
+def test_images_that_are_too_large_are_refused_by_their_header(name: str) -> None:
+    with pytest.raises(ImageError, match=r"too large|MB to decode|not an image"):
+        image.load(BOMBS[name]())
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])
