@@ -41,7 +41,7 @@ def doctor(format_: AsFormat = Format.TEXT) -> None:
             print(section)
             for name, value in entries.items():
                 print(f"  {name:<12}  {_words(value)}")
-    outside = report["floors"]["outside"]
+    outside = report["requirements"]["outside"]
     if outside:
         raise UnavailableError(
             "unsupported versions: "
@@ -90,7 +90,7 @@ def _installation() -> dict[str, dict[str, Any]]:
         "devices": _devices(),
         "caches": _caches(),
         "extras": _extras(),
-        "floors": _floors(),
+        "requirements": _needed(),
         "data": _data(),
     }
 
@@ -203,7 +203,7 @@ def _extras() -> dict[str, Any]:
     return extras
 
 
-def _floors() -> dict[str, Any]:
+def _needed() -> dict[str, Any]:
     """Compare the installed packages with the versions that our metadata requires."""
     wanted = {package: versions for package, versions, _ in _requirements() if versions}
     outside, checked = [], 0
