@@ -1,6 +1,7 @@
 """Verbs on recipes and finished runs: recipes, export, report, compare."""
 
 import sys
+import os
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -177,7 +178,8 @@ def compare(
     # matplotlib loads slowly: import it only once the runs are known to be comparable.
     from digitry.training.report.page import write_comparison
 
-    (plot,) = write_comparison(loaded, out or runs[0].resolve().parent)
+    # As it was given: a relative path stays one, and `.` has a parent, too.
+    (plot,) = write_comparison(loaded, out or Path(os.path.normpath(runs[0] / "..")))
     if format_ is Format.JSON:
         rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
         print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})
