@@ -1,7 +1,7 @@
 """Verbs on recipes and finished runs: recipes, export, report, compare."""
 
-import sys
 import os
+import sys
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
