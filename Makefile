@@ -45,7 +45,6 @@ demo: setup ## read the samples, train a model, write its report
 	@rm -rf demo
 	@echo "Reading the samples, then training a model: about a minute."
 	$(BIN)/digitry demo --out demo
-	@echo "Look at: demo/readings/ (what was read, with boxes) and demo/run/report.html (the model)"
 
 serve: setup ## start the web page and the API on http://127.0.0.1:8000/
 	$(BIN)/digitry serve $(ARGS)

@@ -64,6 +64,18 @@ COMPARED = {
 RIVALS = ("rival-tesseract", "rival-rapidocr")
 """Records of other programs on the same images; a missing one has no column."""
 
+FIRST = (
+    "Reading real images",
+    "Reading handwriting that is held out of training",
+    "Reading forms",
+    "The classic way on the same single digits",
+    "Other programs on the same images",
+    "Knowing when not to know",
+    "Calibration of the line network, on hands that did not fit it",
+    "Speed",
+)
+"""The first sections of docs/measured.md: what most people look for."""
+
 ANCESTORS = ("dense-256-128", "dense-512", "dense-128-64", "dense-128-128", "dense-128")
 """The recipes that repeat, setting by setting, five published Keras programs."""
 
@@ -199,7 +211,9 @@ def read_record(path: Path) -> dict[str, Any]:
 def measured_page(records: list[dict[str, Any]]) -> str:
     """Return docs/measured.md: all records, one section for each `table`."""
     parts = [MEASURED]
-    for name in dict.fromkeys(record["table"] for record in records):
+    names = dict.fromkeys(record["table"] for record in records)
+    # `sorted` keeps the order of all others.
+    for name in sorted(names, key=lambda name: (*FIRST, name).index(name)):
         chosen = [record for record in records if record["table"] == name]
         machines = "; ".join(dict.fromkeys(record["hardware"] for record in chosen))
         parts.append(f"## {name}\n\nOn {machines}.\n\n{table(chosen, '../records')}")
@@ -260,7 +274,7 @@ def accuracy(name: str, records: dict[str, dict[str, Any]]) -> str:
     found = records.get(ELSEWHERE.get(name, f"recipe-{name}"))
     shown = f"[{amount(found)}](../records/{found['name']}.json)" if found else ""
     if found and name in ELSEWHERE:
-        shown += " of PNG files"
+        shown += " in the shipped reader"
     as_one = records.get(f"recipe-{name}-ensemble")
     if as_one:
         shown += f"; {len(as_one['extra']['fit_seconds'])} as one {amount(as_one)}"

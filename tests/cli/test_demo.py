@@ -21,6 +21,7 @@ def test_the_samples_are_read_and_drawn(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["demo", "--out", str(out), "--no-train"])
     assert done.exit_code == 0, done.output
     assert "030901820" in done.stdout
+    assert f"Look at: {out / 'readings'}" in done.stdout
     pictures = sorted((out / "readings").iterdir())
     assert "digit-7.png" in [path.name for path in pictures]
     Image.open(pictures[0]).verify()
@@ -38,6 +39,7 @@ def test_a_model_is_trained_without_the_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "training on the small data set uci" in done.stderr
     assert (tmp_path / "demo" / "run" / "report.html").is_file()
+    assert done.stdout.splitlines()[-1].startswith("Look at: ")
 
 
 def test_a_folder_with_files_is_not_written_to(tmp_path: Path) -> None:

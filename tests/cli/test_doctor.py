@@ -21,7 +21,7 @@ def test_doctor_reports_versions_devices_caches_extras_and_data(
     assert code == 0
     report = json.loads(out)
     assert list(report) == [
-        "reading", "versions", "devices", "caches", "extras", "floors", "data"
+        "reading", "versions", "devices", "caches", "extras", "requirements", "data"
     ]  # fmt: skip
     assert report["versions"]["numpy"] == np.__version__
     assert report["devices"]["cores"] >= 1
@@ -67,7 +67,7 @@ def test_doctor_names_packages_that_are_too_old_or_too_new(
     monkeypatch.setattr(doctor, "_devices", dict)
     code, out, err = run("doctor", "--format", "json", capsys=capsys)
     assert code == 4
-    outside = {one["package"]: one for one in json.loads(out)["floors"]["outside"]}
+    outside = {one["package"]: one for one in json.loads(out)["requirements"]["outside"]}
     assert set(outside) == {"pillow", "keras", "torch"}
     assert outside["pillow"] == {"package": "pillow", "installed": "12.9.1", "needs": ">=13.0.0"}
     assert err.count("\n") == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import MANY, app
 from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadRegion, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import DataError
@@ -30,7 +30,7 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
-@app.command()
+@app.command(rich_help_panel=MANY)
 def bulk(
     inputs: Annotated[
         list[str],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TEACH, app
 from digitry.cli.options import Layout, ReadModel
 from digitry.cli.text import console_for, percent, table_of
 from digitry.errors import UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from digitry.improve.calibrate_lines import CalibratedLines
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH)
 def calibrate(
     folder: Annotated[
         Path,

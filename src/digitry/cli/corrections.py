@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TEACH, app
 from digitry.cli.options import AsFormat, Db, Format
 from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import DataError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 group = typer.Typer(
     name="corrections", help="List, export, import and delete corrections.", no_args_is_help=True
 )
-app.add_typer(group)
+app.add_typer(group, rich_help_panel=TEACH)
 
 
 def _store(db: str | None, *, create: bool = False) -> "Corrections":

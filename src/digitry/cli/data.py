@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry import extras
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import AsFormat, DataDir, Format, Quiet, require_training
 from digitry.cli.text import console_for, print_json
 from digitry.errors import UsageError
@@ -15,8 +15,8 @@ from digitry.errors import UsageError
 if TYPE_CHECKING:
     from digitry.training.data.explore import Exploration
 
-data_app = typer.Typer(help="Fetch and check data sets.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+data_app = typer.Typer(help="Fetch, check and build data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel=TRAIN)
 
 
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
@@ -108,7 +108,7 @@ def build(
         print(f"{built.path}: {built.samples:,} samples{damaged}")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def explore(
     data: Annotated[
         str | None, typer.Argument(help="mnist, uci, or a path to your own data set.")

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.text import console_for, table_of
 from digitry.errors import UnavailableError, UsageError
 
 RECIPE = "dense-128"
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder, new or empty, for the pictures and the run.")
@@ -33,12 +33,13 @@ def demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("is not an empty folder", where=out, remedy="name another by --out")
     _read(samples, out / "readings")
-    if not train:
-        return
-    if any(find_spec(name) is None for name in ("torch", "keras", "sklearn")):
+    made = [f"{out / 'readings'} (what was read, with boxes)"]
+    if train and any(find_spec(name) is None for name in ("torch", "keras", "sklearn")):
         print("Training needs the extra `train`: pip install 'digitry[train]'", file=sys.stderr)
-        return
-    _train(out / "run")
+    elif train:
+        _train(out / "run")
+        made.append(f"{out / 'run' / 'report.html'} (the model)")
+    print(f"Look at: {' and '.join(made)}")
 
 
 def _samples() -> Path:
@@ -75,7 +76,6 @@ def _read(samples: Path, pictures: Path) -> None:
         with files.replacing(pictures / f"{path.stem}.png") as temporary:
             annotate(path, reading).save(temporary)
     console_for().print(table)
-    print(f"Pictures with boxes: {pictures}")
 
 
 def _train(folder: Path) -> None:
@@ -90,4 +90,3 @@ def _train(folder: Path) -> None:
         print(f"{error.what}; training on the small data set uci", file=sys.stderr)
         data = "uci"
     verb.train(RECIPE, data=data, out=folder)
-    print(f"The report: {folder / 'report.html'}")

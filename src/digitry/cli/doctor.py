@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitry import processors
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.options import AsFormat, Format
 from digitry.cli.text import print_json
 
@@ -28,7 +28,7 @@ EXTRAS = {
 """Extra -> what it is for."""
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def doctor(format_: AsFormat = Format.TEXT) -> None:
     """Show what can be read, versions, devices, extras and data: include this in a bug report.
 
@@ -44,7 +44,7 @@ def doctor(format_: AsFormat = Format.TEXT) -> None:
             print(section)
             for name, value in entries.items():
                 print(f"  {name:<12}  {_words(value)}")
-    outside = report["floors"]["outside"]
+    outside = report["requirements"]["outside"]
     if outside:
         raise UnavailableError(
             "unsupported versions: "
@@ -93,7 +93,7 @@ def _installation() -> dict[str, dict[str, Any]]:
         "devices": _devices(),
         "caches": _caches(),
         "extras": _extras(),
-        "floors": _floors(),
+        "requirements": _needed(),
         "data": _data(),
     }
 
@@ -207,7 +207,7 @@ def _extras() -> dict[str, Any]:
     return extras
 
 
-def _floors() -> dict[str, Any]:
+def _needed() -> dict[str, Any]:
     """Compare the installed packages with the versions that our metadata requires."""
     outside, checked = [], 0
     for wanted, _ in _requirements():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import (
     DATA_HELP,
     AsFormat,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from digitry.training.evaluation.robustness import Robustness
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     model: MeasuredModel,
     data: Annotated[

@@ -16,8 +16,9 @@ from digitry.errors import DigitryError, DigitryWarning
 
 # Importing a module registers its verbs; `--help` shows them in this order.
 # ruff: isort: off
-from digitry.cli import read, calibrate, train, teach, sweep, evaluate, predict, runs, models  # noqa: F401
-from digitry.cli import template, data, doctor, serve, corrections, bulk, demo  # noqa: F401
+from digitry.cli import read, template, demo, doctor  # noqa: F401
+from digitry.cli import train, evaluate, runs, sweep, predict, data  # noqa: F401
+from digitry.cli import corrections, teach, models, calibrate, serve, bulk  # noqa: F401
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

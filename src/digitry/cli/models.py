@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TEACH, app
 from digitry.cli.card import calibration_text, card_text, model_facts
 from digitry.cli.options import AsFormat, Format
 from digitry.cli.text import console_for, print_json, table_of
@@ -23,7 +23,7 @@ group = typer.Typer(
     help="List the shipped models and your versions of them, and choose which version is used.",
     invoke_without_command=True,
 )
-app.add_typer(group)
+app.add_typer(group, rich_help_panel=TEACH)
 
 BY_HAND = "promoted by hand"
 

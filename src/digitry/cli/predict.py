@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import (
     DataDir,
     MeasuredModel,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEADER = ("ImageId", "Label")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def predict(
     model: MeasuredModel,
     data: Annotated[

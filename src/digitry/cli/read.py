@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.options import Layout, MaxError, ReadLayout, ReadModel, ReadRegion, ReadTemplate
 from digitry.cli.text import console_for
 from digitry.errors import ImageError, UsageError
@@ -46,7 +46,7 @@ class ReadingFormat(StrEnum):
 TABLES = (ReadingFormat.CSV, ReadingFormat.CSV_EXCEL)
 
 
-@app.command()
+@app.command(rich_help_panel=READ)
 def read(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Images, folders, globs; - for stdin.")

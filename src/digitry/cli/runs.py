@@ -1,5 +1,6 @@
 """Verbs on recipes and finished runs: recipes, export, report, compare."""
 
+import os
 import sys
 from collections import Counter
 from enum import StrEnum
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import (
     KERAS,
     AsFormat,
@@ -35,7 +36,7 @@ class ModelFormat(StrEnum):
     ONNX = "onnx"
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def recipes(
     format_: AsFormat = Format.TEXT,
 ) -> None:
@@ -61,7 +62,7 @@ def recipes(
     console_for().print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def export(
     models: Annotated[
         list[str],
@@ -133,7 +134,7 @@ def _export_ensemble(models: list[str], format: ModelFormat, out: Path | None, t
     print(written.path)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def report(
     run_: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     only: Annotated[
@@ -150,7 +151,7 @@ def report(
     print(run_ if page is None else page)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two or more run folders.")],
     out: Annotated[
@@ -177,7 +178,8 @@ def compare(
     # matplotlib loads slowly: import it only once the runs are known to be comparable.
     from digitry.training.report.page import write_comparison
 
-    (plot,) = write_comparison(loaded, out or runs[0].resolve().parent)
+    # As it was given: a relative path stays one, and `.` has a parent, too.
+    (plot,) = write_comparison(loaded, out or Path(os.path.normpath(runs[0] / "..")))
     if format_ is Format.JSON:
         rows = [_row(one, test) for one, test in zip(loaded, tests, strict=True)]
         print_json({"against": loaded[0].name, "runs": rows, "plot": str(plot)})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry import processors
-from digitry.cli.app import app
+from digitry.cli.app import MANY, app
 from digitry.cli.options import ReadModel, require_serving
 from digitry.errors import UsageError
 
@@ -23,7 +23,7 @@ PROCESSOR_S = 4.0
 """Processor time that an image may take: a form and the picture of its blank form may take two seconds."""
 
 
-@app.command()
+@app.command(rich_help_panel=MANY)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; any but loopback needs --token.")

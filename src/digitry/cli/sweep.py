@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from digitry.cli import options
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import UsageError
 
@@ -27,7 +27,7 @@ median of the others at the same epoch stops there."""
 RESUME_HELP = "Continue the sweep in this folder; --trials may give a new number of settings."
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def sweep(
     recipe: Annotated[
         str | None, typer.Argument(help="Name of a recipe; `digitry recipes` lists them.")

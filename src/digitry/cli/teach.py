@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TEACH, app
 from digitry.cli.options import (
     KERAS,
     DataDir,
@@ -30,7 +30,7 @@ from digitry.errors import UsageError
 TUNED_HELP = "Change how it is trained, e.g. lr=1e-4 or epochs=4; its layers stay. Repeatable."
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH)
 def teach(
     model: Annotated[
         str, typer.Argument(help="reader, on corrected digits; or lines, on corrected lines.")
@@ -47,7 +47,7 @@ def teach(
     only: Only = None,
     samples: Annotated[
         float | None,
-        typer.Option(min=1, help="Of lines: how many strips it learns from; 12,000 if not given."),
+        typer.Option(min=1, help="For `lines`: how many strips it learns from. Default: 12,000."),
     ] = None,
     quiet: QuietRun = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import READ, app
 from digitry.cli.options import ReadModel
 from digitry.cli.text import console_for, table_of
 from digitry.errors import UsageError
@@ -13,7 +13,7 @@ from digitry.errors import UsageError
 group = typer.Typer(
     name="template", help="Check the template of a form on a picture.", no_args_is_help=True
 )
-app.add_typer(group)
+app.add_typer(group, rich_help_panel=READ)
 
 
 @group.callback()

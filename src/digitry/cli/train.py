@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.cli.app import app
+from digitry.cli.app import TRAIN, app
 from digitry.cli.options import (
     KERAS,
     DataDir,
@@ -50,7 +50,7 @@ class _How:
     console: "Console | None"
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     recipe: Annotated[
         str | None,
