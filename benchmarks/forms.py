@@ -51,7 +51,7 @@ CANVAS = (1500, 1500)
 """Rows and columns of a photo; the sheet fills most of it."""
 
 WIDEST = 1.9
-"""Some of UNIPEN's pictures of a 0 show two of them, or four: those that are so many times as wide as high."""
+"""Some of UNIPEN's pictures of a 0 show two of them, or four: those so many times as wide as high."""
 
 CELLS = {"account": 8, "student": 7}
 """Fields with a cell for each digit."""

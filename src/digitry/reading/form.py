@@ -1,13 +1,9 @@
-"""A page and a template to the reading of a form: laid over the blank form, cut into fields, read.
-
-What is printed on the blank form is taken away from each field before it is read: the frame of a box is no
-1, and a printed label is no digit. What is left says whether somebody wrote into the field.
-"""
+"""Reads a form: lays the page over the blank form, cuts out the fields, reads each."""
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -19,19 +15,7 @@ from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
 from digitry.reading.assemble import Seen, Terms, reading_of
 from digitry.reading.confidence import Trust
-from digitry.reading.field_ink import (
-    PRINT_FOUND,
-    Frame,
-    flattened,
-    ink_of,
-    inside,
-    is_written,
-    own_ink,
-    rulings,
-    settled,
-    warped,
-    without_print,
-)
+from digitry.reading.field import Cut, cut_out
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
 from digitry.reading.template import Field, Template
@@ -46,26 +30,7 @@ LEAST_SURE = 0.6
 may have been left out."""
 
 TOGETHER = 64
-"""Fields that the networks are asked about at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A field, cut out of the page.
-
-    Attributes:
-        what: which one.
-        gray: (h, w) uint8, dark on light, the box with a margin, without what is printed.
-        to_page: (3, 3) float64, from pixels of `gray` to those of the working page.
-        written: whether there is ink in the box that is not printed.
-        doubt: why the field cannot be read, or None.
-    """
-
-    what: Field
-    gray: Gray = field(repr=False)
-    to_page: Matrix = field(repr=False)
-    written: bool
-    doubt: str | None = None
+"""How many fields are read in one batch."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +55,7 @@ class Form:
             light = image.light_on_dark(page.gray)[0]
             gray = 255 - page.gray if light else page.gray
             return gray, as_it_is(gray), light
-        # Paper is light: what a dark table beside it says about the picture counts for nothing.
+        # Try dark ink first: a dark table beside the paper can make the picture look inverted.
         problem: ImageError | None = None
         for light in (False, True):
             gray = 255 - page.gray if light else page.gray
@@ -104,12 +69,12 @@ class Form:
     def read(
         self, page: image.Page, networks: Recogniser, trust: Trust, model: str
     ) -> tuple[FormReading, Seen]:
-        """Read a page, and return also what the reading was made of.
+        """Read a page, and return the reading and the data that it was made from.
 
         Args:
             page: shows the form.
-            networks: what reads the fields.
-            trust: what makes probabilities, and what is accepted.
+            networks: read the fields.
+            trust: the calibration, and the thresholds for refusing.
             model: the name of the model.
 
         Raises:
@@ -118,34 +83,14 @@ class Form:
         """
         started = time.perf_counter()
         gray, alignment, inverted = self.aligned(page)
-        cuts = [self._cut(gray, alignment, one) for one in self.template.fields]
+        fields = self.template.fields
+        cuts = [cut_out(gray, alignment, one, fields, self.aligner) for one in fields]
         read = _read_cuts(cuts, networks, trust, model)
         made = _Assembled(page, gray.shape)
         for cut, found in zip(cuts, read, strict=True):
             made.add(cut, corners_of(alignment.to_page, cut.what.box), found)
         ms = 1000 * (time.perf_counter() - started)
         return made.reading(self.template.name, alignment.agreement, inverted, model, ms), made.seen
-
-    def _cut(self, gray: Gray, alignment: Alignment, one: Field) -> Cut:
-        """Cut a field out of the page, and take away what is printed."""
-        frame = Frame.around(one, self.template.fields, alignment)
-        if not inside(corners_of(alignment.to_page, one.box), gray.shape):
-            return Cut(one, gray[:1, :1], np.eye(3), False, "outside the picture")
-        seen = frame.seen(gray, frame.to_page)
-        if self.aligner is None:
-            ink = ink_of(seen)[0]
-            own, _ = own_ink(ink & ~rulings(ink), frame)
-            return Cut(one, seen, frame.to_page, is_written(own, frame))
-        rows, columns = self.aligner.shape
-        to_blank = np.diag([float(columns), float(rows), 1.0]) @ frame.to_share
-        blank = ink_of(warped(self.aligner.gray, to_blank, frame.shape))[0]
-        moved, found = settled(blank, ink_of(seen)[1], frame.stray)
-        if found is not None and found < PRINT_FOUND:
-            return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
-        to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
-        seen = flattened(frame.seen(gray, to_page), blank, frame)
-        cleaned, own, doubt = without_print(seen, blank, frame)
-        return Cut(one, cleaned, to_page, is_written(own, frame), doubt)
 
 
 def form_of(template: Template) -> Form:
@@ -171,7 +116,7 @@ def _aligner(reference: bytes) -> Aligner:
 def _read_cuts(
     cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
 ) -> list[tuple[Reading, Seen] | None]:
-    """Return what stands in each field; None where nothing is written, or its place is not sure."""
+    """Return the reading of each field; None if it is empty, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
     for index, cut in enumerate(cuts):
         if cut.written and cut.doubt is None:
@@ -209,7 +154,7 @@ class _Assembled:
         one = cut.what
         at = tuple((round(float(x)), round(float(y))) for x, y in corners * self.scale)
         if found is None or not found[0].digits:
-            # Nobody may take a field that was not read for an empty one.
+            # A field that was not read must not look like an empty one.
             why = cut.doubt or ("not a digit" if cut.written else "empty")
             rejected = why != "empty" or not one.empty
             self.fields.append(FieldReading(one.name, "", 0.0, rejected, why, at, ()))
@@ -274,7 +219,7 @@ class _Assembled:
 
 
 def _misfit(text: str, reading: Reading, one: Field) -> str | None:
-    """Return why a text that was read without doubt is not that of its field, or None."""
+    """Return why a text cannot be that of its field, or None."""
     if one.layout in ("single", "line") and len(reading.lines) > 1:
         return "holds several lines"
     if one.layout == "line" and one.compiled and not one.compiled.matches("".join(text.split())):
@@ -285,5 +230,5 @@ def _misfit(text: str, reading: Reading, one: Field) -> str | None:
 
 
 def _text(text: str, pattern: str | None) -> str:
-    """Return the text of a field: without gaps where its pattern has none."""
+    """Return the text of a field, without spaces if its pattern has none."""
     return text if pattern is None or " " in pattern else "".join(text.split())

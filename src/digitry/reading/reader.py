@@ -119,7 +119,7 @@ class Reader:
             source: a path, bytes, a NumPy array or a PIL image; see `digitry.reading.image.load`.
             layout: instead of the reader's own.
             name: the name of the source in the reading.
-            region: in place of the reader's own.
+            region: instead of the reader's own.
 
         Raises:
             ImageError: the image cannot be read.
@@ -328,7 +328,7 @@ class Reader:
     def _read_parts(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> Sequence[tuple[Reading, Seen]]:
-        """Read every page upright, and those that can hardly be read so also on their sides and inverted.
+        """Read every page upright; those that can hardly be read so on their sides and inverted, too.
 
         Raises:
             ImageError: a page has too much ink to be writing, or does not look like the form. It names no
@@ -496,7 +496,7 @@ def _file_stamp(path: Path | None) -> object:
 
 
 def _check_alone(template: object, pattern: str | None, layout: str, region: object = None) -> None:
-    """Check that a template is given alone: its fields have their own layouts, patterns and places.
+    """Check that a template is given without a layout, pattern or region: its fields have their own.
 
     Raises:
         UsageError: it is not.

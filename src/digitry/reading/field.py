@@ -1,65 +1,120 @@
-"""A field on a page: where it is cut out, and which of its ink is neither print nor somebody else's."""
+"""Cuts the fields of a form out of a page, and removes what is printed on the blank form.
+
+The frame of a box is not a 1, and a printed label is not a digit. The ink that is left shows whether
+somebody wrote into the field.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from digitry.reading.align import Alignment, Matrix, corners_of
+from digitry.reading.align import Aligner, Alignment, Matrix, corners_of
 from digitry.reading.ink import lift
 from digitry.reading.template import Field
 
 Gray = npt.NDArray[np.uint8]
 
 MARGIN = 0.3
-"""Around a box so much of its height is cut out, too: people write across frames."""
+"""Margin around a box, as a share of its height, that is cut out with it: people write across frames."""
 
 SHEET = (0.004, 0.004, 0.992, 0.992)
-"""The part of a sheet that surely is none of the table beside it."""
+"""Left, top, width, height of the part of a sheet that shows nothing of the table under it."""
 
 ASIDE = 1.0
-"""To its left and right so much is cut out, where the blank form is known: people write on beside a box."""
+"""The same on the left and right, if the blank form is known: people write past the end of a box."""
 
 LARGE = 0.22
-"""Ink of so much of a box's height is a character, or a part of one."""
+"""A piece of ink of at least this share of a box's height is a character, or a part of one."""
 
 MIXED = 0.2
-"""A piece of ink of which so much lies in the box of another field belongs to that."""
+"""A piece of ink with at least this share of its pixels in the boxes of other fields belongs to them."""
 
 RIM = 4
 """Pixels of paper around a cut when its ink is lifted."""
 
 LARGEST_CUT = 1_600
-"""Pixels of the longer side of a field that is cut out, at most."""
+"""Longer side of a field that is cut out, at most, in pixels."""
 
 STRAY = 0.018
-"""Of a page's longer side a field may lie beside its place, where the paper is bent: it is looked for."""
+"""How far a field is looked for beside its place, as a share of the page's longer side: paper bends."""
 
 PRINT_FOUND = 0.6
-"""So much of the print around a field must be found, else its place is not sure."""
+"""Least share of the print around a field that must be found; with less, its place is not sure."""
 
 ENOUGH_PRINT = 150
-"""Pixels of print around a field that say where it lies."""
+"""With fewer pixels of print around it, a field is taken to be at its place."""
 
 BENT = 1.5, 0.1
-"""Paper is bent within a field, too: in parts so many times as wide as the box is high, the print is laid
-over the blank form's, which lies at most so much of the height beside it."""
+"""Width of the parts in which a field is flattened, and how far print lies beside its place in them, at
+most; as shares of a box's height."""
 
 SLIVER = 0.05
-"""Of what lies so near the end of a cut, as a share of a box's height, too little is seen to be judged."""
+"""Ink within this share of a box's height from the end of a cut is not judged: too little of it is seen."""
 
 SPECK = 0.12
-"""Ink less high and wide than so much of a box's height is dirt."""
+"""Ink that is smaller than this share of a box's height, in both directions, is dirt."""
 
 DOT = 0.03
-"""A point of a fine pen is so much of a box's height high."""
+"""Height of a decimal point by a fine pen, as a share of a box's height."""
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Cut:
+    """A field, cut out of the page.
+
+    Attributes:
+        what: the field.
+        gray: (h, w) uint8, dark on light: the box with a margin, without the print.
+        to_page: (3, 3) float64, from pixels of `gray` to those of the working page.
+        written: whether there is ink in the box that is not printed.
+        doubt: why the field cannot be read, or None.
+    """
+
+    what: Field
+    gray: Gray = field(repr=False)
+    to_page: Matrix = field(repr=False)
+    written: bool
+    doubt: str | None = None
+
+
+def cut_out(
+    gray: Gray, alignment: Alignment, one: Field, fields: Sequence[Field], aligner: Aligner | None
+) -> Cut:
+    """Return a field, cut out of a page, without the print.
+
+    Args:
+        gray: (h, w) uint8, dark on light: the page.
+        alignment: how the form lies on it.
+        one: the field.
+        fields: all of the form.
+        aligner: knows the blank form; None = the print is not known.
+    """
+    frame = _Frame.around(one, fields, alignment)
+    if not _inside(corners_of(alignment.to_page, one.box), gray.shape):
+        return Cut(one, gray[:1, :1], np.eye(3), False, "outside the picture")
+    seen = frame.seen(gray, frame.to_page)
+    if aligner is None:
+        ink = _ink(seen)[0]
+        own, _ = _own(ink & ~_lines(ink), frame)
+        return Cut(one, seen, frame.to_page, _is_written(own, frame))
+    rows, columns = aligner.shape
+    to_blank = np.diag([float(columns), float(rows), 1.0]) @ frame.to_share
+    blank = _ink(_warped(aligner.gray, to_blank, frame.shape))[0]
+    moved, found = _settled(blank, _ink(seen)[1], frame.stray)
+    if found is not None and found < PRINT_FOUND:
+        return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
+    to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
+    seen = _flattened(frame.seen(gray, to_page), blank, frame)
+    cleaned, own, doubt = _without_print(seen, blank, frame)
+    return Cut(one, cleaned, to_page, _is_written(own, frame), doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
     """Where a field is cut out.
 
     Attributes:
@@ -81,7 +136,7 @@ class Frame:
     stray: int
 
     @classmethod
-    def around(cls, one: Field, fields: Sequence[Field], alignment: Alignment) -> "Frame":
+    def around(cls, one: Field, fields: Sequence[Field], alignment: Alignment) -> "_Frame":
         """Return the frame of a field, with about a pixel for each pixel of the page.
 
         Args:
@@ -94,7 +149,7 @@ class Frame:
         wide, high = float(max(lengths[0], lengths[2])), float(max(lengths[1], lengths[3]))
         scale = min(1.0, LARGEST_CUT / max(wide, high, 1.0))
         width, height = max(8, round(wide * scale)), max(8, round(high * scale))
-        # Print beside a box can be told from writing only where the blank form is known.
+        # Print beside a box can be told from writing only if the blank form is known.
         down = max(4, round(MARGIN * height))
         aside = down if alignment.agreement is None else max(4, round(ASIDE * height))
         x, y, w, h = one.box
@@ -116,33 +171,32 @@ class Frame:
         beside[y0:y1, x0:x1] = 0
         own = (aside, down, aside + width, down + height)
         taken[own[1] : own[3], own[0] : own[2]] = 0
-        # Where the paper ends there is an edge, which is no writing.
+        # The edge of the paper is not writing.
         taken |= _grown(beside, max(3, round(0.08 * height)))
         stray = min(round(STRAY * max(1 / across, 1 / along)), 60)
         return cls(shape, own, to_share, alignment.to_page @ to_share, taken, beside, stray)
 
     def seen(self, gray: Gray, to_page: Matrix) -> Gray:
         """Return the field as it is on a page, with paper beside the sheet, (h, w) uint8."""
-        cut = warped(gray, to_page, self.shape)
+        cut = _warped(gray, to_page, self.shape)
         sheet = cut[self.beside == 0]
         cut[self.beside > 0] = np.percentile(sheet, 75) if sheet.size else 255
         return cut
 
     @property
     def height(self) -> int:
-        """Of the box on the cut, in pixels."""
+        """Height of the box on the cut, in pixels."""
         return self.box[3] - self.box[1]
 
 
-def inside(corners: Matrix, shape: tuple[int, ...]) -> bool:
-    """Return whether a box lies on the page, but for a few pixels."""
+def _inside(corners: Matrix, shape: tuple[int, ...]) -> bool:
+    """Return whether a box lies on the page; it may reach a few pixels beyond."""
     size = np.array([shape[1], shape[0]], np.float64)
     slack = 0.01 * size.max()
     return bool((corners >= -slack).all() and (corners <= size + slack).all())
 
 
-def warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
-    """Return a picture as a cut sees it; `to_gray` goes from pixels of the cut to those of the picture."""
+def _warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
     return np.asarray(
         cv2.warpPerspective(
             gray,
@@ -155,9 +209,9 @@ def warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
     )
 
 
-def ink_of(cut: Gray) -> tuple[Gray, Gray]:
+def _ink(cut: Gray) -> tuple[Gray, Gray]:
     """Return where a cut has ink, and where it may have some, (h, w) uint8, also along its border."""
-    # `lift` takes what is dark along the border for a table, so the paper goes on around the cut.
+    # `lift` takes ink at the border for a table, so a rim of paper is added around the cut.
     size = max(3, round(0.3 * min(cut.shape))) | 1
     paper = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
     framed = cv2.copyMakeBorder(paper, *(RIM,) * 4, cv2.BORDER_REPLICATE)
@@ -171,7 +225,7 @@ def _grown(mask: Gray, by: int) -> Gray:
     return np.asarray(cv2.dilate(mask, np.ones((2 * by + 1, 2 * by + 1), np.uint8)), np.uint8)
 
 
-def settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float | None]:
+def _settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float | None]:
     """Return how far a field lies beside its place, and how much of its print is found there.
 
     Args:
@@ -184,13 +238,13 @@ def settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float 
     """
     if int(blank.sum()) < ENOUGH_PRINT:
         return (0, 0), None
-    # Strokes are thin: with soft edges a place nearby is nearly right.
+    # Blur: strokes are thin, and a match that is one pixel off must still count.
     wanted = cv2.GaussianBlur(blank.astype(np.float32), (0, 0), 1.5)
     seen = cv2.copyMakeBorder(
         cv2.GaussianBlur(ink.astype(np.float32), (0, 0), 1.5), *(stray,) * 4, cv2.BORDER_CONSTANT
     )
     near = cv2.matchTemplate(seen, wanted, cv2.TM_CCORR)
-    # Of places that are as good, such as all those along a line, the nearest.
+    # Prefer the nearest of equally good places, such as those along a line.
     rows, columns = np.mgrid[-stray : stray + 1, -stray : stray + 1]
     near = near / max(float(near.max()), 1e-6) - 0.02 * np.hypot(rows, columns) / max(stray, 1)
     at = int(near.argmax())
@@ -204,8 +258,8 @@ def settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float 
     return (right, down), float(shifted[blank > 0].mean())
 
 
-def flattened(seen: Gray, blank: Gray, frame: Frame) -> Gray:
-    """Return a field with its print moved to its place, part by part: the paper is bent within it, too.
+def _flattened(seen: Gray, blank: Gray, frame: _Frame) -> Gray:
+    """Return a field with its print moved to its place, part by part: paper is bent within a field, too.
 
     Args:
         seen: (h, w) uint8, the field.
@@ -215,11 +269,11 @@ def flattened(seen: Gray, blank: Gray, frame: Frame) -> Gray:
     rows, columns = seen.shape
     count = max(2, round(columns / (BENT[0] * frame.height)))
     edges = np.linspace(0, columns, count + 1).round().astype(int)
-    ink = ink_of(seen)[1]
+    ink = _ink(seen)[1]
     stray = max(2, round(BENT[1] * frame.height))
     moved = []
     for first, past in pairwise(edges.tolist()):
-        shift, found = settled(blank[:, first:past], ink[:, first:past], stray)
+        shift, found = _settled(blank[:, first:past], ink[:, first:past], stray)
         if found is not None and found >= PRINT_FOUND:
             moved.append(((first + past) / 2, *shift))
     if not any(right or down for _, right, down in moved):
@@ -233,8 +287,8 @@ def flattened(seen: Gray, blank: Gray, frame: Frame) -> Gray:
     return np.asarray(flat, np.uint8)
 
 
-def without_print(seen: Gray, blank: Gray, frame: Frame) -> tuple[Gray, Gray, str | None]:
-    """Return a field without print and without the ink of others; its own ink; and any doubt about that.
+def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray, str | None]:
+    """Return a field without print and without the ink of other fields, its own ink, and any doubt.
 
     Args:
         seen: (h, w) uint8, the field.
@@ -242,23 +296,24 @@ def without_print(seen: Gray, blank: Gray, frame: Frame) -> tuple[Gray, Gray, st
         frame: where the field lies.
     """
     # Print in grey is faint beside a pen's ink.
-    ink, faint = ink_of(seen)
+    ink, faint = _ink(seen)
     print_ = _grown(blank, max(2, round(0.03 * frame.height)))
-    own, doubt = own_ink(ink & ~print_, frame)
-    # Where writing crosses print, the print stays: a gap would be worse.
+    own, doubt = _own(ink & ~print_, frame)
+    # Keep the print that writing crosses: a gap in the writing would be worse.
     kept = _grown(own, max(3, round(0.04 * frame.height)))
     away = _grown(ink | (faint & print_), 1) & ~kept
     return _wiped(seen, away, ink | away), own, doubt
 
 
-def own_ink(ink: Gray, frame: Frame) -> tuple[Gray, str | None]:
-    """Return the ink that belongs to a field, without specks; and why it is not sure that this is all.
+def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
+    """Return the ink that belongs to a field, without specks, and why this may not be all of it, or None.
 
-    To a field belongs what has its middle in the box; and where somebody wrote on beside it, as far as no
-    other field begins. What stands above or below may belong to it or not.
+    A piece belongs to the field if its middle lies in the box. If a character stands at the same height
+    beside the box, and not in another field, that writing belongs to it, too. Ink above or below the box
+    may or may not belong to it.
     """
     left, top, right, bottom = frame.box
-    # Print was taken away where writing crosses it: what is left on both sides is one piece.
+    # Removing print can cut a stroke in two: pieces that lie close together are one.
     reach = max(3, round(0.05 * frame.height))
     _, near = cv2.connectedComponents(_grown(ink, reach), connectivity=8)
     labels = near * ink
@@ -305,14 +360,14 @@ def _largest(ink: Gray, labels: npt.NDArray[np.int32], count: int) -> npt.NDArra
     return largest
 
 
-def is_written(own: Gray, frame: Frame) -> bool:
-    """Return whether there is a piece among the ink of a field that is no dirt."""
+def _is_written(own: Gray, frame: _Frame) -> bool:
+    """Return whether the ink of a field has a piece that is larger than dirt."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
     sizes = np.maximum(stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT])
     return bool(sizes.max(initial=0) >= max(3, SPECK * frame.height))
 
 
-def rulings(ink: Gray) -> Gray:
+def _lines(ink: Gray) -> Gray:
     """Return the pieces of ink that are frames or rulings: nearly as wide or high as the cut."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
     long = (stats[:, cv2.CC_STAT_WIDTH] >= 0.6 * ink.shape[1]) | (
@@ -329,7 +384,7 @@ def rulings(ink: Gray) -> Gray:
 
 
 def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
-    """Return a picture with paper where something is taken away, as bright as the paper around it."""
+    """Return a picture with `away` painted over, as bright as the paper around it."""
     paper = (ink == 0).astype(np.float32)
     size = max(3.0, 0.15 * min(gray.shape))
     weight = cv2.GaussianBlur(paper, (0, 0), size)
