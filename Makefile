@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@echo "Installing digitry and its development packages into $(VENV): about 3 GB, some minutes."
 	@echo "pip says nothing meanwhile; to watch it, run: $(BIN)/pip install -e '.[dev]'"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet -e '.[dev]'
+	@$(BIN)/pip install --quiet --no-compile -e '.[dev]'
 	@touch $@
 	@echo "Installed. To have digitry on your path: . $(BIN)/activate"
 

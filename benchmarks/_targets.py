@@ -46,12 +46,12 @@ def read_archive(content: bytes) -> None:
 
 def read_data(content: bytes) -> None:
     """Read a data set: IDX, .npz or CSV, by its first bytes."""
-    from digitry.training.data import formats
+    from digitry.training.data import formats, npz
 
     if content.startswith(b"\0\0"):
         formats.parse_idx(io.BytesIO(content), where="fuzz")
     elif content.startswith(b"PK"):
-        formats.parse_npz(io.BytesIO(content), where="fuzz")
+        npz.parse_npz(io.BytesIO(content), where="fuzz")
     else:
         formats.parse_csv(io.BytesIO(content), where="fuzz")
 

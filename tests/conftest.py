@@ -31,9 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return how many processes `-n auto` starts: as many as processors, and none for one alone."""
-    count = min(processors.available(), MOST_WORKERS)
-    return count if count > 1 else 0
+    """Return how many processes `-n auto` starts: one more than processors, as many tests wait for others;
+    and none for one processor."""
+    count = processors.available()
+    return min(count + 1, MOST_WORKERS) if count > 1 else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:

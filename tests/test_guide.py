@@ -79,7 +79,10 @@ def test_the_page_of_scripts_has_every_recipe_of_theirs() -> None:
 
 def test_every_reason_of_the_reader_is_explained() -> None:
     code = (ROOT / "src/digitry/reading/assemble.py").read_text(encoding="utf-8")
-    form = (ROOT / "src/digitry/reading/form.py").read_text(encoding="utf-8")
+    form = "".join(
+        (ROOT / f"src/digitry/reading/{name}.py").read_text(encoding="utf-8")
+        for name in ("form", "field")
+    )
     table = (ROOT / "docs" / "python.md").read_text(encoding="utf-8").partition("## Reasons")[2]
     for reason in ("blank", "not a digit", "too small", "cut off", "ambiguous ", "does not fit "):
         assert f'"{reason}' in code

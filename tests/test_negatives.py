@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digitry.reading.result import Box, Digit, Line, Reading, Word
-from digitry.training.writing import pen
+from digitry.training.writing import pen, shapes
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -81,7 +81,7 @@ def test_no_letter_that_may_be_a_digit_is_among_them(monkeypatch: pytest.MonkeyP
     assert not ambiguous & {*signs.LATIN, *signs.PRINTED}
     assert not {letter for word in signs.WORDS for letter in word} - set(signs.LATIN)
     # The letters that training knows are written in other strokes here.
-    known = {hand for letter in pen.LETTERS for hand in pen._LETTERS[letter]}
+    known = {hand for letter in pen.LETTERS for hand in shapes.LETTERS[letter]}
     assert not known & set(signs.LATIN.values())
 
 

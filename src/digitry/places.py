@@ -1,4 +1,4 @@
-"""The folders of the user's models, corrections and cached data, by platform."""
+"""The folders of the user's models, corrections, data and cached data, by platform."""
 
 import os
 from pathlib import Path
@@ -26,6 +26,12 @@ def user_models() -> Path | None:
 def cache_dir() -> Path | None:
     """Return digitry's cache folder, which may not exist; None if the user has no home."""
     return _folder("cache")
+
+
+def data_folder(data_dir: Path | None) -> Path | None:
+    """Return the folder of data that is named: `data_dir`, else `$DIGITRY_DATA`; None if neither is."""
+    named = data_dir or os.environ.get("DIGITRY_DATA")
+    return Path(named).expanduser() if named else None
 
 
 def _folder(kind: Literal["data", "cache"]) -> Path | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitry.cli.text import card_text
+from digitry import extras
+from digitry.cli.card import card_text
 from digitry.training.data.dataset import Dataset, Split
 from digitry.training.evaluation import robustness
 from digitry.training.evaluation.corruptions import CORRUPTIONS
@@ -101,9 +102,8 @@ def test_a_run_trained_on_corrections_is_measured_on_mnist(
 def test_a_missing_matplotlib_is_an_error_before_any_picture(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitry.cli import options
 
-    monkeypatch.setattr(options, "find_spec", lambda name: name != "matplotlib" or None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: name != "matplotlib" or None)
     answer = say("evaluate", "reader", "--data", "uci", "--corrupt", "--out", "found")
     assert answer.code == 4
     assert "matplotlib" in answer.err

@@ -90,7 +90,7 @@ def test_a_missing_extra_is_one_line_with_its_remedy(
 ) -> None:
     real = util.find_spec
     monkeypatch.setattr(
-        "digitry.cli.options.find_spec", lambda name: None if name == "optuna" else real(name)
+        "digitry.extras.find_spec", lambda name: None if name == "optuna" else real(name)
     )
     answer = say(*SMALL)
     assert answer.code == 4

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from digitry import extras
 from digitry.training.run_folder import OUTPUTS, RECORDS
 
 from .conftest import Answer, Say
@@ -175,11 +176,10 @@ def test_a_missing_device_is_an_error_before_any_data_are_loaded(
 def test_without_its_extra_each_verb_names_what_is_missing_and_the_remedy(
     trained: Path, say: Say, monkeypatch: pytest.MonkeyPatch, verb: str, needed: str
 ) -> None:
-    from digitry.cli import options
 
     words = verb.replace("RUN", str(trained)).split()
     for module in needed.split():
-        monkeypatch.setattr(options, "find_spec", lambda name, gone=module: name != gone or None)
+        monkeypatch.setattr(extras, "find_spec", lambda name, gone=module: name != gone or None)
         one_line(say(*words), 4, f"not installed: {module}", "pip install 'digitry[train]'")
 
 

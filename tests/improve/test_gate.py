@@ -1,4 +1,4 @@
-"""The gate: each check alone can fail a model, and chance or wrong labels do not help it pass."""
+"""The gate: each check alone can fail a model."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,8 @@ import pytest
 
 from digitry.errors import DataError
 from digitry.improve import gate
-from digitry.improve.gate import GateImages, GatePredictions, Verdict, judge, p_value
+from digitry.improve.gate import GateImages, GatePredictions, GlyphVerdict, judge
+from digitry.improve.verdict import fewest
 from digitry.model.load import load_model
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
@@ -48,7 +49,7 @@ BEFORE = predictions(wrong={3: 20, 4: 30}, missed=50, right=5)
 BETTER = predictions(wrong={3: 20, 4: 30}, missed=50, right=36)
 
 
-def verdict(after: GatePredictions, **more: Any) -> Verdict:
+def verdict(after: GatePredictions, **more: Any) -> GlyphVerdict:
     return judge(gate_images(), BEFORE, after, **more)
 
 
@@ -119,7 +120,7 @@ def test_every_failed_check_has_a_reason() -> None:
 
 
 def test_too_few_held_out_corrections_never_pass() -> None:
-    few = gate.fewest() - 1
+    few = fewest() - 1
     found = judge(gate_images(few), predictions(held=few), predictions(held=few, right=few))
     assert not found.passed
     assert f"at least {few + 1} are needed" in found.reasons[0]
@@ -160,54 +161,6 @@ def test_the_verdict_is_json_and_its_scores_are_the_candidates() -> None:
     assert found.scores == {
         "frozen MNIST": 0.995, "not a digit": 0.95, "corrections before": 0.125, "corrections": 0.9,
     }  # fmt: skip
-
-
-# --- chance and wrong labels ---------------------------------------------------------------------------
-
-
-def test_without_wrong_labels_it_is_the_sign_test() -> None:
-    assert p_value(7, 0, 50, wrong=0) == pytest.approx(0.5**7)
-    assert p_value(3, 1, 50, wrong=0) == pytest.approx(5 / 16)
-    assert p_value(0, 4, 50, wrong=0) == pytest.approx(1.0)
-
-
-def test_the_p_value_is_that_of_a_simulated_worst_case() -> None:
-    rng = np.random.default_rng(1)
-    count, gained, lost = 30, 12, 2
-    wrong = rng.binomial(count, gate.WRONG_LABELS, 200_000)
-    earned = gained - wrong
-    heads = rng.binomial(np.maximum(earned, 0) + lost, 0.5)
-    assert p_value(gained, lost, count) == pytest.approx((heads >= earned).mean(), abs=0.003)
-
-
-def test_the_p_value_falls_with_gains_and_rises_with_losses_and_count() -> None:
-    assert p_value(20, 2, 60) < p_value(19, 2, 60)
-    assert p_value(20, 2, 60) < p_value(20, 3, 60)
-    assert p_value(20, 2, 60) < p_value(20, 2, 80)
-    assert p_value(0, 0, 0) == p_value(0, 0, 50) == 1.0
-    assert p_value(3000, 0, 5000) < 1e-12
-
-
-def test_a_model_that_only_learnt_wrong_labels_fails() -> None:
-    """One label in ten is wrong, each wrong one speaks for the candidate, and it is a little worse."""
-    rng = np.random.default_rng(2)
-    passed = 0
-    for _ in range(2000):
-        count = int(rng.integers(10, 200))
-        wrong = rng.random(count) < 0.1
-        lost = int((rng.random(count - wrong.sum()) < 0.01).sum())
-        passed += p_value(int(wrong.sum()), lost, count) <= gate.MAX_P_VALUE
-    assert passed / 2000 < 0.01
-
-
-def test_a_model_that_is_no_better_passes_by_luck_once_in_a_hundred_at_most() -> None:
-    rng = np.random.default_rng(3)
-    passed = 0
-    for _ in range(3000):
-        changed = int(rng.integers(0, 40))
-        gained = int(rng.binomial(changed, 0.5))
-        passed += p_value(gained, changed - gained, 100) <= gate.MAX_P_VALUE
-    assert passed / 3000 <= 0.01
 
 
 # --- the protocol --------------------------------------------------------------------------------------

@@ -23,14 +23,15 @@ from digitry.corrections.store import Corrections
 from digitry.improve import gate as promotion
 from digitry.improve import retrain
 from digitry.improve import teach as teaching
+from digitry.improve.verdict import fewest
 from digitry.model import versions
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.training import datasets
 from digitry.training.data import dataset
 
+from ..serving.local import LocalReaders
 from .crossed import STYLES, page
 from .test_retrain import drawn_digits, rehearse_little
 
@@ -108,10 +109,11 @@ def test_the_corrections_are_counted_before_the_training_starts() -> None:
     def counted(count: int) -> str:
         digests = tuple(f"{number:064x}" for number in range(count))
         images = np.zeros((count, 28, 28), np.uint8)
-        return teaching._counted(retrain.Corrected(images, np.zeros(count, np.uint8), digests))
+        corrected = retrain.Corrected(images, np.zeros(count, np.uint8), digests)
+        return teaching._counted("corrections", *corrected.split())
 
     held = sum(retrain.is_kept_for_gate(f"{number:064x}") for number in range(10))
-    missing = promotion.fewest() - held
+    missing = fewest() - held
     assert counted(10) == (
         f"10 corrections: {10 - held} to train on, {held} held out\n"
         f"{missing} more must be held out, about {math.ceil(missing / 0.3)} more corrections in "

@@ -24,7 +24,7 @@ from digitry.model import versions
 from digitry.model.line_network import load_lines
 from digitry.reading.reader import Reader
 from digitry.training.evaluation.held_lines import HeldLine, composed
-from digitry.training.network.lines import log_probs
+from digitry.training.network.lines import columns
 from digitry.training.network.lines_onnx import bare, between, from_onnx
 from digitry.training.writing.strips import Composer, Mix
 
@@ -50,7 +50,7 @@ def test_the_network_of_a_file_comes_back_without_normalisations_and_says_the_sa
     known = session.run(None, {"strips": strips.numpy()})[0]
     # In training, too: nothing in it measures the batch.
     with torch.no_grad():
-        assert np.allclose(log_probs(made.train(), strips).numpy(), known, atol=1e-3)
+        assert np.allclose(columns(made.train()(strips)).log_softmax(-1).numpy(), known, atol=1e-3)
 
 
 def test_halfway_between_two_networks_are_their_mean_weights() -> None:

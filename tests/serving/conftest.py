@@ -25,12 +25,12 @@ from digitry.reading.reader import Reader
 from digitry.serving.addresses import proxies_of
 from digitry.serving.app import create_app
 from digitry.serving.connections import ConnectionRegistry
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.server import configured
 from digitry.training.writing import pen
 
 from ..waiting import PATIENCE_S, until
+from .local import LocalReaders
 
 MODEL = os.environ.get("DIGITRY_TEST_MODEL", "reader")
 """The model under test; DIGITRY_TEST_MODEL can name another file than the shipped one."""

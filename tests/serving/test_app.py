@@ -26,12 +26,12 @@ from digitry.errors import ImageError, UsageError
 from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
 from digitry.workers.supervisor import Cause, Health, State
 
 from ..waiting import PATIENCE_S, until
 from .conftest import Running, drawn, png
+from .local import LocalReaders
 
 
 def problem(response: Any) -> str:

@@ -21,12 +21,12 @@ from digitry.reading.reader import Reader
 from digitry.serving import guard, server
 from digitry.serving.addresses import is_among, proxies_of, source_of
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.guesses import SOURCES, Guesses
 
 from ..waiting import PATIENCE_S
 from .conftest import Running, drawn, png
+from .local import LocalReaders
 
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -12,7 +12,7 @@ import pytest
 
 from digitry.errors import ImageError, UnavailableError, UsageError
 from digitry.reading.reader import Reader
-from digitry.serving.dispatch import LocalReaders, PoolReaders
+from digitry.serving.dispatch import PoolReaders
 from digitry.workers import messages
 from digitry.workers.answer import PicturedReading
 from digitry.workers.pool import WorkerPool
@@ -20,6 +20,7 @@ from digitry.workers.supervisor import State
 
 from ..waiting import PATIENCE_S, until
 from .conftest import MODEL, drawn, png
+from .local import LocalReaders
 
 PLAIN: dict[str, Any] = {"name": "a.png", "layout": "auto", "max_error": None}
 

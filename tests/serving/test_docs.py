@@ -14,12 +14,12 @@ from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
 from digitry.reading.template import load
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 from digitry.serving.problems import KINDS
 
 from ..waiting import PATIENCE_S
 from .conftest import Running
+from .local import LocalReaders
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ from digitry.reading.reader import Reader
 from digitry.reading.rows import form_header
 from digitry.reading.template import load, parse
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Limits
 
 from .conftest import DESKTOP, PHONE, SAMPLES, Visit, drawn, png
+from .local import LocalReaders
 
 pytestmark = pytest.mark.browser
 

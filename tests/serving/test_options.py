@@ -14,10 +14,11 @@ from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
 from digitry.reading.template import Template, parse
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders, PoolReaders
+from digitry.serving.dispatch import PoolReaders
 from digitry.workers.pool import WorkerPool
 
 from .conftest import MODEL, drawn, png
+from .local import LocalReaders
 
 SLIP = """
 name = "slip"

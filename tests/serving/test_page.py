@@ -18,12 +18,12 @@ from digitry.reading.reader import Reader
 from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.reading.rows import CSV_HEADER, csv_rows, to_csv
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.workers.answer import PicturedReading
 from digitry.workers.supervisor import Health, State
 
 from .. import documents
 from .conftest import DESKTOP, PHONE, SAMPLES, Running, Visit, drawn, png
+from .local import LocalReaders
 
 pytestmark = pytest.mark.browser
 

@@ -15,10 +15,10 @@ from digitry.corrections.store import Corrections
 from digitry.model.load import load_model
 from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders
 from digitry.serving.guard import Hosts, Limits
 
 from .conftest import MODEL
+from .local import LocalReaders
 
 OPERATIONS = (
     "POST /v1/read", "GET /v1/templates", "GET /v1/models", "POST /v1/explain", "POST /v1/corrections",

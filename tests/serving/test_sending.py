@@ -16,7 +16,7 @@ from digitry.errors import ImageError, UsageError
 from digitry.model.artifact import Artifact
 from digitry.reading.reader import Reader
 from digitry.serving.app import create_app
-from digitry.serving.dispatch import LocalReaders, PoolReaders
+from digitry.serving.dispatch import PoolReaders
 from digitry.serving.guard import Limits
 from digitry.serving.origins import Origins
 from digitry.workers.pool import WorkerPool, blamed
@@ -25,6 +25,7 @@ from digitry.workers.supervisor import Cause, Loss
 from .. import documents
 from ..waiting import PATIENCE_S
 from .conftest import MODEL, drawn, png
+from .local import LocalReaders
 
 
 def problem(response: Any) -> str:

@@ -230,10 +230,10 @@ def test_a_folder_that_is_not_empty_is_refused(dataset: Dataset, tmp_path: Path)
 
 
 def test_folders_are_named_by_recipe_and_time_and_never_taken_twice(tmp_path: Path) -> None:
-    first = run_folder.default_folder(RECIPE, tmp_path)
+    first = run_folder.default_folder(RECIPE.name, tmp_path)
     assert re.fullmatch(r"trial-\d{8}-\d{6}", first.name)
     for _ in range(3):
-        folder = run_folder.default_folder(RECIPE, tmp_path)
+        folder = run_folder.default_folder(RECIPE.name, tmp_path)
         assert not folder.exists()
         folder.mkdir()
 

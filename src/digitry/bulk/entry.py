@@ -7,8 +7,11 @@ read on any machine, and depends only on the input, not on the engine or the num
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,19 @@ def kind_of(error: object) -> str:
 def line_of(error: Exception) -> str:
     """Return the text of an error as one short line."""
     return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def grouped(
+    values: Iterable[T], size_of: Callable[[T], int], *, most: int, size: int
+) -> Iterator[list[T]]:
+    """Yield values in groups of at most `most`; a group also ends where its sizes come to `size`."""
+    group: list[T] = []
+    held = 0
+    for value in values:
+        group.append(value)
+        held += size_of(value)
+        if len(group) == most or held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group

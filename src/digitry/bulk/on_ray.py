@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from digitry.bulk.entry import Shard
+from digitry import extras
+from digitry.bulk.entry import Shard, grouped
 from digitry.bulk.job import BulkJob
 from digitry.bulk.output import Written
 from digitry.bulk.shard import read_shard
@@ -39,13 +40,10 @@ def read_on_ray(
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UnavailableError(
-            "the engine ray needs the extra `cluster`", remedy="pip install 'digitry[cluster]'"
-        ) from error
+    extras.require("cluster", "the engine ray needs", "ray")
+    import ray
+    import ray.data
+
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, job)
@@ -119,17 +117,9 @@ def _settings(job: BulkJob) -> dict[str, Any]:
 
 
 def _waves(todo: Iterator[Shard]) -> Iterator[list[bytes]]:
-    wave: list[bytes] = []
-    size = 0
-    for shard in todo:
-        # Pickle is safe here: only our own actors load it.
-        wave.append(pickle.dumps(shard))
-        size += len(wave[-1])
-        if len(wave) == WAVE_SHARDS or size >= WAVE_BYTES:
-            yield wave
-            wave, size = [], 0
-    if wave:
-        yield wave
+    # Pickle is safe here: only our own actors load it.
+    packed = (pickle.dumps(shard) for shard in todo)
+    return grouped(packed, len, most=WAVE_SHARDS, size=WAVE_BYTES)
 
 
 class _ShardReader:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digitry import files
+from digitry import extras, files
 from digitry.bulk.entry import Shard
-from digitry.errors import DataError, UnavailableError, UsageError
+from digitry.errors import DataError, UsageError
 from digitry.workers.pool import Rows
 
 FORMATS = ("parquet", "jsonl")
@@ -114,13 +114,8 @@ def require(format: str) -> None:
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not a format", remedy=f"choose from: {', '.join(FORMATS)}")
     if format == "parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise UnavailableError(
-                "writing Parquet needs the extra `cluster`",
-                remedy="pip install 'digitry[cluster]', or write --format jsonl",
-            ) from error
+        otherwise = ", or write --format jsonl"
+        extras.require("cluster", "writing Parquet needs", "pyarrow", otherwise=otherwise)
 
 
 def _schema(*, forms: bool) -> Any:

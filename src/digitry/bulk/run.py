@@ -9,8 +9,9 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from digitry.bulk import inputs
 from digitry.bulk.job import BulkJob, BulkReport, Progress
@@ -20,6 +21,9 @@ from digitry.bulk.output import Output, environment
 from digitry.errors import UnavailableError
 from digitry.model.line_network import load_lines
 from digitry.reading.form import form_of
+
+if TYPE_CHECKING:
+    from digitry.model.artifact import Artifact
 
 
 def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> BulkReport:
@@ -49,21 +53,7 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
         # What is wrong with its reference picture is to be known before the first image.
         form_of(job.template)
     inputs.check(job.inputs)
-    output = Output(
-        Path(job.out),
-        job.format,
-        {
-            "inputs": list(job.inputs),
-            "model": model.fingerprint,
-            "lines": load_lines().fingerprint,
-            "layout": job.layout,
-            "max_error": job.max_error,
-            "template": None if job.template is None else job.template.fingerprint,
-            "column": job.column,
-            "format": job.format,
-            "shard_rows": job.shard_rows,
-        },
-    )
+    output = Output(Path(job.out), job.format, _identity(job, model))
     started = time.monotonic()
     images = failed = 0
     skipped: Counter[str] = Counter()
@@ -94,19 +84,20 @@ def run(job: BulkJob, *, progress: Callable[[Progress], None] | None = None) -> 
                 **environment(),
             }
         )
-    return BulkReport(
-        out=Path(job.out),
-        **{
-            key: summary[key]
-            for key in (
-                "images",
-                "rejected",
-                "failed",
-                "failed_by_reason",
-                "not_read",
-                "images_now",
-                "seconds",
-                "images_per_second",
-            )
-        },
-    )
+    kept = {field.name for field in fields(BulkReport)} - {"out"}
+    return BulkReport(out=Path(job.out), **{key: summary[key] for key in kept})
+
+
+def _identity(job: BulkJob, model: "Artifact") -> dict[str, Any]:
+    """Return the settings that decide the rows; a run can be continued only with the same ones."""
+    return {
+        "inputs": list(job.inputs),
+        "model": model.fingerprint,
+        "lines": load_lines().fingerprint,
+        "layout": job.layout,
+        "max_error": job.max_error,
+        "template": None if job.template is None else job.template.fingerprint,
+        "column": job.column,
+        "format": job.format,
+        "shard_rows": job.shard_rows,
+    }

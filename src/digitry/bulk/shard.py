@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from digitry.bulk import inputs, output
-from digitry.bulk.entry import Entry, Shard
+from digitry.bulk.entry import Entry, Shard, grouped
 from digitry.bulk.output import Written
 from digitry.workers.pool import BATCH, Rows, WorkerPool
 from digitry.workers.worker import Item
@@ -20,7 +20,11 @@ def read_shard(shard: Shard, pool: WorkerPool, format: str) -> Written:
     """Return the rows of one shard; the same shard gives the same bytes on any machine."""
 
     def batches() -> Iterator[Rows]:
-        for batch in _ahead(_batches(inputs.entries(shard))):
+        entries = inputs.entries(shard)
+        groups = grouped(
+            entries, lambda entry: len(entry.content or b""), most=BATCH, size=REQUEST_BYTES
+        )
+        for batch in _ahead(groups):
             yield _rows(batch, pool)
 
     return output.written(shard, format, batches(), forms=pool.template is not None)
@@ -53,19 +57,6 @@ def _rows(batch: list[Entry], pool: WorkerPool) -> Rows:
             merged.append(next(lines))
             position += 1
     return Rows(tuple(merged), read.rejected, tuple(failed))
-
-
-def _batches(found: Iterator[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    size = 0
-    for entry in found:
-        batch.append(entry)
-        size += len(entry.content or b"")
-        if len(batch) == BATCH or size >= REQUEST_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _ahead(values: Iterator[T]) -> Iterator[T]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from digitry import extras
 from digitry.bulk.archives import MAX_MEMBER_BYTES
 from digitry.bulk.entry import kind_of, line_of
 from digitry.errors import DigitryError, UnavailableError, UsageError
@@ -104,14 +105,9 @@ def is_url(path: str) -> bool:
 
 def _store(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path within it."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise UnavailableError(
-            "reading from an object store needs the extra `cluster`",
-            where=url,
-            remedy="pip install 'digitry[cluster]'",
-        ) from error
+    extras.require("cluster", "reading from an object store needs", "fsspec", where=url)
+    import fsspec
+
     try:
         return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
     except (ImportError, ValueError) as error:

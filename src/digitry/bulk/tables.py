@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from digitry import extras
 from digitry.bulk.archives import MAX_MEMBER_BYTES
 from digitry.bulk.entry import Entry, Shard, kind_of, printable, refused
 from digitry.bulk.sources import opened
@@ -15,14 +16,9 @@ IMAGE_COLUMNS = ("image", "img", "bytes", "content", "image_bytes", "data", "png
 
 @contextmanager
 def _table(path: str) -> Iterator[Any]:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UnavailableError(
-            "reading Parquet needs the extra `cluster`",
-            where=path,
-            remedy="pip install 'digitry[cluster]'",
-        ) from error
+    extras.require("cluster", "reading Parquet needs", "pyarrow", where=path)
+    import pyarrow.parquet as pq
+
     # Without `buffer_size` whole row groups are read, and one may be the whole file.
     with opened(path) as stream:
         yield pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)

@@ -1,6 +1,7 @@
 """The verb that fits a model's confidences to the user's images: `calibrate`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +9,12 @@ import typer
 
 from digitry.cli.app import TEACH, app
 from digitry.cli.options import Layout, ReadModel
-from digitry.cli.text import console_for, table_of
+from digitry.cli.text import console_for, percent, table_of
 from digitry.errors import UsageError
 
 if TYPE_CHECKING:
     from digitry.improve.calibrate import Calibrated, Quality
+    from digitry.improve.calibrate_lines import CalibratedLines
 
 
 @app.command(rich_help_panel=TEACH)
@@ -46,7 +48,7 @@ def calibrate(
     for whole lines; `digitry models uncalibrate lines` removes that.
     """
     from digitry.improve.calibrate import calibrate as fit
-    from digitry.improve.calibrate_lines import has_strings
+    from digitry.improve.calibrate_lines import calibrate_lines, has_strings
 
     console = None if quiet else console_for(stderr=True)
     if has_strings(folder):
@@ -56,47 +58,41 @@ def calibrate(
                 where="--model",
                 remedy="leave --model out, or give images of single digits",
             )
-        _lines(folder, layout or Layout.AUTO, quiet=quiet)
-        return
-    done = fit(folder, model, layout=(layout or Layout.SINGLE).value, console=console)
+        lines = calibrate_lines(folder, layout=(layout or Layout.AUTO).value, console=console)
+        _finish(lines, lambda: _print_lines(lines), quiet=quiet)
+    else:
+        done = fit(folder, model, layout=(layout or Layout.SINGLE).value, console=console)
+        _finish(done, lambda: _print(done), quiet=quiet)
+
+
+def _finish(done: "Calibrated | CalibratedLines", show: Callable[[], None], *, quiet: bool) -> None:
     for error in done.failed:
         print(f"digitry: {error}", file=sys.stderr)
     if quiet:
         print(done.path)
     else:
-        _print(done)
-    if done.failed:
-        raise typer.Exit(1)
-
-
-def _lines(folder: Path, layout: Layout, *, quiet: bool) -> None:
-    from digitry.improve.calibrate_lines import calibrate_lines
-
-    console = None if quiet else console_for(stderr=True)
-    done = calibrate_lines(folder, layout=layout.value, console=console)
-    for error in done.failed:
-        print(f"digitry: {error}", file=sys.stderr)
-    found = done.calibration
-    if quiet:
-        print(done.path)
-    else:
-        print(
-            f"{done.network}, calibrated to {found.lines:,} images of {found.source}, "
-            f"{done.right:,} read right as a whole"
-        )
-        table = table_of("", "slope>", "shift>", "ECE before>", "after>")
-        for kind, name in (("single", "digits alone"), ("digit", "digits"), ("line", "lines")):
-            scale = getattr(found, kind)
-            scores = [found.scores.get(f"{kind} ece {when}") for when in ("before", "after")]
-            shown = ["–" if score is None else f"{score:.4f}" for score in scores]
-            table.add_row(name, f"{scale.slope:.3f}", f"{scale.shift:.3f}", *shown)
-        console_for().print(table)
-        print("before: the network's own calibration; after: 10-fold cross-validation")
-        if done.kept:
-            print(f"too few answers for a map of its own: {', '.join(done.kept)}")
+        show()
         print(f"saved as {done.path}")
     if done.failed:
         raise typer.Exit(1)
+
+
+def _print_lines(done: "CalibratedLines") -> None:
+    found = done.calibration
+    print(
+        f"{done.network}, calibrated to {found.lines:,} images of {found.source}, "
+        f"{done.right:,} read right as a whole"
+    )
+    table = table_of("", "slope>", "shift>", "ECE before>", "after>")
+    for kind, name in (("single", "digits alone"), ("digit", "digits"), ("line", "lines")):
+        scale = getattr(found, kind)
+        scores = [found.scores.get(f"{kind} ece {when}") for when in ("before", "after")]
+        shown = ["–" if score is None else f"{score:.4f}" for score in scores]
+        table.add_row(name, f"{scale.slope:.3f}", f"{scale.shift:.3f}", *shown)
+    console_for().print(table)
+    print("before: the network's own calibration; after: 10-fold cross-validation")
+    if done.kept:
+        print(f"too few answers for a map of its own: {', '.join(done.kept)}")
 
 
 def _print(done: "Calibrated") -> None:
@@ -117,7 +113,7 @@ def _print(done: "Calibrated") -> None:
         table.add_row(
             name, f"{getattr(done.before, field):.4f}", f"{getattr(done.after, field):.4f}"
         )
-    table.add_row("accuracy", _percent(done.before.accuracy), _percent(done.after.accuracy))
+    table.add_row("accuracy", percent(done.before.accuracy), percent(done.after.accuracy))
     for index, kept in enumerate(done.before.kept):
         table.add_row(
             f"coverage at --max-error {kept.limit:g}",
@@ -130,7 +126,6 @@ def _print(done: "Calibrated") -> None:
         "nine tenths and measured on the rest"
     )
     print(_lowest_limit(done))
-    print(f"saved as {done.path}")
 
 
 def _kept(quality: "Quality", index: int) -> str:
@@ -139,11 +134,7 @@ def _kept(quality: "Quality", index: int) -> str:
         return "not reached"
     if kept.error is None:
         return "0.00%"
-    return f"{_percent(kept.coverage)} ({_percent(kept.error)} wrong)"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}%"
+    return f"{percent(kept.coverage)} ({percent(kept.error)} wrong)"
 
 
 def _lowest_limit(done: "Calibrated") -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from digitry import extras
 from digitry.cli.app import TRAIN, app
 from digitry.cli.options import AsFormat, DataDir, Format, Quiet, require_training
 from digitry.cli.text import console_for, print_json
@@ -141,7 +142,7 @@ def explore(
     if data is None:
         raise UsageError("no data set is named", remedy="name mnist, uci or a path")
     if pictures:
-        _require_plots(", or add --no-pictures")
+        extras.require("train", "pictures need", "matplotlib", otherwise=", or add --no-pictures")
     from digitry.training.data.explore import explore as inspect
     from digitry.training.datasets import load_dataset
 
@@ -165,7 +166,7 @@ def _draw_synthetic(
     out: Path, seed: int, data_dir: Path | None, offline: bool, quiet: bool
 ) -> None:
     """Write a sample of what the reader learns from, and print the files."""
-    _require_plots("")
+    extras.require("train", "pictures need", "matplotlib")
     from digitry.training.data import mnist
     from digitry.training.report.synthetic_plot import write_synthetic
     from digitry.training.writing.sources import load
@@ -174,17 +175,6 @@ def _draw_synthetic(
     digits = mnist.load(data_dir, offline, console).train
     for path in write_synthetic(load(digits.images, digits.labels, data_dir), out, seed=seed):
         print(path)
-
-
-def _require_plots(otherwise: str) -> None:
-    from importlib.util import find_spec
-
-    from digitry.errors import UnavailableError
-
-    if find_spec("matplotlib") is None:
-        raise UnavailableError(
-            "pictures need the extra `train`", remedy=f"pip install 'digitry[train]'{otherwise}"
-        )
 
 
 def _print_findings(found: "Exploration") -> None:

@@ -5,12 +5,15 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digitry import processors
 from digitry.cli.app import READ, app
 from digitry.cli.options import AsFormat, Format
 from digitry.cli.text import print_json
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 EXTRAS = {
     "files": "HEIC and PDF",
@@ -161,31 +164,32 @@ def _caches() -> dict[str, Any]:
     return {"folder": str(folder), "files": len(sizes), "mebibytes": round(sum(sizes) / 2**20, 1)}
 
 
-def _requirements() -> list[tuple[str, str, str]]:
-    """Return the requirements in our own metadata: (package, versions, extra or "")."""
-    import re
-    from importlib.metadata import PackageNotFoundError, requires
+def _requirements() -> "list[tuple[Requirement, str]]":
+    """Return the requirements in our own metadata that hold on this system, with their extra or ""."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    from packaging.requirements import Requirement
 
     try:
-        lines = requires("digitry") or []
+        own = metadata("digitry")
     except PackageNotFoundError:
         return []
+    extras = ("", *(own.get_all("Provides-Extra") or ()))
     found = []
-    for line in lines:
-        wanted, _, condition = line.partition(";")
-        match = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(.*)", wanted.strip())
-        extra = re.search(r"extra\s*==\s*['\"]([a-z]+)['\"]", condition)
-        if match and match[1] != "digitry":
-            found.append((match[1], match[2], extra[1] if extra else ""))
+    for wanted in map(Requirement, own.get_all("Requires-Dist") or ()):
+        marker = wanted.marker
+        where = [one for one in extras if marker is None or marker.evaluate({"extra": one})]
+        if where and wanted.name != "digitry":
+            found.append((wanted, where[0]))
     return found
 
 
 def _extras() -> dict[str, Any]:
     """Return, for each extra, the packages that are missing."""
     wanted: dict[str, list[str]] = {}
-    for package, _, extra in _requirements():
+    for requirement, extra in _requirements():
         if extra:
-            wanted.setdefault(extra, []).append(package)
+            wanted.setdefault(extra, []).append(requirement.name)
     if not wanted:
         return {"unknown": "digitry is run from its source folder, not installed"}
     extras: dict[str, Any] = {}
@@ -205,38 +209,16 @@ def _extras() -> dict[str, Any]:
 
 def _needed() -> dict[str, Any]:
     """Compare the installed packages with the versions that our metadata requires."""
-    wanted = {package: versions for package, versions, _ in _requirements() if versions}
     outside, checked = [], 0
-    for package, versions in wanted.items():
-        installed = _version(package)
-        if installed is None:
+    for wanted, _ in _requirements():
+        installed = _version(wanted.name)
+        if installed is None or not wanted.specifier:
             continue
         checked += 1
-        if not all(_fits(installed, bound) for bound in versions.split(",")):
-            outside.append({"package": package, "installed": installed, "needs": versions})
+        if not wanted.specifier.contains(installed, prereleases=True):
+            needs = str(wanted.specifier)
+            outside.append({"package": wanted.name, "installed": installed, "needs": needs})
     return {"checked": checked, "outside": outside}
-
-
-def _fits(installed: str, bound: str) -> bool:
-    """Return whether a version meets one bound: at least (`>=`), or below (`<`)."""
-    bound = bound.strip()
-    if bound.startswith(">="):
-        return _numbers(installed) >= _numbers(bound[2:])
-    if bound.startswith("<") and not bound.startswith("<="):
-        return _numbers(installed) < _numbers(bound[1:])
-    # Our own metadata uses no other operators.
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version, without zeros at the end: 2.13.0+cpu is (2, 13)."""
-    import re
-
-    match = re.match(r"\d+(?:\.\d+)*", version.strip())
-    numbers = [int(part) for part in match[0].split(".")] if match else []
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
 
 
 def _data() -> dict[str, Any]:

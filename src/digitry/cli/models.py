@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from digitry.cli.app import TEACH, app
+from digitry.cli.card import calibration_text, card_text, model_facts
 from digitry.cli.options import AsFormat, Format
-from digitry.cli.text import (
-    calibration_text,
-    card_text,
-    console_for,
-    model_facts,
-    print_json,
-    table_of,
-)
+from digitry.cli.text import console_for, print_json, table_of
 from digitry.errors import ModelError, UsageError
 
 LINES = "lines"
@@ -80,8 +74,7 @@ def promote(
 ) -> None:
     """Make a version the default of its name; reader@shipped is the model of the package."""
     from digitry.model import versions
-    from digitry.model.line_network import load_lines
-    from digitry.model.load import SHIPPED, load_model
+    from digitry.model.load import SHIPPED
 
     name, at, _ = model.partition("@")
     if name not in (*SHIPPED, LINES) or not at:
@@ -89,7 +82,7 @@ def promote(
             f"{model!r} is not a version", remedy="write e.g. reader@2; see `digitry models list`"
         )
     # Load it first: a model that cannot be loaded must not become the default.
-    loaded = load_lines(model) if name == LINES else load_model(model)
+    loaded = _loaded(model)
     number = None if loaded.version == versions.SHIPPED_VERSION else int(loaded.version or 0)
     if number is not None:
         version = versions.find(name, number)
@@ -143,81 +136,66 @@ def uncalibrate(
 
 
 def _list(format_: str) -> None:
-    from digitry.model import versions
-    from digitry.model.load import SHIPPED, load_model
+    from digitry.model.load import SHIPPED
 
     rows: list[dict[str, Any]] = []
     broken: list[ModelError] = []
-    for name in SHIPPED:
-        found, errors = versions.versions(name)
-        broken += errors
-        try:
-            default = versions.default_number(name)
-        except ModelError as error:
-            default = None
-            broken.append(error)
-        try:
-            shipped = load_model(f"{name}@{versions.SHIPPED_VERSION}")
-        except OSError as error:
-            raise ModelError(
-                "is missing from this installation", where=name, remedy="install digitry again"
-            ) from error
-        state = versions.DEFAULT if default is None else versions.SHIPPED_VERSION
-        rows.append(_row(shipped, state, "part of digitry", None))
-        for version in found:
-            try:
-                loaded = load_model(version.reference)
-            except ModelError as error:
-                broken.append(error)
-                continue
-            rows.append(_row(loaded, version.state, version.reason, version))
-    lines, errors = _lines()
-    broken += errors
+    for name in (*SHIPPED, LINES):
+        found, damaged = _versions(name)
+        rows += found
+        broken += damaged
     if format_ is Format.JSON:
-        print_json([*rows, *lines])
+        print_json(rows)
     else:
-        _print([*rows, *lines])
+        _print(rows)
     for damage in broken:
         print(f"digitry: {damage}", file=sys.stderr)
     if broken:
         raise typer.Exit(1)
 
 
-def _lines() -> tuple[list[dict[str, Any]], list[ModelError]]:
-    """Return a row for the shipped line network and each of its versions, and what is damaged."""
+def _versions(name: str) -> tuple[list[dict[str, Any]], list[ModelError]]:
+    """Return a row for a shipped model and for each of its versions, and what is damaged."""
     from digitry.model import versions
-    from digitry.model.line_network import load_lines
 
-    found, broken = versions.versions(LINES)
+    found, broken = versions.versions(name)
     try:
-        default = versions.default_number(LINES)
+        default = versions.default_number(name)
     except ModelError as error:
         default = None
         broken.append(error)
     state = versions.DEFAULT if default is None else versions.SHIPPED_VERSION
-    shipped = load_lines(f"{LINES}@{versions.SHIPPED_VERSION}")
-    rows = [_line_row(shipped, state, "part of digitry", None)]
+    try:
+        rows = [_row(_loaded(f"{name}@{versions.SHIPPED_VERSION}"), state, "part of digitry", {})]
+    except OSError as error:
+        raise ModelError(
+            "is missing from this installation", where=name, remedy="install digitry again"
+        ) from error
     for version in found:
         try:
-            loaded = load_lines(version.reference)
+            loaded = _loaded(version.reference)
         except ModelError as error:
             broken.append(error)
             continue
-        rows.append(_line_row(loaded, version.state, version.reason, version))
+        rows.append(_row(loaded, version.state, version.reason, version.to_dict()))
     return rows, broken
 
 
-def _line_row(loaded: "LineNetwork", state: str, reason: str, version: Any) -> dict[str, Any]:
-    gate = {} if version is None else version.to_dict()
-    own = loaded.calibration
+def _loaded(reference: str) -> "Artifact | LineNetwork":
+    from digitry.model.line_network import load_lines
+    from digitry.model.load import load_model
+
+    return load_lines(reference) if reference.startswith(f"{LINES}@") else load_model(reference)
+
+
+def _row(
+    loaded: "Artifact | LineNetwork", state: str, reason: str, gate: dict[str, Any]
+) -> dict[str, Any]:
+    from digitry.model.artifact import Artifact
+
+    facts = model_facts(loaded) if isinstance(loaded, Artifact) else _line_facts(loaded, gate)
     return {
-        "name": LINES,
-        "sha256": loaded.sha256,
-        "bytes": len(loaded.onnx),
-        "created": gate.get("created", ""),
-        "scores": dict(own.scores),
-        "calibration": None,
-        "line_calibration": own.to_dict() if loaded.is_users else None,
+        **facts,
         "version": loaded.version,
         "reference": loaded.reference,
         "state": state,
@@ -227,16 +205,16 @@ def _line_row(loaded: "LineNetwork", state: str, reason: str, version: Any) -> d
     }
 
 
-def _row(loaded: "Artifact", state: str, reason: str, version: Any) -> dict[str, Any]:
-    gate = {} if version is None else version.to_dict()
+def _line_facts(loaded: "LineNetwork", gate: dict[str, Any]) -> dict[str, Any]:
+    own = loaded.calibration
     return {
-        **model_facts(loaded),
-        "version": loaded.version,
-        "reference": loaded.reference,
-        "state": state,
-        "reason": reason,
-        "parent_sha256": gate.get("parent_sha256", ""),
-        "gate_scores": gate.get("scores", {}),
+        "name": LINES,
+        "sha256": loaded.sha256,
+        "bytes": len(loaded.onnx),
+        "created": gate.get("created", ""),
+        "scores": dict(own.scores),
+        "calibration": None,
+        "line_calibration": own.to_dict() if loaded.is_users else None,
     }
 
 

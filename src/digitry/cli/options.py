@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digitry.errors import UnavailableError, UsageError
+from digitry import extras
+from digitry.errors import UsageError
 
 if TYPE_CHECKING:
     from digitry.model.artifact import Artifact
@@ -119,12 +119,7 @@ def require_training(*modules: str, extra: str = "train") -> None:
     Raises:
         UnavailableError: a module is missing.
     """
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UnavailableError(
-            f"this needs the extra `{extra}`; not installed: {', '.join(missing)}",
-            remedy=f"pip install 'digitry[{extra}]'",
-        )
+    extras.require(extra, "this needs", *modules)
 
 
 def require_serving() -> None:
@@ -133,7 +128,9 @@ def require_serving() -> None:
     Raises:
         UnavailableError: a module of it is missing.
     """
-    needed = (
+    extras.require(
+        "serve",
+        "the service needs",
         "fastapi",
         "uvicorn",
         "httptools",
@@ -142,10 +139,6 @@ def require_serving() -> None:
         "prometheus_client",
         "python_multipart",
     )
-    if any(find_spec(name) is None for name in needed):
-        raise UnavailableError(
-            "the service needs the extra `serve`", remedy="pip install 'digitry[serve]'"
-        )
 
 
 def check_device(name: str) -> None:

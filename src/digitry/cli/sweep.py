@@ -82,7 +82,7 @@ def sweep(
             recipe=replace(chosen, data=source), settings=set_ or [], seeds=seeds, trials=trials,
             prune=not no_prune, data_dir=None if data_dir is None else str(data_dir.absolute()),
         )  # fmt: skip
-        folder = out or run_folder.default_folder(replace(chosen, name=f"sweep-{recipe}"))
+        folder = out or run_folder.default_folder(f"sweep-{recipe}")
         run_folder.check_new(folder, sweeps.JOURNAL, "sweep")
     options.require_training(*options.modules_for_data(plan.recipe.data))
     from digitry.training.loop import trackers

@@ -114,8 +114,6 @@ def _lines(
         device="cpu" if device == "auto" else device,
         console=None if quiet else console_for(stderr=True),
     )
-    if quiet:
-        print(taught.folder)
-    else:
-        print(f"{taught.folder}")
+    print(taught.folder)
+    if not quiet:
         print_taught_lines(taught)

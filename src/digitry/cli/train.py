@@ -189,7 +189,7 @@ def _begin(
     dataset = datasets.load_dataset(data, data_dir=data_dir, console=how.console)
     if dataset.name != recipe.data:
         recipe = recipe.override({"data": dataset.name})
-    folder = out or run_folder.default_folder(recipe)
+    folder = out or run_folder.default_folder(recipe.name)
     with trackers.follow(how.log, recipe, folder, console=how.console) as callbacks:
         train_run(
             recipe,

@@ -1,4 +1,4 @@
-"""A correction of a digit or of a line, and counts of them: what the store keeps and says."""
+"""Corrections of digits and of lines, and counts of them."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from digitry.reading.classes import DIGITS, MARKS
 LONGEST_AUTHOR = 200
 
 LONGEST_TEXT = 120
-"""Characters of a line; the reader reads no more of one."""
+"""Characters of a line, at most; the reader reads no more either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,7 @@ class Correction:
             raise UsageError(
                 f"{self.label!r} is not a label", remedy=f"use 0 to 9, or {NOT_A_DIGIT!r}"
             )
-        if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+        _check_author(self.author)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the pictures."""
@@ -65,12 +64,12 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class LineCorrection:
-    """What a person says is written in a line, and what the reader had read.
+    """The text that a person gave one line, and what the reader had read.
 
     Attributes:
-        text: what is written: digits, marks and spaces.
+        text: the correct text: digits, marks and spaces.
         strip: PNG of the line as the network saw it, 64 rows, cut out level, ink light on dark.
-        read_text: what was read.
+        read_text: the text that was read.
         confidence: of the line, in [0, 1].
         box: x, y, w, h of the line on the page.
         model: name of the line network that read it.
@@ -92,12 +91,16 @@ class LineCorrection:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", checked_text(self.text))
-        if len(self.author) > LONGEST_AUTHOR:
-            raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
+        _check_author(self.author)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without the picture."""
         return {key: value for key, value in asdict(self).items() if key != "strip"}
+
+
+def _check_author(author: str) -> None:
+    if len(author) > LONGEST_AUTHOR:
+        raise UsageError(f"an author may have at most {LONGEST_AUTHOR} characters")
 
 
 def checked_text(text: str) -> str:
@@ -114,7 +117,7 @@ def checked_text(text: str) -> str:
             remedy=f"write digits, spaces and the marks {' '.join(MARKS)}",
         )
     if not any(c in DIGITS for c in text):
-        raise UsageError("the text has no digit", remedy="write what stands in the line")
+        raise UsageError("the text has no digit", remedy="write the digits of the line")
     if len(text) > LONGEST_TEXT:
         raise UsageError(
             f"the text has {len(text)} characters", remedy=f"write at most {LONGEST_TEXT}"

@@ -1,14 +1,15 @@
-"""The database of a store: its address, its table, and how SQLite and PostgreSQL are opened."""
+"""The database of a store: its address, its tables, and how SQLite and PostgreSQL are opened."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitry.corrections.correction import LONGEST_AUTHOR, LONGEST_TEXT
+from digitry.corrections.correction import Correction, LineCorrection
 from digitry.errors import DigitryError, UnavailableError, UsageError
 from digitry.places import corrections_file
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, MetaData, Table
+    from sqlalchemy import Connection, Engine, TableClause
 
 BUSY_SECONDS = 5.0
 """How long a writer of SQLite waits for another one."""
@@ -52,82 +53,22 @@ def full_url(url: str | None) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
-def table() -> "Table":
-    """Return the table of corrections."""
-    from sqlalchemy import (
-        Column,
-        Float,
-        Index,
-        Integer,
-        LargeBinary,
-        MetaData,
-        String,
-        Table,
-        UniqueConstraint,
-    )
+def tables() -> "tuple[TableClause, TableClause]":
+    """Return the tables of corrected digits and of corrected lines, as the migrations make them.
 
-    metadata = MetaData()
-    found = Table(
-        "digitry_corrections",
-        metadata,
-        Column("id", String(24), primary_key=True),
-        Column("created", String(32), nullable=False),
-        Column("undone", String(32)),
-        Column("sha256", String(64), nullable=False),
-        Column("label", String(16), nullable=False),
-        Column("read_value", Integer),
-        Column("best_guess", Integer, nullable=False),
-        Column("confidence", Float, nullable=False),
-        Column("reason", String(100)),
-        Column("model", String(200), nullable=False),
-        Column("glyph_version", Integer, nullable=False),
-        Column("author", String(LONGEST_AUTHOR), nullable=False),
-        Column("glyph", LargeBinary, nullable=False),
-        Column("crop", LargeBinary, nullable=False),
-        UniqueConstraint("sha256", "created", "id"),
-    )
-    is_current = found.c.undone.is_(None)
-    # The database enforces that one glyph has at most one current correction.
-    Index(
-        "digitry_one_that_holds",
-        found.c.sha256,
-        unique=True,
-        sqlite_where=is_current,
-        postgresql_where=is_current,
-    )
-    Index("digitry_by_time", found.c.created, found.c.id)
-    return found
+    A column has the name of its field. Its type is in the migrations alone, and so is the index by
+    which the database enforces that a glyph or line has at most one current correction.
+    """
+    from sqlalchemy import column, table
 
-
-def line_table(metadata: "MetaData") -> "Table":
-    """Return the table of corrected lines."""
-    from sqlalchemy import Column, Float, Index, LargeBinary, String, Table
-
-    found = Table(
-        "digitry_corrected_lines",
-        metadata,
-        Column("id", String(24), primary_key=True),
-        Column("created", String(32), nullable=False),
-        Column("undone", String(32)),
-        Column("sha256", String(64), nullable=False),
-        Column("text", String(LONGEST_TEXT), nullable=False),
-        Column("read_text", String(400), nullable=False),
-        Column("confidence", Float, nullable=False),
-        Column("box", String(60), nullable=False),
-        Column("model", String(200), nullable=False),
-        Column("author", String(LONGEST_AUTHOR), nullable=False),
-        Column("strip", LargeBinary, nullable=False),
+    digits, lines = (
+        table(name, *(column(field.name) for field in fields(kind)))
+        for name, kind in (
+            ("digitry_corrections", Correction),
+            ("digitry_corrected_lines", LineCorrection),
+        )
     )
-    is_current = found.c.undone.is_(None)
-    Index(
-        "digitry_one_line_that_holds",
-        found.c.sha256,
-        unique=True,
-        sqlite_where=is_current,
-        postgresql_where=is_current,
-    )
-    Index("digitry_lines_by_time", found.c.created, found.c.id)
-    return found
+    return digits, lines
 
 
 def engine(url: Any, create: bool) -> "Engine":
@@ -142,29 +83,38 @@ def engine(url: Any, create: bool) -> "Engine":
         StoreError: the file is missing, or its folder cannot be created.
         UnavailableError: the driver is missing.
     """
-    import sqlalchemy
-    from sqlalchemy import event
-
     backend = url.get_backend_name()
     if backend == "postgresql":
-        try:
-            return sqlalchemy.create_engine(
-                url,
-                pool_pre_ping=True,
-                pool_size=8,
-                connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
-            )
-        except ModuleNotFoundError as error:
-            raise UnavailableError(
-                f"PostgreSQL needs the driver {error.name}",
-                remedy="pip install 'digitry[postgresql]'",
-            ) from error
+        return _postgresql(url)
     if backend != "sqlite":
         raise UsageError(
             f"{backend} is not supported for corrections", remedy="use sqlite or postgresql"
         )
     if url.database in (None, "", ":memory:"):
         raise UsageError("corrections cannot be stored in memory", remedy="name a file")
+    return _sqlite(url, create)
+
+
+def _postgresql(url: Any) -> "Engine":
+    import sqlalchemy
+
+    try:
+        return sqlalchemy.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=8,
+            connect_args={"connect_timeout": 5, "options": "-c statement_timeout=10000"},
+        )
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"PostgreSQL needs the driver {error.name}", remedy="pip install 'digitry[postgresql]'"
+        ) from error
+
+
+def _sqlite(url: Any, create: bool) -> "Engine":
+    import sqlalchemy
+    from sqlalchemy import event
+
     folder = Path(url.database).parent
     if not create and not Path(url.database).exists():
         raise StoreError(

@@ -15,14 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digitry import extras
 from digitry.corrections import database, migrations
 from digitry.corrections.correction import Correction, LineCorrection, Stats
 from digitry.corrections.database import StoreError, StoreFullError
-from digitry.errors import UnavailableError, UsageError
+from digitry.errors import UsageError
 from digitry.model.artifact import LABELS
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import ColumnElement, Connection, TableClause
 
 LEAST_FREE_BYTES = 8 << 20
 """With less free disk space a store counts as full: room for some corrections and SQLite's log."""
@@ -48,12 +49,9 @@ class Corrections:
         self.close()
 
     def __init__(self, url: str | None = None, *, create: bool = True) -> None:
-        try:
-            import sqlalchemy
-        except ModuleNotFoundError as error:
-            raise UnavailableError(
-                "corrections need the extra `serve`", remedy="pip install 'digitry[serve]'"
-            ) from error
+        extras.require("serve", "corrections need", "sqlalchemy")
+        import sqlalchemy
+
         self.url = database.full_url(url)
         try:
             parsed = sqlalchemy.make_url(self.url)
@@ -65,8 +63,7 @@ class Corrections:
                 remedy="give a file, or postgresql+psycopg://user@host/name",
             ) from error
         self.address = parsed.render_as_string(hide_password=True)
-        self._table = database.table()
-        self._lines = database.line_table(self._table.metadata)
+        self._digits, self._lines = database.tables()
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         try:
             self._prepare()
@@ -89,7 +86,7 @@ class Corrections:
             StoreError: it could not be stored.
         """
         digest = _pixels_sha256(correction.glyph)
-        row, new = self._add(self._table, {**asdict(correction), "sha256": digest}, "label")
+        row, new = self._add(self._digits, {**asdict(correction), "sha256": digest}, "label")
         return _correction(row), new
 
     def add_line(self, correction: LineCorrection) -> tuple[LineCorrection, bool]:
@@ -103,9 +100,9 @@ class Corrections:
         return _line(row), new
 
     def _add(
-        self, table: "Table", values: dict[str, Any], said: str
+        self, table: "TableClause", values: dict[str, Any], said: str
     ) -> tuple[dict[str, Any], bool]:
-        """Store a row unless the same is said of the same picture; return it, and whether it is new."""
+        """Store a row, unless the same picture has the same correction; return it and whether it is new."""
         import sqlalchemy
         from sqlalchemy import exc
 
@@ -141,7 +138,7 @@ class Corrections:
             The correction as it is now; None if no correction has this id.
         """
         with self._begin() as connection:
-            for table in (self._table, self._lines):
+            for table in (self._digits, self._lines):
                 connection.execute(
                     table.update()
                     .where(table.c.id == id, table.c.undone.is_(None))
@@ -152,11 +149,11 @@ class Corrections:
     def get(self, id: str) -> Correction | LineCorrection | None:
         """Return one correction, undone or not; None if no correction has this id."""
         with self._begin(write=False) as connection:
-            for table in (self._table, self._lines):
+            for table in (self._digits, self._lines):
                 row = connection.execute(table.select().where(table.c.id == id)).one_or_none()
                 if row is not None:
                     values = dict(row._mapping)
-                    return _correction(values) if table is self._table else _line(values)
+                    return _correction(values) if table is self._digits else _line(values)
         return None
 
     def list(
@@ -170,27 +167,31 @@ class Corrections:
             limit: number of rows, at most.
             offset: number of rows to skip.
         """
-        table = self._table
-        query = table.select().order_by(table.c.created.desc(), table.c.id).limit(limit)
-        if label is not None:
-            query = query.where(table.c.label == label)
-        if not undone:
-            query = query.where(table.c.undone.is_(None))
-        with self._begin(write=False) as connection:
-            rows = connection.execute(query.offset(offset))
-            return [_correction(dict(row._mapping)) for row in rows]
+        wanted = [] if label is None else [self._digits.c.label == label]
+        return [
+            _correction(row) for row in self._newest(self._digits, wanted, undone, limit, offset)
+        ]
 
     def lines(
         self, *, undone: bool = False, limit: int = 100, offset: int = 0
     ) -> Sequence[LineCorrection]:
         """Return corrections of lines, newest first; otherwise as `list`."""
-        table = self._lines
-        query = table.select().order_by(table.c.created.desc(), table.c.id).limit(limit)
+        return [_line(row) for row in self._newest(self._lines, [], undone, limit, offset)]
+
+    def _newest(
+        self,
+        table: "TableClause",
+        wanted: "Sequence[ColumnElement[bool]]",
+        undone: bool,
+        limit: int,
+        offset: int,
+    ) -> Sequence[dict[str, Any]]:
         if not undone:
-            query = query.where(table.c.undone.is_(None))
+            wanted = [*wanted, table.c.undone.is_(None)]
+        query = table.select().where(*wanted).order_by(table.c.created.desc(), table.c.id)
         with self._begin(write=False) as connection:
-            rows = connection.execute(query.offset(offset))
-            return [_line(dict(row._mapping)) for row in rows]
+            rows = connection.execute(query.limit(limit).offset(offset))
+            return [dict(row._mapping) for row in rows]
 
     def each_line(self) -> Iterator[LineCorrection]:
         """Yield every current correction of a line, oldest first."""
@@ -199,10 +200,10 @@ class Corrections:
 
     def each(self) -> Iterator[Correction]:
         """Yield every current correction, oldest first; 200 are read at a time."""
-        for row in self._each(self._table):
+        for row in self._each(self._digits):
             yield _correction(row)
 
-    def _each(self, table: "Table") -> Iterator[dict[str, Any]]:
+    def _each(self, table: "TableClause") -> Iterator[dict[str, Any]]:
         import sqlalchemy
 
         last = ("", "")
@@ -228,14 +229,14 @@ class Corrections:
         with self._begin() as connection:
             return sum(
                 int(connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount)
-                for table in (self._table, self._lines)
+                for table in (self._digits, self._lines)
             )
 
     def stats(self) -> Stats:
         """Return counts of the corrections."""
         from sqlalchemy import func, select
 
-        table = self._table
+        table = self._digits
         is_current = table.c.undone.is_(None)
         with self._begin(write=False) as connection:
             every = connection.execute(select(func.count()).select_from(table)).scalar_one()
@@ -294,7 +295,7 @@ class Corrections:
             )
         # Taking the writer's lock fails if the file or the server is read-only.
         with self._begin() as connection:
-            connection.execute(self._table.select().limit(0))
+            connection.execute(self._digits.select().limit(0))
             if not self.is_sqlite and connection.execute(
                 sqlalchemy.text("SHOW transaction_read_only")
             ).scalar_one() != "off":  # fmt: skip

@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from digitry import __version__
 from digitry.errors import DataError, ImageError
 from digitry.model import calibration_file
 from digitry.model.artifact import DIGIT_CLASSES, Artifact
+from digitry.model.calibration_checks import Curve, printable
 from digitry.model.calibration_file import Calibration
 from digitry.model.load import calibration_path, load_uncalibrated
 from digitry.progress import track
@@ -32,6 +32,7 @@ from digitry.training.evaluation.calibration import (
     expected_calibration_error,
     risk_coverage,
 )
+from digitry.training.run_folder import now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,6 @@ FOLDS = 10
 CONFIDENCE_LEVEL = 0.95
 """Of the error bound of a threshold."""
 
-Curve = tuple[tuple[float, float, float], ...]
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
@@ -168,7 +168,7 @@ def calibrate(
         model_sha256=loaded.sha256,
         temperature=fit.temperature,
         risk_coverage=fit.risk_coverage,
-        source=_printable(Path(folder).resolve().name),
+        source=printable(Path(folder).resolve().name),
         images=images,
         digits=len(read.labels),
         data_sha256=read.sha256,
@@ -177,7 +177,7 @@ def calibrate(
             for when, quality in (("before", fit.before), ("after", fit.after))
             for name, value in _scores(quality).items()
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         digitry=__version__,
     )
     return Calibrated(
@@ -246,11 +246,6 @@ def _scores(quality: Quality) -> dict[str, float]:
         if kept.coverage is not None:
             scores[f"coverage at {kept.limit:g}"] = kept.coverage
     return scores
-
-
-def _printable(name: str) -> str:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shown[: calibration_file.MAX_TEXT]
 
 
 def fit_source(

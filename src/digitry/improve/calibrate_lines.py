@@ -1,13 +1,12 @@
 """Calibrates the line network to a user's images of strings; the calibration is stored beside the network.
 
-The images go through the whole reading pipeline. With few of them, the maps stay near those of the
-network, and the curves' bounds promise little.
+The images go through the whole reading pipeline. With few images, the maps stay close to the network's own,
+and the bounds of the curves are wide.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from digitry import __version__
 from digitry.errors import DataError, ImageError
 from digitry.improve.calibrate import FOLDS, upper_bound
 from digitry.model import calibration_file, line_network
-from digitry.model.line_calibration import Curve, LineCalibration, Scale
+from digitry.model.calibration_checks import Curve, printable
+from digitry.model.line_calibration import LineCalibration, Scale
 from digitry.progress import track
 from digitry.reading.boxes import Box as BoxOnCut
 from digitry.reading.pieces import Piece
@@ -38,12 +38,13 @@ from digitry.training.evaluation.line_calibration import (
     maximum,
     rounded,
 )
+from digitry.training.run_folder import now
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FEWEST = 50
-"""Least number of lines for a calibration, and of answers of a kind for a map of its own."""
+"""Least number of lines for a calibration, and of answers of one kind for a map of that kind."""
 
 SPREAD = 0.5
 """Prior standard deviation of slope and shift around the network's own."""
@@ -98,7 +99,7 @@ def calibrate_lines(
     """
     listed = folders.labelled_texts(Path(folder))
     network = line_network.load_lines(calibrated=False)
-    # With a calibration that changes nothing, a reading has the networks' own probabilities.
+    # A calibration that changes nothing leaves the networks' own probabilities in a reading.
     reader = Reader("reader", layout, lines=replace(network, calibration=LineCalibration()))
     read: list[tuple[list[Said], str]] = []
     failed: list[ImageError] = []
@@ -129,11 +130,11 @@ def calibrate_lines(
         digit=scales["digit"],
         line=scales["line"],
         model_sha256=network.sha256,
-        source=_printable(Path(folder).resolve().name),
+        source=printable(Path(folder).resolve().name),
         lines=len(read),
         data_sha256=digest.hexdigest(),
         scores=scores,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         digitry=__version__,
     )
     return CalibratedLines(
@@ -160,9 +161,9 @@ def characters(reading: Reading, digits: Sequence[Said]) -> list[Said]:
 
 
 def fit_near(given: Answers, own: Scale) -> tuple[Scale, dict[str, float]]:
-    """Return the map of a user's answers, near the network's own, and its worth by cross-validation.
+    """Return the map of a user's answers, close to the network's own, and its ECE by cross-validation.
 
-    With fewer than `FEWEST` answers it is the network's own.
+    With fewer than `FEWEST` answers it is the network's own map.
     """
     count = len(given.p)
     if count < FEWEST:
@@ -189,8 +190,3 @@ def bounded(p: Floats, given: Answers) -> Curve:
         kept = round(coverage * given.asked)
         rows.append((threshold, upper_bound(round(error * kept), kept), coverage))
     return rounded(tuple(rows))
-
-
-def _printable(name: str) -> str:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shown[: calibration_file.MAX_TEXT]

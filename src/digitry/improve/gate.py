@@ -11,7 +11,7 @@ it fails one, it stays a candidate:
    The share that is refused may fall by at most 1 point. MNIST has no non-digits, so a model that no
    longer refuses them would still score well on it.
 3. *Held-out corrections*: the model must read more of them right than before, by more than chance and
-   wrong labels can explain; see `p_value`.
+   wrong labels can explain; see `verdict.p_value`.
 
 Both models are run on the same images. The first two checks also compare with the shipped model, so
 that many small losses cannot add up.
@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import DataError
+from digitry.improve.verdict import Verdict
 from digitry.model.artifact import DIGIT_CLASSES, NOT_A_DIGIT_CLASS, Artifact
-from digitry.plain import Plain
 from digitry.reading.classifier import Classifier
 from digitry.reading.reader import single_glyph
 from digitry.training.data.dataset import Split
@@ -42,12 +42,6 @@ MOST_LOST_OF_A_DIGIT = 0.003
 
 MOST_LOST_REFUSALS = 0.01
 """Largest allowed fall of the share of non-digits that are refused."""
-
-WRONG_LABELS = 0.1
-"""Share of the corrections that is assumed to be wrong; see `p_value`."""
-
-MAX_P_VALUE = 0.01
-"""Largest p-value at which the held-out corrections count as improved."""
 
 Labels = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -70,7 +64,7 @@ class GateImages:
 
 @dataclass(frozen=True, eq=False)
 class GatePredictions:
-    """A model's most probable class for each image of an `GateImages`, as uint8.
+    """A model's most probable class for each image of `GateImages`, as uint8.
 
     Attributes:
         frozen, nothing, held: one class per image of the same attribute there.
@@ -82,55 +76,31 @@ class GatePredictions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict(Plain):
-    """The result of the gate; `before` is the default model, `after` the candidate.
+class GlyphVerdict(Verdict):
+    """The result of the gate.
 
     Attributes:
-        passed: whether the candidate may become the default.
-        reasons: the checks that failed, one line each; empty if it passed.
         frozen_before, frozen_after: accuracy on the frozen set, in [0, 1].
         recalls_before, recalls_after: recall of each digit on the frozen set, in [0, 1].
         refused_before, refused_after: share of non-digits that are refused, in [0, 1].
-        held: number of held-out corrections.
-        held_before, held_after: how many of them are read right.
-        gained: how many only the candidate reads right.
-        lost: how many only the default reads right.
-        p_value: of `gained` and `lost`, see `p_value`.
     """
 
-    passed: bool
-    reasons: tuple[str, ...]
     frozen_before: float
     frozen_after: float
     recalls_before: tuple[float, ...]
     recalls_after: tuple[float, ...]
     refused_before: float
     refused_after: float
-    held: int
-    held_before: int
-    held_after: int
-    gained: int
-    lost: int
-    p_value: float
 
     @property
-    def scores(self) -> dict[str, float]:
-        """Return the scores of the candidate by name, as stored with a version."""
-        found = {"frozen MNIST": self.frozen_after, "not a digit": self.refused_after}
-        if self.held:
-            found["corrections before"] = self.held_before / self.held
-            found["corrections"] = self.held_after / self.held
-        return found
+    def frozen_scores(self) -> dict[str, float]:
+        """Return the scores of the candidate on the frozen set and on non-digits."""
+        return {"frozen MNIST": self.frozen_after, "not a digit": self.refused_after}
 
     @property
-    def summary(self) -> str:
-        """Return in one line why it passed or failed."""
-        if not self.passed:
-            return "; ".join(self.reasons)
-        return (
-            f"{self.held_after} of {self.held} held-out corrections right, {self.held_before} before; "
-            f"frozen MNIST {_percent(self.frozen_after)}, {_percent(self.frozen_before)} before"
-        )
+    def frozen_summary(self) -> str:
+        """Return the accuracies on the frozen set."""
+        return f"frozen MNIST {_percent(self.frozen_after)}, {_percent(self.frozen_before)} before"
 
 
 def frozen_set(test: Split, *, console: "Console | None" = None) -> Split:
@@ -173,7 +143,7 @@ def judge(
     after: GatePredictions,
     *,
     anchors: Sequence[GatePredictions] = (),
-) -> Verdict:
+) -> GlyphVerdict:
     """Decide whether a candidate may become the default.
 
     Args:
@@ -192,29 +162,17 @@ def judge(
     refused = np.array([int((given.nothing == NOT_A_DIGIT_CLASS).sum()) for given in everyone])
     non_digits = len(gate_images.nothing)
     labels = gate_images.held.labels
-    right_before, right_after = before.held == labels, after.held == labels
-    gained = int((right_after & ~right_before).sum())
-    lost = int((right_before & ~right_after).sum())
-    p = p_value(gained, lost, len(labels))
-    reasons = _forgotten(hits, support, refused, non_digits)
-    if not p <= MAX_P_VALUE:
-        reasons.append(_unproven(gained, lost, len(labels), p))
     recalls = [tuple(float(share) for share in row / support) for row in hits[:2]]
-    return Verdict(
-        passed=not reasons,
-        reasons=tuple(reasons),
+    return GlyphVerdict.of(
+        before.held == labels,
+        after.held == labels,
+        _forgotten(hits, support, refused, non_digits),
         frozen_before=float(hits[0].sum() / support.sum()),
         frozen_after=float(hits[1].sum() / support.sum()),
         recalls_before=recalls[0],
         recalls_after=recalls[1],
         refused_before=int(refused[0]) / max(non_digits, 1),
         refused_after=int(refused[1]) / max(non_digits, 1),
-        held=len(labels),
-        held_before=int(right_before.sum()),
-        held_after=int(right_after.sum()),
-        gained=gained,
-        lost=lost,
-        p_value=p,
     )
 
 
@@ -278,52 +236,6 @@ def _forgotten(hits: Counts, support: Counts, refused: Counts, count: int) -> li
             f"(limit {_points(MOST_LOST_REFUSALS)})"
         )
     return reasons
-
-
-def p_value(gained: int, lost: int, count: int, *, wrong: float = WRONG_LABELS) -> float:
-    """Return the probability that a model that is no better gets such a result, if some labels are wrong.
-
-    A model that is no better wins each image that only one of the two models reads right with
-    probability 1/2 (McNemar's exact test, a sign test). Wrong labels would bias this test: a model
-    trained on wrong labels may agree with similar wrong labels. So the worst case is assumed: each
-    label is wrong with probability `wrong`, and each wrong label counts as gained without being a
-    gain. With w wrong labels, `gained` - w is compared with `lost`; the p-value is the mean over w.
-
-    Args:
-        gained: images that only the candidate reads as labelled.
-        lost: images that only the other model reads as labelled.
-        count: number of all images.
-        wrong: assumed share of wrong labels, in [0, 1).
-
-    Returns:
-        One-sided, in [0, 1].
-    """
-    from scipy.stats import binom
-
-    mistaken = np.arange(gained + 1)
-    earned = gained - mistaken
-    luck = binom.sf(earned - 1, earned + lost, 0.5)
-    rest = binom.sf(gained, count, wrong)
-    return float(min(1.0, (binom.pmf(mistaken, count, wrong) * luck).sum() + rest))
-
-
-def fewest() -> int:
-    """Return the least number of held-out corrections that can pass, if all of them are gained."""
-    count = 1
-    while p_value(count, 0, count) > MAX_P_VALUE:
-        count += 1
-    return count
-
-
-def _unproven(gained: int, lost: int, count: int, p: float) -> str:
-    if count < fewest():
-        return f"{count} held-out corrections are too few; at least {fewest()} are needed"
-    changes = f"of {count} held-out corrections {gained} are newly right and {lost} newly wrong"
-    if gained <= lost:
-        return changes
-    return (
-        f"{changes}, which chance and wrong labels can explain (p {p:.2g}, limit {MAX_P_VALUE:g})"
-    )
 
 
 def _points(difference: float) -> str:

@@ -1,10 +1,10 @@
-"""The gate of the line network: what a retrained one must pass before it becomes the default.
+"""The gate of the line network: the checks that a retrained network must pass to become the default.
 
-1. *Frozen lines*, of hands that no network was trained on: numbers, single digits and words. No kind may be
-   read right so much less often than by the default or by the shipped network, and all of them together
-   neither. They are read greedily, at one height: a floor for what the search makes of them.
+1. *Frozen lines*, by people whose writing no network was trained on: numbers, single digits and words. The
+   share that is read right may fall only a little, in each kind and in all together, compared with the
+   default and with the shipped network. They are read greedily, at one height, which is fast.
 2. *Held-out corrections*, read as the reader reads a line: more of them must be right than before, by more
-   than chance and wrong labels can explain; see `gate.p_value`.
+   than chance and wrong labels can explain; see `verdict.p_value`.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from digitry.improve.gate import MAX_P_VALUE, fewest, p_value
+from digitry.improve.verdict import Verdict
 from digitry.model.line_network import LineNetwork
-from digitry.plain import Plain
 from digitry.reading import decode, lines
 from digitry.reading.classes import BLANK, SYMBOLS
 from digitry.reading.network import Session
@@ -37,50 +36,29 @@ TALL = 22
 
 
 @dataclass(frozen=True, kw_only=True)
-class LineVerdict(Plain):
-    """The result of the gate; `before` is the default network, `after` the candidate.
+class LineVerdict(Verdict):
+    """The result of the gate.
 
     Attributes:
-        passed: whether the candidate may become the default.
-        reasons: the checks that failed, one line each; empty if it passed.
         kinds: of the frozen lines.
         counts: how many there are of each kind.
         right_before, right_after: how many of each are read right.
-        held: number of held-out corrections.
-        held_before, held_after: how many of them are read right, as a whole.
-        gained, lost: how many only the candidate, and only the default, reads right.
-        p_value: of `gained` and `lost`.
     """
 
-    passed: bool
-    reasons: tuple[str, ...]
     kinds: tuple[str, ...]
     counts: tuple[int, ...]
     right_before: tuple[int, ...]
     right_after: tuple[int, ...]
-    held: int
-    held_before: int
-    held_after: int
-    gained: int
-    lost: int
-    p_value: float
 
     @property
-    def scores(self) -> dict[str, float]:
-        """Return the scores of the candidate by name, as stored with a version."""
-        found = {"frozen lines": sum(self.right_after) / max(sum(self.counts), 1)}
-        if self.held:
-            found["corrections before"] = self.held_before / self.held
-            found["corrections"] = self.held_after / self.held
-        return found
+    def frozen_scores(self) -> dict[str, float]:
+        """Return the share of the frozen lines that the candidate reads right."""
+        return {"frozen lines": sum(self.right_after) / max(sum(self.counts), 1)}
 
     @property
-    def summary(self) -> str:
-        """Return in one line why it passed or failed."""
-        if not self.passed:
-            return "; ".join(self.reasons)
+    def frozen_summary(self) -> str:
+        """Return how many of the frozen lines are read right."""
         return (
-            f"{self.held_after} of {self.held} held-out lines right, {self.held_before} before; "
             f"{sum(self.right_after)} of {sum(self.counts)} frozen lines, "
             f"{sum(self.right_before)} before"
         )
@@ -98,7 +76,7 @@ class Greedy:
         return cls(session(content))
 
     def right(self, given: Sequence[HeldLine]) -> list[bool]:
-        """Return which lines are read right; words are, where no digit is read."""
+        """Return which lines are read right; a line of words is right if no digit is read in it."""
         found = []
         for line in given:
             strip = lines.strip(line.cut, TALL)
@@ -112,7 +90,7 @@ class Greedy:
 
 
 def read(network: LineNetwork, given: Sequence[HeldLine]) -> list[str]:
-    """Return what lines say, read as the reader reads them: digits and marks."""
+    """Return the digits and marks of lines, read as the reader reads them."""
     seen = lines.seen([line.cut for line in given], Session(network))
     return [plain(decode.decode(strips).text) for strips in seen]
 
@@ -146,38 +124,27 @@ def judge(
         )
         for one in networks[:2]
     )
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    p = p_value(gained, lost, len(held)) if held else 1.0
-    reasons = _forgotten(kinds, counts, right)
-    if len(held) < fewest():
-        reasons.append(
-            f"{len(held)} held-out corrections are too few; at least {fewest()} are needed"
-        )
-    elif not p <= MAX_P_VALUE:
-        reasons.append(
-            f"of {len(held)} held-out lines {gained} are newly right and {lost} newly wrong, which "
-            f"chance and wrong labels can explain (p {p:.2g}, limit {MAX_P_VALUE:g})"
-        )
-    return LineVerdict(
-        passed=not reasons,
-        reasons=tuple(reasons),
+    return LineVerdict.of(
+        before,
+        after,
+        _forgotten(kinds, counts, right),
         kinds=kinds,
         counts=counts,
         right_before=tuple(right[0]),
         right_after=tuple(right[1]),
-        held=len(held),
-        held_before=int(before.sum()),
-        held_after=int(after.sum()),
-        gained=gained,
-        lost=lost,
-        p_value=p,
     )
 
 
 def _forgotten(
     kinds: Sequence[str], counts: Sequence[int], right: Sequence[Sequence[int]]
 ) -> list[str]:
-    """Return what the candidate, the second, reads worse than one of the others, one line each."""
+    """Return what the candidate reads worse than one of the other networks, one line each.
+
+    Args:
+        kinds: of the frozen lines.
+        counts: lines of each kind.
+        right: lines of each kind that the default, the candidate and the shipped network read right.
+    """
     reasons = []
     best = [max(right[0][k], right[2][k]) for k in range(len(kinds))]
     lost = max(sum(right[0]), sum(right[2])) - sum(right[1])

@@ -22,7 +22,7 @@ from digitry import files
 from digitry.errors import DataError, ModelError, UsageError
 from digitry.fingerprint import sha256_of
 from digitry.improve import gate
-from digitry.improve.gate import GateImages, Verdict
+from digitry.improve.gate import GateImages, GlyphVerdict
 from digitry.model.artifact import MODEL_FILE, NOT_A_DIGIT, NOT_A_DIGIT_CLASS, Artifact
 from digitry.model.load import load_uncalibrated
 from digitry.reading import glyph
@@ -121,7 +121,7 @@ class Retrained:
 
     run: "Run"
     model: Artifact
-    verdict: Verdict | None
+    verdict: GlyphVerdict | None
     learnt: int
     step: float
 
@@ -230,15 +230,18 @@ def retrain(
     made = load_uncalibrated(folder / MODEL_FILE)
     verdict = None
     if not finished.metrics["interrupted"]:
-        gate_images = GateImages(frozen, unseen.images[unseen.labels == NOT_A_DIGIT_CLASS], held)
-        predictions = [gate.predict(one, gate_images) for one in (parent, made, shipped)]
-        verdict = gate.judge(gate_images, predictions[0], predictions[1], anchors=[predictions[2]])
-        files.write_json(
-            folder / GATE,
-            {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": steps[0]}
-            | verdict.to_dict(),
-        )
+        nothing = unseen.images[unseen.labels == NOT_A_DIGIT_CLASS]
+        verdict = _judged(GateImages(frozen, nothing, held), parent, made, shipped)
+        facts = {"parent_sha256": parent.sha256, "learnt": len(learnt), "step": steps[0]}
+        files.write_json(folder / GATE, facts | verdict.to_dict())
     return Retrained(finished, made, verdict, len(learnt), steps[0])
+
+
+def _judged(
+    gate_images: GateImages, parent: Artifact, made: Artifact, shipped: Artifact
+) -> GlyphVerdict:
+    before, after, first = (gate.predict(one, gate_images) for one in (parent, made, shipped))
+    return gate.judge(gate_images, before, after, anchors=[first])
 
 
 def _parts(mnist: Dataset) -> tuple[Split, Split]:
@@ -307,9 +310,6 @@ def _mixed(
 def _interpolate(model: "keras.Model", parent: Artifact, learnt: Split, validation: Split) -> float:
     """Interpolate a model's weights between its parent and itself, in place.
 
-    Of the steps that lose no more than `MAX_FORGOTTEN`, the smallest is chosen that gains nearly as much as
-    the best of them. If every step loses more, only those that lose least are considered.
-
     Returns:
         The chosen step, in (0, 1].
     """
@@ -344,10 +344,20 @@ def _interpolate(model: "keras.Model", parent: Artifact, learnt: Split, validati
             / max(len(split), 1)
             for kind, split in kinds.items()
         )
-    sound = [step for step in STEPS if excess[step] == min(excess.values())]
+    chosen = smallest_step(gained, excess)
+    at(chosen)
+    return chosen
+
+
+def smallest_step(gained: Mapping[float, int], excess: Mapping[float, float]) -> float:
+    """Return the smallest step that gains nearly as much as the best, of those that forget least.
+
+    Args:
+        gained: step -> how many corrections more than before are read right.
+        excess: step -> how much more than is allowed is forgotten; 0 if no more is.
+    """
+    sound = [step for step in gained if excess[step] == min(excess.values())]
     best = max(gained[step] for step in sound)
     # If the best gain is negative, MIN_GAIN * best would be more than any step reaches.
     wanted = min(best, MIN_GAIN * best)
-    chosen = min(step for step in sound if gained[step] >= wanted)
-    at(chosen)
-    return chosen
+    return min(step for step in sound if gained[step] >= wanted)

@@ -1,7 +1,7 @@
 """Trains the line network further on corrected lines, without forgetting what it knew.
 
-The corrected strips, scaled and spoilt anew each time, are mixed with composed and real ones of the packs
-of handwriting; where these are not at hand, with strips composed of MNIST's digits, or of drawn ones.
+The corrected strips, scaled and distorted at random each time, are mixed with composed and real strips from
+the packs of handwriting. Without the packs, the others are composed of MNIST's digits, or of drawn digits.
 Then the weights are interpolated between the old and the new network, as close to the old one as the gain
 allows (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arxiv.org/abs/2109.01903).
 """
@@ -19,7 +19,7 @@ from digitry import files
 from digitry.errors import DataError, UnavailableError
 from digitry.improve import line_gate
 from digitry.improve.line_gate import LineVerdict
-from digitry.improve.retrain import MIN_GAIN, is_kept_for_gate
+from digitry.improve.retrain import is_kept_for_gate, smallest_step
 from digitry.model.line_network import LineNetwork, parse
 from digitry.progress import Display
 from digitry.reading.lines import CUT, Cut
@@ -44,22 +44,22 @@ NETWORK, GATE = "lines.onnx", "gate.json"
 """The files of the folder: the new network, and the verdict."""
 
 SAMPLES = 12_000
-"""Strips that it learns from: a few minutes on two cores."""
+"""How many strips it is trained on: a few minutes on two cores."""
 
 RATE = 2e-4
 MIX = Mix(single=0.1, real=0.5, nothing=0.12)
 CORRECTED = 0.7
-"""Of the real strips, the share that is corrected ones."""
+"""Share of corrected strips among the real ones."""
 
 STEPS = (0.25, 0.5, 0.75, 1.0)
 """Steps from the old weights (0) to the new ones (1) that are tried."""
 
 MAX_FORGOTTEN = 0.003
-"""Share of the lines for validation that a step may lose."""
+"""Share of the validation lines that a step may lose."""
 
 VALIDATION = 400
 FALLBACK = 400
-"""Lines that are composed for the gate and for validation where there are no packs."""
+"""Lines that are composed for the gate and for validation if there are no packs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class CorrectedLines:
 
     Attributes:
         inks: (64, w) uint8 each, 255 = ink: the line as it was cut out; its digits are 32 pixels high.
-        texts: what they say, digits, marks and spaces.
+        texts: their digits, marks and spaces.
         sha256: of each ink, hexadecimal; it decides whether a line is held out.
     """
 
@@ -123,10 +123,10 @@ def retrain_lines(
         parent: the default network.
         shipped: the one of the package; may be the same.
         corrected: the corrections.
-        folder: for the network and a checkpoint; a training that was stopped there goes on.
+        folder: for the network and a checkpoint; an interrupted training in it is continued.
         data_dir: where MNIST and the packs of handwriting are.
-        samples: how many strips it learns from.
-        seed: of what is composed.
+        samples: how many strips it is trained on.
+        seed: of the composed strips.
         device: `cpu` or `cuda`.
         console: shows progress; None = nothing.
 
@@ -173,7 +173,7 @@ def retrain_lines(
 
 
 def mixed(known: Sources, learnt: Sequence[HeldLine]) -> Sources:
-    """Return what strips are made of, corrected lines among the real ones."""
+    """Return the sources of strips, with the corrected lines among the real ones."""
     own = [Real(line.cut.ink, labels_of(line.text), CUT // 4, 3 * CUT // 4) for line in learnt]
     share = CORRECTED if len(known.real) else 1.0
     chances = np.concatenate([np.full(len(own), share / len(own)), (1 - share) * known.chances])
@@ -181,9 +181,9 @@ def mixed(known: Sources, learnt: Sequence[HeldLine]) -> Sources:
 
 
 def sources_for(data_dir: Path | None, seed: int) -> tuple[Sources, list[HeldLine]]:
-    """Return what strips are made of, and lines of other hands, to judge by.
+    """Return the sources of strips, and lines by other people for validation and the gate.
 
-    The packs and MNIST where both are at hand; else what is composed of MNIST's digits, or of drawn ones.
+    They come from the packs and MNIST; without the packs from MNIST alone; without MNIST from drawn digits.
     """
     try:
         digits = mnist.load(data_dir, offline=True, console=None).train
@@ -200,7 +200,7 @@ def sources_for(data_dir: Path | None, seed: int) -> tuple[Sources, list[HeldLin
 
 
 def drawn_sources(seed: int) -> Sources:
-    """Return what strips are made of where no handwriting is at hand: drawn digits and letters."""
+    """Return the sources of strips if there is no handwriting: drawn digits and letters."""
     rng = np.random.default_rng([seed, 7])
     glyphs, labels = [], []
     for index in range(600):
@@ -224,7 +224,7 @@ def _drawn(symbol: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 
 def composed_lines(sources: Sources, seed: int) -> list[HeldLine]:
-    """Return lines that are composed for judging: numbers, single digits, and writing without digits."""
+    """Return composed lines for validation and the gate: numbers, single digits, and other writing."""
     found: list[HeldLine] = []
     for kind, mix in (
         ("composed", Mix(single=0.0, real=0.0, nothing=0.0)),
@@ -242,7 +242,7 @@ def chosen_step(
     learnt: Sequence[HeldLine],
     known: Sequence[HeldLine],
 ) -> float:
-    """Return the smallest step that gains nearly as much as the best that forgets little."""
+    """Return the step from the old weights (0) to the new ones (1) that `smallest_step` chooses."""
 
     def at(step: float) -> tuple[int, int]:
         network = line_gate.Greedy.of(to_onnx(between(old, new, step)).SerializeToString())
@@ -255,14 +255,11 @@ def chosen_step(
         now, knows = at(step)
         gained[step] = now - start
         excess[step] = max(knew - knows - MAX_FORGOTTEN * len(known), 0.0)
-    sound = [step for step in STEPS if excess[step] == min(excess.values())]
-    best = max(gained[step] for step in sound)
-    wanted = min(best, MIN_GAIN * best)
-    return min(step for step in sound if gained[step] >= wanted)
+    return smallest_step(gained, excess)
 
 
 def exported(network: Network, parent: LineNetwork) -> LineNetwork:
-    """Return a network as a file like the parent's, with the parent's calibration."""
+    """Return a network in the form of a file, with the parent's calibration and metadata."""
     model = halved(to_onnx(network))
     facts = {
         entry.key: entry.value for entry in onnx.load_model_from_string(parent.onnx).metadata_props

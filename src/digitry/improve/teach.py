@@ -1,7 +1,7 @@
 """Trains a new version of a shipped model on a store of corrections, and puts it through the gate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ from digitry.errors import DataError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from digitry.improve.gate import Verdict
+    from digitry.improve.gate import GlyphVerdict
     from digitry.improve.line_gate import LineVerdict
     from digitry.improve.retrain import Corrected
     from digitry.improve.retrain_lines import CorrectedLines
+    from digitry.improve.verdict import Verdict
     from digitry.model.versions import Version
     from digitry.training.run_folder import Run
 
@@ -34,7 +35,7 @@ class Taught:
 
     run: "Run"
     learnt: int
-    verdict: "Verdict | None" = None
+    verdict: "GlyphVerdict | None" = None
     version: "Version | None" = None
     promoted: bool = False
 
@@ -76,7 +77,7 @@ def teach(
         )
     corrected = _corrected(db, console)
     if console is not None:
-        console.print(_counted(corrected), highlight=False)
+        console.print(_counted("corrections", *corrected.split()), highlight=False)
     # By its number: a damaged default is an error here, not replaced by the shipped model.
     over = versions.default_number(name)
     parent = load_uncalibrated(f"{name}@{over or versions.SHIPPED_VERSION}")
@@ -94,7 +95,7 @@ def teach(
         load_uncalibrated(f"{name}@{versions.SHIPPED_VERSION}"),
         corrected,
         mnist,
-        out or run_folder.default_folder(recipe),
+        out or run_folder.default_folder(recipe.name),
         settings=settings,
         device=device,
         only=only,
@@ -114,7 +115,7 @@ def _kept(
     name: str,
     model: bytes,
     created: str,
-    verdict: "Verdict | LineVerdict",
+    verdict: "Verdict",
     parent_sha256: str,
     over: int | None,
 ) -> "tuple[Version, bool]":
@@ -170,37 +171,32 @@ def teach_lines(
 
     Args:
         db: file or address of the store; None = the user's own.
-        data_dir: where MNIST and the packs of handwriting are; without them it rehearses on drawn lines.
-        out: the folder; a training that was stopped there goes on. None = a new one under `runs`.
-        samples: how many strips it learns from; None = as many as take a few minutes.
-        seed: of what is composed.
+        data_dir: folder of MNIST and of the packs of handwriting; without them it also learns drawn lines.
+        out: the folder; an interrupted training in it is continued. None = a new one under `runs`.
+        samples: how many strips it is trained on; None = as many as take a few minutes.
+        seed: of the composed strips.
         device: `cpu` or `cuda`.
         console: shows progress; None = nothing.
 
     Raises:
         DigitryError: something is missing or damaged; the default version is unchanged.
     """
-    from datetime import UTC, datetime
-
     from digitry.improve import retrain_lines
     from digitry.model import line_network, versions
+    from digitry.training import run_folder
 
     name = line_network.NAME
     corrected = _corrected_lines(db)
-    learnt, held = corrected.split()
     if console is not None:
-        console.print(
-            f"{len(corrected.texts)} corrected lines: {len(learnt)} to train on, {len(held)} held out",
-            highlight=False,
-        )
+        console.print(_counted("corrected lines", *corrected.split()), highlight=False)
     over = versions.default_number(name)
     parent = line_network.load_lines(f"{name}@{over or versions.SHIPPED_VERSION}")
-    now = datetime.now(UTC)
+    created = run_folder.now()
     done = retrain_lines.retrain_lines(
         parent,
         line_network.load_lines(f"{name}@{versions.SHIPPED_VERSION}"),
         corrected,
-        out or Path("runs") / f"{name}-{now.astimezone():%Y%m%d-%H%M%S}",
+        out or run_folder.default_folder(name),
         data_dir=data_dir,
         samples=samples or retrain_lines.SAMPLES,
         seed=seed,
@@ -208,7 +204,6 @@ def teach_lines(
         console=console,
     )
     verdict = done.verdict
-    created = now.isoformat(timespec="seconds")
     version, promoted = _kept(name, done.network.onnx, created, verdict, parent.sha256, over)
     return TaughtLines(
         folder=done.folder,
@@ -255,19 +250,18 @@ def _check_store(db: str | None) -> None:
         )
 
 
-def _counted(corrected: "Corrected") -> str:
+def _counted(what: str, learnt: Sized, held: Sized) -> str:
     """Return how many corrections there are, and how many are missing for the gate."""
-    from digitry.improve import gate, retrain
+    from digitry.improve import retrain, verdict
 
-    learnt, held = corrected.split()
-    text = f"{len(corrected.labels)} corrections: {len(learnt)} to train on, {len(held)} held out"
-    missing = gate.fewest() - len(held)
+    text = f"{len(learnt) + len(held)} {what}: {len(learnt)} to train on, {len(held)} held out"
+    missing = verdict.fewest() - len(held)
     if missing <= 0:
         return text
     # About this share of further corrections will be held out, too.
     more = math.ceil(missing / retrain.HELD_OUT)
     return (
-        f"{text}\n{missing} more must be held out, about {more} more corrections in all: until then "
+        f"{text}\n{missing} more must be held out, about {more} more {what} in all: until then "
         "a new version stays a candidate"
     )
 

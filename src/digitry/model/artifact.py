@@ -18,6 +18,7 @@ from typing import Any
 
 from digitry import files
 from digitry.errors import ModelError
+from digitry.model.calibration_checks import Curve
 from digitry.model.calibration_file import Calibration
 from digitry.model.foreign_files import ForeignModelError, check_not_foreign, not_ours
 from digitry.model.onnx_check import MAX_BYTES, checked_facts, graph_sha256
@@ -63,7 +64,7 @@ class Metadata(Plain):
     glyph_version: int = GLYPH_VERSION
     temperature: float = 1.0
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    risk_coverage: tuple[tuple[float, float, float], ...] = ()
+    risk_coverage: Curve = ()
     data: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     created: str = ""

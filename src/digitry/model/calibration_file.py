@@ -6,9 +6,7 @@ models. The calibration is valid only for the model file that it was fitted to.
 """
 
 import json
-import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +14,13 @@ from typing import Any, TypeVar
 
 from digitry import files
 from digitry.errors import DigitryError, ModelError, UnavailableError
+from digitry.model.calibration_checks import (
+    Curve,
+    check_curve,
+    check_digest,
+    check_scores,
+    check_texts,
+)
 from digitry.model.line_calibration import LineCalibration
 from digitry.places import user_models
 from digitry.plain import Plain
@@ -23,8 +28,6 @@ from digitry.plain import Plain
 FORMAT_VERSION = 1
 SUFFIX = ".calibration.json"
 MAX_BYTES = 64 << 10
-MAX_ROWS = 256
-MAX_TEXT = 400
 REMEDY = "run `digitry calibrate` again, or remove it with `digitry models uncalibrate`"
 
 
@@ -49,7 +52,7 @@ class Calibration(Plain):
 
     model_sha256: str
     temperature: float
-    risk_coverage: tuple[tuple[float, float, float], ...]
+    risk_coverage: Curve
     source: str
     images: int
     digits: int
@@ -59,26 +62,15 @@ class Calibration(Plain):
     digitry: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("model_sha256", "data_sha256"):
-            if not re.fullmatch(r"[0-9a-f]{64}", getattr(self, name)):
-                raise ModelError(f"{name} is not a SHA-256 hex digest", remedy=REMEDY)
+        check_digest("model_sha256", self.model_sha256, REMEDY)
+        check_digest("data_sha256", self.data_sha256, REMEDY)
         if not 0.01 <= self.temperature <= 100:
             raise ModelError(f"has the temperature {self.temperature}", remedy=REMEDY)
         if not 0 <= self.digits <= self.images:
             raise ModelError(f"counts {self.digits} digits in {self.images} images", remedy=REMEDY)
-        if not all(math.isfinite(score) for score in self.scores.values()):
-            raise ModelError("has a score that is not finite", remedy=REMEDY)
-        thresholds = [row[0] for row in self.risk_coverage]
-        if len(thresholds) > MAX_ROWS or thresholds != sorted(thresholds):
-            raise ModelError(
-                "has a risk-coverage curve that is unsorted or too long", remedy=REMEDY
-            )
-        if not all(0 <= share <= 1 for row in self.risk_coverage for share in row):
-            raise ModelError("has a risk-coverage curve with values outside 0 to 1", remedy=REMEDY)
-        for text in (self.source, self.created, self.digitry, *self.scores):
-            # These texts are printed on a terminal: no control characters.
-            if len(text) > MAX_TEXT or not text.isprintable():
-                raise ModelError("has text that is too long or not printable", remedy=REMEDY)
+        check_scores(self.scores.values(), REMEDY)
+        check_curve(self.risk_coverage, REMEDY)
+        check_texts((self.source, self.created, self.digitry, *self.scores), REMEDY)
 
 
 Kind = TypeVar("Kind", "Calibration", LineCalibration)

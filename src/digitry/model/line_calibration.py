@@ -1,17 +1,23 @@
-"""The calibration of the line network: from what it says to how probable that is right.
+"""The calibration of the line network: from its probabilities to calibrated ones.
 
-A shipped network holds its own in its metadata, as a glyph model does; a user's own lies in a file
-beside the network, which says which bytes it was fitted to.
+A shipped network has one in its metadata, as a glyph model does. A user's calibration is in a file beside
+the network, with the sha256 of the network that it was fitted to.
 """
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from digitry.errors import ModelError
+from digitry.model.calibration_checks import (
+    Curve,
+    check_curve,
+    check_digest,
+    check_scores,
+    check_texts,
+)
 from digitry.model.onnx_wire import message, walk
 from digitry.plain import Plain
 
@@ -19,20 +25,17 @@ KEY = "digitry_calibration"
 """The entry of an ONNX file's metadata that holds its calibration."""
 
 LEAST = 1e-4
-"""A probability is taken as no nearer to 0 or 1: beyond, the network's own is not to be believed."""
+"""Probabilities are clipped to [LEAST, 1 - LEAST]: a network's own are not reliable beyond that."""
 
-MAX_ROWS, MAX_TEXT = 256, 400
 REMEDY = "run `digitry calibrate` again, or remove it with `digitry models uncalibrate lines`"
-
-Curve = tuple[tuple[float, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale(Plain):
-    """What makes probabilities of one kind of answer, and what share of them is wrong.
+    """The map to calibrated probabilities for one kind of answer, and its risk-coverage curve.
 
     The logarithm of the odds is multiplied and shifted (Platt 1999, "Probabilistic outputs for support
-    vector machines"): a temperature alone cannot mend a network that is too modest.
+    vector machines"): a temperature alone cannot correct a bias.
 
     Attributes:
         slope: greater than 0; 1 changes nothing.
@@ -48,16 +51,10 @@ class Scale(Plain):
     def __post_init__(self) -> None:
         if not (0.01 <= self.slope <= 100 and -20 <= self.shift <= 20):
             raise ModelError(f"has the scale {self.slope}, {self.shift}", remedy=REMEDY)
-        thresholds = [row[0] for row in self.risk_coverage]
-        if len(thresholds) > MAX_ROWS or thresholds != sorted(thresholds):
-            raise ModelError(
-                "has a risk-coverage curve that is unsorted or too long", remedy=REMEDY
-            )
-        if not all(0 <= share <= 1 for row in self.risk_coverage for share in row):
-            raise ModelError("has a risk-coverage curve with values outside 0 to 1", remedy=REMEDY)
+        check_curve(self.risk_coverage, REMEDY)
 
     def probability(self, p: float) -> float:
-        """Return the calibrated probability of one that a network gave, both in [0, 1]."""
+        """Return the calibrated probability for a network's probability, both in [0, 1]."""
         if self.slope == 1 and self.shift == 0:
             return p
         kept = min(max(p, LEAST), 1 - LEAST)
@@ -70,9 +67,9 @@ class LineCalibration(Plain):
     """The calibration of a line network to one source of lines.
 
     Attributes:
-        single: of a digit alone, of which the line network and the glyph model speak together.
-        digit: of a digit among others.
-        line: of a whole line of several characters; it maps the product of theirs.
+        single: for a digit that stands alone; the line network and the glyph model decide on it together.
+        digit: for a digit in a line.
+        line: for a line of several characters; it maps the product of their probabilities.
         model_sha256: of the file that it was fitted to; "" within that file itself.
         source: name of the lines.
         lines: number of lines.
@@ -95,14 +92,12 @@ class LineCalibration(Plain):
 
     def __post_init__(self) -> None:
         for name in ("model_sha256", "data_sha256"):
-            if not re.fullmatch(r"([0-9a-f]{64})?", getattr(self, name)):
-                raise ModelError(f"{name} is not a SHA-256 hex digest", remedy=REMEDY)
-        if self.lines < 0 or not all(math.isfinite(score) for score in self.scores.values()):
-            raise ModelError("has a number that cannot be", remedy=REMEDY)
-        for text in (self.source, self.created, self.digitry, *self.scores):
-            # These texts are printed on a terminal: no control characters.
-            if len(text) > MAX_TEXT or not text.isprintable():
-                raise ModelError("has text that is too long or not printable", remedy=REMEDY)
+            if getattr(self, name):
+                check_digest(name, getattr(self, name), REMEDY)
+        if self.lines < 0:
+            raise ModelError(f"counts {self.lines} lines", remedy=REMEDY)
+        check_scores(self.scores.values(), REMEDY)
+        check_texts((self.source, self.created, self.digitry, *self.scores), REMEDY)
 
 
 def of_network(content: bytes) -> LineCalibration | None:

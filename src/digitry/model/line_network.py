@@ -104,14 +104,12 @@ def number_of(reference: str) -> int | None:
             return versions.default_number(NAME)
         except ModelError:
             return None
-    if name == NAME and version == versions.SHIPPED_VERSION:
-        return None
-    if name != NAME or not (version.isascii() and version.isdecimal() and len(version) <= 9):
+    if name != NAME:
         raise ModelError(
             f"{reference!r} is not a line network",
-            remedy=f"write {NAME}@{versions.SHIPPED_VERSION}, or a number from `digitry models list`",
+            remedy=f"write {NAME}, or a version of it from `digitry models list`",
         )
-    return int(version)
+    return versions.numbered(NAME, version)
 
 
 def parse(content: bytes, version: str) -> LineNetwork:

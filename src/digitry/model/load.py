@@ -60,7 +60,7 @@ def calibration_path(model: str | Path) -> Path | None:
     """Return the path of a model's calibration; None if this user has no home folder."""
     name, version = _named(model)
     if name is not None:
-        number = _default_number(name) if version is None else _number(name, version)
+        number = _default_number(name) if version is None else versions.numbered(name, version)
         if number is None:
             return calibration_file.path_of_name(name)
         return calibration_file.path_of(versions.file_of(name, number))
@@ -72,7 +72,9 @@ def load_uncalibrated(model: str | Path) -> Artifact:
     """Load and check a model without its calibration; otherwise as `load_model`."""
     name, version = _named(model)
     if name is not None:
-        return _default(name) if version is None else _by_name(name, _number(name, version))
+        return (
+            _default(name) if version is None else _by_name(name, versions.numbered(name, version))
+        )
     path = Path(model)
     if path.is_dir():
         check_not_saved_model(path)
@@ -95,19 +97,6 @@ def _named(model: str | Path) -> tuple[str | None, str | None]:
         if name in SHIPPED:
             return name, version if at else None
     return None, None
-
-
-def _number(name: str, version: str) -> int | None:
-    """Return the number of a version; None = the shipped model."""
-    if version == versions.SHIPPED_VERSION:
-        return None
-    if not (version.isascii() and version.isdecimal() and len(version) <= 9):
-        raise ModelError(
-            f"{version!r} is not a version",
-            where=f"{name}@{version}",
-            remedy=f"write {name}@{versions.SHIPPED_VERSION}, or a number from `digitry models list`",
-        )
-    return int(version)
 
 
 def _default_number(name: str) -> int | None:

@@ -159,6 +159,23 @@ def versions(name: str) -> tuple[list[Version], list[ModelError]]:
     return found, broken
 
 
+def numbered(name: str, version: str) -> int | None:
+    """Return the number in `reader@3`; None = the shipped model, `reader@shipped`.
+
+    Raises:
+        ModelError: it is neither a number nor `shipped`.
+    """
+    if version == SHIPPED_VERSION:
+        return None
+    if not (version.isascii() and version.isdecimal() and len(version) <= 9):
+        raise ModelError(
+            f"{version!r} is not a version",
+            where=f"{name}@{version}",
+            remedy=f"write {name}@{SHIPPED_VERSION}, or a number from `digitry models list`",
+        )
+    return int(version)
+
+
 def stamp(name: str) -> object:
     """Return a value that changes when the default of a name changes; costs one `stat`."""
     folder = user_models()

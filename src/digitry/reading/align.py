@@ -1,4 +1,4 @@
-"""A photo of a form laid over the picture of the blank form; where that is not sure, an error says so.
+"""Lay a photo of a form over the picture of the blank form, or raise an error if that is not sure.
 
 Features of both pictures (SIFT, Lowe 2004) are paired, and the homography is sought that most pairs
 agree on (MAGSAC++, Barath et al. 2020). Agreeing pairs alone are no proof: forms repeat themselves, and
@@ -26,26 +26,26 @@ LONG_SIDE = 1000
 
 MOST_FEATURES = 4000
 FAINTEST = 0.015
-"""Of features: below OpenCV's own 0.04, since print in grey on a dim photo has less contrast."""
+"""Contrast threshold of SIFT; below OpenCV's 0.04, because grey print on a dim photo has less contrast."""
 
 LEAST_FEATURES = 40
-"""A reference with fewer features shows too little print to tell where its fields are."""
+"""A reference picture with fewer features has too little print to find the fields by."""
 
 ALIKE = 0.8
-"""A pair counts if its features are so many times nearer to each other than the next best is."""
+"""Lowe's ratio test: a pair counts if its distance is below this times that of the second-best pair."""
 
 SPREAD = 3.0
-"""Pixels at `LONG_SIDE` that a pair may be off, and that print may lie beside its place."""
+"""How far a pair, or a piece of print, may be from its place, in pixels at `LONG_SIDE`."""
 
 LEAST_PAIRS = 20
-"""Pairs that must agree on a homography."""
+"""Least number of pairs that agree on the homography."""
 
 LEAST_AGREEMENT = 0.6
-"""Of the blank form's print so much must be found, on the page and in its worst quarter half as much."""
+"""Least share of the blank form's print that is found; in each quarter of the page, half of this."""
 
 FLATTEST, SMALLEST = 0.35, 0.15
-"""A photo shows the page at no steeper angle, by the ratio of opposite sides, and no smaller than this
-share of its longer side."""
+"""Limits of what a photo may show: least ratio of opposite sides of the page, and least length of its
+longest side, as a share of the photo's longer side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Aligner:
 
 
 def _share(print_: Gray, ink: Gray) -> float:
-    """Return how much of the print has ink at its place, beyond what ink anywhere would give."""
+    """Return the share of the print with ink at its place, corrected for ink that lies there by chance."""
     by_chance = float(ink.mean())
     found = float(ink[print_ > 0].mean()) if print_.any() else 0.0
     return max(0.0, (found - by_chance) / max(1 - by_chance, 1e-6))
@@ -197,7 +197,7 @@ def corners_of(to_page: Matrix, box: tuple[float, float, float, float]) -> Matri
 
 
 def _check_plausible(found: Matrix, shape: tuple[int, ...], seen: tuple[int, ...]) -> None:
-    """Check that a camera can see a page so.
+    """Check that a camera can see a page like this.
 
     Args:
         found: from pixels of the blank form to those of the picture.
@@ -208,7 +208,7 @@ def _check_plausible(found: Matrix, shape: tuple[int, ...], seen: tuple[int, ...
         ImageError: it cannot.
     """
     height, width = float(shape[0]), float(shape[1])
-    # The corners must lie before the camera, else they change sides.
+    # Corners behind the camera would change sides.
     depth = (
         np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ found[2, :2] + found[2, 2]
     )

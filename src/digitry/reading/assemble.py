@@ -1,4 +1,4 @@
-"""What was seen on a page to a Reading: rows, words, boxes in pixels of the image, reasons."""
+"""Make the Reading of a page: rows, words, boxes in pixels of the image, reasons for refusing."""
 
 import math
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
 from digitry.reading.view import ReadLine, Said, View, numbers
 
 SMALLEST = 8
-"""Pixels. Ink that is less high and wide, and refused, is refused as too small."""
+"""A refused digit that is smaller in both directions, in pixels, is refused as too small."""
 
 TINY = 5
-"""Pixels. A digit that is less high and wide is never believed."""
+"""A digit that is smaller in both directions, in pixels, is always refused."""
 
 DEFAULT_MARK = 0.5
 """Marks with less confidence are refused."""
@@ -30,10 +30,10 @@ DEFAULT_MARK = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a reading goes by.
+    """The settings of a reading.
 
     Attributes:
-        trust: what makes probabilities of what the networks say, and what is accepted.
+        trust: the calibration, and the thresholds for refusing.
         pattern: what each line must look like, or None.
         model: the name of the model.
         single: whether the page is one digit.
@@ -47,29 +47,28 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a reading was made of.
+    """The data that a reading was made from.
 
     Attributes:
-        digits: what was seen of each digit.
-        lines: of each line the page that it stands on, (h, w) uint8, dark on light, and its place on it
-            from end to end.
+        digits: one for each digit.
+        lines: for each line its page, (h, w) uint8, dark on light, and its place there, from end to end.
     """
 
     digits: tuple[Said, ...] = ()
     lines: tuple[tuple[npt.NDArray[np.uint8], Place], ...] = field(default=(), repr=False)
 
     def __add__(self, other: "Seen") -> "Seen":
-        """Return what two readings together were made of."""
+        """Return the data of two readings together."""
         return Seen(self.digits + other.digits, self.lines + other.lines)
 
 
 def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[Reading, Seen]:
-    """Return the reading of a page, and what it was made of.
+    """Return the reading of a page, and the data that it was made from.
 
     Args:
         page: the image.
-        view: the way to see it that reads the best.
-        terms: what the reading goes by.
+        view: the best view of it.
+        terms: the settings.
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
@@ -212,7 +211,7 @@ class _Sheet:
         return Box(x, y, max(right - x, 1), max(bottom - y, 1))
 
     def cause(self, box: Box) -> str | None:
-        """Return what about its ink made a digit hard to know, where that can be told."""
+        """Return what is wrong with the ink of a refused digit, or None."""
         if max(box.h, box.w) < SMALLEST:
             return "too small"
         edge = box.x <= 0 or box.y <= 0 or box.right >= self.width or box.bottom >= self.height

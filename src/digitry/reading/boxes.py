@@ -1,8 +1,8 @@
-"""Where on a strip each character is: from where the network saw it, and from the ink.
+"""Finds the box of each character on a strip, from the columns where the network saw it and from the ink.
 
-The network tells in which columns it saw a character: a column or two near its middle. Ink that hangs
-together and is what one character was seen in is that character's; ink that several were seen in is
-cut between them, where there is the least of it. Rulings and borders belong to no character.
+The network saw a character in a column or two near its middle. A connected piece of ink in which it saw
+one character belongs to that character; a piece in which it saw several is cut between them, where there
+is the least ink. Rulings and borders belong to no character.
 """
 
 import math
@@ -17,25 +17,26 @@ Ink = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint8]
 
 LEVEL = 0.35
-"""Ink is what has this part of the strip's darkest ink."""
+"""Pixels with at least this share of the strip's darkest ink count as ink."""
 
 NOISE = 0.1
-"""What is fainter than this is no ink."""
+"""Fainter pixels are not ink."""
 
 RULING = 1.5
-"""Ink that runs level for so many heights of the writing is a ruling, not a digit's stroke."""
+"""Horizontal ink of this length, in heights of the writing, is a ruling, not a stroke of a digit."""
 
 CLAIM = 0.4
-"""A piece with this part of the ink in the columns where a character was seen is that character."""
+"""A piece is a character if it has this share of the ink in the columns where that was seen."""
 
 ASIDE = 4.0
-"""Rows of ink that a cut in the middle between two characters may have more than one close to either."""
+"""Rows of ink that a cut costs for the square of its distance from the middle between two characters, as a
+share of the width between them."""
 
 REACH = 0.3
-"""How far from where a character was seen, in heights of the writing, a loose piece may begin."""
+"""Largest distance of a loose piece from where a character was seen, in heights of the writing."""
 
 SPECK = 4
-"""Pixels. Loose pieces that are smaller belong to nobody."""
+"""Pixels. Smaller loose pieces belong to no character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,11 @@ def boxes(ink: Ink, seen: npt.NDArray[np.float64], height: float) -> list[Box]:
 
 
 def _writing(ink: Ink, height: float) -> Mask:
-    """Return 1 where there is ink that is no ruling and no border, (h, W)."""
+    """Return 1 where there is ink other than rulings and borders, (h, W)."""
     most = ink.size - 1 - ink.size // 100
     level = max(LEVEL * float(np.partition(ink, most, axis=None)[most]), NOISE)
     mask = (ink > level).astype(np.uint8)
-    # A border runs from the top of the strip to its bottom; digits do so only where they fill it.
+    # A border runs from the top of the strip to its bottom; a digit does so only if it fills the strip.
     across, down = round(RULING * height), ink.shape[0] - 2
     for size in ((across, 1), (1, down))[: 2 if down > 1.1 * height else 1]:
         lines = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones(size[::-1], np.uint8))
@@ -110,7 +111,7 @@ def _cuts(mask: Mask, seen: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
 def _owned(
     mask: Mask, seen: npt.NDArray[np.float64], cuts: list[tuple[int, int]], height: float
 ) -> list[Box | None]:
-    """Return the box of the ink of each character, None where it has none."""
+    """Return the box of the ink of each character; None for one without ink."""
     count, parts, stats, middles = cv2.connectedComponentsWithStats(mask, connectivity=8)
     starts = [start for start, _ in cuts[1:]]
     found: list[Box | None] = [None] * len(seen)
@@ -134,7 +135,7 @@ def _owned(
                     right = cuts[i][0] + int(columns.max()) + 1
                     add(i, Box(left, right, int(rows.min()), int(rows.max()) + 1))
         elif area >= SPECK:
-            # A loose piece is part of the character in whose columns its middle lies, if it is near.
+            # A loose piece belongs to the character whose columns contain its middle, if that is near.
             i = int(np.searchsorted(starts, middle, side="right"))
             if x <= seen[i, 1] + REACH * height and x + w >= seen[i, 0] - REACH * height:
                 add(i, whole)
@@ -144,7 +145,7 @@ def _owned(
 def _claims(
     parts: npt.NDArray[np.int32], seen: npt.NDArray[np.float64], count: int
 ) -> npt.NDArray[np.bool_]:
-    """Return which pieces of ink are what the network saw: (pieces, n)."""
+    """Return which pieces of ink contain which of the characters that the network saw: (pieces, n)."""
     held = np.zeros((count, len(seen)), np.int64)
     for i, (left, right) in enumerate(seen.tolist()):
         columns = parts[:, max(math.floor(left) - 1, 0) : max(math.ceil(right) + 2, 0)]
@@ -155,7 +156,7 @@ def _claims(
 
 
 def _guess(ink: Ink, seen: npt.NDArray[np.float64], cuts: tuple[int, int], height: float) -> Box:
-    """Return the box of a character that is too faint to be told from the paper: a digit's size."""
+    """Return a box of the size of a digit, for a character that is too faint to be found on the paper."""
     middle, half = (float(seen[0]) + float(seen[1]) + 1) / 2, 0.3 * height
     start = max(cuts[0], min(math.floor(seen[0]), round(middle - half)), 0)
     end = min(cuts[1], max(math.ceil(seen[1]) + 1, round(middle + half)))

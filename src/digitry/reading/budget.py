@@ -1,8 +1,8 @@
-"""How much work a picture may ask for: what grows faster than its pixels is not writing.
+"""Limits the work on a picture: work that grows faster than its pixels shows that it is not writing.
 
-A digit's cost goes with its own box, and the boxes of writing lie beside each other, so the work on a
+The work on a digit grows with its box, and the boxes of writing lie beside each other, so the work on a
 page of writing grows with its pixels. Grids, mazes and sketches are one piece of ink as large as the
-page, or thousands of pieces inside each other: there each stage could go over the page a hundred times.
+page, or thousands of pieces inside each other: each stage could then process the page a hundred times.
 """
 
 from digitry.errors import ImageError
@@ -16,21 +16,21 @@ class Budget:
     Args:
         pixels: of the working page.
         share: units of work for each pixel.
-        least: units of work that even the smallest picture may ask for.
+        least: units of work that even the smallest picture may need.
     """
 
     def __init__(self, pixels: int, *, share: float, least: int) -> None:
         self._left = least + share * pixels
 
     def has(self, work: float) -> bool:
-        """Take some work off the budget if that much is left, and return whether it was."""
+        """Take some work from the budget if that much is left; return whether it was."""
         if work > self._left:
             return False
         self._left -= work
         return True
 
     def spend(self, work: float) -> None:
-        """Take some work off the budget, before it is done.
+        """Take some work from the budget, before it is done.
 
         Raises:
             ImageError: that much is not left.

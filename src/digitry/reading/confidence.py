@@ -1,8 +1,8 @@
-"""How far a reading may be trusted: calibrated probabilities, and from which on they are accepted.
+"""Calibrated probabilities of a reading, and the thresholds below which digits are refused.
 
-Three decide what a digit is: the line network where digits stand together, both networks where one stands
-alone, and a model by itself where it is sure of a single digit, or is the user's. Each has its calibration
-and its risk-coverage curve.
+What decides on a digit: the line network for digits in a line; the line network and the glyph model for a
+digit that stands alone; the glyph model by itself if it is sure of a single digit, or is the user's own.
+Each of the three has its calibration and its risk-coverage curve.
 """
 
 import math
@@ -12,23 +12,24 @@ import numpy as np
 
 from digitry.errors import UsageError
 from digitry.model.artifact import Metadata
-from digitry.model.line_calibration import Curve, LineCalibration, Scale
+from digitry.model.calibration_checks import Curve
+from digitry.model.line_calibration import LineCalibration, Scale
 from digitry.reading.classifier import DEFAULT_THRESHOLD, threshold_for, threshold_of
 from digitry.reading.view import ReadLine, Said
 
 NEVER = math.inf
-"""The threshold of answers that never came to a share of errors: none is accepted."""
+"""Threshold if no threshold keeps the share of errors: every answer is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What makes probabilities, and what is accepted.
+    """The calibration of a reading, and the thresholds for refusing.
 
     Attributes:
-        calibration: of the line network; that of the model is in its own probabilities.
-        model: a digit that the model decided is refused below this confidence.
-        single: one that stands alone, and that both networks decided.
-        digit: one among others, that the line network decided.
+        calibration: of the line network; the model's probabilities are calibrated already.
+        model: threshold for a digit that the glyph model decided on.
+        single: threshold for a digit that stands alone, by both networks.
+        digit: threshold for a digit in a line, by the line network.
     """
 
     calibration: LineCalibration
@@ -57,7 +58,7 @@ class Trust:
         return said.confidence < least[said.by]
 
     def _calibrated(self, said: Said) -> Said:
-        # Where something else is more probable than the digit, there is no answer to be sure of.
+        # If "no digit" is more probable than the digit, the confidence stays as it is.
         if said.is_mark or said.by == "model" or said.p[10] > said.confidence:
             return said
         scale = self.calibration.single if said.by == "both" else self.calibration.digit

@@ -39,28 +39,28 @@ STRIDE = 2
 """Pixels of the strip for each column of scores."""
 
 UNFIT = 0.05
-"""How probable texts that do not fit a pattern are, compared with those that do, before anything is seen.
+"""Prior probability of texts that do not fit the pattern, relative to those that do.
 
-A line fits if its most probable text within the pattern is at least this part as probable as its most
-probable text without: what the scores are more than 95% sure of, a pattern does not overrule."""
+A line fits if its best text within the pattern has at least this share of the probability of its best text
+without one. So a pattern does not overrule scores that are more than 95% sure."""
 
 WORD_GAP = 0.4
-"""Words are parted where a gap is wider by this, in heights of a digit, than what is usual between the
-digits of the line; beside a mark or other writing, wider by twice this."""
+"""A gap parts words if it is wider than the line's usual gap by this, in heights of a digit; beside a mark
+or other writing, by twice this."""
 
 LONE_GAP = 0.4
-"""What is taken for usual where there are fewer than two other gaps, in heights of a digit."""
+"""The usual gap if there are fewer than two other gaps, in heights of a digit."""
 
 FAR = 1.5
-"""Words are also parted where a gap is wider than this, in heights of a digit."""
+"""A gap wider than this, in heights of a digit, always parts words."""
 
 SLASH_HIGH, SLASH_STEEP = 1.12, 20.0
-"""A stroke so many times as high as the digits beside it is a slash as probably as a 1; and how the odds
-grow with its height."""
+"""A stroke `SLASH_HIGH` times as high as the digits beside it is a slash or a 1 with equal odds; the
+logarithm of the odds grows by `SLASH_STEEP` per digit height."""
 
 PLAIN = 0.97
-"""Where every strip says the same, each character in some column with this probability, nothing else is
-tried: the search and the sums would only confirm it."""
+"""If all strips give the same text, each character with this probability in some column, the search is left
+out: it would only confirm the text."""
 
 NAMED = 1e-3
 """Alternatives that are less probable are not named."""
@@ -407,7 +407,7 @@ def _alternatives(
     text = seen[0].text
     if not text:
         return []
-    # A symbol that is nowhere probable enough need not be tried.
+    # Skip symbols that are nowhere probable enough.
     shown = np.max([log_sum(one.lattice.log_p[:BLANK]) for one in seen], axis=0)
     least = math.log(NAMED) + _log_mean([one.log_probability for one in seen])
     symbols = np.union1d(np.flatnonzero(shown > least), np.array(text, np.intp))
@@ -471,7 +471,7 @@ def _words(values: Sequence[str], places: Sequence[Box], height: float) -> list[
     parted = [0]
     for i, gap in enumerate(gaps):
         usual = [gaps[k] for k in range(len(gaps)) if k != i and between[k]]
-        # Of two or three digits nobody knows what is usual.
+        # Two or three digits have too few gaps to show what is usual.
         least = max(median(usual), 0.0) if len(usual) > 1 else LONE_GAP
         least += WORD_GAP if between[i] else 2 * WORD_GAP
         if gap > min(least, FAR):

@@ -46,7 +46,7 @@ WORKING_PIXELS = 3_200_000
 
 
 class Pixels(NamedTuple):
-    """What a file holds: (h, w) uint8 at working size, 0 = black, and the size of the upright image."""
+    """The image of a file: (h, w) uint8 at working size, 0 = black, and the size of the upright image."""
 
     gray: Bytes
     width: int
@@ -61,7 +61,7 @@ def decoded_from(
     Args:
         stream: of the file, at its start.
         size: of the file, in bytes.
-        name: what errors call it.
+        name: its name in errors.
         max_pixels: larger images are refused before any pixel is decoded.
         page: of a document, from 1; None = its only page.
         held: whether the whole file is in memory.
@@ -95,7 +95,7 @@ def decoded_from(
 
 
 def _check_no_archive(head: bytes, name: str) -> None:
-    """Raise `ImageError` for files that hold images but are none, and say what reads them."""
+    """Raise `ImageError`, with a remedy, for files that contain images but are not images themselves."""
     if head.startswith(b"\x93NUMPY"):
         raise ImageError(
             "is an array of NumPy (.npy)",
@@ -336,7 +336,7 @@ def from_picture(
 
     Args:
         image: opened, perhaps not decoded yet.
-        name: what errors call it.
+        name: its name in errors.
         draft: whether it is a JPEG that the decoder may reduce.
         decoded: its pixels in OpenCV's order, where OpenCV has decoded it.
     """

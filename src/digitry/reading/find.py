@@ -1,9 +1,9 @@
-"""A grey page to the numbers on it: where each stands, how it slopes, how high its digits are.
+"""Finds the numbers on a grey page: the place, the slope and the height of the digits of each.
 
 A small network looks at the page at several scales, each half of the one before, and says for each cell
-whether it lies in the middle half of the height of a number. Cells that hang together are a number; where
-two scales see the same one, the surer is kept. Rulings, boxes and other writing are for the network to
-pass over: nothing is removed by hand.
+whether it lies in the middle half of the height of a number. Connected cells are a number; if two scales
+show the same one, that with the higher score is kept. Rulings, boxes and other writing are not removed
+before: the network has learnt to ignore them.
 """
 
 import math
@@ -19,19 +19,19 @@ from digitry.reading.network import Session
 Bytes = npt.NDArray[np.uint8]
 
 CELL = 4
-"""Pixels of a scaled page for each cell of what the network says."""
+"""Pixels of a scaled page, across and down, for each cell of the network's output."""
 
 MULTIPLE = 32
 """The network takes pages whose sides are multiples of this many pixels."""
 
 TALL = 16.0
-"""Pixels. The network says heights as powers of 2 times this."""
+"""Pixels. The network gives a height as the logarithm to base 2 of its ratio to this."""
 
 WINDOW = 25
-"""Pixels. Whatever is dark and wider is ground: a shadow, a table. No stroke of a digit of 42 pixels is."""
+"""Pixels. Dark areas wider than this are background: a shadow, a table. No stroke of a digit is so wide."""
 
 HALF = 0.12
-"""Ink that takes this share of the paper's light is half as strong as the strongest in the ink map."""
+"""Ink that absorbs this share of the paper's light has half of the largest value in the ink map."""
 
 LARGEST = 1536
 SMALLEST = 26
@@ -41,29 +41,29 @@ ENOUGH = 72
 """Pixels of the long side; smaller pictures are enlarged to it."""
 
 MARGIN = 16
-"""Empty pixels around a page, as the network knows the edges of pictures."""
+"""Empty pixels around a page, as around the pictures that the network was trained on."""
 
 LEVEL = 0.5
 SURE = 0.6
-"""A number is where cells are above `LEVEL`, one of them above `SURE`."""
+"""Cells above `LEVEL` are a number if one of them is above `SURE`."""
 
 FAINT = 0.2
-"""A number goes on at its ends while cells are above this."""
+"""A number is extended at its ends while cells are above this."""
 
 EASY = (11.0, 34.0)
 HARD = (6.0, 56.0)
-"""Pixels. Heights of digits that the network knows well, and beyond which it is not believed."""
+"""Pixels. Heights of digits that the network knows well, and those outside of which it is not trusted."""
 
 ALIKE = 1.6
-"""Two scales see the same number if its heights differ by less than this factor."""
+"""Two scales show the same number only if the heights differ by less than this factor."""
 
 WIDENED = 0.12
-"""The network marks numbers wider by this part of their height on both sides."""
+"""The network marks numbers as wider than they are, by this share of their height on either side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a number stands.
+    """The place of a number.
 
     Attributes:
         start, end: (x, y) of the ends of the line through the middle of its digits, in pixels of the page.
@@ -93,7 +93,7 @@ class Place:
 
 
 def ink_map(gray: Bytes) -> Bytes:
-    """Return how much of the paper's light the ink takes away, on a scale that favours faint ink.
+    """Return how much of the paper's light the ink absorbs, on a scale that favours faint ink.
 
     Args:
         gray: (h, w) uint8, ink darker than the paper, digits 8 to 42 pixels high.
@@ -112,7 +112,7 @@ def ink_map(gray: Bytes) -> Bytes:
 
 
 def find(gray: Bytes, finder: Session, largest: int = LARGEST) -> list[Place]:
-    """Return where numbers stand on a page, in no order.
+    """Return the places of the numbers on a page, in no order.
 
     Args:
         gray: (h, w) uint8, ink darker than the paper.
@@ -135,7 +135,7 @@ def find(gray: Bytes, finder: Session, largest: int = LARGEST) -> list[Place]:
 
 
 def pyramid(gray: Bytes, largest: int = LARGEST) -> list[tuple[Bytes, tuple[float, float]]]:
-    """Return a page at each scale, and the scales across and down, the largest first."""
+    """Return a page at each scale, the largest first, with its scale across and down."""
     height, width = gray.shape
     long = max(height, width)
     factor = min(1.0, largest / long) if long >= ENOUGH else ENOUGH / long
@@ -152,7 +152,7 @@ def pyramid(gray: Bytes, largest: int = LARGEST) -> list[tuple[Bytes, tuple[floa
 
 
 def _cells(gray: Bytes, finder: Session) -> npt.NDArray[np.float32]:
-    """Return what the network says of one scale: (3, h, w), with `MARGIN` around the page."""
+    """Return the network's output for one scale: (3, h, w), with `MARGIN` around the page."""
     ink = ink_map(gray)
     height, width = ink.shape
     down, across = (-(-(side + 2 * MARGIN) // MULTIPLE) * MULTIPLE for side in (height, width))
@@ -166,7 +166,7 @@ def _cells(gray: Bytes, finder: Session) -> npt.NDArray[np.float32]:
 
 
 def _places(cells: npt.NDArray[np.float32]) -> list[Place]:
-    """Return the numbers that one scale sees, in its pixels."""
+    """Return the numbers found at one scale, in its pixels."""
     sure = 1 / (1 + np.exp(-cells[0]))
     mask = (sure > LEVEL).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -205,7 +205,7 @@ def _line(
     if high - low > 1.5 * height:
         off = x - middle_x
         slope = float((weight * off * (y - middle_y)).sum() / (weight * off * off).sum())
-    # The cells are marked wider than the number, but for what the page cuts off.
+    # The marked cells are wider than the number, except where the page ends.
     less = min(WIDENED * height, 0.4 * (high - low))
     low, high = low + less, high - less
     return (low, middle_y + slope * (low - middle_x)), (high, middle_y + slope * (high - middle_x))
@@ -217,7 +217,7 @@ def _reaching(
     end: tuple[float, float],
     height: float,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return a line made longer at its ends, over cells above `FAINT`, less the widening."""
+    """Return a line extended at its ends over cells above `FAINT`, and shortened by `WIDER`."""
     slope = (end[1] - start[1]) / max(end[0] - start[0], 1.0)
     less = WIDENED * height
     ends = []
@@ -236,7 +236,7 @@ def _reaching(
 
 
 def _ease(height: float) -> float:
-    """Return how far the network is to be believed where digits are so high, in [0, 1]."""
+    """Return how far the network is trusted for digits of this height, in [0, 1]."""
     low, high = EASY
     if height < low:
         return max(0.0, 1 - 0.5 * math.log2(low / height))
@@ -246,7 +246,7 @@ def _ease(height: float) -> float:
 
 
 def distinct(places: Sequence[Place]) -> list[Place]:
-    """Return places that are one each: what a surer one covers is part of it, or nothing."""
+    """Return the places without duplicates: one mostly within a surer one is joined to it or dropped."""
     kept: list[Place] = []
     rows = np.zeros((len(places), 6))
     for place in sorted(places, key=_worth, reverse=True):
@@ -266,12 +266,12 @@ def distinct(places: Sequence[Place]) -> list[Place]:
 
 
 def _worth(place: Place) -> float:
-    # A number seen whole before the same number seen in parts.
+    # The whole of a number comes before its parts.
     return place.score + 0.06 * min(3.0, math.log2(1 + place.length / place.height))
 
 
 def _extended(place: Place, other: Place) -> Place | None:
-    """Return a place that reaches as far as another one on the same line; None if it is not on it."""
+    """Return a place extended to the ends of another on the same line; None if that is on another line."""
     if not 1 / ALIKE < other.height / place.height < ALIKE or other.score < SURE:
         return None
     cos, sin = math.cos(place.slope), math.sin(place.slope)
@@ -293,7 +293,7 @@ def _row(place: Place) -> tuple[float, ...]:
 
 
 def _covered(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return what part of a place lies in each of the known ones."""
+    """Return the share of a place that lies in each of the known ones."""
     shares = np.linspace(0, 1, 9)
     x = place.start[0] + shares * (place.end[0] - place.start[0])
     y = place.start[1] + shares * (place.end[1] - place.start[1])
@@ -307,7 +307,7 @@ def _covered(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
 
 
 def _covering(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return what part of each of the known ones lies in a place."""
+    """Return the share of each of the known ones that lies in a place."""
     x0, y0, cos, sin, length, _ = known.T[:, :, None]
     shares = np.linspace(0, 1, 9) * length
     px, py = x0 + shares * cos - place.start[0], y0 + shares * sin - place.start[1]

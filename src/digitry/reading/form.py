@@ -1,17 +1,12 @@
-"""A page and a template to the reading of a form: laid over the blank form, cut into fields, read.
-
-What is printed on the blank form is taken away from each field before it is read: the frame of a box is no
-1, and a printed label is no digit. What is left says whether somebody wrote into the field.
-"""
+"""Reads a form: lays the page over the blank form, cuts out the fields, reads each."""
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +15,7 @@ from digitry.reading import image
 from digitry.reading.align import Aligner, Alignment, Matrix, as_it_is, corners_of
 from digitry.reading.assemble import Seen, Terms, reading_of
 from digitry.reading.confidence import Trust
-from digitry.reading.ink import lift
+from digitry.reading.field import Cut, cut_out
 from digitry.reading.recognise import Recogniser
 from digitry.reading.result import Box, Digit, FieldReading, FormReading, Line, Mark, Reading, Word
 from digitry.reading.template import Field, Template
@@ -30,63 +25,8 @@ Gray = npt.NDArray[np.uint8]
 
 P = TypeVar("P", Word, Digit, Mark)
 
-MARGIN = 0.3
-"""Around a box so much of its height is cut out, too: people write across frames."""
-
-SHEET = (0.004, 0.004, 0.992, 0.992)
-"""The part of a sheet that surely is none of the table beside it."""
-
-ASIDE = 1.0
-"""To its left and right so much is cut out, where the blank form is known: people write on beside a box."""
-
-LARGE = 0.22
-"""Ink of so much of a box's height is a character, or a part of one."""
-
-MIXED = 0.2
-"""A piece of ink of which so much lies in the box of another field belongs to that."""
-
-RIM = 4
-"""Pixels of paper around a cut when its ink is lifted."""
-
-LARGEST_CUT = 1_600
-"""Pixels of the longer side of a field that is cut out, at most."""
-
-STRAY = 0.018
-"""Of a page's longer side a field may lie beside its place, where the paper is bent: it is looked for."""
-
-PRINT_FOUND = 0.6
-"""So much of the print around a field must be found, else its place is not sure."""
-
-ENOUGH_PRINT = 150
-"""Pixels of print around a field that say where it lies."""
-
-SPECK = 0.12
-"""Ink less high and wide than so much of a box's height is dirt."""
-
-DOT = 0.03
-"""A point of a fine pen is so much of a box's height high."""
-
 TOGETHER = 64
-"""Fields that the networks are asked about at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A field, cut out of the page.
-
-    Attributes:
-        what: which one.
-        gray: (h, w) uint8, dark on light, the box with a margin, without what is printed.
-        to_page: (3, 3) float64, from pixels of `gray` to those of the working page.
-        written: whether there is ink in the box that is not printed.
-        doubt: why the field cannot be read, or None.
-    """
-
-    what: Field
-    gray: Gray = field(repr=False)
-    to_page: Matrix = field(repr=False)
-    written: bool
-    doubt: str | None = None
+"""How many fields are read in one batch."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +51,7 @@ class Form:
             light = image.light_on_dark(page.gray)[0]
             gray = 255 - page.gray if light else page.gray
             return gray, as_it_is(gray), light
-        # Paper is light: what a dark table beside it says about the picture counts for nothing.
+        # Try dark ink first: a dark table beside the paper can make the picture look inverted.
         problem: ImageError | None = None
         for light in (False, True):
             gray = 255 - page.gray if light else page.gray
@@ -125,12 +65,12 @@ class Form:
     def read(
         self, page: image.Page, networks: Recogniser, trust: Trust, model: str
     ) -> tuple[FormReading, Seen]:
-        """Read a page, and return also what the reading was made of.
+        """Read a page, and return the reading and the data that it was made from.
 
         Args:
             page: shows the form.
-            networks: what reads the fields.
-            trust: what makes probabilities, and what is accepted.
+            networks: read the fields.
+            trust: the calibration, and the thresholds for refusing.
             model: the name of the model.
 
         Raises:
@@ -139,34 +79,14 @@ class Form:
         """
         started = time.perf_counter()
         gray, alignment, inverted = self.aligned(page)
-        cuts = [self._cut(gray, alignment, one) for one in self.template.fields]
+        fields = self.template.fields
+        cuts = [cut_out(gray, alignment, one, fields, self.aligner) for one in fields]
         read = _read_cuts(cuts, networks, trust, model)
         made = _Assembled(page, gray.shape)
         for cut, found in zip(cuts, read, strict=True):
             made.add(cut, corners_of(alignment.to_page, cut.what.box), found)
         ms = 1000 * (time.perf_counter() - started)
         return made.reading(self.template.name, alignment.agreement, inverted, model, ms), made.seen
-
-    def _cut(self, gray: Gray, alignment: Alignment, one: Field) -> Cut:
-        """Cut a field out of the page, and take away what is printed."""
-        frame = _Frame.around(one, self.template.fields, alignment)
-        if not _inside(corners_of(alignment.to_page, one.box), gray.shape):
-            return Cut(one, gray[:1, :1], np.eye(3), False, "outside the picture")
-        seen = frame.seen(gray, frame.to_page)
-        if self.aligner is None:
-            ink = _ink(seen)[0]
-            own, _ = _own(ink & ~_lines(ink), frame)
-            return Cut(one, seen, frame.to_page, _is_written(own, frame))
-        rows, columns = self.aligner.shape
-        to_blank = np.diag([float(columns), float(rows), 1.0]) @ frame.to_share
-        blank = _ink(_warped(self.aligner.gray, to_blank, frame.shape))[0]
-        moved, found = _settled(blank, _ink(seen)[1], frame.stray)
-        if found is not None and found < PRINT_FOUND:
-            return Cut(one, seen, frame.to_page, True, f"its place is not sure ({found:.0%})")
-        to_page = frame.to_page @ np.array([[1, 0, moved[0]], [0, 1, moved[1]], [0, 0, 1.0]])
-        seen = frame.seen(gray, to_page)
-        cleaned, own, doubt = _without_print(seen, blank, frame)
-        return Cut(one, cleaned, to_page, _is_written(own, frame), doubt)
 
 
 def form_of(template: Template) -> Form:
@@ -189,246 +109,10 @@ def _aligner(reference: bytes) -> Aligner:
     return Aligner(page.gray, "reference")
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where a field is cut out.
-
-    Attributes:
-        shape: rows and columns of the cut.
-        box: the field's box on the cut, without its margin: left, top, right, bottom.
-        to_share: (3, 3) float64, from pixels of the cut to shares of the form.
-        to_page: (3, 3) float64, to pixels of the working page.
-        taken: (h, w) uint8, 1 in the boxes of other fields, and beside the sheet.
-        beside: (h, w) uint8, 1 beside the sheet.
-        stray: pixels that the field may lie beside its place.
-    """
-
-    shape: tuple[int, int]
-    box: tuple[int, int, int, int]
-    to_share: Matrix
-    to_page: Matrix
-    taken: Gray
-    beside: Gray
-    stray: int
-
-    @classmethod
-    def around(cls, one: Field, fields: Sequence[Field], alignment: Alignment) -> "_Frame":
-        """Return the frame of a field, with about a pixel for each pixel of the page.
-
-        Args:
-            one: the field.
-            fields: all of the form.
-            alignment: how the form lies on the page.
-        """
-        corners = corners_of(alignment.to_page, one.box)
-        lengths = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
-        wide, high = float(max(lengths[0], lengths[2])), float(max(lengths[1], lengths[3]))
-        scale = min(1.0, LARGEST_CUT / max(wide, high, 1.0))
-        width, height = max(8, round(wide * scale)), max(8, round(high * scale))
-        # Print beside a box can be told from writing only where the blank form is known.
-        down = max(4, round(MARGIN * height))
-        aside = down if alignment.agreement is None else max(4, round(ASIDE * height))
-        x, y, w, h = one.box
-        across, along = w / width, h / height
-        to_share = np.array(
-            [[across, 0, x - aside * across], [0, along, y - down * along], [0, 0, 1.0]]
-        )
-        shape = (height + 2 * down, width + 2 * aside)
-        taken = np.zeros(shape, np.uint8)
-        for other in fields:
-            if other is not one:
-                box = corners_of(np.linalg.inv(to_share), other.box)
-                (x0, y0), (x1, y1) = np.clip(np.rint(box[[0, 2]]), 0, shape[::-1]).astype(int)
-                taken[y0:y1, x0:x1] = 1
-        # Beside the sheet lies a table.
-        sheet = np.clip(np.rint(corners_of(np.linalg.inv(to_share), SHEET)[[0, 2]]), 0, shape[::-1])
-        (x0, y0), (x1, y1) = sheet.astype(int)
-        beside = np.ones(shape, np.uint8)
-        beside[y0:y1, x0:x1] = 0
-        own = (aside, down, aside + width, down + height)
-        taken[own[1] : own[3], own[0] : own[2]] = 0
-        # Where the paper ends there is an edge, which is no writing.
-        taken |= _grown(beside, max(3, round(0.08 * height)))
-        stray = min(round(STRAY * max(1 / across, 1 / along)), 60)
-        return cls(shape, own, to_share, alignment.to_page @ to_share, taken, beside, stray)
-
-    def seen(self, gray: Gray, to_page: Matrix) -> Gray:
-        """Return the field as it is on a page, with paper beside the sheet, (h, w) uint8."""
-        cut = _warped(gray, to_page, self.shape)
-        sheet = cut[self.beside == 0]
-        cut[self.beside > 0] = np.percentile(sheet, 75) if sheet.size else 255
-        return cut
-
-    @property
-    def height(self) -> int:
-        """Of the box on the cut, in pixels."""
-        return self.box[3] - self.box[1]
-
-
-def _inside(corners: Matrix, shape: tuple[int, ...]) -> bool:
-    """Return whether a box lies on the page, but for a few pixels."""
-    size = np.array([shape[1], shape[0]], np.float64)
-    slack = 0.01 * size.max()
-    return bool((corners >= -slack).all() and (corners <= size + slack).all())
-
-
-def _warped(gray: Gray, to_gray: Matrix, shape: tuple[int, int]) -> Gray:
-    return np.asarray(
-        cv2.warpPerspective(
-            gray,
-            to_gray,
-            shape[::-1],
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-        np.uint8,
-    )
-
-
-def _ink(cut: Gray) -> tuple[Gray, Gray]:
-    """Return where a cut has ink, and where it may have some, (h, w) uint8, also along its border."""
-    # `lift` takes what is dark along the border for a table, so the paper goes on around the cut.
-    size = max(3, round(0.3 * min(cut.shape))) | 1
-    paper = cv2.morphologyEx(cut, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
-    framed = cv2.copyMakeBorder(paper, *(RIM,) * 4, cv2.BORDER_REPLICATE)
-    framed[RIM:-RIM, RIM:-RIM] = cut
-    ink = lift(framed)
-    whole = (slice(RIM, -RIM), slice(RIM, -RIM))
-    return np.ascontiguousarray(ink.mask[whole]), np.ascontiguousarray(ink.faint[whole])
-
-
-def _grown(mask: Gray, by: int) -> Gray:
-    return np.asarray(cv2.dilate(mask, np.ones((2 * by + 1, 2 * by + 1), np.uint8)), np.uint8)
-
-
-def _settled(blank: Gray, ink: Gray, stray: int) -> tuple[tuple[int, int], float | None]:
-    """Return how far a field lies beside its place, and how much of its print is found there.
-
-    Args:
-        blank: (h, w) uint8, 1 = printed.
-        ink: (h, w) uint8, 1 = ink on the picture.
-        stray: pixels that it may lie beside its place.
-
-    Returns:
-        Pixels to the right and down, and the share; None where there is too little print to tell.
-    """
-    if int(blank.sum()) < ENOUGH_PRINT:
-        return (0, 0), None
-    # Strokes are thin: with soft edges a place nearby is nearly right.
-    wanted = cv2.GaussianBlur(blank.astype(np.float32), (0, 0), 1.5)
-    seen = cv2.copyMakeBorder(
-        cv2.GaussianBlur(ink.astype(np.float32), (0, 0), 1.5), *(stray,) * 4, cv2.BORDER_CONSTANT
-    )
-    near = cv2.matchTemplate(seen, wanted, cv2.TM_CCORR)
-    # Of places that are as good, such as all those along a line, the nearest.
-    rows, columns = np.mgrid[-stray : stray + 1, -stray : stray + 1]
-    near = near / max(float(near.max()), 1e-6) - 0.02 * np.hypot(rows, columns) / max(stray, 1)
-    at = int(near.argmax())
-    down, right = int(rows.flat[at]), int(columns.flat[at])
-    thick = _grown(ink, 2)
-    shifted = np.zeros_like(thick)
-    height, width = thick.shape
-    shifted[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)] = thick[
-        max(0, down) : height - max(0, -down), max(0, right) : width - max(0, -right)
-    ]
-    return (right, down), float(shifted[blank > 0].mean())
-
-
-def _without_print(seen: Gray, blank: Gray, frame: _Frame) -> tuple[Gray, Gray, str | None]:
-    """Return a field without print and without the ink of others; its own ink; and any doubt about that.
-
-    Args:
-        seen: (h, w) uint8, the field.
-        blank: (h, w) uint8, 1 = printed.
-        frame: where the field lies.
-    """
-    # Print in grey is faint beside a pen's ink.
-    ink, faint = _ink(seen)
-    print_ = _grown(blank, max(2, round(0.03 * frame.height)))
-    own, doubt = _own(ink & ~print_, frame)
-    # Where writing crosses print, the print stays: a gap would be worse.
-    kept = _grown(own, max(3, round(0.04 * frame.height)))
-    away = _grown(ink | (faint & print_), 1) & ~kept
-    return _wiped(seen, away, ink | away), own, doubt
-
-
-def _own(ink: Gray, frame: _Frame) -> tuple[Gray, str | None]:
-    """Return the ink that belongs to a field, without specks; and why it is not sure that this is all.
-
-    To a field belongs what has its middle in the box; and where somebody wrote on beside it, as far as no
-    other field begins. What stands above or below may belong to it or not.
-    """
-    left, top, right, bottom = frame.box
-    # Print was taken away where writing crosses it: what is left on both sides is one piece.
-    reach = max(3, round(0.05 * frame.height))
-    _, near = cv2.connectedComponents(_grown(ink, reach), connectivity=8)
-    labels = near * ink
-    count = int(near.max()) + 1
-    rows, columns = np.nonzero(labels)
-    of = labels[rows, columns]
-    area = np.maximum(np.bincount(of, minlength=count), 1)
-    x, y = (np.bincount(of, at, count) / area for at in (columns, rows))
-    first, last = np.full((2, count), 10**6), np.full((2, count), -(10**6))
-    for low_high, at in ((0, columns), (1, rows)):
-        np.minimum.at(first[low_high], of, at)
-        np.maximum.at(last[low_high], of, at)
-    sizes = (last - first).max(axis=0) / frame.height
-    level = (y >= top) & (y < bottom)
-    inside = level & (x >= left) & (x < right)
-    others = np.bincount(of, frame.taken[rows, columns], count) / area
-    free = ~inside & (others < MIXED)
-    own = inside & (sizes >= DOT)
-    if (free & level & (sizes >= LARGE)).any():
-        own |= free & level & (sizes >= DOT)
-    ends = (first[0] <= 1) | (last[0] >= ink.shape[1] - 2)
-    doubt = None
-    if (
-        (free & ~level & (sizes >= LARGE)).any()
-        or (own & ends & (sizes >= LARGE)).any()
-        # A piece that lies in this field and in another one may belong to either.
-        or (own & (others >= MIXED)).any()
-    ):
-        doubt = "written beside its box"
-    return np.asarray(own[labels] & (ink > 0), np.uint8), doubt
-
-
-def _is_written(own: Gray, frame: _Frame) -> bool:
-    """Return whether there is a piece among the ink of a field that is no dirt."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
-    sizes = np.maximum(stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT])
-    return bool(sizes.max(initial=0) >= max(3, SPECK * frame.height))
-
-
-def _lines(ink: Gray) -> Gray:
-    """Return the pieces of ink that are frames or rulings: nearly as wide or high as the cut."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
-    long = (stats[:, cv2.CC_STAT_WIDTH] >= 0.6 * ink.shape[1]) | (
-        stats[:, cv2.CC_STAT_HEIGHT] >= 0.9 * ink.shape[0]
-    )
-    area = stats[:, cv2.CC_STAT_WIDTH] * stats[:, cv2.CC_STAT_HEIGHT]
-    hollow = stats[:, cv2.CC_STAT_AREA] < 0.15 * area
-    thin = np.minimum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) < 0.1 * min(
-        ink.shape
-    )
-    lines = long & (hollow | thin)
-    lines[0] = False
-    return np.asarray(lines[labels], np.uint8)
-
-
-def _wiped(gray: Gray, away: Gray, ink: Gray) -> Gray:
-    """Return a picture with paper where something is taken away, as bright as the paper around it."""
-    paper = (ink == 0).astype(np.float32)
-    size = max(3.0, 0.15 * min(gray.shape))
-    weight = cv2.GaussianBlur(paper, (0, 0), size)
-    light = cv2.GaussianBlur(gray * paper, (0, 0), size) / np.maximum(weight, 1e-3)
-    light = np.where(weight > 0.01, light, float(np.percentile(gray, 90)))
-    return np.where(away > 0, np.clip(light, 0, 255), gray).astype(np.uint8)
-
-
 def _read_cuts(
     cuts: Sequence[Cut], networks: Recogniser, trust: Trust, model: str
 ) -> list[tuple[Reading, Seen] | None]:
-    """Return what stands in each field; None where nothing is written, or its place is not sure."""
+    """Return the reading of each field; None if it is empty, or its place is not sure."""
     groups: dict[tuple[str | None, str], list[int]] = {}
     for index, cut in enumerate(cuts):
         if cut.written and cut.doubt is None:
@@ -466,7 +150,7 @@ class _Assembled:
         one = cut.what
         at = tuple((round(float(x)), round(float(y))) for x, y in corners * self.scale)
         if found is None or not found[0].digits:
-            # Nobody may take a field that was not read for an empty one.
+            # A field that was not read must not look like an empty one.
             why = cut.doubt or ("not a digit" if cut.written else "empty")
             rejected = why != "empty" or not one.empty
             self.fields.append(FieldReading(one.name, "", 0.0, rejected, why, at, ()))
@@ -531,7 +215,7 @@ class _Assembled:
 
 
 def _misfit(text: str, reading: Reading, one: Field) -> str | None:
-    """Return why a text that was read without doubt is not that of its field, or None."""
+    """Return why a text cannot be that of its field, or None."""
     if one.layout in ("single", "line") and len(reading.lines) > 1:
         return "holds several lines"
     if one.layout == "line" and one.compiled and not one.compiled.matches("".join(text.split())):
@@ -540,5 +224,5 @@ def _misfit(text: str, reading: Reading, one: Field) -> str | None:
 
 
 def _text(text: str, pattern: str | None) -> str:
-    """Return the text of a field: without gaps where its pattern has none."""
+    """Return the text of a field, without spaces if its pattern has none."""
     return text if pattern is None or " " in pattern else "".join(text.split())

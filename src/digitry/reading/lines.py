@@ -1,6 +1,6 @@
-"""A line of writing to scores by column: cut out level, its ink lifted, shown to the network.
+"""Turns a line of writing into scores for each column: cut out level, as ink only, through the network.
 
-The network knows digits between 9 and 31 pixels high on strips of 32; a line is shown at several heights.
+The network knows digits 9 to 31 pixels high on strips 32 pixels high; a line is shown at several heights.
 """
 
 import math
@@ -20,27 +20,27 @@ HEIGHT = 32
 
 TALL = (20, 24)
 TALL_MORE = (17, 27)
-"""Heights of the digits on the strips of a line; and on more strips where the first do not agree."""
+"""Heights of the digits on the strips of a line; and on further strips if the first do not agree."""
 
 CUT = 64
 """Rows of a line that is cut out; its digits are half as high."""
 
 ASIDE = 0.45
-"""What is cut out beside a line on both sides, in heights of its digits."""
+"""Width that is cut out on either side of a line, in heights of its digits."""
 
 LONGEST = 120.0
-"""Of a line, in heights of its digits; what lies beyond is not read."""
+"""Largest length of a line, in heights of its digits; the rest is not read."""
 
 GROWN, MOVED = 0.1, 0.08
-"""A line is cut out again where its writing is larger or smaller by this logarithm of their ratio, or
-higher or lower by this part of its height."""
+"""A line is cut out again if the logarithm of the ratio of its writing's height to the expected one is
+larger than the first, or if its writing is higher or lower by the second, a share of its height."""
 
 COLUMNS = 2048
 """Columns of all strips in one batch."""
 
 ROUNDED = 16
-"""A strip is padded to a multiple of so many columns, whatever else is in its batch: the network sees the
-padding, and what a line says may not depend on other lines."""
+"""A strip is padded to a multiple of this many columns, whatever else is in its batch: the network sees
+the padding, and the result of a line must not depend on other lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ def cut(gray: Bytes, place: Place) -> Cut:
 
 
 def nearer(place: Place, line: Cut) -> Place | None:
-    """Return a place moved to the rows in which its writing stands; None if it is there already.
+    """Return a place moved to the rows of its writing; None if it is there already.
 
     Args:
-        place: as the finder saw it.
+        place: as the finder found it.
         line: as it was cut out there.
     """
     top, bottom = rows_of_writing(line.ink)
@@ -93,12 +93,12 @@ def nearer(place: Place, line: Cut) -> Place | None:
 
 
 def columns(place: Place) -> float:
-    """Return how many columns the cut of a place has."""
+    """Return the width of the cut of a place, in pixels."""
     return CUT / 2 * (min(place.length / place.height, LONGEST) + 2 * ASIDE)
 
 
 def _warped(gray: Bytes, to_page: npt.NDArray[np.float64], wide: int, scale: float) -> Bytes:
-    """Return the part of a page that a cut shows; beyond the page, the page's edge goes on."""
+    """Return the part of a page that a cut shows; outside the page, its edge is continued."""
     corners = to_page @ np.array([[0, wide, 0, wide], [0, 0, CUT, CUT], [1, 1, 1, 1]], float)
     low = np.floor(corners.min(axis=1)).astype(int) - 2
     high = np.ceil(corners.max(axis=1)).astype(int) + 3
@@ -112,7 +112,7 @@ def _warped(gray: Bytes, to_page: npt.NDArray[np.float64], wide: int, scale: flo
     # The centre of a pixel is half a pixel from its corner.
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - (0.5 + x0, 0.5 + y0)
     if scale > 1.4:
-        # Averages first: a warp alone would skip pixels.
+        # Average first: a warp alone would skip pixels.
         size = (max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale)))
         by = np.array([size[0] / part.shape[1], size[1] / part.shape[0]])
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -150,10 +150,10 @@ def lifted(gray: Bytes) -> Bytes:
 
 
 def whole(gray: Bytes) -> Place | None:
-    """Return a picture as the place of one line, or None where there is no room for one.
+    """Return a picture as the place of one line; None if it is too small for one.
 
     Args:
-        gray: (h, w) uint8, ink darker than the paper; cut close around one line.
+        gray: (h, w) uint8, ink darker than the paper, closely around one line.
     """
     height, width = gray.shape
     if min(height, width) < 8:
@@ -170,16 +170,16 @@ def whole(gray: Bytes) -> Place | None:
 
 
 def rows_of_writing(ink: Bytes) -> tuple[int, int]:
-    """Return the rows in which the writing of a strip stands, rulings and neighbours left aside."""
+    """Return the rows of the writing of a strip, without rulings and neighbouring lines."""
     height, width = ink.shape
-    # Faint digits beside a dark border: the level is between the paper and what ink there is.
+    # There may be faint digits beside a dark border: the level is between the paper and the faint ink.
     level, _ = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     level = min(110.0, max(level, 45.0))
     _, _, stats, centres = cv2.connectedComponentsWithStats((ink > level).astype(np.uint8))
     rows = []
     for (_, y, w, h, area), (_, middle) in zip(stats[1:], centres[1:], strict=True):
         ruling = (w > 0.6 * width and h < 0.2 * height) or h > 0.95 * height
-        # What reaches in from above or below: another line's foot, a border.
+        # Ink from above or below: the lower end of another line, a border.
         cut = (y == 0 or y + h >= height) and (h < 0.35 * height or w < 0.15 * height)
         small = h < 0.2 * height or area < 12
         if not (ruling or cut or small) and 0.1 < middle / height < 0.9:
@@ -188,7 +188,7 @@ def rows_of_writing(ink: Bytes) -> tuple[int, int]:
         return round(0.25 * height), round(0.75 * height)
     tops, bottoms = zip(*rows, strict=True)
     tallest = max(b - t for t, b in rows)
-    # A short stroke beside tall ones is a mark or a piece.
+    # A short stroke beside tall ones is a mark or a part of a digit.
     rows = [(t, b) for t, b in rows if b - t > 0.5 * tallest]
     tops, bottoms = zip(*rows, strict=True)
     top, bottom = int(np.median(tops)), int(np.median(bottoms))
@@ -198,7 +198,7 @@ def rows_of_writing(ink: Bytes) -> tuple[int, int]:
 
 
 def strip(line: Cut, tall: int) -> npt.NDArray[np.float32]:
-    """Return a line as a strip with digits of a height, (32, w) float32, w a multiple of 4."""
+    """Return a line as a strip with digits of this height, (32, w) float32, w a multiple of 4."""
     scale = tall / (CUT / 2)
     wide = max(16, math.ceil(line.ink.shape[1] * scale))
     small = cv2.resize(line.ink, (wide, 2 * tall), interpolation=cv2.INTER_AREA)

@@ -1,16 +1,16 @@
-"""What a field must look like, as a small regular expression, ready for a search.
+"""The form of a field, given as a small regular expression and made ready for a search.
 
 `\\d{4}` is a year, `[01]\\d/\\d\\d` a day and month, `\\d{5}|\\d{9}` a postal code, `\\d+\\.\\d\\d` an
 amount. A pattern becomes a deterministic automaton (Thompson 1968, then the subset construction), so
-that the best text can be sought in it step by step.
+that the search for the best text follows it step by step.
 
-What the marks of a pattern mean depends on what the reader reads:
+The meaning of a pattern's marks depends on what the reader reads:
 
-- A reader of digits alone (`compile(text)`) passes over every other character: a mark of the pattern
-  may be on the paper or not.
-- A reader of digits and marks (`compile(text, READABLE)`) takes `. , - / :` as they are: they must be
-  written. `/?` allows one to be missing. A space may be a gap or nothing; any other character, such as
-  a letter or a currency sign, may be other writing or nothing.
+- A reader of digits alone (`compile(text)`) ignores every other character: a mark of the pattern may be
+  on the paper or not.
+- For a reader of digits and marks (`compile(text, READABLE)`) `. , - / :` stand for themselves and must be
+  on the paper. `/?` allows one to be missing. A space may be a gap or nothing; any other character, such
+  as a letter or a currency sign, may be other writing or nothing.
 """
 
 from dataclasses import dataclass, field
@@ -26,17 +26,17 @@ READABLE = DIGITS | MARKS | {classes.OTHER}
 
 MOST_STATES = 2_000
 MOST_WORK = 500_000
-"""States visited while a pattern becomes an automaton: well under a second."""
+"""Largest number of states that are visited while an automaton is built: well under a second."""
 DEEPEST = 50
-"""Groups within groups."""
+"""Largest depth of groups within groups."""
 
 _SAME = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212\u2044\u2215", "------//")
-"""Other hyphens, dashes, minus signs and slashes, to the ones that are read."""
+"""Other hyphens, dashes, minus signs and slashes -> those that are read."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A deterministic automaton over symbols; state 0 is where it starts.
+    """A deterministic automaton over symbols; it starts in state 0.
 
     Attributes:
         text: as it was written.
@@ -61,9 +61,9 @@ class Pattern:
 
     @property
     def length(self) -> int | None:
-        """How many symbols every text that fits has; None where they differ."""
+        """The number of symbols of every text that fits; None if it is not the same for all."""
         reached, lengths = {0}, []
-        # Where texts of any length fit, the second is not twice the states away.
+        # If texts of any length fit, there is a second one within twice as many steps as states.
         for count in range(2 * len(self.steps)):
             if reached & self.ends:
                 lengths.append(count)
@@ -75,15 +75,16 @@ class Pattern:
 def compile(text: str, reads: frozenset[int] = DIGITS) -> Pattern:
     """Return the automaton of a pattern.
 
-    Known are digits, `\\d`, sets such as `[0-3]`, `[^9]` and `[.,]`, groups, `|`, and the repetitions
-    `?`, `*`, `+`, `{n}`, `{m,n}`, `{m,}`. A set that excludes, such as `[^9]`, is a set of digits.
+    A pattern may have digits, `\\d`, sets such as `[0-3]`, `[^9]` and `[.,]`, groups, `|`, and the
+    repetitions `?`, `*`, `+`, `{n}`, `{m,n}`, `{m,}`. A set that excludes, such as `[^9]`, is a set of
+    digits.
 
     Args:
         text: the pattern.
-        reads: the symbols that the reader tells apart: `DIGITS` or `READABLE`.
+        reads: the symbols that the reader can read: `DIGITS` or `READABLE`.
 
     Raises:
-        UsageError: it cannot be understood, holds no digit, or is too large.
+        UsageError: it is not a valid pattern, has no digit, or is too large.
     """
     parser = _Parser(text, reads)
     first, last = parser.choice()
@@ -129,7 +130,7 @@ class _Parser:
         low, high = self.repetition()
         if (low, high) == (1, 1):
             return part
-        # Repetition is written out: the same text is parsed anew for each of its places.
+        # A repetition is copied: its text is parsed again for each copy.
         first = last = self.state()
         resume = self.at
         for index in range(max(low, 1) if high is None else high):
@@ -187,12 +188,12 @@ class _Parser:
         if allowed:
             self.edges.append((first, allowed, last))
         if not allowed or allowed == {classes.OTHER}:
-            # Nothing need be read for a character that the reader does not know.
+            # A character that the reader does not know may be missing.
             self.free.append((first, last))
         return first, last
 
     def symbols(self, mark: str) -> frozenset[int]:
-        """Return the symbols that one character or set stands for; none where nothing is read."""
+        """Return the symbols that one character or set stands for; none for what is not read."""
         self.at += 1
         if mark == "\\":
             mark = self.peek()
@@ -222,7 +223,7 @@ class _Parser:
         return DIGITS - chosen if inverse else frozenset(chosen)
 
     def symbol(self, character: str) -> frozenset[int]:
-        """Return what a character is to the reader: itself, other writing, or nothing."""
+        """Return the symbols that a character stands for: itself, other writing, or none."""
         character = character.translate(_SAME)
         if character.isspace():
             return frozenset()

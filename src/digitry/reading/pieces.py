@@ -1,4 +1,4 @@
-"""The characters of a line to pieces of ink: what a model that takes glyphs is shown of each."""
+"""Cuts the ink of a line into its characters, for a model that classifies glyphs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from digitry.reading.decode import Line, Strip
 from digitry.reading.lines import CUT, HEIGHT, Cut
 
 LEVEL = 0.3
-"""Ink is what has this part of a line's darkest ink."""
+"""Pixels with at least this share of a line's darkest ink count as ink."""
 
 OWN = 0.6
-"""A piece of ink with this part of it in a character's box is that character's alone."""
+"""A piece of ink belongs to one character alone if this share of it is in that character's box."""
 
 FREE = 0.92
-"""A character stands free if this part of the ink in its box is its own, and of its own ink in its box."""
+"""A character is free if this share of the ink in its box is its own and of its own ink is in its box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Piece:
     """The ink of one character.
 
     Attributes:
-        ink: (h, w) float32 in [0, 1], ink = 1; nothing of its neighbours.
+        ink: (h, w) float32 in [0, 1], ink = 1; without its neighbours.
         free: whether it touches no other ink: neither a neighbour nor a ruling.
-        box: where it stands on the cut of its line.
+        box: its place on the cut of its line.
     """
 
     ink: npt.NDArray[np.float32] = field(repr=False)
@@ -41,7 +41,7 @@ def pieces(cut: Cut, line: Line, strip: Strip) -> list[Piece]:
 
     Args:
         cut: the line as it was cut out of its page.
-        line: what it says, with boxes on `strip`.
+        line: its characters, with boxes on `strip`.
         strip: the strip of the cut that the boxes are on.
     """
     return in_boxes(cut, [on_cut(c.box, cut, strip.height) for c in line.characters])
@@ -57,7 +57,7 @@ def in_boxes(cut: Cut, boxes: Sequence[Box]) -> list[Piece]:
 
 
 def on_cut(box: Box, cut: Cut, tall: float) -> Box:
-    """Return a box of a strip on the cut that the strip was made of."""
+    """Return a box on a strip as a box on the cut that the strip was made from."""
     scale = CUT / 2 / tall
     rows, columns = cut.ink.shape
     shift = tall - HEIGHT / 2
@@ -73,7 +73,7 @@ def _piece(
     areas: npt.NDArray[np.int32],
     box: Box,
 ) -> Piece:
-    # The ink around the mask belongs to it: the box grows by a pixel.
+    # The faint ink around the mask belongs to it: the box grows by a pixel.
     top, bottom = max(box.top - 1, 0), min(box.bottom + 1, ink.shape[0])
     left, right = max(box.start - 1, 0), min(box.end + 1, ink.shape[1])
     inside = labels[top:bottom, left:right]
@@ -85,7 +85,7 @@ def _piece(
     shared = {int(k) for k in present if k not in own}
     total = int(counts[present].sum())
     alone = sum(int(counts[k]) for k in own)
-    # What only reaches in is a neighbour's, unless nothing else is there.
+    # Ink that is only partly in the box is a neighbour's, unless there is no other.
     taken = own if alone >= 0.5 * total else own | {k for k in shared if counts[k] >= 0.15 * total}
     if not taken:
         return Piece(np.ascontiguousarray(part), False, box)

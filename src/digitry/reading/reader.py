@@ -1,4 +1,4 @@
-"""The stages joined: image -> places of numbers -> lines -> characters -> text."""
+"""Joins the stages of reading: image -> places of numbers -> lines -> characters -> text."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,22 +36,22 @@ CHUNK = 64
 
 
 class Reader:
-    """Reads images with one model; safe to share between calls, holds no state of theirs.
+    """Reads images with one model. Threads may share it: it keeps nothing of a call.
 
-    The networks of the package find numbers, and read each line as a whole. The model is asked about each
-    digit by itself. What the shipped model says is weighed against what the line says; any other model
-    alone decides what a digit is.
+    The networks of the package find numbers, and read each line as a whole. The model then classifies each
+    digit by itself. The result of the shipped model is combined with that of the line network; any other
+    model alone decides what a digit is.
 
     Args:
         model: the name of a shipped model (`reader`, `reader@shipped`, `reader@2`: see
             `digitry.model.load.load_model`), a .onnx file, a run folder, or a loaded model.
         layout: `single` (one digit), `line`, `page` (lines from top to bottom), or `auto`.
         max_error: share of the accepted digits that may be wrong, in (0, 1); the threshold for
-            refusing follows from the risk-coverage curve of whoever decided: the line network, the
+            refusing follows from the risk-coverage curve of what decided: the line network, the
             model, or both. None refuses only digits that are more likely wrong than right.
         pattern: what each line must look like, e.g. `\\d{4}` or `\\d\\d/\\d\\d/\\d{4}`; see
-            `digitry.reading.pattern`. A line that cannot be read so is read freely, and refused.
-        template: what stands where on a form, or the TOML file that says so; see
+            `digitry.reading.pattern`. A line that does not fit is read without the pattern, and refused.
+        template: the fields of a form and their places, or its TOML file; see
             `digitry.reading.template`. Every reading is then a `FormReading`, and layouts and patterns
             are those of the template's fields.
         max_pixels: larger images are refused.
@@ -60,8 +60,8 @@ class Reader:
             `lines@shipped` or `lines@2`; a .onnx file; or a loaded one.
 
     Raises:
-        ModelError: the model is missing, damaged, or not ours.
-        UsageError: an argument makes no sense.
+        ModelError: the model is missing, damaged, or not from digitry.
+        UsageError: an argument is not valid.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Reader:
 
     @property
     def template(self) -> Template | None:
-        """The template of the forms that it reads, if it does."""
+        """The template of the forms that it reads; None if it reads no forms."""
         return None if self._form is None else self._form.template
 
     def read(
@@ -106,8 +106,8 @@ class Reader:
 
         Args:
             source: a path, bytes, a NumPy array or a PIL image; see `digitry.reading.image.load`.
-            layout: in place of the reader's own.
-            name: what the reading calls the source.
+            layout: instead of the reader's own.
+            name: the name of the source in the reading.
 
         Raises:
             ImageError: the image cannot be read.
@@ -134,7 +134,7 @@ class Reader:
         return reading, glyphs_of(seen.digits)
 
     def examine_digits(self, source: Any) -> tuple[Reading, Sequence[Said]]:
-        """Read one image, and return also what was seen of each of its digits.
+        """Read one image, and return also the evidence for each of its digits.
 
         Args:
             source: as for `read`.
@@ -171,37 +171,37 @@ class Reader:
         return self._read_page(page, layout, started)
 
     def probabilities(self, glyphs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Ask the model about glyphs.
+        """Return what the model says about glyphs.
 
         Args:
             glyphs: (n, 28, 28) float32 in [0, 1], ink = 1.
 
         Returns:
-            (n, classes) float64, calibrated; 10 digits, and with most models one for no digit.
+            (n, classes) float64, calibrated; classes are the digits and, in most models, `not a digit`.
         """
         return self._classifier.probabilities(glyphs)
 
     def accepting(self, max_error: float | None) -> "Reader":
-        """Return a reader with another share of errors, on the same networks.
+        """Return a reader with another `max_error` that shares the networks.
 
         Args:
             max_error: see `Reader`.
 
         Raises:
-            UsageError: it is not in (0, 1), or no threshold of the model's curve keeps it.
+            UsageError: it is not in (0, 1), or no threshold of the model's curve has so few errors.
         """
         other = copy(self)
         other.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
         return other
 
     def within(self, pattern: str | None) -> "Reader":
-        """Return a reader with another pattern, on the same networks.
+        """Return a reader with another pattern that shares the networks.
 
         Args:
             pattern: see `Reader`; None = no pattern.
 
         Raises:
-            UsageError: it cannot be understood, or this reader has a template.
+            UsageError: it is not a valid pattern, or this reader has a template.
         """
         _check_alone(self.template, pattern, "auto")
         other = copy(self)
@@ -210,13 +210,13 @@ class Reader:
         return other
 
     def on_form(self, template: Template | str | Path) -> "Reader":
-        """Return a reader of forms, on the same networks.
+        """Return a reader of forms that shares the networks.
 
         Args:
-            template: what stands where on the form, or the TOML file that says so.
+            template: the fields of the form and their places, or its TOML file.
 
         Raises:
-            UsageError: the template makes no sense, or this reader has a pattern.
+            UsageError: the template is not valid, or this reader has a pattern.
         """
         _check_alone(template, None if self.pattern is None else self.pattern.text, "auto")
         other = copy(self)
@@ -228,8 +228,8 @@ class Reader:
     ) -> Iterator[Reading | ImageError]:
         """Read many images, in order, one result for each image and each page of a document.
 
-        An image that cannot be read gives its error in its place, and the others go on. Sources are
-        taken as they are needed; `ms` of each reading is its share of its chunk.
+        The result for an image that cannot be read is its error. Sources are taken when they are needed.
+        Several images are read together; `ms` of a reading is its share of their time.
         """
         _check_alone(self.template, None, layout or "auto")
         layout = self.layout if layout is None else _checked(layout)
@@ -250,7 +250,7 @@ class Reader:
     def _read_each(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> list[Reading | ImageError]:
-        """Read pages together; where one of them is refused, each by itself, and so forms."""
+        """Read pages together; but one by one if one of them is refused, or if they are forms."""
         if self._form is None:
             try:
                 return [reading for reading, _ in self._read_pages(pages, layout, started)]
@@ -271,13 +271,13 @@ class Reader:
             raise ImageError(error.what, where=page.source, remedy=error.remedy) from None
 
     def _whole(self, view: View, layout: Layout) -> View:
-        """Return a view of a page, at which there was only a glance, with all of its lines."""
+        """Return the full view of a page, with all of its lines, after a quick look at it."""
         return self._networks.seen([[replace(view, lines=())]], layout)[0][0]
 
     def _read_pages(
         self, pages: Sequence[image.Page], layout: Layout, started: float
     ) -> Sequence[tuple[Reading, Seen]]:
-        """Read every page upright, and those that are hardly readable so on their sides, too.
+        """Read every page upright; those that can hardly be read so are read on their sides, too.
 
         Raises:
             ImageError: a page has too much ink to be writing, or does not look like the form. It names no
@@ -340,13 +340,13 @@ def read(
         model: the name of a shipped model, a .onnx file, or a run folder.
         max_error: see `Reader`.
         pattern: see `Reader`.
-        template: what stands where on a form, or the TOML file that says so; the reading is a
-            `FormReading` then.
+        template: the fields of a form and their places, or its TOML file; the reading is then a
+            `FormReading`.
 
     Raises:
         ImageError: the image cannot be read, or does not look like the form.
-        ModelError: the model is missing, damaged, or not ours.
-        UsageError: the pattern or the template makes no sense.
+        ModelError: the model is missing, damaged, or not from digitry.
+        UsageError: the pattern or the template is not valid.
     """
     reader = _reader(str(model), max_error)
     if pattern is not None:
@@ -357,7 +357,7 @@ def read(
 
 
 def recognize_digit(source: Any, *, model: str | Path = "reader") -> int:
-    """Return the one digit in an image, the best guess however unsure; several digits are refused.
+    """Return the one digit in an image: the best guess, however uncertain; several digits are an error.
 
     Args:
         source: a path, the bytes of an image file, a NumPy array or a PIL image.
@@ -403,8 +403,8 @@ _readers: dict[tuple[str, object, float | None], Reader] = {}
 
 
 def _reader(model: str, max_error: float | None) -> Reader:
-    # One reader a model: building a session costs more than a hundred readings. A file that has been
-    # written anew is another model.
+    # One reader for each model: building a session costs more than a hundred readings. A file that was
+    # written again counts as another model.
     key = (model, _stamp(model), max_error)
     if key not in _readers:
         if len(_readers) >= 4:
@@ -414,7 +414,7 @@ def _reader(model: str, max_error: float | None) -> Reader:
 
 
 def _stamp(model: str) -> object:
-    # Of a name: which of the user's versions it means may change under us.
+    # Which of the user's versions a name means may change while this process runs.
     means = versions.stamp(model) if model in SHIPPED else None
     beside = [_file_stamp(path) for path in (calibration_path(model), lines_calibration_path())]
     return means, versions.stamp(LINES), _file_stamp(_file_of(model)), *beside
@@ -436,10 +436,10 @@ def _file_stamp(path: Path | None) -> object:
 
 
 def _check_alone(template: object, pattern: str | None, layout: str) -> None:
-    """Check that a template is not given with what its fields say themselves.
+    """Check that a template is given without a layout or pattern: its fields have their own.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is not.
     """
     if template is None:
         return

@@ -1,6 +1,6 @@
-"""The networks at work: views of pages to lines of characters."""
+"""Run the networks: views of pages to lines of characters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import islice
@@ -40,7 +40,11 @@ Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
 
 SURE_ALONE = 0.995
-"""All the ink of a picture is one digit if the model is so sure of that; nothing else is asked."""
+"""If the model gives all the ink of a picture this probability of being one digit, the other networks are
+not run."""
+
+SETTLED = 0.9
+"""A line whose characters are all surer is not cut out a second time."""
 
 SMALL_PICTURE = 128 * 128
 """Pixels. Pictures of several digits are mostly larger."""
@@ -56,27 +60,28 @@ LEAST = 1e-5
 
 WEIGHT_LINE = np.array([0.6] * 10 + [0.5])
 WEIGHT_GLYPH = np.array([0.8] * 10 + [0.5])
-"""How much the line network and the glyph model count for one digit that stands free, and for its being no
-digit.
+"""Weights of the line network and the glyph model for a digit that stands alone: ten for the digits, one
+for "no digit".
 
 Chosen on hands that the line network's training held out, for digits right, letters refused, and a mean
 confidence that is the share of digits that are right."""
 
 COLUMNS_SHARE, COLUMNS_LEAST = 1 / 40, 40_000
-"""What one page may ask of the line network, in columns: for each pixel, and for the smallest page."""
+"""Budget of the line network for one page, in columns: per pixel of the page, and at least."""
 
 GLANCED, GLANCED_LINES, GLANCED_COLUMNS = 768, 12, 4000
-"""At a glance, a page is looked at with a long side of so many pixels, and so many lines of it are read, of
-so many columns."""
+"""Limits of a quick look at a page: its long side in pixels, the number of lines, and their columns."""
+
+PORTION = 8192
+"""Columns of the lines that are cut out and shown to the network at once."""
 
 SEARCH_SHARE, SEARCH_LEAST = 1 / 160, 8_000
-"""What one page may ask of the search where lines are not plain, in columns: likewise. Writing is mostly
-plain."""
+"""Budget of the search for lines that are not plain, in columns: likewise. Most writing is plain."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A line as the network is shown it: where it is cut out, its strips, and what they say."""
+    """A line as the network gets it: its cut, its strips, and their text."""
 
     cut: strips_of.Cut
     strips: list[decode.Strip]
@@ -85,7 +90,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """The networks, and how they are asked.
+    """The networks, and how they are used.
 
     Attributes:
         finder: finds numbers on a page.
@@ -126,7 +131,7 @@ class Recogniser:
         return [[next(again) for _ in seen] for seen in views]
 
     def _singles(self, views: Sequence[View]) -> list[View]:
-        """Return views as one digit: all the ink, or what the finder takes for a digit."""
+        """Return views read as one digit: all the ink, or the digit that the finder finds."""
         wholes = [_whole(view.gray) for view in views]
         found = self._sure_singles(views, wholes)
         for i, view in self._alone(
@@ -245,7 +250,7 @@ class Recogniser:
         wholes: Sequence[Alone | None],
         as_one: bool,
     ) -> list[ReadLine]:
-        """Return what the lines of several views say, one after the other."""
+        """Return the lines of several views, read one after the other."""
         flat = [place for part in places for place in part]
         grays = [view.gray for view, part in zip(views, places, strict=True) for _ in part]
         owners = [i for i, part in enumerate(places) for _ in part]
@@ -261,7 +266,8 @@ class Recogniser:
 
     def read_cuts(self, cuts: Sequence[strips_of.Cut]) -> list[tuple[Said, ...]]:
         """Return the characters of lines that are cut out already, as on a page."""
-        strips, _ = self._strips(cuts, [Budget(0, share=0, least=cut.ink.shape[1]) for cut in cuts])
+        budgets = [Budget(0, share=0, least=cut.ink.shape[1]) for cut in cuts]
+        _, strips, _ = self._strips([cuts], budgets)
         shown = [
             _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
         ]
@@ -286,13 +292,14 @@ class Recogniser:
         Raises:
             ImageError: on a page of so many pixels, writing is plainer than that.
         """
-        cuts = [strips_of.cut(gray, place) for gray, place in zip(grays, places, strict=True)]
-        strips, unsure = self._strips(cuts, budgets)
+        cuts, strips, unsure = self._strips(_cut_out(grays, places), budgets)
         shown = [
             _Shown(cut, seen, self._decoded(seen)) for cut, seen in zip(cuts, strips, strict=True)
         ]
         moved: dict[int, strips_of.Cut] = {}
         for i in unsure:
+            if _is_settled(shown[i].line):
+                continue
             place = strips_of.nearer(places[i], cuts[i])
             if place is not None and budgets[i].has(strips_of.columns(place)):
                 moved[i] = strips_of.cut(grays[i], place)
@@ -305,21 +312,31 @@ class Recogniser:
         return shown
 
     def _strips(
-        self, cuts: Sequence[strips_of.Cut], budgets: Sequence[Budget]
-    ) -> tuple[list[list[decode.Strip]], list[int]]:
-        """Return the strips of each line, more of them where the first do not say the same; and which."""
-        strips = strips_of.seen(cuts, self.lines)
-        unsure = [
-            i
-            for i, seen in enumerate(strips)
-            if not decode.is_plain(seen) and not decode.is_other(seen)
-        ]
-        for i in unsure:
-            budgets[i].spend(cuts[i].ink.shape[1])
+        self, portions: Iterable[Sequence[strips_of.Cut]], budgets: Sequence[Budget]
+    ) -> tuple[list[strips_of.Cut], list[list[decode.Strip]], list[int]]:
+        """Return lines, their strips, and the indices of the lines whose first strips disagree.
+
+        Such lines get strips at more heights.
+
+        Args:
+            portions: the lines; a page that is not writing is refused after a portion or two.
+            budgets: of the page of each line, for the search.
+        """
+        cuts: list[strips_of.Cut] = []
+        strips: list[list[decode.Strip]] = []
+        unsure: list[int] = []
+        for portion in portions:
+            first = strips_of.seen(portion, self.lines)
+            for i, (cut, seen) in enumerate(zip(portion, first, strict=True), len(cuts)):
+                if not decode.is_plain(seen) and not decode.is_other(seen):
+                    budgets[i].spend(cut.ink.shape[1])
+                    unsure.append(i)
+            cuts += portion
+            strips += first
         more = strips_of.seen([cuts[i] for i in unsure], self.lines, strips_of.TALL_MORE)
         for i, seen in zip(unsure, more, strict=True):
             strips[i] += seen
-        return strips, unsure
+        return cuts, strips, unsure
 
     def _decoded(self, strips: Sequence[decode.Strip]) -> decode.Line:
         if decode.is_other(strips):
@@ -339,7 +356,7 @@ class Recogniser:
             else [_own(whole, one.cut)]
             for one, whole in zip(shown, wholes, strict=True)
         ]
-        # What a line says of its digits is weighed against nothing, but for one that stands free.
+        # Only a digit that stands alone is weighed against the glyph model.
         wanted = [
             piece
             for one, ink in zip(shown, inks, strict=True)
@@ -401,9 +418,29 @@ class Recogniser:
         return result
 
 
+def _cut_out(
+    grays: Sequence[npt.NDArray[np.uint8]], places: Sequence[Place]
+) -> Iterator[list[strips_of.Cut]]:
+    """Yield lines cut out of their pages, in portions with about as many columns each."""
+    portion: list[strips_of.Cut] = []
+    columns = 0
+    for gray, place in zip(grays, places, strict=True):
+        portion.append(strips_of.cut(gray, place))
+        columns += portion[-1].ink.shape[1]
+        if columns >= PORTION:
+            yield portion
+            portion, columns = [], 0
+    yield portion
+
+
 def _evidence(line: decode.Line) -> float:
-    """Return how much a line says with confidence: a sure digit counts 1, one in two nothing."""
+    """Return the sum of 2 p - 1 over a line's digits: a certain one counts 1, one with p 0.5 nothing."""
     return sum(2 * one.confidence - 1 for one in line.characters if one.value in DIGITS)
+
+
+def _is_settled(line: decode.Line) -> bool:
+    """Return whether all that a line says is so sure that another look changes little."""
+    return all(one.confidence > SETTLED for one in line.characters)
 
 
 def _is_digit(character: decode.Character) -> bool:

@@ -73,7 +73,7 @@ class Digit(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Mark(Plain):
-    """A point, comma, dash, slash or colon that stands in a number.
+    """A point, comma, dash, slash or colon in a number.
 
     Attributes:
         text: `.`, `,`, `-`, `/` or `:`.
@@ -220,7 +220,7 @@ class Reading(Plain):
 
 @dataclass(frozen=True, slots=True)
 class FieldReading(Plain):
-    """What stands in one field of a form.
+    """The content of one field of a form.
 
     Attributes:
         name: of the field.
@@ -228,7 +228,7 @@ class FieldReading(Plain):
         confidence: probability in [0, 1] that the text is right; 0 where nothing was read.
         rejected: whether the text must not be used: a character was refused, it does not fit the
             pattern, the field is empty and may not be, or its place on the picture is not sure.
-        reason: why it is rejected; `empty` also for a field that may be empty; else None.
+        reason: why it is rejected; `empty` also for a field that may be empty; otherwise None.
         corners: of the field on the image, (x, y) in pixels: left upper, right upper, right lower, left
             lower.
         lines: the indices of its lines in the reading of the form.
@@ -245,7 +245,7 @@ class FieldReading(Plain):
 
 @dataclass(frozen=True)
 class FormReading(Reading):
-    """The result of reading a form by its template: a reading whose lines stand in fields.
+    """The result of reading a form by its template: a reading whose lines are in fields.
 
     All boxes are on the image as it is; `turned` is 0. `rejected` says whether any field is rejected, and
     `reason` which ones are, and why; `confidence` is that of all fields together.
@@ -284,12 +284,12 @@ def reading_from(data: Mapping[str, Any]) -> Reading:
 
 
 def _render() -> Any:
-    """Return the module that draws readings, which imports this one: hence by name, when it is used."""
+    """Return the module that draws readings; imported only when it is used, because it imports this one."""
     return import_module("digitry.reading.render")
 
 
 def _lines_as_words(lines: Any) -> Any:
-    # Lines of another type are refused where the reading is built, not here.
+    # Lines of another type are refused when the reading is built, not here.
     if not isinstance(lines, (list, tuple)):
         return ()
     return [

@@ -1,4 +1,4 @@
-"""What stands where on a form: a TOML file to a `Template`, checked, and back.
+"""The fields of a form: read from a TOML file, checked, and written back.
 
     name = "slip"
     reference = "slip.png"            # the blank form; without it boxes are shares of each picture
@@ -42,7 +42,7 @@ MOST_REFERENCE = 16 << 20
 """Bytes of a reference picture, at most."""
 
 MOST_PATTERN = 200
-"""Characters of a field's pattern, at most: a template may hold many."""
+"""Characters of one pattern, at most: a template may have many patterns."""
 
 MOST_STATES = 20_000
 """States of all patterns of a template together, at most."""
@@ -51,7 +51,7 @@ LEAST_SIDE = 0.002
 """The least width and height of a box, as a share of the page: a pixel or two of a photo."""
 
 TAKEN = ("source", "status", "rejected", "reason", "confidence")
-"""Columns of a table of forms that are no fields."""
+"""Names of the other columns in a table of forms."""
 
 _NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 _KEYS = ("name", "reference", "fields")
@@ -126,7 +126,7 @@ class Template:
             )
         seen: set[str] = set()
         for one in self.fields:
-            # Spreadsheets and databases do not tell capitals in the names of columns.
+            # Spreadsheets and databases ignore capitals in the names of columns.
             if one.name.casefold() in seen:
                 raise UsageError(
                     "this name is given twice",
@@ -160,7 +160,7 @@ class Template:
             shares = ", ".join(f"{share!r}" for share in one.box)
             lines += ["", "[[fields]]", f"name = {_quoted(one.name)}", f"box = [{shares}]"]
             if one.pattern is not None:
-                # Between single quotes backslashes are themselves.
+                # In single quotes TOML keeps backslashes as they are.
                 plain = one.pattern.isprintable() and "'" not in one.pattern
                 quoted = f"'{one.pattern}'" if plain else _quoted(one.pattern)
                 lines.append(f"pattern = {quoted}")
@@ -251,7 +251,7 @@ def unpacked(data: Mapping[str, Any]) -> Template:
 
 
 class _within:  # noqa: N801 (used like a function)
-    """Say in errors of the block where they are: in a file, in one of its fields."""
+    """Add the file, and the field in it, to errors raised in the block."""
 
     def __init__(self, where: object) -> None:
         self.where = where
@@ -287,7 +287,7 @@ def _file(path: Path, limit: int, remedy: str) -> bytes:
 
 
 def _stem(path: Path) -> str:
-    """Return the name of a template whose file gives none: the file's, or `form` if that cannot be one."""
+    """Return the default name of a template: the file's name, or `form` if that is not valid."""
     return path.stem if _NAME.fullmatch(path.stem) else "form"
 
 
@@ -295,7 +295,7 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # The parser gives up on nesting by an error of its own.
+        # Deep nesting raises RecursionError.
         what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UsageError(
             f"is not TOML ({what[:100]})", remedy=r"write patterns between single quotes: '\d{4}'"
@@ -403,7 +403,7 @@ def _compiled(pattern: object, where: str) -> Pattern:
 
 @lru_cache(MOST_FIELDS)
 def _pattern(text: str) -> Pattern:
-    # The fields of an exam sheet mostly share one.
+    # Cached: the fields of an exam sheet often share one pattern.
     return compile_pattern(text, READABLE)
 
 

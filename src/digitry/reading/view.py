@@ -1,4 +1,4 @@
-"""One way to see a page, and what was read on it so: polarity, turn, lines."""
+"""A page under one polarity and one turn, and the lines that were read on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,47 +17,48 @@ SURE_POLARITY = 0.5
 """Below this certainty both polarities are tried, and the better reading is taken."""
 
 UPRIGHT = 0.8
-"""Where the digits of a page are read with less than this mean confidence, it is tried in other ways."""
+"""If the mean confidence of a page's digits is below this, other views of the page are tried."""
 
 FEW = 3
-"""Digits. A page with no more may hold others that are seen only when it is turned."""
+"""A page with at most this many digits may hold others that are found only when it is turned."""
 
 TURN_FOR = 1.25, 0.75
-"""A page is turned if so many times as much, and so much more, is read with confidence."""
+"""A page is turned if its `evidence` is then above `TURN_FOR[0]` times the evidence upright, plus
+`TURN_FOR[1]`."""
 
 LARGE = 0.3
-"""A digit of this part of a page's shorter side is what the page shows."""
+"""A digit at least this share of the page's shorter side high fills the page."""
 
 SPECK, DIRT = 0.3, 0.2
-"""What is so much smaller than a digit is no writing beside it; and a single digit is dirt that is so much
-smaller than the largest one that was read with confidence."""
+"""Two ratios of heights. Ink below `SPECK` times a digit's height is not writing beside it; a single digit
+below `DIRT` times the largest digit that was read with confidence is dirt."""
 
 LEGIBLE = 0.75
-"""Of the digits of a line one must be read with such confidence; letters are hardly ever."""
+"""At least one digit of a line must have this confidence; letters rarely get it."""
 
 CLEAR = 0.9
-"""The mean confidence of digits that are read well."""
+"""Least mean confidence of digits that are read well."""
 
 FOUND, SURE, MUCH = 0.78, 0.95, 2.0
-"""A line is a number if the finder is so sure of its place, or its digits are read with such a mean
-confidence, or so much is: a sure digit counts 1, one in two nothing."""
+"""A line is a number if the finder's score is at least `FOUND`, or the mean confidence of its digits at
+least `SURE`, or the sum of 2 p - 1 over its digits at least `MUCH`."""
 
 
 Decider = Literal["line", "both", "model"]
-"""Who decides what a digit is: the line network, the model, or both weighed."""
+"""What decides on a digit: the line network, the glyph model, or both, weighted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One character, and what is known of it.
+    """One character, as it was read.
 
     Attributes:
-        value: what it is taken for: a digit, or a mark.
-        p: (11,) how probable each digit is, and that it is none; zeros for a mark.
-        confidence: that it is `value`.
-        box: on the page, in pixels of the working page.
+        value: a digit, or a mark.
+        p: (11,) probabilities of the ten digits, and of no digit; zeros for a mark.
+        confidence: the probability that it is `value`.
+        box: in pixels of the working page.
         piece: its ink.
-        by: who decided what it is.
+        by: what decided on it.
     """
 
     value: str
@@ -78,11 +79,11 @@ class ReadLine:
     """A place that was read.
 
     Attributes:
-        place: where the finder saw it; its score is 0 where it did not.
+        place: where the finder found it; its score is 0 if the finder did not.
         said: its characters, from left to right.
         words: the first character of each word, and the first after it.
         fits: whether it fits the pattern, if there is one.
-        legible: whether its digits are believed.
+        legible: whether its digits are accepted; if not, they are shown as refused.
     """
 
     place: Place
@@ -100,13 +101,13 @@ class ReadLine:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to see a page.
+    """A page under one polarity and one turn.
 
     Attributes:
         gray: (h, w) uint8, dark on light, turned.
         inverted: whether its ink was light.
-        turned: by how many quarters counter-clockwise it was turned.
-        lines: what was read; none before it is.
+        turned: quarter turns, counter-clockwise.
+        lines: the lines that were read; empty before the page is read.
     """
 
     gray: npt.NDArray[np.uint8] = field(repr=False)
@@ -116,9 +117,9 @@ class View:
 
     @property
     def merit(self) -> float:
-        """How good this way to see the page is: the mean confidence of its digits, those found for sure."""
+        """Mean confidence of its characters, weighted by height and the finder's score; -1 without any."""
         scores = [said.confidence for line in self.lines for said in line.said]
-        # Large writing counts more: specks are read as something, too.
+        # Large writing counts more: specks also get some reading.
         weights = [
             line.place.height * (line.place.score or 1) for line in self.lines for _ in line.said
         ]
@@ -126,7 +127,7 @@ class View:
 
     @property
     def evidence(self) -> float:
-        """How much was read with confidence: a sure character counts 1, one in two nothing."""
+        """Sum of 2 p - 1 over its characters: a certain one counts 1, one with confidence 0.5 nothing."""
         surely = (max(2 * said.confidence - 1, 0.0) for line in self.lines for said in line.said)
         return float(sum(surely))
 
@@ -137,7 +138,7 @@ class View:
         if not said:
             return False
         if len(said) == 1 and said[0].confidence >= CLEAR:
-            # One large digit: nobody knows which way up it stands.
+            # One large digit: nothing shows which way up it stands.
             return bool(self.lines[0].place.height < LARGE * min(self.gray.shape))
         return self.merit < CLEAR or len(said) <= FEW
 
@@ -169,7 +170,7 @@ def best(views: Sequence[View]) -> View:
 
 
 def may_be_alone(view: View) -> bool:
-    """Return whether a page may hold just one digit, which the finder did not see as a whole."""
+    """Return whether a page may show one digit that the finder did not find as a whole."""
     return view.merit < UPRIGHT or sum(len(line.said) for line in view.lines) <= 1
 
 
@@ -188,13 +189,13 @@ def besides(view: View, box: Box) -> bool:
 
 
 def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
-    """Return the lines that are numbers; where none is, the one that is the nearest to it."""
+    """Return the lines that are numbers; if there is none, the line that is most like one."""
     kept = [line for line in found if _is_number(line, threshold, alone=len(found) == 1)]
     if kept or not found:
         sure = [line.place.height for line in kept if line.clarity >= CLEAR]
         small = DIRT * max(sure, default=0.0)
         kept = [line for line in kept if line.place.height > small or len(line.said) > 1]
-        # What stands right beside a number belongs to it, however hard it is to read.
+        # Ink close beside a number belongs to it, even if it is hard to read.
         return [
             line
             for line in found
@@ -203,7 +204,7 @@ def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
     said = [line for line in found if line.said]
     if not said:
         return []
-    # It is shown, so that people see what was looked at; but nothing of it is believed.
+    # Return it so that people see what was tried; its digits are refused.
     nearest = max(said, key=lambda line: line.place.score)
     return [nearest if len(nearest.said) == 1 else replace(nearest, legible=False)]
 
@@ -224,6 +225,6 @@ def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
     least = 0.0 if alone and len(digits) == 1 else LEGIBLE
     if not read or max(said.confidence for said in read) < least:
         return False
-    # What the finder is not sure of, such as the grain of wood, must be read with more confidence.
+    # A place that the finder is not sure of, such as the grain of wood, needs more confidence.
     much = sum(2 * said.confidence - 1 for said in read) >= MUCH
     return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= SURE or much

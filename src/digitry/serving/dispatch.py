@@ -1,22 +1,18 @@
-"""The readers of the service: worker processes, or threads of this process."""
+"""The readers of the service: worker processes, which the event loop talks to."""
 
 import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from digitry.errors import DigitryError, UnavailableError
-from digitry.reading.image import PageOf, count_pages
-from digitry.reading.reader import Reader
 from digitry.reading.recognise import Layout
 from digitry.workers import messages
-from digitry.workers.answer import PicturedReading, answered, counted, read_with_pictures
+from digitry.workers.answer import PicturedReading, answered, counted
 from digitry.workers.pool import WorkerPool, blamed, is_grown
-from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, State, Worker
+from digitry.workers.supervisor import MAX_ANSWER, Cause, Health, Worker
 from digitry.workers.worker import Item, packed
 
 T = TypeVar("T")
@@ -29,7 +25,7 @@ _POLL_S = 0.02
 
 
 class Readers(Protocol):
-    """Reads images: in worker processes, or in this process."""
+    """Reads images."""
 
     def health(self) -> Health:
         """Return the state of the workers."""
@@ -64,44 +60,6 @@ class Readers(Protocol):
 
     def close(self) -> None:
         """Release all workers."""
-
-
-class LocalReaders:
-    """Reads in threads of this process: for tests and for trusted images.
-
-    Args:
-        reader: reads the images.
-        threads: how many images are read at the same time.
-    """
-
-    def __init__(self, reader: Reader, *, threads: int = 2) -> None:
-        self._reader = reader
-        self._size = threads
-        self._threads = ThreadPoolExecutor(threads, "reader")
-
-    def health(self) -> Health:
-        """Return the state of the workers: threads are always ready."""
-        return Health({**dict.fromkeys(State, 0), State.READY: self._size}, {}, None)
-
-    async def read(
-        self, content: bytes, *, page: int | None = None, **options: Any
-    ) -> PicturedReading:
-        """Read one image; see `digitry.workers.answer.read_with_pictures`."""
-        source: bytes | PageOf = content
-        if page is not None:
-            source = PageOf(content, page)
-            options["name"] = f"{options.get('name') or '<bytes>'}#page={page}"
-        work = partial(read_with_pictures, self._reader, source, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def count_pages(self, content: bytes, *, name: str | None) -> int:
-        """Return the number of pages of a document."""
-        work = partial(count_pages, content, name=name)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class PoolReaders:

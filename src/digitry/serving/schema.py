@@ -37,22 +37,16 @@ class LineOut(BaseModel):
     box: BoxList
 
 
-class WordOut(BaseModel):
+class WordOut(LineOut):
     """Digits and marks that stand together; a refused digit is `?`."""
 
-    text: str
-    confidence: Share
-    box: BoxList
     line: int
 
 
-class MarkOut(BaseModel):
+class MarkOut(WordOut):
     """A mark in a number."""
 
     text: Literal[".", ",", "-", "/", ":"]
-    confidence: Share
-    box: BoxList
-    line: int
 
 
 class FieldOut(BaseModel):
@@ -203,7 +197,7 @@ class ProblemOut(BaseModel):
     detail: str
 
 
-class _Options(BaseModel):
+class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     layout: Literal["auto", "single", "line", "page"] = Field(
@@ -223,6 +217,9 @@ class _Options(BaseModel):
     model: str | None = Field(
         None, max_length=200, description="Name of one of the models at /v1/models."
     )
+
+
+class _Options(_Asked):
     glyphs: bool = Field(False, description="Return the network's input for each digit.")
     picture: bool = Field(
         False,
@@ -300,10 +297,8 @@ class ListOptions(BaseModel):
 Id = Annotated[str, Path(pattern="^[0-9a-f]{24}$", description="The id of a correction.")]
 
 
-class CorrectionIn(BaseModel):
+class CorrectionIn(_Asked):
     """The fields of a correction, besides the image."""
-
-    model_config = ConfigDict(extra="forbid")
 
     box: str = Field(
         max_length=60, pattern=r"^\d{1,6},\d{1,6},\d{1,6},\d{1,6}$", description="x,y,w,h in pixels"
@@ -315,11 +310,7 @@ class CorrectionIn(BaseModel):
         description="Of a line: all that is written in it, digits, spaces and the marks . , - / :",
     )
     author: str = Field("", max_length=200, description="Who made the correction; free text.")
-    layout: Literal["auto", "single", "line", "page"] = "auto"
-    max_error: float | None = Field(None, gt=0, lt=1)
-    pattern: str | None = Field(None, max_length=200)
     template: str | None = Field(None, max_length=64)
-    model: str | None = Field(None, max_length=200)
     page: int | None = Field(
         None, ge=1, le=1000, description="Of a document with several pages: the number of the page."
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from digitry import extras
 from digitry.errors import DataError, UnavailableError
 from digitry.training.data import folders, mnist
 from digitry.training.data.dataset import (
@@ -149,13 +150,10 @@ def check(name: str, *, data_dir: Path | None = None) -> tuple[FileState, ...]:
 
 
 def _uci() -> Dataset:
-    try:
-        import sklearn
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UnavailableError(
-            "the data set `uci` needs the extra `train`", remedy="pip install 'digitry[train]'"
-        ) from error
+    extras.require("train", "the data set `uci` needs", "sklearn")
+    import sklearn
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     images = np.stack([_as_mnist(image) for image in digits.images])
     whole = Split(images, digits.target.astype(np.uint8))

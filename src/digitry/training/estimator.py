@@ -22,7 +22,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 from digitry import files
 from digitry.errors import DataError, UsageError
 from digitry.model.artifact import DIGIT_CLASSES, LABELS, Metadata
-from digitry.reading.classifier import Classifier
+from digitry.reading.classifier import Classifier, softmax
 from digitry.training import recipes
 from digitry.training.data.dataset import Split
 from digitry.training.recipes import Recipe
@@ -164,9 +164,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = validate_data(self, _rows(X), reset=False)
         glyphs = self._images(rows).astype(np.float32) / np.float32(255)
         logits = Classifier(self.artifact_).logits(glyphs)[:, _codes(self.classes_)]
-        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-        return shares
+        return softmax(logits)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the most probable class of each image.

@@ -11,14 +11,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from digitry.errors import UnavailableError, UsageError
+from digitry import extras
+from digitry.errors import UsageError
 from digitry.model.artifact import LABELS, Artifact, Metadata
 from digitry.training import run
 from digitry.training.data.dataset import OWN, Dataset, Split, dataset_of
@@ -64,7 +64,7 @@ class Trained(engine.Trained):
             UnavailableError: matplotlib or jinja2 is not installed.
             DigitryError: the folder cannot be written.
         """
-        _require("h5py", "onnx", "matplotlib", "jinja2")
+        extras.require("train", "this needs", "h5py", "onnx", "matplotlib", "jinja2")
         from digitry.training.report import page
 
         written = run.save_run(self, self._dataset(test), Path(folder))
@@ -129,12 +129,3 @@ def train(
         console=console, initial_model=initial_model, targets=targets,
     )  # fmt: skip
     return Trained(**{one.name: getattr(done, one.name) for one in fields(done)}, data=data)
-
-
-def _require(*modules: str) -> None:
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise UnavailableError(
-            f"this needs the extra `train`; not installed: {', '.join(missing)}",
-            remedy="pip install 'digitry[train]'",
-        )

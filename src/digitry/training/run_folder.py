@@ -132,9 +132,9 @@ class Pictures:
     example: npt.NDArray[np.uint8]
 
 
-def default_folder(recipe: Recipe, parent: Path = Path("runs")) -> Path:
+def default_folder(name: str, parent: Path = Path("runs")) -> Path:
     """Return an unused path `runs/<recipe>-<YYYYmmdd-HHMMSS>`, in local time; it is not created."""
-    first = parent / f"{recipe.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    first = parent / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     folder, number = first, 2
     while folder.exists():
         folder, number = first.with_name(f"{first.name}-{number}"), number + 1

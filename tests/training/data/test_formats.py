@@ -18,6 +18,7 @@ from PIL import Image
 from digitry.errors import DataError
 from digitry.training import datasets
 from digitry.training.data import dataset, folders, formats
+from digitry.training.data import npz as arrays
 
 
 def stroke(label: int, copy: int = 0) -> np.ndarray:
@@ -98,7 +99,7 @@ def test_idx_pairs_are_read_under_their_usual_names(tmp_path: Path, name: str, s
 def test_npz_pixels_of_any_number_type_are_the_same_images(change: object) -> None:
     images, labels = drawings()
     content = npz(x_train=change(images), y_train=labels, x_test=images[:9], y_test=labels[:9])  # type: ignore[operator]
-    train, test = formats.parse_npz(io.BytesIO(content), where="a.npz")
+    train, test = arrays.parse_npz(io.BytesIO(content), where="a.npz")
     assert np.array_equal(train.images, images)
     assert test is not None
     assert len(test) == 9
@@ -107,7 +108,7 @@ def test_npz_pixels_of_any_number_type_are_the_same_images(change: object) -> No
 def test_npz_labels_may_be_one_hot_and_a_pair_may_be_called_images_and_labels() -> None:
     images, labels = drawings()
     for form in (np.eye(10)[labels], labels[:, None], labels.astype(np.float32)):
-        train, test = formats.parse_npz(io.BytesIO(npz(images=images, labels=form)), where="a")
+        train, test = arrays.parse_npz(io.BytesIO(npz(images=images, labels=form)), where="a")
         assert np.array_equal(train.labels, labels)
         assert test is None
 
@@ -115,7 +116,7 @@ def test_npz_labels_may_be_one_hot_and_a_pair_may_be_called_images_and_labels() 
 def test_binary_pixels_become_full_ink() -> None:
     images, labels = drawings()
     for form in (images > 0, (images > 0).astype(np.uint8)):
-        train, _ = formats.parse_npz(io.BytesIO(npz(images=form, labels=labels)), where="a")
+        train, _ = arrays.parse_npz(io.BytesIO(npz(images=form, labels=labels)), where="a")
         assert np.array_equal(train.images, np.where(images > 0, 255, 0))
 
 
@@ -159,7 +160,7 @@ def test_one_inverted_image_is_inverted_back_and_reported(tmp_path: Path) -> Non
 
 def test_a_whole_set_of_dark_ink_is_inverted_without_a_report() -> None:
     images, labels = drawings(2)
-    train, _ = formats.parse_npz(io.BytesIO(npz(images=255 - images, labels=labels)), where="a")
+    train, _ = arrays.parse_npz(io.BytesIO(npz(images=255 - images, labels=labels)), where="a")
     assert train.turned == ()
     assert (train.images[:, 0, 0] == 0).all()
 
@@ -467,7 +468,7 @@ def test_any_bytes_as_idx(content: bytes) -> None:
 @given(st.one_of(st.binary(max_size=200), mutated(_NPZ)))
 @example(b"PK\x05\x06" + bytes(18))
 def test_any_bytes_as_npz(content: bytes) -> None:
-    holds(formats.parse_npz, content)
+    holds(arrays.parse_npz, content)
 
 
 @settings(max_examples=150, deadline=None)

@@ -86,8 +86,6 @@ def test_scans_are_turned_so_that_ink_is_one(write_pack: WritePack, ragged: dict
     np.testing.assert_allclose(strings.drawings.ink(0)[:, :2], 5 / 255)
     assert strings.drawings.raw(1).tolist() == [[200, 50], [200, 50]]
     assert strings.texts.tolist() == ["2.20", "1 7"]
-    assert strings.digits.tolist() == ["220", "17"]
-    assert strings.digits_only.tolist() == [False, True]
     assert strings.hands.tolist() == ["lectaurep/one", "lectaurep/two"]
     assert strings.complete.all()
     assert strings.pages.tolist() == ["a.xml", "b.xml"]
@@ -108,7 +106,6 @@ def test_texts_that_may_lack_a_mark_are_marked(
     )
     loaded = handwriting.load_strings("unipen_strings", folder)
     assert loaded.complete.tolist() == [False, True, True]
-    assert loaded.digits_only.tolist() == [True, True, False]
     assert loaded.pages.tolist() == ["", "", ""]
 
 
@@ -314,11 +311,9 @@ def test_the_real_digits_are_as_many_as_published(real: Path) -> None:
 @pytest.mark.data
 def test_the_real_strings_are_as_many_as_published(real: Path) -> None:
     strings = handwriting.load_strings("unipen_strings", real)
-    assert (len(strings), strings.digits_only.sum()) == (2_195, 951)
+    assert len(strings) == 2_195
     register = handwriting.load_strings("lectaurep_strings", real)
     assert len(register) == 5_796
-    assert (register.digits == "220").sum() == 438
-    assert (register.digits == "375").sum() == 278
     assert isinstance(register.drawings, Images)
     assert set(register.drawings.heights.tolist()) == {64}
     # Ink is the smaller part of a register's page, and paper is light.

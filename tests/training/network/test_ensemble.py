@@ -20,6 +20,7 @@ from digitry.reading.reader import Reader
 from digitry.training.data.dataset import Dataset, Split, hold_out
 from digitry.training.network import ensemble, to_onnx
 from digitry.training.network.build import build
+from digitry.training.network.onnx_graph import OnnxGraph
 from digitry.training.recipes import Recipe
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -243,7 +244,7 @@ def test_models_for_other_versions_of_onnx_are_refused(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = make("one")
-    monkeypatch.setattr(to_onnx, "OPSET", 16)
+    monkeypatch.setitem(OnnxGraph.digit_model.__kwdefaults__, "opset", 16)
     two = make("two", seed=1)
     with pytest.raises(ModelError, match=r"opsets \[16, 17\], .*; export all of them again"):
         ensemble.join([str(one), str(two)], tmp_path / "all.onnx")

@@ -7,16 +7,12 @@ from torch import nn
 from digitry.errors import ModelError
 from digitry.reading.decode import STRIDE
 from digitry.training.network.lines import (
-    BLANK,
     OUTPUTS,
     Conv,
     Pool,
     build,
     columns,
-    greedy,
     line_layers,
-    log_probs,
-    text_of,
 )
 from digitry.training.network.lines_onnx import from_onnx, to_onnx
 
@@ -31,6 +27,11 @@ def network() -> nn.Sequential:
     for _ in range(3):
         network(torch.rand(4, 1, 32, 40))
     return network.eval()
+
+
+def log_probs(network: nn.Module, strips: torch.Tensor) -> torch.Tensor:
+    """The log-probabilities of the classes by column, (n, width / 2, 17)."""
+    return columns(network(strips)).log_softmax(-1)
 
 
 def strips(count: int, width: int) -> torch.Tensor:
@@ -98,9 +99,3 @@ def test_another_network_is_no_line_network():
     other = build((Conv(4, (3, 3), (1, 1)), Pool((2, 2)), Conv(6, (1, 1), (0, 0), last=True)))
     with pytest.raises(ModelError, match="not a line network"):
         from_onnx(to_onnx(other))
-
-
-def test_repeats_join_unless_a_blank_stands_between():
-    best = torch.tensor([[BLANK, 1, 1, BLANK, 1, 2, 2], [BLANK] * 7])
-    assert greedy(best) == [(1, 1, 2), ()]
-    assert text_of((1, 10, 5, 15)) == "1.5?"

@@ -32,8 +32,8 @@ def strokes(samples: list[list[np.ndarray]]) -> Strokes:
 def strings(drawings: Images | Strokes, text: str) -> Strings:
     one = np.array([text])
     return Strings(
-        pack="drawn", drawings=drawings, hands=np.array(["a"]), texts=one, digits=one,
-        digits_only=np.array([True]), pages=np.array([""]), complete=np.array([True]),
+        pack="drawn", drawings=drawings, hands=np.array(["a"]), texts=one,
+        pages=np.array([""]), complete=np.array([True]),
     )  # fmt: skip
 
 

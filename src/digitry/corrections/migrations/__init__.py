@@ -7,7 +7,8 @@ one transaction: completely or not at all.
 
 from typing import TYPE_CHECKING, Any
 
-from digitry.errors import DigitryError, UnavailableError
+from digitry import extras
+from digitry.errors import DigitryError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,16 +40,11 @@ def upgrade(connection: "Connection") -> None:
         SchemaError: the tables were made by a later version of digitry.
         UnavailableError: Alembic is missing.
     """
+    extras.require("serve", "corrections need", "alembic")
     import sqlalchemy
-
-    try:
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-    except ModuleNotFoundError as error:
-        raise UnavailableError(
-            "corrections need the extra `serve`", remedy="pip install 'digitry[serve]'"
-        ) from error
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "digitry.corrections:migrations")

@@ -24,8 +24,8 @@ from digitry.training.data.formats import (
     open_stream,
     parse_csv,
     parse_idx,
-    parse_npz,
 )
+from digitry.training.data.npz import parse_npz
 
 if TYPE_CHECKING:
     from rich.console import Console

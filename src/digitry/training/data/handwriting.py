@@ -193,16 +193,12 @@ class Strings(Samples):
 
     Attributes:
         texts: (n,) str, with separators.
-        digits: (n,) str, the digits alone.
-        digits_only: (n,) bool; True = the text has nothing but digits and spaces.
         complete: (n,) bool; False = the text may lack a mark that is written: UNIPEN's contributor `lex`
             left out percent signs (8 of 120 strings looked at).
         pages: (n,) str, the page that each comes from; empty where unknown.
     """
 
     texts: Texts
-    digits: Texts
-    digits_only: Bools
     complete: Bools
     pages: Texts
 
@@ -309,15 +305,12 @@ def load_strings(name: str, data_dir: Path | None = None) -> Strings:
     arrays = _Arrays(name, "strings", data_dir)
     drawings = _drawings(arrays, dark_ink=True)
     count = len(drawings)
-    texts, digits = arrays.get("labels", "U", count), arrays.get("digits", "U", count)
     none = np.zeros(count, "U1")
     return Strings(
         pack=name,
         drawings=drawings,
         hands=_hands(arrays, count),
-        texts=texts,
-        digits=digits,
-        digits_only=np.strings.replace(texts, " ", "") == digits,
+        texts=arrays.get("labels", "U", count),
         complete=_complete(arrays, count),
         pages=arrays.get("pages", "U", count) if "pages" in arrays.content else none,
     )

@@ -6,18 +6,16 @@ A file gets its final name in the cache only after this check.
 
 import hashlib
 import io
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digitry import __version__, files
+from digitry import __version__, extras, files
 from digitry.errors import DataError, DigitryError, UnavailableError
-from digitry.places import cache_dir
+from digitry.places import cache_dir, data_folder
 from digitry.progress import Display
 from digitry.training.data.dataset import LICENCES, Dataset, Split, dataset_of
 from digitry.training.data.formats import open_stream, parse_idx, read_at_most
@@ -126,10 +124,7 @@ def fetch(folder: Path, *, console: "Console | None" = None) -> None:
         UnavailableError: a file could not be downloaded from any mirror; the text gives the reasons.
         DigitryError: the folder cannot be written, or another process downloads for too long.
     """
-    if find_spec("pooch") is None:
-        raise UnavailableError(
-            "downloads need the extra `train`", remedy="pip install 'digitry[train]'"
-        )
+    extras.require("train", "downloads need", "pooch")
     mirrors = list(MIRRORS)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -302,12 +297,7 @@ def _reason(error: Exception) -> str:
 
 def places(data_dir: Path | None) -> list[Path]:
     """Return the folders that are searched for MNIST, in order: the named one, then the cache."""
-    return [folder for folder in (_named(data_dir), _cache()) if folder is not None]
-
-
-def _named(data_dir: Path | None) -> Path | None:
-    named = data_dir or os.environ.get("DIGITRY_DATA")
-    return Path(named).expanduser() if named else None
+    return [folder for folder in (data_folder(data_dir), _cache()) if folder is not None]
 
 
 def _cache() -> Path | None:
@@ -322,7 +312,7 @@ def load(data_dir: Path | None, offline: bool, console: "Console | None") -> Dat
         DataError: a file is damaged.
         UnavailableError: it is in no folder and cannot be downloaded.
     """
-    named, cache = _named(data_dir), _cache()
+    named, cache = data_folder(data_dir), _cache()
     if named is not None:
         paths = [locate(named, file) for file in MNIST]
         if all(paths):

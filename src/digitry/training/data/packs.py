@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from digitry.errors import DataError, UnavailableError
 from digitry.files import read_bytes
-from digitry.places import cache_dir
+from digitry.places import cache_dir, data_folder
 
 Array = npt.NDArray[Any]
 Kind = Literal["digits", "strings", "other", "writers"]
@@ -283,7 +282,7 @@ def folder(data_dir: Path | None = None) -> Path:
     Raises:
         UnavailableError: none of them holds a pack.
     """
-    named, cache = _named(data_dir), cache_dir()
+    named, cache = data_folder(data_dir), cache_dir()
     places = [] if named is None else [named / "handwriting", named]
     if cache is not None:
         places.append(cache / "handwriting")
@@ -301,7 +300,7 @@ def home(data_dir: Path | None = None) -> Path:
     Raises:
         UnavailableError: none is named, and this user has no home.
     """
-    base = _named(data_dir) or cache_dir()
+    base = data_folder(data_dir) or cache_dir()
     if base is None:
         raise _homeless()
     return base / "handwriting"
@@ -312,12 +311,6 @@ def _homeless() -> UnavailableError:
         "this user has no home to keep data in",
         remedy="name a folder by --data-dir or DIGITRY_DATA, or a cache by XDG_CACHE_HOME",
     )
-
-
-def _named(data_dir: Path | None) -> Path | None:
-    if data_dir is None and os.environ.get("DIGITRY_DATA"):
-        data_dir = Path(os.environ["DIGITRY_DATA"])
-    return None if data_dir is None else data_dir.expanduser()
 
 
 def read(name: str, data_dir: Path | None = None) -> dict[str, Array]:

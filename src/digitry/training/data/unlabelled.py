@@ -17,12 +17,10 @@ from digitry.training.data.formats import (
     MAX_IMAGES,
     csv_row,
     glyphs_of,
-    npz_images,
     open_stream,
     parse_idx,
-    pixels_of,
-    read_npy,
 )
+from digitry.training.data.npz import npz_images, pixels_of, read_npy
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from digitry.errors import DataError
 from digitry.model.artifact import DIGIT_CLASSES
+from digitry.model.calibration_checks import Curve
 from digitry.plain import Plain
 from digitry.reading.classifier import softmax
 
@@ -161,7 +162,7 @@ def gap(bins: tuple[Bin, ...]) -> float:
 
 def risk_coverage(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
-) -> tuple[tuple[float, float, float], ...]:
+) -> Curve:
     """Return error and coverage for thresholds on the confidence.
 
     An image whose best label is "not a digit" is refused at every threshold: it counts as an image, but
@@ -183,7 +184,7 @@ def risk_coverage(
 
 def curve_of(
     confidence: npt.NDArray[np.float64], wrong: npt.NDArray[np.bool_], count: int
-) -> tuple[tuple[float, float, float], ...]:
+) -> Curve:
     """Return error and coverage of any kind of answers, for thresholds on their confidence.
 
     Args:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from digitry import files
 from digitry.errors import DataError
 from digitry.model import line_calibration
-from digitry.model.line_calibration import LEAST, Curve, LineCalibration, Scale
+from digitry.model.calibration_checks import Curve
+from digitry.model.line_calibration import LEAST, LineCalibration, Scale
 from digitry.model.load import load_uncalibrated
 from digitry.model.versions import SHIPPED_VERSION
 from digitry.reading import network

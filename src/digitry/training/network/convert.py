@@ -6,12 +6,11 @@ A run folder holds all three formats already; this is for model files outside of
 import hashlib
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digitry import files
-from digitry.errors import ModelError, UnavailableError, UsageError
+from digitry import extras, files
+from digitry.errors import ModelError, UsageError
 from digitry.model import artifact
 from digitry.model.artifact import DIGIT_CLASSES, LABELS, MODEL_FILE, Artifact, Metadata
 from digitry.model.foreign_files import ForeignModelError
@@ -210,11 +209,7 @@ def _from_keras(path: Path, *, trust: bool, tell: Tell) -> Artifact:
 
 def _from_foreign(path: Path, tell: Tell) -> Artifact:
     """Return a .onnx file of another program as a model file."""
-    if find_spec("onnx") is None:
-        raise UnavailableError(
-            "a model of another program needs the extra `train`; not installed: onnx",
-            remedy="pip install 'digitry[train]'",
-        )
+    extras.require("train", "a model of another program needs", "onnx")
     from digitry.training.network import foreign, trial
 
     core = foreign.core_of(path)

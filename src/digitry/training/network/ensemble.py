@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from digitry.training.data.dataset import Dataset
+    from digitry.training.network.onnx_graph import OnnxGraph
 
 TOLERANCE = 1e-5
 """Largest allowed difference of a probability between the file and the mean of its members."""
@@ -164,7 +165,8 @@ def merged(members: Sequence[Artifact]) -> bytes:
         ModelError: they use different ONNX opsets.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+
+    from digitry.training.network.onnx_graph import OnnxGraph
 
     models = [onnx.load_model_from_string(member.onnx) for member in members]
     versions = {_opset(model) for model in models}
@@ -173,23 +175,14 @@ def merged(members: Sequence[Artifact]) -> bytes:
             f"the models use the ONNX opsets {sorted(versions)}, not one from 13 to 17",
             remedy="export all of them again with this version of digitry",
         )
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-
-    def weight(name: str, values: Any, kind: Any = np.float32) -> str:
-        weights.append(numpy_helper.from_array(np.asarray(values, kind), name))
-        return name
-
-    def add(kind: str, *inputs: str, output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    between = weight("between", [1], np.int64)
+    graph = OnnxGraph()
+    weight, add = graph.weight, graph.add
+    between = weight([1], np.int64, name="between")
     stacked = []
     for number, (model, member) in enumerate(zip(models, members, strict=True)):
         prefix = f"m{number}_"
-        _add_member(model.graph, prefix, nodes, weights)
-        cooling = weight(f"{prefix}cooling", 1 / member.metadata.temperature)
+        _add_member(graph, model.graph, prefix)
+        cooling = weight(1 / member.metadata.temperature, name=f"{prefix}cooling")
         scaled = add("Mul", f"{prefix}logits", cooling, output=f"{prefix}scaled")
         logarithm = add("LogSoftmax", scaled, output=f"{prefix}log", axis=-1)
         stacked.append(add("Unsqueeze", logarithm, between, output=f"{prefix}row"))
@@ -197,21 +190,15 @@ def merged(members: Sequence[Artifact]) -> bytes:
     shares = add("LogSoftmax", together, output="shares", axis=1)
     sums = add("Sub", together, shares, output="sums")
     total = add("ReduceMean", sums, output="sum", axes=[1], keepdims=0)
-    add("Sub", total, weight("count", math.log(len(members))), output="logits")
+    add("Sub", total, weight(math.log(len(members)), name="count"), output="logits")
     add("Softmax", "logits", output="probabilities", axis=-1)
-    classes = len(members[0].metadata.labels)
-
-    def info(name: str, *shape: Any) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
-
-    outputs = [info("logits", classes), info("probabilities", classes)]
-    graph = helper.make_graph(nodes, "digits", [info("glyphs", 28, 28)], outputs, weights)
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", versions.pop())], producer_name="digitry"
+    joined = graph.digit_model(
+        len(members[0].metadata.labels),
+        opset=versions.pop(),
+        ir_version=max(model.ir_version for model in models),
     )
-    model.ir_version = max(member.ir_version for member in models)
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
+    onnx.checker.check_model(joined, full_check=True)
+    content: bytes = joined.SerializeToString()
     return content
 
 
@@ -221,26 +208,24 @@ def _opset(model: "onnx.ModelProto") -> int:
     )
 
 
-def _add_member(
-    graph: "onnx.GraphProto", prefix: str, nodes: list[Any], weights: list[Any]
-) -> None:
+def _add_member(graph: "OnnxGraph", member: "onnx.GraphProto", prefix: str) -> None:
     """Add a member's nodes and weights; every name except `glyphs` gets the prefix `prefix`."""
+    from onnx import numpy_helper
 
     def renamed(name: str) -> str:
         # An empty name is an optional input that is left out.
         return name if name in ("", "glyphs") else f"{prefix}{name}"
 
-    read = {name for node in graph.node for name in node.input}
-    for node in graph.node:
+    read = {name for node in member.node for name in node.input}
+    for node in member.node:
         if list(node.output) == ["probabilities"] and "probabilities" not in read:
             continue
         node.name = ""
         for names in (node.input, node.output):
             names[:] = [renamed(name) for name in names]
-        nodes.append(node)
-    for tensor in graph.initializer:
-        tensor.name = renamed(tensor.name)
-        weights.append(tensor)
+        graph.nodes.append(node)
+    for tensor in member.initializer:
+        graph.weights[renamed(tensor.name)] = numpy_helper.to_array(tensor)
 
 
 def _check_mean(joined: Artifact, members: Sequence[Artifact], out: Path) -> None:

@@ -5,16 +5,12 @@ line that it lies in. It says for each cell whether it lies in the middle half o
 whether in other writing, and how high the digits there are.
 """
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from digitry.training.network.lines_onnx import OPSET, folded, numbers
+from digitry.training.network.lines_onnx import convolved
+from digitry.training.network.onnx_graph import OnnxGraph
 
 OUTPUTS = 3
 """Number, other writing, height."""
@@ -87,103 +83,32 @@ def to_onnx(network: Finder) -> onnx.ModelProto:
     Returns:
         From `ink` (n, 1, h, w) float32 to `cells` (n, 3, h / 4, w / 4) float32.
     """
-    graph = _Graph()
+    graph, value = OnnxGraph(), INPUT
+    scales = graph.weight([1, 1, 2, 2])
     seen: list[str] = []
-    value = INPUT
+
+    def conv(value: str, block: nn.Module) -> str:
+        return graph.add("Relu", convolved(graph, value, block[0], block[1]))
+
     for stage in network.down:
         for block in stage:
-            value = graph.conv(value, block)
+            value = conv(value, block)
         seen.append(value)
     for level in (2, 1, 0):
-        small = graph.conv(value, network.narrow[level])
-        large = graph.twice(small)
-        joined = graph.add(large, graph.conv(seen[level], network.across[level]))
-        value = graph.conv(joined, network.join[level])
-    graph.last(value, network.head)
-    made = helper.make_graph(
-        graph.nodes,
-        "finder",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 1, "height", "width"])],
-        [
-            helper.make_tensor_value_info(
-                OUTPUT, TensorProto.FLOAT, ["n", OUTPUTS, "down", "across"]
-            )
-        ],
-        [numpy_helper.from_array(array, name) for name, array in graph.weights.items()],
-    )
-    model = helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitry"
-    )
-    model.ir_version = 8
+        # Each cell becomes four.
+        large = graph.add(
+            "Resize",
+            conv(value, network.narrow[level]),
+            "",
+            scales,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+        joined = graph.add("Add", large, conv(seen[level], network.across[level]))
+        value = conv(joined, network.join[level])
+    convolved(graph, value, network.head, output=OUTPUT)
+    ink, cells = ("n", 1, "height", "width"), ("n", OUTPUTS, "down", "across")
+    model = graph.model("finder", {INPUT: ink}, {OUTPUT: cells})
     onnx.checker.check_model(model)
     return model
-
-
-class _Graph:
-    """The nodes and weights of an ONNX graph while it is written."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, npt.NDArray[Any]] = {"scales": np.array([1, 1, 2, 2], np.float32)}
-
-    def _name(self) -> str:
-        return f"v{len(self.nodes)}"
-
-    def conv(self, value: str, block: nn.Module) -> str:
-        """Add a convolution, its normalisation and its ReLU."""
-        conv, norm = block[0], block[1]
-        weight, bias = folded(*numbers(conv), norm)
-        return self._relu(self._conv(value, weight, bias, conv))
-
-    def _conv(
-        self,
-        value: str,
-        weight: npt.NDArray[np.float32],
-        bias: npt.NDArray[np.float32],
-        conv: nn.Conv2d,
-        name: str = "",
-    ) -> str:
-        name = name or self._name()
-        self.weights[f"{name}_w"], self.weights[f"{name}_b"] = weight, bias
-        pad, stride = int(conv.padding[0]), int(conv.stride[0])
-        self.nodes.append(
-            helper.make_node(
-                "Conv",
-                [value, f"{name}_w", f"{name}_b"],
-                [name],
-                kernel_shape=list(conv.kernel_size),
-                pads=[pad] * 4,
-                strides=[stride] * 2,
-            )
-        )
-        return name
-
-    def _relu(self, value: str) -> str:
-        name = self._name()
-        self.nodes.append(helper.make_node("Relu", [value], [name]))
-        return name
-
-    def twice(self, value: str) -> str:
-        """Add an upsampling: each cell becomes four."""
-        name = self._name()
-        self.nodes.append(
-            helper.make_node(
-                "Resize",
-                [value, "", "scales"],
-                [name],
-                mode="nearest",
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            )
-        )
-        return name
-
-    def add(self, one: str, other: str) -> str:
-        """Add a sum."""
-        name = self._name()
-        self.nodes.append(helper.make_node("Add", [one, other], [name]))
-        return name
-
-    def last(self, value: str, head: nn.Conv2d) -> None:
-        """Add the output."""
-        self._conv(value, *numbers(head), head, name=OUTPUT)

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from digitry import files
 from digitry.errors import ModelError
 from digitry.model.onnx_check import MAX_BYTES, OPERATORS
+from digitry.training.network.onnx_graph import OnnxGraph
 
 CLASSES = 10
 OLDEST = 7
@@ -114,12 +115,12 @@ def _core(model: onnx.ModelProto) -> Core:
     makers = {name: node for node in nodes for name in node.output}
     result, returned = _result(graph, makers, sizes)
     built = _Built(weights, free or TRIAL)
-    start = built.image(image.name, shape, opset)
+    built.image(image.name, shape, opset)
     needed = _needed(result, makers)
     for node in nodes:
         if any(name in needed for name in node.output):
-            built.add(node, sizes)
-    return Core(built.finish(result, start, opset), shape, returned)
+            built.take(node, sizes)
+    return Core(built.finish(result, opset), shape, returned)
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -271,7 +272,7 @@ def _needed(result: str, makers: dict[str, onnx.NodeProto]) -> set[str]:
     return needed
 
 
-class _Built:
+class _Built(OnnxGraph):
     """The graph of a model file, under construction from a foreign one.
 
     Args:
@@ -280,30 +281,19 @@ class _Built:
     """
 
     def __init__(self, weights: dict[str, npt.NDArray[Any]], images: int) -> None:
+        super().__init__()
         self.images = images
-        self.weights = weights
-        self.nodes: list[onnx.NodeProto] = []
+        self.foreign = weights
         self.names: dict[str, str] = {}
         """Names of the foreign graph -> names in this one."""
-        self.held: dict[str, npt.NDArray[Any]] = {}
 
     def _of(self, name: str) -> str:
-        if name in self.weights and name not in self.names:
-            self.names[name] = self._weight(_plain(self.weights[name]))
+        if name in self.foreign and name not in self.names:
+            self.names[name] = self.weight(_plain(self.foreign[name]), None)
         return self.names[name] if name else ""
 
-    def _weight(self, value: npt.NDArray[Any]) -> str:
-        name = f"w{len(self.held)}"
-        self.held[name] = np.ascontiguousarray(value)
-        return name
-
-    def _node(self, kind: str, inputs: list[str], count: int = 1, **settings: Any) -> str:
-        outputs = [f"v{len(self.nodes)}_{place}" for place in range(count)]
-        self.nodes.append(helper.make_node(kind, inputs, outputs, **settings))
-        return outputs[0]
-
-    def image(self, name: str, shape: tuple[int, ...], opset: int) -> str:
-        """Add the image in the shape that the model takes; return the name of the input."""
+    def image(self, name: str, shape: tuple[int, ...], opset: int) -> None:
+        """Add the image in the shape that the model takes."""
         value = "glyphs"
         if shape == (1, 32, 32):
             pads = [0, 2, 2, 0, 2, 2]
@@ -311,14 +301,12 @@ class _Built:
                 raise ModelError(
                     f"has operators of version {opset}", remedy="export it with opset 17"
                 )
-            value = self._node("Pad", [value, self._weight(np.array(pads, np.int64))])
+            value = self.add("Pad", value, self.weight(pads, np.int64))
         if shape != (28, 28):
-            wanted = self._weight(np.array([-1, *shape], np.int64))
-            value = self._node("Reshape", [value, wanted])
+            value = self.add("Reshape", value, self.weight([-1, *shape], np.int64))
         self.names[name] = value
-        return value
 
-    def add(self, node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]) -> None:
+    def take(self, node: onnx.NodeProto, sizes: dict[str, tuple[int, ...]]) -> None:
         """Add a node of the foreign graph."""
         source = node.input[0] if node.input else ""
         if node.op_type in _PASS:
@@ -327,42 +315,25 @@ class _Built:
         settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
         if node.op_type not in OPERATORS or settings.get("training_mode"):
             raise _cannot(f"the operator {node.op_type}")
-        inputs = list(node.input)
         if node.op_type == "Reshape":
             shape = sizes.get(node.output[0], ())
             if not shape or shape[0] != self.images:
                 raise _cannot(
                     "a Reshape whose size depends on the number of images, or mixes images"
                 )
-            wanted = self._weight(np.array([-1, *shape[1:]], np.int64))
-            self.names[node.output[0]] = self._node("Reshape", [self._of(source), wanted])
+            wanted = self.weight([-1, *shape[1:]], np.int64)
+            self.names[node.output[0]] = self.add("Reshape", self._of(source), wanted)
             return
-        used = [self._of(name) for name in inputs]
-        first = self._node(node.op_type, used, **settings)
-        self.names[node.output[0]] = first
+        used = [self._of(name) for name in node.input]
+        self.names[node.output[0]] = self.add(node.op_type, *used, **settings)
 
-    def finish(self, result: str, start: str, opset: int) -> bytes:
+    def finish(self, result: str, opset: int) -> bytes:
         """Add the two outputs, and return the model."""
         if result not in self.names:
             raise ModelError("returns what does not depend on the image", remedy="export it again")
-        self.nodes.append(helper.make_node("Identity", [self.names[result]], ["logits"]))
-        self.nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
-
-        def info(name: str, *shape: Any) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
-
-        graph = helper.make_graph(
-            self.nodes,
-            "digits",
-            [info("glyphs", 28, 28)],
-            [info("logits", CLASSES), info("probabilities", CLASSES)],
-            [numpy_helper.from_array(value, name) for name, value in self.held.items()],
-        )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="digitry"
-        )
-        model.ir_version = 8
-        content: bytes = model.SerializeToString()
+        self.add("Identity", self.names[result], output="logits")
+        self.add("Softmax", "logits", output="probabilities", axis=1)
+        content: bytes = self.digit_model(CLASSES, opset=opset).SerializeToString()
         return content
 
 

@@ -18,6 +18,7 @@ from digitry.model.artifact import Artifact
 from digitry.reading.classifier import Classifier, softmax
 from digitry.training.network import keras_files
 from digitry.training.network.build import SIZE, keras
+from digitry.training.network.onnx_graph import same_padding
 
 Arrays = list[npt.NDArray[Any]]
 
@@ -164,12 +165,7 @@ def _padding(
     if not any(pads):
         return "valid"
     steps = attributes.get("strides", (1, 1))
-    before, after = [], []
-    for size, width, step, gap in zip(shape[:2], window, steps, spread, strict=True):
-        needed = max((-(-size // step) - 1) * step + (width - 1) * gap + 1 - size, 0)
-        before.append(needed // 2)
-        after.append(needed - needed // 2)
-    if pads != [*before, *after]:
+    if pads != same_padding(shape[:2], window, steps, spread):
         raise _unsupported(f"the padding {pads}")
     return "same"
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from digitry.errors import ModelError
-from digitry.reading.classes import BLANK, CLASSES, OTHER
+from digitry.reading.classes import CLASSES
 from digitry.reading.lines import HEIGHT
 
 OUTPUTS = len(CLASSES)
@@ -67,7 +67,7 @@ def build(layers: Layers) -> nn.Sequential:
     """Return a network of these layers with fresh weights.
 
     Returns:
-        From (n, 1, 32, width) float32 in [0, 1], ink = 1, to (n, 34, 1, width / 4); `log_probs` makes
+        From (n, 1, 32, width) float32 in [0, 1], ink = 1, to (n, 34, 1, width / 4); `columns` makes
         columns of it.
     """
     modules: list[nn.Module] = []
@@ -106,34 +106,3 @@ def columns(raw: torch.Tensor) -> torch.Tensor:
         )
     halves = raw.reshape(count, 2, channels // 2, width)
     return halves.permute(0, 3, 1, 2).reshape(count, 2 * width, channels // 2)
-
-
-def log_probs(network: nn.Module, strips: torch.Tensor) -> torch.Tensor:
-    """Return the log-probabilities of the classes by column.
-
-    Args:
-        network: what `build` returns.
-        strips: (n, 1, 32, width) float32 in [0, 1], ink = 1; the width a multiple of 4.
-
-    Returns:
-        (n, width / 2, 17) float32.
-    """
-    return columns(network(strips).float()).log_softmax(-1)
-
-
-def greedy(best: torch.Tensor) -> list[tuple[int, ...]]:
-    """Return the classes that CTC's best path says, repeats and blanks taken out.
-
-    Args:
-        best: (n, columns) int64, the likeliest class of each column.
-    """
-    lines = []
-    for row in best.tolist():
-        pairs = zip([BLANK, *row[:-1]], row, strict=True)
-        lines.append(tuple(now for before, now in pairs if now not in (before, BLANK)))
-    return lines
-
-
-def text_of(labels: tuple[int, ...], other: str = "?") -> str:
-    """Return labels as text; a run of other writing is `other`."""
-    return "".join(CLASSES[label] if label < OTHER else other for label in labels)

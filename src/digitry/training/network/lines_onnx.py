@@ -4,20 +4,18 @@ The graph is a chain of Conv, Relu and MaxPool, with each normalisation folded i
 it, and a Reshape that makes columns; number and width of the strips are free.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 from digitry.errors import ModelError
 from digitry.reading.lines import HEIGHT
 from digitry.training.network.lines import OUTPUTS, Conv, Layers, Pool, build
+from digitry.training.network.onnx_graph import OnnxGraph
 
-OPSET = 17
 Network = nn.Sequential
 """A line network; what trains it further needs no other name of torch."""
 
@@ -36,66 +34,52 @@ def to_onnx(network: nn.Sequential) -> onnx.ModelProto:
     Raises:
         ModelError: a module has no translation here.
     """
-    nodes: list[onnx.NodeProto] = []
-    weights: dict[str, npt.NDArray[Any]] = {}
-    modules = list(network)
-    value, at = INPUT, 0
-    while at < len(modules):
-        module, result = modules[at], f"v{at}"
+    graph, value = OnnxGraph(), INPUT
+    for module in bare(network):
         if isinstance(module, nn.Conv2d):
-            weight, bias = numbers(module)
-            if at + 1 < len(modules) and isinstance(modules[at + 1], nn.BatchNorm2d):
-                weight, bias = folded(weight, bias, modules[at + 1])
-                at += 1
-            weights[f"{result}_w"], weights[f"{result}_b"] = weight, bias
-            down, across = (int(side) for side in module.padding)
-            nodes.append(
-                helper.make_node(
-                    "Conv",
-                    [value, f"{result}_w", f"{result}_b"],
-                    [result],
-                    kernel_shape=list(module.kernel_size),
-                    pads=[down, across, down, across],
-                )
-            )
+            value = convolved(graph, value, module)
         elif isinstance(module, nn.ReLU):
-            nodes.append(helper.make_node("Relu", [value], [result]))
+            value = graph.add("Relu", value)
         elif isinstance(module, nn.MaxPool2d):
             window = list(module.kernel_size)
-            nodes.append(
-                helper.make_node("MaxPool", [value], [result], kernel_shape=window, strides=window)
-            )
+            value = graph.add("MaxPool", value, kernel_shape=window, strides=window)
         else:
             raise ModelError(
                 f"a {type(module).__name__} has no translation to ONNX", where="the line network"
             )
-        value, at = result, at + 1
-    nodes += _columns(value, weights)
-    graph = helper.make_graph(
-        nodes,
-        "lines",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 1, HEIGHT, "width"])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "columns", OUTPUTS])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitry"
-    )
-    model.ir_version = 8
+    # Two columns of each: (n, 34, 1, t) -> (n, 2 t, 17).
+    halves = graph.weight([0, 2, OUTPUTS, -1], np.int64)
+    by_half = graph.add("Reshape", value, halves)
+    by_column = graph.add("Transpose", by_half, perm=[0, 3, 1, 2])
+    logits = graph.add("Reshape", by_column, graph.weight([0, -1, OUTPUTS], np.int64))
+    graph.add("LogSoftmax", logits, output=OUTPUT, axis=-1)
+    strips, columns = ("n", 1, HEIGHT, "width"), ("n", "columns", OUTPUTS)
+    model = graph.model("lines", {INPUT: strips}, {OUTPUT: columns})
     onnx.checker.check_model(model)
     return model
 
 
-def _columns(value: str, weights: dict[str, npt.NDArray[Any]]) -> list[onnx.NodeProto]:
-    """Return what makes two columns of each: (n, 34, 1, t) -> (n, 2 t, 17)."""
-    weights["halves"] = np.array([0, 2, OUTPUTS, -1], np.int64)
-    weights["flat"] = np.array([0, -1, OUTPUTS], np.int64)
-    return [
-        helper.make_node("Reshape", [value, "halves"], ["by_half"]),
-        helper.make_node("Transpose", ["by_half"], ["by_column"], perm=[0, 3, 1, 2]),
-        helper.make_node("Reshape", ["by_column", "flat"], ["logits"]),
-        helper.make_node("LogSoftmax", ["logits"], [OUTPUT], axis=-1),
-    ]
+def convolved(
+    graph: OnnxGraph,
+    value: str,
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d | None = None,
+    output: str = "",
+) -> str:
+    """Add a convolution, with the normalisation after it in its weights; return its output's name."""
+    weight, bias = numbers(conv)
+    if norm is not None:
+        weight, bias = folded(weight, bias, norm)
+    return graph.add(
+        "Conv",
+        value,
+        graph.weight(weight),
+        graph.weight(bias),
+        output=output,
+        kernel_shape=list(conv.kernel_size),
+        pads=[int(side) for side in conv.padding] * 2,
+        strides=list(conv.stride),
+    )
 
 
 def numbers(module: nn.Conv2d) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from digitry.errors import ModelError
 from digitry.training.network.build import keras
-
-OPSET = 17
+from digitry.training.network.onnx_graph import OnnxGraph, same_padding
 
 INPUTS = ((28, 28), (28, 28, 1), (784,))
 """Shapes of one image that a model may take."""
@@ -56,7 +54,10 @@ def to_onnx(model: keras.Model) -> bytes:
         raise _unsupported(f"an output of the shape {tuple(model.outputs[0].shape)}")
     graph.add("Identity", graph.values[id(model.outputs[0])], output="logits")
     graph.add("Softmax", "logits", output="probabilities", axis=-1)
-    return graph.finish(int(model.outputs[0].shape[-1]))
+    made = graph.digit_model(int(model.outputs[0].shape[-1]))
+    onnx.checker.check_model(made, full_check=True)
+    content: bytes = made.SerializeToString()
+    return content
 
 
 def _translate_model(graph: "_Graph", model: keras.Model, *, last: bool) -> None:
@@ -109,18 +110,17 @@ def _image(graph: "_Graph", shape: tuple[Any, ...]) -> str:
     if shape == (28, 28):
         return "glyphs"
     if shape == (28, 28, 1):
-        return graph.add("Unsqueeze", "glyphs", graph.weight(np.array([1]), integer=True))
+        return graph.add("Unsqueeze", "glyphs", graph.weight(np.array([1]), np.int64))
     if shape == (784,):
         return graph.add("Flatten", "glyphs", axis=1)
     raise _unsupported(f"a model whose input is {('n', *shape)}")
 
 
-class _Graph:
-    """An ONNX graph under construction. Images are channels first, as ONNX requires."""
+class _Graph(OnnxGraph):
+    """The graph of a Keras model."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, npt.NDArray[Any]] = {}
+        super().__init__()
         self.values: dict[int, str] = {}
         """Names in the graph by the id of Keras' symbolic tensor."""
         self.uses: dict[int, int] = {}
@@ -128,36 +128,6 @@ class _Graph:
         """Kept, because an id is unique only as long as its tensor exists."""
         self.linear: dict[str, tuple[str, str]] = {}
         """Outputs of a convolution or product without activation -> names of its kernel and bias."""
-
-    def weight(self, values: npt.NDArray[Any], *, integer: bool = False) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights[name] = np.ascontiguousarray(values, np.int64 if integer else np.float32)
-        return name
-
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-    def finish(self, classes: int) -> bytes:
-        def info(name: str, *shape: Any) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *shape])
-
-        used = {name for node in self.nodes for name in node.input}
-        graph = helper.make_graph(
-            self.nodes,
-            "digits",
-            [info("glyphs", 28, 28)],
-            [info("logits", classes), info("probabilities", classes)],
-            [numpy_helper.from_array(v, k) for k, v in self.weights.items() if k in used],
-        )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="digitry"
-        )
-        model.ir_version = 8
-        onnx.checker.check_model(model, full_check=True)
-        content: bytes = model.SerializeToString()
-        return content
 
 
 def _translate(graph: _Graph, layer: Any, *, last: bool) -> None:
@@ -278,14 +248,7 @@ def _pads(layer: Any, window: tuple[int, int], dilation: tuple[int, int] = (1, 1
         raise _unsupported(f"the padding {layer.padding!r}")
     if layer.padding == "valid":
         return [0, 0, 0, 0]
-    before, after = [], []
-    for size, width, step, spread in zip(
-        layer.input.shape[1:3], window, layer.strides, dilation, strict=True
-    ):
-        needed = max((-(-size // step) - 1) * step + (width - 1) * spread + 1 - size, 0)
-        before.append(needed // 2)
-        after.append(needed - needed // 2)
-    return [*before, *after]
+    return same_padding(layer.input.shape[1:3], window, layer.strides, dilation)
 
 
 def _normalise(graph: _Graph, layer: Any, x: str) -> str:
@@ -311,16 +274,16 @@ def _normalise(graph: _Graph, layer: Any, x: str) -> str:
 def _reshape(graph: _Graph, layer: Any, x: str) -> str:
     before, after = tuple(layer.input.shape[1:]), tuple(layer.output.shape[1:])
     if after == (*before, 1) and len(after) == 3:
-        return graph.add("Unsqueeze", x, graph.weight(np.array([1]), integer=True))
+        return graph.add("Unsqueeze", x, graph.weight(np.array([1]), np.int64))
     if len(before) == 1 and len(after) == 3 and after[-1] == 1:
         # One channel: the same order of numbers with the channel first.
-        return graph.add("Reshape", x, graph.weight(np.array([0, 1, *after[:2]]), integer=True))
+        return graph.add("Reshape", x, graph.weight(np.array([0, 1, *after[:2]]), np.int64))
     if len(before) == 3 and before[-1] == 1 and len(after) == 1:
         return graph.add("Flatten", x, axis=1)
     if len(before) == 3 or len(after) == 3:
         raise _unsupported(f"{layer.name}, from {before} to {after},")
     # In ONNX, 0 keeps the size of the batch axis.
-    return graph.add("Reshape", x, graph.weight(np.array([0, *after]), integer=True))
+    return graph.add("Reshape", x, graph.weight(np.array([0, *after]), np.int64))
 
 
 def _flatten(graph: _Graph, layer: Any, x: str) -> str:

@@ -77,11 +77,6 @@ class Batch:
     strips: npt.NDArray[np.uint8]
     labels: tuple[tuple[int, ...], ...]
 
-    @property
-    def empty(self) -> npt.NDArray[np.bool_]:
-        """Return which strips hold neither a digit nor a mark."""
-        return np.array([all(label == OTHER for label in line) for line in self.labels], bool)
-
 
 class Composer:
     """Strips without end, the same for the same seed."""

@@ -16,26 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from digitry import files
 from digitry.errors import DataError
+from digitry.training.data.handwriting_sources.clone import WHOLE, read_file
 from digitry.training.data.packs import Array
 
 Bytes = npt.NDArray[np.uint8]
 
 MAX_FILE = 128 << 20
-_WHOLE = "clone the repository whole, with its data"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        content = files.read_bytes(path, MAX_FILE)
-    except OSError as error:
-        raise DataError(
-            f"cannot be read ({error.strerror or error})", where=path, remedy=_WHOLE
-        ) from error
-    if len(content) > MAX_FILE:
-        raise DataError(f"is larger than {MAX_FILE >> 20} MiB", where=path, remedy=_WHOLE)
-    return content
 
 
 def _grey(content: bytes, side: int, where: object) -> Bytes:
@@ -49,7 +36,7 @@ def _grey(content: bytes, side: int, where: object) -> Bytes:
             paper = Image.new("RGBA", image.size, "white")
             return np.asarray(Image.alpha_composite(paper, image.convert("RGBA")).convert("L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"is no picture ({error})", where=where, remedy=_WHOLE) from error
+        raise DataError(f"is no picture ({error})", where=where, remedy=WHOLE) from error
 
 
 # --- BHMSDS: symbols/<symbol>-<number>.png, 28x28 -------------------------------------------------
@@ -58,7 +45,7 @@ def _grey(content: bytes, side: int, where: object) -> Bytes:
 def _bhmsds(clone: Path, digits: bool) -> tuple[Bytes, list[str], int]:
     folder = clone / "symbols"
     if not folder.is_dir():
-        raise DataError("has no folder symbols", where=clone, remedy=_WHOLE)
+        raise DataError("has no folder symbols", where=clone, remedy=WHOLE)
     found = []
     for path in folder.glob("*.png"):
         match = re.fullmatch(r"(.+)-(\d{1,9})", path.stem)
@@ -67,7 +54,7 @@ def _bhmsds(clone: Path, digits: bool) -> tuple[Bytes, list[str], int]:
     pictures, labels, damaged = [], [], 0
     for symbol, _, path in sorted(found):
         try:
-            picture = _grey(_read(path), 28, path)
+            picture = _grey(read_file(path, MAX_FILE), 28, path)
         except DataError:
             damaged += 1
             continue
@@ -99,16 +86,16 @@ def mfeat_pixel(clone: Path) -> tuple[dict[str, Array], int]:
         DataError: the file is not there, or a row is wrong.
     """
     path = clone / "data" / "mfeat-pixel" / "mfeat-pixel.arff"
-    _, found, data = _read(path).decode("latin-1").partition("@data")
+    _, found, data = read_file(path, MAX_FILE).decode("latin-1").partition("@data")
     rows = [line for line in data.splitlines() if line.strip() and not line.startswith("%")]
     if not found or not rows:
-        raise DataError("has no @data", where=path, remedy=_WHOLE)
+        raise DataError("has no @data", where=path, remedy=WHOLE)
     try:
         values = np.array([row.split(",") for row in rows], np.int64)
     except ValueError as error:
-        raise DataError(f"has a wrong row ({error})", where=path, remedy=_WHOLE) from error
+        raise DataError(f"has a wrong row ({error})", where=path, remedy=WHOLE) from error
     if values.ndim != 2 or values.shape[1] != 241:
-        raise DataError("has rows that are not 241 numbers", where=path, remedy=_WHOLE)
+        raise DataError("has rows that are not 241 numbers", where=path, remedy=WHOLE)
     pixels, classes = values[:, :240], values[:, 240]
     if pixels.min() < 0 or pixels.max() > 6 or classes.min() < 1 or classes.max() > 10:
         raise DataError("has pixels outside 0..6 or classes outside 1..10", where=path)
@@ -139,7 +126,7 @@ def omniglot(clone: Path) -> tuple[dict[str, Array], int]:
         path = clone / "python" / name
         new: set[str] = set()
         try:
-            with zipfile.ZipFile(io.BytesIO(_read(path))) as archive:
+            with zipfile.ZipFile(io.BytesIO(read_file(path, MAX_FILE))) as archive:
                 for info in sorted(archive.infolist(), key=lambda info: info.filename):
                     match = _DRAWING.fullmatch(info.filename)
                     if match is None or match[1] in seen or info.file_size > 1 << 20:
@@ -155,7 +142,7 @@ def omniglot(clone: Path) -> tuple[dict[str, Array], int]:
             NotImplementedError,
             RuntimeError,
         ) as error:
-            raise DataError(f"is no zip ({error})", where=path, remedy=_WHOLE) from error
+            raise DataError(f"is no zip ({error})", where=path, remedy=WHOLE) from error
         seen |= new
     return {
         "images": np.array(pictures, np.uint8).reshape(-1, 64, 64),
@@ -181,7 +168,7 @@ def quickdraw(clone: Path) -> tuple[dict[str, Array], int]:
     pictures, labels = [], []
     for name in ("cat", "rainbow", "train"):
         path = clone / "examples" / "doodle_classification" / "data" / f"{name}s1000.bin"
-        content = _read(path)
+        content = read_file(path, MAX_FILE)
         if not content or len(content) % 784:
             raise DataError(f"has {len(content):,} bytes, not 784 a picture", where=path)
         pictures.append(np.frombuffer(content, np.uint8).reshape(-1, 28, 28))
@@ -201,12 +188,12 @@ def mnist_writers(clone: Path) -> tuple[dict[str, Array], int]:
     path = clone / "qmnist-train-labels-idx2-int.gz"
     wanted = 12 + 60_000 * 8 * 4
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(_read(path))) as stream:
+        with gzip.GzipFile(fileobj=io.BytesIO(read_file(path, MAX_FILE))) as stream:
             content = stream.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"is no gzip ({error})", where=path, remedy=_WHOLE) from error
+        raise DataError(f"is no gzip ({error})", where=path, remedy=WHOLE) from error
     head = np.frombuffer(content[:12].ljust(12, b"\0"), ">i4").tolist()
     if head != [0x0C02, 60_000, 8] or len(content) != wanted:
-        raise DataError("is no IDX of 60,000 rows of 8 numbers", where=path, remedy=_WHOLE)
+        raise DataError("is no IDX of 60,000 rows of 8 numbers", where=path, remedy=WHOLE)
     table = np.frombuffer(content[12:], ">i4").reshape(60_000, 8)
     return {"writers": table[:, 2].astype(np.int32)}, 0

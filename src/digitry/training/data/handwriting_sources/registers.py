@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from digitry import files
 from digitry.errors import DataError
+from digitry.training.data.handwriting_sources.clone import ragged, read_file
 from digitry.training.data.packs import Array
 
 Bytes = npt.NDArray[np.uint8]
@@ -92,12 +92,7 @@ def read(path: Path) -> tuple[str, tuple[Line, ...]]:
     Raises:
         DataError: it is neither.
     """
-    try:
-        content = files.read_bytes(path, MAX_XML)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=path) from error
-    if len(content) > MAX_XML:
-        raise DataError(f"is larger than {MAX_XML >> 20} MiB", where=path)
+    content = read_file(path, MAX_XML)
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         # Neither form has them, and entities can grow without bound.
         raise DataError("declares entities, which are not read", where=path)
@@ -267,19 +262,9 @@ def _coarse(picture: Bytes, steps: int) -> Bytes:
     return (picture // step * step).astype(np.uint8)
 
 
-def _ragged(pictures: list[Bytes]) -> dict[str, Array]:
-    sizes = np.array([picture.size for picture in pictures], np.int64)
-    return {
-        "pixels": np.concatenate([p.ravel() for p in pictures] or [np.zeros(0, np.uint8)]),
-        "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        "heights": np.array([picture.shape[0] for picture in pictures], np.int32),
-        "widths": np.array([picture.shape[1] for picture in pictures], np.int32),
-    }
-
-
 def _string_arrays(found: list[tuple[Page, Line, Bytes]]) -> dict[str, Array]:
     return {
-        **_ragged([picture for _, _, picture in found]),
+        **ragged([picture for _, _, picture in found]),
         "labels": np.array([line.text for _, line, _ in found], "U"),
         "digits": np.array([re.sub("[^0-9]", "", line.text) for _, line, _ in found], "U"),
         "pages": np.array([page.name for page, _, _ in found], "U"),
@@ -328,7 +313,7 @@ def lectaurep_text(clone: Path) -> tuple[dict[str, Array], int]:
             texts.append(page.lines[number].text)
             documents.append(page.document)
     return {
-        **_ragged(pictures),
+        **ragged(pictures),
         "line_text": np.array(texts, "U"),
         "documents": np.array(documents, "U"),
     }, damaged

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from digitry import files
 from digitry.errors import DataError
+from digitry.training.data.handwriting_sources.clone import WHOLE, ragged, read_file
 from digitry.training.data.packs import Array
 
 Points = npt.NDArray[np.float64]
@@ -148,13 +148,9 @@ class _State:
 
 
 def _read(path: Path, include: Path, recording: Recording, state: _State) -> None:
-    try:
-        content = files.read_bytes(path, MAX_FILE)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=path) from error
-    if len(content) > MAX_FILE:
-        raise DataError(f"is larger than {MAX_FILE >> 20} MiB", where=path)
-    text = "\n" + content.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
+    text = "\n" + read_file(path, MAX_FILE).decode("latin-1").replace("\r\n", "\n").replace(
+        "\r", "\n"
+    )
     for statement in text.split("\n.")[1:]:
         match = _KEYWORD.match(statement)
         if match is None:
@@ -252,9 +248,7 @@ def samples(clone: Path, categories: tuple[str, ...]) -> Iterator[Sample | int]:
     for category in categories:
         folder = clone / "data" / category
         if not folder.is_dir():
-            raise DataError(
-                f"has no folder data/{category}", where=clone, remedy="clone the repository whole"
-            )
+            raise DataError(f"has no folder data/{category}", where=clone, remedy=WHOLE)
         for path in sorted(folder.rglob("*.dat")):
             yield from _of_file(path, clone, category)
 
@@ -383,10 +377,7 @@ def words(clone: Path) -> tuple[dict[str, Array], int]:
     kept = [index for index, picture in enumerate(pictures) if 24 <= picture.shape[1] <= 480]
     found, pictures = [found[index] for index in kept], [pictures[index] for index in kept]
     return {
-        "pixels": np.concatenate([p.ravel() for p in pictures] or [np.zeros(0, np.uint8)]),
-        "offsets": _offsets([picture.size for picture in pictures]),
-        "heights": np.array([picture.shape[0] for picture in pictures], np.int32),
-        "widths": np.array([picture.shape[1] for picture in pictures], np.int32),
+        **ragged(pictures),
         "labels": np.array([one.segment.label for one in found], "U"),
         **_names(found),
     }, damaged
