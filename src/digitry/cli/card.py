@@ -150,16 +150,17 @@ _MODELS = {
 
 
 def _data_lines(data: dict[str, str]) -> list[str]:
-    from digitry.training.data.dataset import LICENCES, ORIGINS, OWN
+    from digitry.training.data.dataset import COMPOSED, LICENCES, ORIGINS, OWN
 
     lines = []
     for name, digest in data.items():
         if name in _MODELS:
             lines += [f"- {_MODELS[name]}", f"  sha256 {digest}"]
             continue
+        kind = COMPOSED.sub(r"\1", name)
         lines += [
-            f"- {name}: {ORIGINS.get(name, 'a data set of whoever trained it')}",
-            f"  licence: {LICENCES.get(name, OWN)}",
+            f"- {name}: {ORIGINS.get(kind, 'a data set of whoever trained it')}",
+            f"  licence: {LICENCES.get(kind, OWN)}",
             f"  sha256 {digest}",
         ]
     return lines

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,11 @@ LICENCES = {
     "uci": "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
 }
 # What is composed of MNIST keeps MNIST's licence.
-LICENCES["glyphs"] = LICENCES["pages"] = LICENCES["mnist"]
+LICENCES["pages"] = LICENCES["mnist"]
+LICENCES["glyphs"] = (
+    f"{LICENCES['mnist']}; CC BY 4.0 (UNIPEN, Multiple Features, Quick, Draw!, LECTAUREP, Peraire); MIT "
+    "(BHMSDS, Omniglot); NOTICE names them in full"
+)
 
 ORIGINS = {
     "mnist": "MNIST database of handwritten digits",
@@ -34,6 +39,9 @@ ORIGINS = {
 
 WITH_CORRECTIONS = "mnist+corrections"
 """The data set that `digitry teach` trains on. It cannot be loaded by its name."""
+
+COMPOSED = re.compile(r"(glyphs)-\d+")
+"""Names of as many glyphs as one likes; all are the set `glyphs`."""
 
 OWN = "your own; its licence is not known to digitry"
 
