@@ -185,6 +185,12 @@ def test_a_number_whose_end_another_scale_saw_reaches_to_there() -> None:
     assert place.score == 0.95
 
 
+@pytest.mark.parametrize("third", [[], [line(60, 128, y=51, score=0.8)]], ids=["two", "three"])
+def test_parts_of_a_number_that_share_a_digit_are_one_number(third: list[Place]) -> None:
+    (place,) = distinct([line(10, 110, score=0.95), line(100, 200, score=0.9), *third])
+    assert (place.start[0], place.end[0]) == pytest.approx((10, 200))
+
+
 def test_a_number_does_not_reach_to_another_line() -> None:
     kept = distinct([line(10, 110, score=0.95), line(60, 150, y=59, score=0.9)])
     assert kept[0].end[0] == 110

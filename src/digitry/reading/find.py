@@ -57,6 +57,9 @@ HARD = (6.0, 56.0)
 ALIKE = 1.6
 """Two scales show the same number only if the heights differ by less than this factor."""
 
+SHARED = 0.1
+"""Two places on one line are parts of one number if they share this part of a height."""
+
 WIDENED = 0.12
 """The network marks numbers as wider than they are, by this share of their height on either side."""
 
@@ -252,7 +255,7 @@ def distinct(places: Sequence[Place]) -> list[Place]:
     for place in sorted(places, key=_worth, reverse=True):
         known = rows[: len(kept)]
         covered, covering = _covered(place, known), _covering(place, known)
-        same = np.flatnonzero((covered > 0.3) | (covering > 0.5))
+        same = np.flatnonzero((covered > 0.3) | (covering > 0.5) | _meeting(place, known))
         if not len(same):
             rows[len(kept)] = _row(place)
             kept.append(place)
@@ -262,7 +265,8 @@ def distinct(places: Sequence[Place]) -> list[Place]:
         if longer is not None:
             kept[index] = longer
             rows[index] = _row(longer)
-    return kept
+    # Places that were made longer may meet others now.
+    return kept if len(kept) == len(places) else distinct(kept)
 
 
 def _worth(place: Place) -> float:
@@ -290,6 +294,23 @@ def _extended(place: Place, other: Place) -> Place | None:
 def _row(place: Place) -> tuple[float, ...]:
     slope = place.slope
     return (*place.start, math.cos(slope), math.sin(slope), place.length, place.height)
+
+
+def _meeting(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which of the known places begin before a place on the same line ends, or the reverse.
+
+    They are parts of one number; kept apart, both would hold the digit that they share.
+    """
+    x0, y0, cos, sin, length, height = known.T
+    x, y = (np.array(ends)[:, None] for ends in zip(place.start, place.end, strict=True))
+    along = (x - x0) * cos + (y - y0) * sin
+    aside = np.abs((y - y0) * cos - (x - x0) * sin).max(axis=0)
+    shared = np.minimum(along[1], length) - np.maximum(along[0], 0.0)
+    low, high = np.minimum(height, place.height), np.maximum(height, place.height)
+    result: npt.NDArray[np.bool_] = (
+        (shared > SHARED * low) & (aside < 0.35 * low) & (high < ALIKE * low)
+    )
+    return result
 
 
 def _covered(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
