@@ -25,7 +25,7 @@ Gray = npt.NDArray[np.uint8]
 
 P = TypeVar("P", Word, Digit, Mark)
 
-LEAST_SURE = 0.6
+LEAST_SURE = 0.75
 """A text that is right with less probability is refused, however sure each of its digits is: one too many
 may have been left out."""
 
