@@ -24,7 +24,9 @@ $(STAMP): pyproject.toml
 	@echo "Installing digitry and its development packages into $(VENV): about 3 GB, some minutes."
 	@echo "pip says nothing meanwhile; to watch it, run: $(BIN)/pip install -e '.[dev]'"
 	@$(PYTHON) -m venv $(VENV)
+	@# pip would compile on one processor.
 	@$(BIN)/pip install --quiet --no-compile -e '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 	@echo "Installed. To have digitry on your path: . $(BIN)/activate"
 
