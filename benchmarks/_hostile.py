@@ -3,16 +3,15 @@
 Most makers are those of the tests, so that what is attacked here is what is tested there.
 """
 
-import functools
 import gzip
-import importlib.util
+import importlib
 import io
 import random
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,20 +23,17 @@ ROOT = Path(__file__).parents[1]
 Maker = Callable[[], bytes]
 
 
-@functools.cache
 def makers(name: str) -> Any:
     """Load a module of the tests."""
-    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "tests" / name)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(name)
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    # The tests import each other as a package.
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module(f"tests.{name}")
 
 
 def pictures(mutants: int) -> Iterator[tuple[str, Maker]]:
     """Name every hostile picture, with what makes it."""
-    hostile, header = makers("workers/test_hostile.py"), makers("reading/test_header.py")
+    hostile, header = makers("workers.test_hostile"), makers("reading.test_header")
     for name in FLOODS:
         yield name, lambda name=name: flood(name)
     yield from hostile.BOMBS.items()
@@ -73,7 +69,7 @@ def _with_chunks(png: bytes) -> bytes:
 
 def models() -> Iterator[tuple[str, bytes]]:
     """Name every hostile model file."""
-    made = makers("model/test_artifact.py")
+    made = makers("model.test_artifact")
     for number, (change, why) in enumerate(made.HOSTILE):
         model = made.tiny()
         change(model)
@@ -89,7 +85,7 @@ def _costly(how: str) -> bytes:
     """Return a model that is well formed, and that costs far too much for one digit."""
     from onnx import TensorProto, helper, numpy_helper
 
-    made = makers("model/test_artifact.py")
+    made = makers("model.test_artifact")
     node, weights = helper.make_node, {"axis": np.array([1], np.int64)}
     nodes, last = [node("Unsqueeze", ["glyphs", "axis"], ["image"])], "image"
     if how == "padding":
@@ -125,7 +121,7 @@ def _costly(how: str) -> bytes:
 
 def archives() -> Iterator[tuple[str, bytes]]:
     """Name every hostile archive by its file name, without folders; the suffix says its kind."""
-    made = makers("bulk/test_archives.py")
+    made = makers("bulk.test_archives")
     for kind in ("TARS", "ZIPS"):
         suffix = kind.lower()[:-1]
         for name, (content, _) in getattr(made, f"HOSTILE_{kind}").items():

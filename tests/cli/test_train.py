@@ -304,7 +304,7 @@ def test_a_model_card_has_all_its_parts(trained: Path, say: Say) -> None:
 def test_the_shipped_models_card_names_mnist_and_its_licence(say: Say) -> None:
     card = say("models", "--card", "reader").out
     data = card[card.index("## Data") : card.index("## Scores")]
-    assert "draws from MNIST" in data
+    assert "composes of MNIST and of the packs of handwriting" in data
     assert "licence: CC BY-SA 3.0 (Y. LeCun, C. Cortes, C. J. C. Burges)" in data
     assert re.search(r"sha256 [0-9a-f]{64}", data)
 
@@ -313,10 +313,19 @@ def test_authors_are_spelled_as_in_the_notice() -> None:
     from digitry.training.data.dataset import LICENCES
 
     notice = (Path(__file__).parents[2] / "NOTICE").read_text()
-    for licence in LICENCES.values():
-        name, authors = licence.rstrip(")").split(" (")
-        assert name in notice
+    for name in ("mnist", "uci"):
+        licence, authors = LICENCES[name].rstrip(")").split(" (")
+        assert licence in notice
         assert authors in notice
+
+
+def test_every_collection_behind_the_glyphs_stands_in_the_notice() -> None:
+    from digitry.training.data.dataset import LICENCES
+
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text()
+    for names in re.findall(r"\(([^)]+)\)", LICENCES["glyphs"].partition(";")[2]):
+        for name in names.replace("Quick, Draw!", "Quick|Draw!").split(", "):
+            assert name.replace("|", ", ") in notice, name
 
 
 def test_export_names_the_file_it_wrote(trained: Path, say: Say, tmp_path: Path) -> None:

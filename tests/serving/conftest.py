@@ -245,6 +245,13 @@ class Visit:
         )
 
 
+NO_HASTE = """
+const soon = window.setTimeout;
+window.setTimeout = (run, wait, ...rest) => soon(run, wait < 5000 ? wait : 3600000, ...rest);
+"""
+"""On a busy machine, a message would be gone before a test clicks on it."""
+
+
 @pytest.fixture
 def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
     contexts, visits = [], []
@@ -254,6 +261,7 @@ def visit(browser: Any, running: Running) -> Iterator[Callable[..., Visit]]:
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **options
         )
         context.set_default_timeout(1000 * PATIENCE_S)
+        context.add_init_script(NO_HASTE)
         contexts.append(context)
         visits.append(Visit(context.new_page(), running))
         return visits[-1]

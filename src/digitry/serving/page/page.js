@@ -585,7 +585,7 @@ function toast(text, action, run) {
   }
   $("toast").replaceChildren(...parts);
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => $("toast").replaceChildren(), 5000);
+  toastTimer = setTimeout(() => $("toast").replaceChildren(), action ? 10_000 : 5_000);
 }
 
 let spoken = 0;
