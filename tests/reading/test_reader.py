@@ -108,9 +108,9 @@ def test_boxes_are_in_pixels_of_the_image_at_any_size(shipped: Reader) -> None:
 
 def test_read_many_gives_the_same_as_read(shipped: Reader) -> None:
     different = [pages(text) for text in ("1", "23", "456", "7", "89")]
-    many = shipped.read_many(different * 15)
+    many = shipped.read_many(different * 14)
     together = [reading for reading in many if isinstance(reading, Reading)]
-    apart = [shipped.read(source) for source in different] * 15
+    apart = [shipped.read(source) for source in different] * 14
     assert [reading.text for reading in together] == [reading.text for reading in apart]
     for one, other in zip(together, apart, strict=True):
         assert [digit.box for digit in one.digits] == [digit.box for digit in other.digits]
@@ -380,6 +380,9 @@ def test_real_single_digits_are_read(
     if folder == "photos":
         rows = [row for row in rows if row["layout"] == "single"]
         rows = [row for row in rows if ("28x28" in row["notes"]) == (kind == "28x28")]
+    else:
+        # benchmarks/reading.py reads all of them.
+        rows = rows[::4]
     readings = shipped.read_many([images / row["file"] for row in rows], layout="single")
     right = [
         isinstance(reading, Reading)
