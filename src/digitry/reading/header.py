@@ -82,8 +82,8 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
     elif magic == b"\x89PNG\r\n\x1a\n":
         _count_png(stream, counts)
     elif magic in (_JP2, _JP2[:4] + b"jP\x1a\x1a") or magic[:4] == _CODESTREAM:
-        for _, size in _jpeg2000_parts(stream):
-            counts.parts += 1
+        for marker, size in _jpeg2000_parts(stream):
+            counts.parts += 1 + (_tiles_of(stream.read(34)) if marker == _SIZE else 0)
             counts.metadata += size
             if not counts.in_bounds:
                 break
@@ -317,6 +317,16 @@ def halvings_of(stream: BinaryIO) -> int:
         return 0
     finally:
         stream.seek(start)
+
+
+def _tiles_of(content: bytes) -> int:
+    """Return the number of tiles that the marker SIZ of a JPEG 2000 names; its decoder allocates each."""
+    if len(content) < 34:
+        return 0
+    _, wide, high, _, _, across, down, left, top = struct.unpack(">H8I", content)
+    if not across or not down:
+        return 0
+    return max(0, -(-(wide - left) // across)) * max(0, -(-(high - top) // down))
 
 
 def _jpeg2000_parts(stream: BinaryIO) -> Iterator[tuple[int, int]]:
