@@ -24,6 +24,8 @@ MAX_ENTRIES = 1 << 17
 """Tags of all directories of a TIFF together. A page has about 20; they may overlap in the file."""
 MAX_PARTS = 50_000
 """Segments, chunks or blocks of one file. libpng cuts 128 MiB into 16,384."""
+MAX_TILES = 2_000
+"""Tiles of a JPEG 2000; its decoder takes about 50 kB for each."""
 MAX_SCANS = 100
 """Scans of one JPEG. Encoders write about ten."""
 SCANS_OF_LARGEST = 16
@@ -83,7 +85,9 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
         _count_png(stream, counts)
     elif magic in (_JP2, _JP2[:4] + b"jP\x1a\x1a") or magic[:4] == _CODESTREAM:
         for marker, size in _jpeg2000_parts(stream):
-            counts.parts += 1 + (_tiles_of(stream.read(34)) if marker == _SIZE else 0)
+            counts.parts += 1
+            if marker == _SIZE and _tiles_of(stream.read(34)) > MAX_TILES:
+                counts.parts += MAX_PARTS
             counts.metadata += size
             if not counts.in_bounds:
                 break
@@ -96,7 +100,7 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
         )
     if counts.parts > MAX_PARTS:
         raise ImageError(
-            f"is cut into more than {MAX_PARTS:,} parts", where=name, remedy="save it again"
+            "is cut into too many parts", where=name, remedy="save it again in one piece"
         )
     scan_pixels = counts.scans * counts.pixels
     if counts.scans > MAX_SCANS or (
@@ -323,7 +327,8 @@ def _tiles_of(content: bytes) -> int:
     """Return the number of tiles that the marker SIZ of a JPEG 2000 names; its decoder allocates each."""
     if len(content) < 34:
         return 0
-    _, wide, high, _, _, across, down, left, top = struct.unpack(">H8I", content)
+    sides: tuple[int, ...] = struct.unpack(">H8I", content)
+    _, wide, high, _, _, across, down, left, top = sides
     if not across or not down:
         return 0
     return max(0, -(-(wide - left) // across)) * max(0, -(-(high - top) // down))
