@@ -411,7 +411,7 @@ def main() -> None:
             what="attacks survived, of all that were tried on the service and the command line",
             metric="share survived",
             unit="%",
-            values=[100 * well / total],
+            values=[well / total],
             data={"model reader": load_model("reader").sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"groups": rows},
