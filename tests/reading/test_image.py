@@ -169,12 +169,12 @@ def test_a_large_pnm_of_text_is_refused_before_it_is_decoded() -> None:
 def test_a_jpeg_2000_of_many_empty_boxes_is_refused() -> None:
     content = encoded(Image.fromarray(drawn()), "JPEG2000")
     boxes = b"\0\0\0\x08free" * 60_000
-    with pytest.raises(ImageError, match="is cut into too many parts"):
+    with pytest.raises(ImageError, match="is cut into more than"):
         image.load(content[:12] + boxes + content[12:])
     segments = b"\xff\x64\0\x02" * 60_000
     at = content.index(b"\xff\x4f\xff\x51") + 2
     at += 2 + int.from_bytes(content[at + 2 : at + 4])
-    with pytest.raises(ImageError, match="is cut into too many parts"):
+    with pytest.raises(ImageError, match="is cut into more than"):
         image.load(content[:at] + segments + content[at:])
 
 

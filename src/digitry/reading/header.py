@@ -46,12 +46,14 @@ class _Counts:
         metadata: bytes of tags, profiles, previews and comments.
         parts: segments, chunks or blocks.
         scans: of a JPEG.
+        tiles: of a JPEG 2000.
         pixels: of a JPEG.
     """
 
     metadata: int = 0
     parts: int = 0
     scans: int = 0
+    tiles: int = 0
     pixels: int = 0
 
     @property
@@ -86,8 +88,8 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
     elif magic in (_JP2, _JP2[:4] + b"jP\x1a\x1a") or magic[:4] == _CODESTREAM:
         for marker, size in _jpeg2000_parts(stream):
             counts.parts += 1
-            if marker == _SIZE and _tiles_of(stream.read(34)) > MAX_TILES:
-                counts.parts += MAX_PARTS
+            if marker == _SIZE:
+                counts.tiles = _tiles_of(stream.read(34))
             counts.metadata += size
             if not counts.in_bounds:
                 break
@@ -100,7 +102,13 @@ def check_header(stream: BinaryIO, name: str, max_pixels: int) -> None:
         )
     if counts.parts > MAX_PARTS:
         raise ImageError(
-            "is cut into too many parts", where=name, remedy="save it again in one piece"
+            f"is cut into more than {MAX_PARTS:,} parts", where=name, remedy="save it again"
+        )
+    if counts.tiles > MAX_TILES:
+        raise ImageError(
+            f"is cut into more than {MAX_TILES:,} tiles",
+            where=name,
+            remedy="save it again with larger tiles, or as PNG",
         )
     scan_pixels = counts.scans * counts.pixels
     if counts.scans > MAX_SCANS or (
