@@ -383,6 +383,12 @@ def test_images_that_are_too_large_are_refused_by_their_header(name: str) -> Non
         image.load(BOMBS[name]())
 
 
+@pytest.mark.usefixtures("undecoded")
+def test_a_jpeg_2000_of_too_many_tiles_is_refused_by_its_header() -> None:
+    with pytest.raises(ImageError, match=r"is cut into more than 2,000 tiles; save it again"):
+        image.load(BOMBS["jp2 of 49 million pixels in tiny tiles"]())
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1", "CMYK"])
 def test_the_largest_images_do_not_crash_a_worker(pool: WorkerPool, mode: str) -> None:
     form = "TIFF" if mode == "CMYK" else "PNG"
