@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,5 @@ def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for place in ("decoding.from_picture", "decoding._webp", "documents.heif_pixels"):
         monkeypatch.setattr(f"digitry.reading.{place}", decode)
+    with suppress(ImportError):
+        monkeypatch.setattr("pypdfium2.PdfPage.render", decode)

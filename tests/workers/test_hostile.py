@@ -372,13 +372,13 @@ def test_bombs_are_answered_within_the_limit_of_processor_time(pool: WorkerPool,
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BOMBS if "a side" in name and name[:4] not in ("webp", "pdf ")]
+    "name", [name for name in BOMBS if "a side" in name and "webp" not in name]
 )
 @pytest.mark.usefixtures("undecoded")
 def test_images_that_are_too_large_are_refused_by_their_header(name: str) -> None:
     with pytest.raises(
         ImageError,
-        match=r"too large|MB to decode|not an image|in a slow form|more than 2,000 tiles",
+        match=r"too large|MB to decode|not an image|in a slow form|more than 2,000 tiles|14,400",
     ):
         image.load(BOMBS[name]())
 
