@@ -483,6 +483,8 @@ def test_the_public_names_of_training_import_nothing_until_they_are_used() -> No
     code = (
         "import sys, digitry.training\n"
         "assert not {'torch', 'keras', 'numpy'} & set(sys.modules)\n"
+        # As the command line does; a program of a user waits some seconds more.
+        "from digitry.training.network.import_keras import import_keras; import_keras()\n"
         "from digitry.training import RECIPES, evaluate, load_dataset, train\n"
         "assert train.__module__ == 'digitry.training.library'\n"
         "assert 'dense-128' in RECIPES"

@@ -1,4 +1,10 @@
-"""Small sources of training strips, drawn here."""
+"""Small sources of training strips, drawn here.
+
+Keras is imported as the command line does: everything that it can use besides costs seconds in each
+process that runs tests.
+"""
+
+import importlib.util
 
 import cv2
 import numpy as np
@@ -9,6 +15,11 @@ from digitry.training.writing.strings import Others
 from digitry.training.writing.strips import Real, Sources
 
 WRITERS = 3
+
+if importlib.util.find_spec("keras") is not None:
+    from digitry.training.network.import_keras import import_keras
+
+    import_keras()
 
 
 def glyph(char: str, thick: int = 3) -> np.ndarray:

@@ -15,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from digitry.training.loop import checkpoint
+from digitry.training.network.import_keras import import_keras
+
+import_keras()
+
+from digitry.training.loop import checkpoint  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).with_name("loop")))
 
-from test_train import Recipe, digits, keras, train, weights
+from test_train import Recipe, digits, keras, train, weights  # noqa: E402
 
 FULL = Recipe(
     name="full", architecture="conv", hidden=(3, 4), batch_size=16, epochs=4, dropout=0.3,

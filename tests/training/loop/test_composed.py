@@ -1,7 +1,6 @@
 """Training on composed writing: one cycle, averaged weights, a checkpoint to go on from."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,7 @@ from digitry.training.loop.composed import (
 )
 from digitry.training.writing.strips import Sources
 
-
-@dataclass(frozen=True)
-class Points:
-    """Pools of points on a line through the origin, 8 points a batch, 4 batches a pool."""
-
-    slope: float = 2.0
-
-    def compose(self, sources: Sources, pool: int) -> list[np.ndarray]:
-        x = np.random.default_rng(pool).normal(size=(4, 8, 1)).astype(np.float32)
-        return list(np.concatenate([x, self.slope * x], axis=2))
+from .points import Points
 
 
 def error(network: nn.Module, batch: np.ndarray, device: torch.device) -> tuple[torch.Tensor, int]:

@@ -657,6 +657,8 @@ def interrupted() -> list[list[str]]:
     script = """
         import signal, os, sys
         sys.path.insert(0, sys.argv[1])
+        from digitry.training.network.import_keras import import_keras
+        import_keras()
         from test_train import TINY, digits, keras, train
         import dataclasses
 
