@@ -1,8 +1,10 @@
 """Standard output that is full or closed: at most one line on stderr, an exit code, no traceback."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,34 @@ def full(words: list[str], **options: bool) -> tuple[int, str]:
         return digitry(words, stream.fileno(), **options)
 
 
+Forked = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    """Run the command in a fork of one process that has imported it; give the code and stderr."""
+    script = str(Path(__file__).with_name("forks.py"))
+    with subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        asking, answering = process.stdin, process.stdout
+        assert asking is not None and answering is not None
+
+        def run(words: list[str], output: str, *, buffered: bool = True) -> tuple[int, str]:
+            asked = {
+                "words": words,
+                "output": output,
+                "buffered": buffered,
+                "environment": dict(os.environ),
+            }
+            print(json.dumps(asked), file=asking, flush=True)
+            code, told = json.loads(answering.readline())
+            return code, told
+
+        yield run
+        asking.close()
+
+
 LINE = (
     "digitry: standard output: cannot be written (No space left on device); "
     "free disk space, or redirect the output elsewhere\n"
@@ -66,14 +96,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv", "hocr"])
-def test_a_full_disk_is_one_line_for_every_format_of_read(format: str) -> None:
-    assert full(["read", FIVE, "--format", format]) == (3, LINE)
+def test_a_full_disk_is_one_line_for_every_format_of_read(format: str, forked: Forked) -> None:
+    assert forked(["read", FIVE, "--format", format], "full") == (3, LINE)
 
 
-def test_a_full_disk_is_one_line_with_and_without_a_buffer() -> None:
+def test_a_full_disk_is_one_line_with_and_without_a_buffer(forked: Forked) -> None:
     # Without a buffer the first write fails, within the verb; with one, the last flush.
-    assert full(["read", FIVE], buffered=False) == (3, LINE)
-    assert full(["read", *[FIVE] * 3, "--format", "json"]) == (3, LINE)
+    for buffered in (True, False):
+        assert full(["read", FIVE], buffered=buffered) == (3, LINE)
+    assert forked(["read", *[FIVE] * 3, "--format", "json"], "full") == (3, LINE)
     for words in (
         ["--help"],
         ["--version"],
@@ -82,7 +113,7 @@ def test_a_full_disk_is_one_line_with_and_without_a_buffer() -> None:
         ["recipes", "--format", "json"],
     ):
         for buffered in (True, False):
-            assert full(words, buffered=buffered) == (3, LINE), words
+            assert forked(words, "full", buffered=buffered) == (3, LINE), words
 
 
 def test_a_full_disk_is_one_line_for_long_running_verbs(tmp_path: Path, store: str) -> None:
@@ -109,13 +140,10 @@ def test_a_full_disk_is_one_line_for_long_running_verbs(tmp_path: Path, store: s
         ["--help"],
     ],
 )
-def test_a_closed_pipe_is_code_1_and_prints_nothing(words: list[str], buffered: bool) -> None:
-    ours, theirs = os.pipe()
-    os.close(ours)
-    try:
-        assert digitry(words, theirs, buffered=buffered) == (1, "")
-    finally:
-        os.close(theirs)
+def test_a_closed_pipe_is_code_1_and_prints_nothing(
+    words: list[str], buffered: bool, forked: Forked
+) -> None:
+    assert forked(words, "closed pipe", buffered=buffered) == (1, "")
 
 
 def test_a_closed_standard_output_is_one_line() -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from ..waiting import PATIENCE_S, until
+from .in_process import Done, digitry
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 PNG = {"Content-Type": "image/png"}
@@ -66,12 +67,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.stop()
 
 
-def digitry(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S
-    )
-
-
 def correct(service: Service, label: str) -> dict[str, Any]:
     content = (SAMPLES / "digit-3.png").read_bytes()
     image = {"Content-Type": "image/png"}
@@ -101,7 +96,7 @@ def test_service_and_command_line_give_the_same_reading(service: Service) -> Non
     (answer,) = service.get("/v1/read", path.read_bytes(), **{"Content-Type": "image/png"})[
         "readings"
     ]
-    (printed,) = json.loads(digitry("read", "--format", "json", str(path)).stdout)
+    (printed,) = json.loads(digitry("read", "--format", "json", path).stdout)
     for key in ("text", "confidence", "digits", "lines", "rejected", "inverted", "model"):
         assert answer[key] == printed[key], key
 
@@ -113,19 +108,19 @@ def test_corrections_go_from_the_service_to_a_folder_and_back(
     db = ["--db", str(service.db)]
     (row,) = json.loads(digitry("corrections", "list", "--format", "json", *db).stdout)
     assert row == kept
-    shown = digitry("corrections", "show", kept["id"], "--pictures", str(tmp_path / "p"), *db)
+    shown = digitry("corrections", "show", kept["id"], "--pictures", tmp_path / "p", *db)
     assert json.loads(shown.stdout) == kept
     assert (tmp_path / "p" / "glyph.png").exists()
     stats = json.loads(digitry("corrections", "stats", "--format", "json", *db).stdout)
     assert stats["confusions"] == [[3, "8", 1]]
-    assert digitry("corrections", "export", str(tmp_path / "out"), *db).returncode == 0
+    assert digitry("corrections", "export", tmp_path / "out", *db).returncode == 0
     assert (tmp_path / "out" / "train" / "8" / f"{kept['id']}.png").exists()
     other = ["--db", str(tmp_path / "other.db")]
-    done = digitry("corrections", "import", str(tmp_path / "out"), *other)
-    assert done.stdout == "1 added, 0 already there\n"
-    assert digitry("corrections", "delete", kept["id"], *db).stdout == "1 deleted\n"
+    done = digitry("corrections", "import", tmp_path / "out", *other)
+    assert done.out == "1 added, 0 already there\n"
+    assert digitry("corrections", "delete", kept["id"], *db).out == "1 deleted\n"
     assert digitry("corrections", "delete", kept["id"], *db).returncode == 3
-    assert "0 corrections, 0 undone" in digitry("corrections", "stats", *db).stdout
+    assert "0 corrections, 0 undone" in digitry("corrections", "stats", *db).out
 
 
 def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None:
@@ -144,18 +139,36 @@ def test_no_answer_waits_for_a_delayed_acknowledgement(service: Service) -> None
     assert quick == 40
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run `digitry serve …`, which must end with an error before it serves."""
+
+    def served(*_: object, **__: object) -> None:
+        raise AssertionError("it serves")
+
+    monkeypatch.setattr("digitry.serving.server.run", served)
+
+    def serve(*words: object) -> Done:
+        done = digitry("serve", *words)
+        assert done.out == ""
+        assert done.err.count("\n") == 1
+        return done
+
+    return serve
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "example.org"])
-def test_an_address_beyond_loopback_needs_a_token(host: str) -> None:
-    done = digitry("serve", "--host", host)
+def test_an_address_beyond_loopback_needs_a_token(host: str, refused: Callable[..., Done]) -> None:
+    done = refused("--host", host)
     assert done.returncode == 2
-    assert "--token" in done.stderr and done.stderr.count("\n") == 1
+    assert "--token" in done.err
 
 
-def test_a_port_in_use_is_reported(service: Service) -> None:
+def test_a_port_in_use_is_reported(service: Service, refused: Callable[..., Done]) -> None:
     port = service.url.rpartition(":")[2]
-    done = digitry("serve", "--port", port)
+    done = refused("--port", port)
     assert done.returncode == 4
-    assert f"port {port}" in done.stderr and done.stderr.count("\n") == 1
+    assert f"port {port}" in done.err
 
 
 def test_an_endless_head_is_refused(service: Service) -> None:
@@ -168,10 +181,10 @@ def test_an_endless_head_is_refused(service: Service) -> None:
     assert service.get("/healthz") == {"status": "ok"}
 
 
-def test_a_proxy_must_be_an_address(tmp_path: Path) -> None:
-    done = digitry("serve", "--port", "0", "--proxy", "everybody", "--db", str(tmp_path / "c.db"))
+def test_a_proxy_must_be_an_address(tmp_path: Path, refused: Callable[..., Done]) -> None:
+    done = refused("--port", 0, "--proxy", "everybody", "--db", tmp_path / "c.db")
     assert done.returncode == 2
-    assert "--proxy" in done.stderr and done.stderr.count("\n") == 1
+    assert "--proxy" in done.err
 
 
 def children(service: Service) -> list[int]:
