@@ -14,7 +14,7 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,49 @@ def images(digits: list[bytes]) -> list[tuple[str, bytes]]:
         (f"d/{index:02d}.png", content[:60] if index == BAD else content)
         for index, content in enumerate(digits)
     ]
+
+
+@pytest.fixture(scope="module")
+def expected(images: list[tuple[str, bytes]], model: Path) -> list[dict[str, Any]]:
+    """Of each image the reading as JSON; none of number 5."""
+    reader = Reader(model)
+    readings = [
+        {} if index == BAD else reader.read(content).to_dict()
+        for index, (_, content) in enumerate(images)
+    ]
+    found: list[dict[str, Any]] = json.loads(json.dumps(readings))
+    return found
+
+
+class Kept(WorkerPool):
+    """Workers that the next run uses, too."""
+
+    def close(self) -> None:
+        pass
+
+    def end(self) -> None:
+        super().close()
+
+
+@pytest.fixture(scope="module")
+def pools() -> Iterator[dict[str, Kept]]:
+    found: dict[str, Kept] = {}
+    yield found
+    for pool in found.values():
+        pool.end()
+
+
+@pytest.fixture
+def kept_workers(pools: dict[str, Kept], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with the same settings share their workers, whose start takes longer than such a run."""
+
+    def lent(*given: Any, **options: Any) -> Kept:
+        key = repr((given, options))
+        if key not in pools:
+            pools[key] = Kept(*given, **options)
+        return pools[key]
+
+    monkeypatch.setattr("digitry.bulk.on_machine.WorkerPool", lent)
 
 
 def as_folder(path: Path, images: list[tuple[str, bytes]]) -> str:
@@ -140,29 +183,28 @@ def files(out: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.usefixtures("kept_workers")
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_every_kind_of_input_gives_the_readings_of_its_images(
     form: Callable[[Path, list[tuple[str, bytes]]], str],
     tmp_path: Path,
     images: list[tuple[str, bytes]],
+    expected: list[dict[str, Any]],
     model: Path,
 ) -> None:
     report = run(job(tmp_path, form(tmp_path, images), model))
     assert (report.images, report.failed, report.failed_by_reason) == (40, 1, {"is damaged": 1})
     found = rows(tmp_path / "out")
-    reader = Reader(model)
-    for (_, content), row in zip(images, found, strict=True):
-        if row["status"] == "failed":
-            assert content == images[BAD][1]
-            continue
-        expected = reader.read(content).to_dict()
-        for key in expected.keys() - {"source", "ms"}:
-            assert row[key] == json.loads(json.dumps(expected[key])), key
+    for index, (reading, row) in enumerate(zip(expected, found, strict=True)):
+        assert (row["status"] == "failed") == (index == BAD)
+        for key in reading.keys() - {"source", "ms"}:
+            assert row[key] == reading[key], key
     failed = failures(tmp_path / "out")
     assert [row["source"] for row in failed] == [found[BAD]["source"]]
     assert len({row["source"] for row in found}) == 40
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_the_offset_finds_the_member_again(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -173,6 +215,7 @@ def test_the_offset_finds_the_member_again(
     assert {row["source"]: row["offset"] for row in rows(tmp_path / "out")} == expected
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_parquet_and_json_lines_have_the_same_rows(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -230,6 +273,7 @@ def test_a_run_without_workers_ends_with_an_error(
         run(job(tmp_path, as_zip(tmp_path, images), model, workers=2))
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_a_new_run_does_not_overwrite_another(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -257,6 +301,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_resuming_reads_only_what_is_missing(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -309,6 +354,7 @@ def test_a_killed_and_resumed_run_gives_the_same_files(
     assert files(tmp_path / "killed") == files(tmp_path / "out")
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_a_broken_archive_among_many_is_reported(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -343,6 +389,7 @@ def test_a_missing_input_is_reported_before_reading(tmp_path: Path, model: Path)
         BulkJob(inputs=["a"], out=tmp_path, workers=0)
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_lists_may_name_missing_files_and_folders(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -363,6 +410,7 @@ def test_planning_needs_little_memory(tmp_path: Path, images: list[tuple[str, by
     assert shards[-1].done is not None
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_the_command_reports_failures_by_its_exit_code(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -423,6 +471,7 @@ def test_an_object_store_is_read_like_a_folder(
         run(job(tmp_path, "s3://images/none", model, out=tmp_path / "none"))
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_a_report_is_json(tmp_path: Path, images: list[tuple[str, bytes]], model: Path) -> None:
     report = run(job(tmp_path, as_zip(tmp_path, images), model))
     assert isinstance(report, BulkReport)
@@ -458,6 +507,7 @@ def flood(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_exactly_the_broken_images_and_bombs_fail(
     tmp_path: Path, digits: list[bytes], model: Path
 ) -> None:
@@ -480,6 +530,7 @@ def test_exactly_the_broken_images_and_bombs_fail(
     assert (report.images, report.failed) == (400, len(bad))
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_every_page_of_a_document_is_a_row(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -509,6 +560,7 @@ def test_every_page_of_a_document_is_a_row(
         assert failed == ["05.png", "torn.pdf#page=2"]
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_only_the_region_of_each_image_is_read(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -529,6 +581,7 @@ def test_only_the_region_of_each_image_is_read(
         job(tmp_path, place, model, region=region, template=Template((Field("a", (0, 0, 1, 1)),)))
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_nothing_of_an_input_is_passed_over_in_silence(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
@@ -547,6 +600,7 @@ def test_nothing_of_an_input_is_passed_over_in_silence(
     assert "digitry: not read: 2 .docx, 1 without an ending\n" in result.stderr
 
 
+@pytest.mark.usefixtures("kept_workers")
 def test_resuming_a_finished_run_says_so(
     tmp_path: Path, images: list[tuple[str, bytes]], model: Path
 ) -> None:
