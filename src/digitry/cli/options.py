@@ -129,6 +129,19 @@ def require_training(*modules: str, extra: str = "train") -> None:
     extras.require(extra, "this needs", *modules)
 
 
+def with_keras(*modules: str) -> None:
+    """Check that the modules a verb needs are installed; import Keras, if it is one, and nothing besides.
+
+    Raises:
+        UnavailableError: a module is missing.
+    """
+    require_training(*modules)
+    if "keras" in modules:
+        from digitry.training.network.import_keras import import_keras
+
+        import_keras()
+
+
 def require_serving() -> None:
     """Check, before any work starts, that the extra `serve` is installed.
 
@@ -187,7 +200,7 @@ def loaded_model(
         UnavailableError: a module is missing.
         ModelError: the model is missing, damaged or not trusted.
     """
-    require_training(*modules_for_model(model), *modules)
+    with_keras(*modules_for_model(model), *modules)
     from digitry.training.network import convert
 
     return convert.load_artifact(model, trust=trust, tell=tell)

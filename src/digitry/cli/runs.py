@@ -19,6 +19,7 @@ from digitry.cli.options import (
     modules_for_pictures,
     outputs_in,
     require_training,
+    with_keras,
 )
 from digitry.cli.text import console_for, print_comparison, print_json, table_of
 from digitry.errors import UsageError
@@ -96,7 +97,7 @@ def export(
         _export_ensemble(models, wanted, out, trust)
         return
     (model,) = models
-    require_training(*(modules_for_model(model) if wanted is ModelFormat.ONNX else KERAS))
+    with_keras(*(modules_for_model(model) if wanted is ModelFormat.ONNX else KERAS))
     from digitry.training.network import convert
 
     def tell(line: str) -> None:
@@ -122,7 +123,7 @@ def _export_ensemble(models: list[str], format: ModelFormat, out: Path | None, t
         raise UsageError(
             "several models become one .onnx file", remedy="name it: --out ensemble.onnx"
         )
-    require_training("onnx", *(name for model in models for name in modules_for_model(model)))
+    with_keras("onnx", *(name for model in models for name in modules_for_model(model)))
     from digitry.training.network import ensemble
 
     written = ensemble.join(models, out, console=console_for(stderr=True), trust=trust)

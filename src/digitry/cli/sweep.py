@@ -84,7 +84,7 @@ def sweep(
         )  # fmt: skip
         folder = out or run_folder.default_folder(f"sweep-{recipe}")
         run_folder.check_new(folder, sweeps.JOURNAL, "sweep")
-    options.require_training(*options.modules_for_data(plan.recipe.data))
+    options.with_keras(*options.KERAS, *options.modules_for_data(plan.recipe.data))
     from digitry.training.loop import trackers
     from digitry.training.loop.device import find_device
 

@@ -23,6 +23,7 @@ from digitry.cli.options import (
     recipe_settings,
     require_serving,
     require_training,
+    with_keras,
 )
 from digitry.cli.text import console_for, print_run, print_taught, print_taught_lines
 from digitry.errors import UsageError
@@ -66,7 +67,7 @@ def teach(
         raise UsageError("--samples is for lines", where=model, remedy="use --epochs")
     wanted = outputs_in(only)
     require_serving()
-    require_training(*KERAS, "onnx", "scipy", *modules_for_pictures(wanted))
+    with_keras(*KERAS, "onnx", "scipy", *modules_for_pictures(wanted))
     from digitry.improve.teach import teach as train_further
     from digitry.training.report.write import write_report
 

@@ -27,6 +27,7 @@ from digitry.cli.options import (
     outputs_in,
     recipe_settings,
     require_training,
+    with_keras,
 )
 from digitry.cli.text import console_for, print_run
 from digitry.cli.train_reader import READER, train_reader
@@ -247,9 +248,7 @@ def _resume(folder: Path, began: "RunArguments", only: frozenset[str] | None, ho
 
 def _check_loop(how: _How) -> None:
     """Import Keras, and check the trackers and the device, before any data is loaded."""
-    from digitry.training.network.import_keras import import_keras
-
-    import_keras()
+    with_keras(*KERAS)
     from digitry.training.loop import trackers
     from digitry.training.loop.device import find_device
 
