@@ -10,6 +10,7 @@ BENCHMARKS := $(sort $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py
 TOOLS := $(VENV)/tools
 LOCKED := $(BIN)/pip install --quiet --require-hashes --no-deps -r
 SITE := $(VENV)/site
+UNUSED := /(tests|testing|_inductor|cfnlint|moto|networkx|pip)/
 .PHONY: help setup locked hooks demo serve test check bench samples notebooks docs site lock audit sbom dist \
 	try clean
 
@@ -24,9 +25,9 @@ $(STAMP): pyproject.toml
 	@echo "Installing digitry and its development packages into $(VENV): about 3 GB, some minutes."
 	@echo "pip says nothing meanwhile; to watch it, run: $(BIN)/pip install -e '.[dev]'"
 	@$(PYTHON) -m venv $(VENV)
-	@# pip would compile on one processor.
+	@# pip would compile on one processor. What is left out here is compiled if it is ever imported.
 	@$(BIN)/pip install --quiet --no-compile -e '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@$(BIN)/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 	@echo "Installed. To have digitry on your path: . $(BIN)/activate"
 

@@ -98,11 +98,11 @@ def hardest(rng: np.random.Generator) -> str:
 
 
 @pytest.fixture
-def little(monkeypatch: pytest.MonkeyPatch) -> None:
+def little(monkeypatch: pytest.MonkeyPatch, composed: Path) -> None:
     """A set like MNIST, of a few hundred digits of our own, and few pages: it takes seconds."""
     data = dataset.dataset_of("mnist", drawn_digits(240, 1), drawn_digits(100, 2), "ours", "here")
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: data)
-    rehearse_little(monkeypatch)
+    rehearse_little(monkeypatch, composed)
 
 
 def test_the_corrections_are_counted_before_the_training_starts() -> None:

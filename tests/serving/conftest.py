@@ -135,6 +135,19 @@ SHOWN = """() => [...document.querySelectorAll("#answer .digits")].map(line =>
 """Returns the text that the web page shows."""
 
 
+NO_FEATURES = (
+    # For each window Chromium loads the pop-up of its address bar, which is a web page, too: three
+    # quarters of the processor time of an empty window.
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup",
+    # Playwright's own, which the above would replace.
+    "AimEnabled", "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades", "LensOverlay", "MediaRouter",
+    "NetworkTimeServiceQuerying", "OptimizationHints", "PaintHolding", "PreconnectToSearch",
+    "ThirdPartyStoragePartitioning",
+)  # fmt: skip
+"""Parts of Chromium that the tests do without."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -145,7 +158,7 @@ def browser() -> Iterator[Any]:
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                   "--disable-background-networking", "--disable-component-update",
-                  "--disable-sync"],
+                  "--disable-sync", f"--disable-features={','.join(NO_FEATURES)}"],
         )  # fmt: skip
         yield browser
         browser.close()

@@ -118,7 +118,7 @@ def compose(
     wanted = -(-count // pools.glyphs)
     parts = [] if folder is None else _kept(folder, wanted)
     if len(parts) < wanted:
-        processes = processors.available()
+        processes = min(processors.available(), wanted - len(parts))
         batches = composed(pools, characters(), len(parts), processes)
         with closing(batches), Display(console, wanted, text="composing glyphs") as display:
             while len(parts) < wanted:
