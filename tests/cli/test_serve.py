@@ -348,7 +348,7 @@ def test_a_stop_under_load_loses_no_accepted_request(stops: int, tmp_path: Path)
             thread.start()
         until(lambda sent=sent: len(sent) > 10)
         # A different moment of a request each time.
-        time.sleep(1.5 + 0.013 * stop)
+        time.sleep(1.1 + 0.013 * stop)
         stopped = time.monotonic()
         assert service.stop() == 0
         for thread in threads:

@@ -116,6 +116,20 @@ def test_a_missing_tracker_is_an_error_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_keras_is_imported_without_what_it_can_use_besides_and_only_if_needed(
+    trained: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imports: list[str] = []
+    place = "digitry.training.network.import_keras.import_keras"
+    monkeypatch.setattr(place, lambda: imports.append("keras"))
+    assert say("export", trained / "model.keras", "--to", "mine.h5", "--trust").code == 0
+    assert imports == ["keras"]
+    assert say("export", trained / "model.keras", "--to", "mine.onnx", "--trust").code == 0
+    assert imports == ["keras"] * 2
+    assert say("export", trained, "--to", "its.onnx").code == 0
+    assert imports == ["keras"] * 2
+
+
 def test_a_wrong_call_is_one_line_and_code_2(trained: Path, say: Say) -> None:
     one_line(say("train", "dense-129"), 2, "dense-129", "dense-128")
     one_line(say("train"), 2, "no recipe is named")
