@@ -1,6 +1,5 @@
 """The schema of the store: created, migrated from older ones, refused if made by a later version."""
 
-import multiprocessing
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from digitry.corrections.correction import LONGEST_AUTHOR, LONGEST_TEXT
 from digitry.corrections.database import StoreError
 from digitry.corrections.store import Corrections
 
+from ..processes import forked
 from ..waiting import PATIENCE_S
 from .test_store import correction, postgresql  # noqa: F401 (a fixture)
 
@@ -216,7 +216,7 @@ def _open(url: str, start: Any, told: Any) -> None:
 def test_processes_that_open_a_store_at_once_create_it_once(former: bool, url: str) -> None:
     if former:
         make_former(url)
-    context = multiprocessing.get_context("spawn")
+    context = forked()
     start, told = context.Event(), context.Queue()
     openers = [context.Process(target=_open, args=(url, start, told)) for _ in range(4)]
     for opener in openers:

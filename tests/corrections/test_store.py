@@ -1,7 +1,6 @@
 """The store of corrections: the same promises on SQLite and on PostgreSQL."""
 
 import io
-import multiprocessing
 import os
 import pwd
 import random
@@ -31,6 +30,7 @@ from digitry.errors import DataError, DigitryError, UsageError
 from digitry.places import corrections_file
 from digitry.training import datasets
 
+from ..processes import forked
 from ..waiting import PATIENCE_S, until
 
 BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
@@ -217,7 +217,7 @@ def _write_until_killed(url: str, seed: int, confirmed: Any) -> None:
 def test_no_confirmed_correction_is_lost_when_writers_are_killed(
     kills: int, store: Corrections, url: str
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = forked()
     rng = random.Random(3)
     confirmed: set[str] = set()
     at_once = 3 if kills < 10 else 8

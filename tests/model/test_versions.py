@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from digitry.model import artifact, versions
 from digitry.model.load import load_model, load_uncalibrated
 from digitry.model.versions import Version
 from digitry.reading.reader import Reader
+
+from ..processes import forked
 
 SHIPPED = load_model("reader@shipped")
 
@@ -285,7 +286,7 @@ def _work(folder: str, seed: int) -> list[int]:
 
 
 def test_concurrent_processes_get_different_numbers_and_one_default(models: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with forked().Pool(3) as pool:
         taken = pool.starmap(_work, [(str(models), seed) for seed in range(3)])
     assert sorted(number for mine in taken for number in mine) == list(range(1, 19))
     found, broken = versions.versions("reader")
