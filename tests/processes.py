@@ -3,7 +3,10 @@
 import multiprocessing
 from multiprocessing.context import BaseContext
 
-_NEEDED = ["pytest", "numpy", "PIL.Image", "digitry.corrections.store", "digitry.model.versions"]
+_NEEDED = [
+    "pytest", "numpy", "PIL.Image", "digitry.model.versions", "digitry.corrections.store",
+    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command",
+]  # fmt: skip
 """What they import; a missing extra is passed over."""
 
 
