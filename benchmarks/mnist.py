@@ -1,17 +1,21 @@
 """Read MNIST's test part as image files, with the whole reading pipeline.
 
-    python benchmarks/mnist.py --data-dir MNIST [--model reader] [--record]
+    python benchmarks/mnist.py --data-dir MNIST [--model reader] [--stretched] [--record]
 
 Each of the 10,000 test images is written as a PNG file and read as a single digit. It prints the share
 whose text is right (a refusal is not right), the share whose best guess is right, the number of
 refusals, the expected calibration error of the confidences, and the share whose text is right with the
 layout `auto`. Nothing is chosen by these numbers.
+
+With `--stretched` each digit is cut to its ink, stretched to a square of 16x16 pixels, and set in black and
+white, as postal codes and forms were scanned in the 1990s; two pixels of paper are left around it.
 """
 
 import argparse
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -29,18 +33,28 @@ def packed(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def stretched(image: np.ndarray) -> np.ndarray:
+    """Return an image of a digit, ink = 255, as 16x16 pixels of black and white with paper around them."""
+    rows, columns = (np.flatnonzero((image > 40).any(axis=side)) for side in (1, 0))
+    cut = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    small = cv2.resize(cut, (16, 16), interpolation=cv2.INTER_AREA)
+    return np.pad(np.where(small > 110, 255, 0).astype(np.uint8), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--model", default="reader")
+    parser.add_argument("--stretched", action="store_true", help="read them as 16x16 pixels")
     parser.add_argument("--record", action="store_true", help="save a record")
     arguments = parser.parse_args()
     dataset = load_dataset("mnist", data_dir=arguments.data_dir)
+    images = list(map(stretched if arguments.stretched else np.asarray, dataset.test.images))
     reader = Reader(arguments.model, layout="single")
     texts, guesses, confidences = [], [], []
-    for reading in reader.read_many(map(packed, dataset.test.images)):
+    for reading in reader.read_many(map(packed, images)):
         digits = reading.digits if isinstance(reading, Reading) else ()
         texts.append(reading.text if isinstance(reading, Reading) else "")
         guess, confidence = digits[0].alternatives[0] if digits else (-1, 0.0)
@@ -54,7 +68,7 @@ def main() -> None:
     print(f"read right           {100 * right:.2f}%, {refused} of {len(labels)} refused")
     print(f"best guess right     {100 * hits.mean():.2f}%")
     print(f"calibration error    {100 * off:.2f}%")
-    untold = Reader(arguments.model, layout="auto").read_many(map(packed, dataset.test.images))
+    untold = Reader(arguments.model, layout="auto").read_many(map(packed, images))
     auto = float(
         np.mean(
             [
@@ -65,6 +79,8 @@ def main() -> None:
     )
     print(f"right in `auto`      {100 * auto:.2f}%")
     if arguments.record:
+        what = "stretched to 16x16, black and white" if arguments.stretched else "as PNG files"
+        kind = "stretched-" if arguments.stretched else ""
         for name, metric, value in (
             (
                 "text",
@@ -75,9 +91,9 @@ def main() -> None:
             ("guess", "best guess right", float(hits.mean())),
         ):
             _record.write(
-                f"reading-mnist-{name}",
+                f"reading-mnist-{kind}{name}",
                 table="Reading real images",
-                what="MNIST's 10,000 test images, as PNG files",
+                what=f"MNIST's 10,000 test images, {what}",
                 metric=metric,
                 unit="%",
                 values=[value],

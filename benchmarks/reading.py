@@ -1,6 +1,7 @@
 """Measure how many real images are read right, by kind and layout.
 
     python benchmarks/reading.py MANIFEST... [--model reader] [--mistakes FILE] [--authors] [--record]
+    python benchmarks/reading.py MANIFEST... --turned [--record]
     python benchmarks/reading.py MANIFEST... --rival tesseract [--record]
     python benchmarks/reading.py MANIFEST... --rival rapidocr --rival-python PYTHON [--record]
 
@@ -24,6 +25,9 @@ bins) compares the confidence of a reading with whether its best guess is right,
 With `--authors` the images are also counted by author, because images of one author are alike: the mean
 over authors, the authors with the lowest share, and how far the mean moves if one author is left out (the
 jackknife, Efron 1982).
+
+With `--turned` the images of several digits are read in the layout `auto`, upright and turned by quarters.
+An image counts if its digits are right.
 
 With `--rival` the same images are read by another program, as it comes, and only its digits are counted,
 as letters for digits would make no sense here. `rapidocr` runs in a Python of its own (`--rival-python`;
@@ -203,6 +207,43 @@ def rival(
     )
 
 
+QUARTERS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180,
+            270: Image.Transpose.ROTATE_270}  # fmt: skip
+
+
+def turned(reader: Reader, found: list[Case], *, data: dict[str, str] | None) -> None:
+    """Print how many images of several digits have their digits read right, upright and turned.
+
+    Args:
+        reader: digitry's.
+        found: the images; those of one digit are left out, because nothing shows how they stand.
+        data: name -> sha256, for a record; None = no record.
+    """
+    several = [case for case in found if case.layout not in ("single", "auto")]
+    right = dict.fromkeys((0, *QUARTERS), 0)
+    for case in several:
+        gray = Image.fromarray(image.load(case.path).gray)
+        for degrees in right:
+            shown = gray.transpose(QUARTERS[degrees]) if degrees else gray
+            right[degrees] += case.label.same_digits(said(reader.read(shown)))
+    for degrees, count in right.items():
+        print(f"turned by {degrees:>3} degrees: {count} of {len(several)} with their digits right")
+    if data is not None:
+        on_a_side = [right[degrees] / len(several) for degrees in QUARTERS]
+        _record.write(
+            "reading-turned",
+            table="Reading real images",
+            what=f"{len(several)} images of several digits, turned by 90, 180 and 270 degrees",
+            metric=f"digits right, whole; upright {right[0]}; turned "
+            + ", ".join(f"{right[degrees]}" for degrees in QUARTERS),
+            unit="%",
+            values=on_a_side,
+            data=data,
+            versions=VERSIONS,
+            extra={"right": {str(degrees): count for degrees, count in right.items()}},
+        )
+
+
 VERSIONS = ("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime")
 WAYS = ("resized to 28x28, divided by 255", "the same, polarity set right", "digitry")
 
@@ -348,6 +389,7 @@ def main() -> None:
     parser.add_argument("--authors", action="store_true", help="count by author, too")
     parser.add_argument("--rival", choices=tuple(RIVALS), help="only compare with this program")
     parser.add_argument("--rival-python", metavar="PYTHON", help="a Python that has rapidocr")
+    parser.add_argument("--turned", action="store_true", help="only turned by quarters")
     parser.add_argument("--count", type=int, help="of each manifest, so many images at most")
     arguments = parser.parse_args()
 
@@ -368,6 +410,9 @@ def main() -> None:
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.manifests
     }
     data[f"model {reader.name}"] = load_model(arguments.model).sha256
+    if arguments.turned:
+        turned(reader, every, data=data if arguments.record else None)
+        return
     if arguments.rival:
         if arguments.rival == "rapidocr" and not arguments.rival_python:
             parser.error("--rival needs --rival-python, the path of a Python with rapidocr")

@@ -32,9 +32,11 @@ class Says:
 
     def __init__(self, side: int, cells: np.ndarray) -> None:
         self.side, self.cells = side, cells
+        self.shown: list[tuple[int, int]] = []
 
     def run(self, ink: np.ndarray) -> np.ndarray:
         _, _, height, width = ink.shape
+        self.shown.append((height, width))
         assert height % MULTIPLE == width % MULTIPLE == 0
         if (height, width) == (self.side, self.side):
             return self.cells[None]
@@ -52,7 +54,8 @@ def logit(p: float) -> float:
 
 
 PAGE = np.full((96, 96), 230, np.uint8)
-"""At its largest scale the network sees it as 128x128 pixels, 16 of them margin on each side."""
+PAGE[40:56, 40:44] = 20
+"""With some ink, or its largest scale is not looked at. At its largest scale the network sees it as 128x128 pixels, 16 of them margin on each side."""
 
 
 def at(cell: float) -> float:
@@ -103,6 +106,35 @@ def test_every_page_is_seen_at_halves_of_its_size(height: int, width: int) -> No
     for page, (across, down) in pages:
         assert min(page.shape) >= 4
         assert page.shape == (round(height * down), round(width * across))
+
+
+def test_the_largest_scale_is_looked_at_where_ink_is_left() -> None:
+    paper = np.full((400, 400), 230, np.uint8)
+    nothing = Says(0, cells())
+    find(paper, nothing)
+    assert max(nothing.shown) == (256, 256), "half of the page, with its margin"
+    small = paper.copy()
+    small[300:310, 320:322] = 20
+    nothing.shown.clear()
+    find(small, nothing)
+    window = nothing.shown[-1]
+    assert len(nothing.shown) == len(pyramid(small))
+    assert window[0] < 432 and window[1] < 432, "around the small writing alone"
+
+
+def test_a_number_that_was_found_is_no_reason_to_look_closer(
+    sheet: Callable[..., np.ndarray], finder: network.Session
+) -> None:
+    sizes = []
+
+    class Counts:
+        def run(self, ink: np.ndarray) -> np.ndarray:
+            sizes.append(ink.size)
+            return finder.run(ink)
+
+    (place,) = find(sheet(400, 600, ("4711", 120, 150), tall=70), Counts())
+    assert place.height == pytest.approx(70, rel=0.25)
+    assert max(sizes) < 400 * 600 / 2
 
 
 # What it says

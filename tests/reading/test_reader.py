@@ -78,6 +78,19 @@ def test_drawn_digits_are_read(text: str, shipped: Reader) -> None:
     assert len(reading.lines) == text.count("\n") + 1
 
 
+def test_a_clear_digit_is_read_without_a_search_for_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searched(*_: object) -> None:
+        raise AssertionError("the page was searched")
+
+    ours = Reader()
+    monkeypatch.setattr("digitry.reading.recognise.find", searched)
+    clear = pages("3")[:, 10:]
+    assert max(clear.shape) < 128
+    assert ours.read(clear).text == "3"
+    with pytest.raises(AssertionError, match="searched"):
+        ours.read(pages("34"))
+
+
 def test_either_polarity_gives_the_same(shipped: Reader) -> None:
     page = pages("4071")
     dark, light = shipped.read(page), shipped.read(255 - page)

@@ -40,6 +40,8 @@ SMALLEST = 26
 ENOUGH = 72
 """Pixels of the long side; smaller pictures are enlarged to it."""
 
+ALL = (0.0, 0.0, 1.0, 1.0)
+
 MARGIN = 16
 """Empty pixels around a page, as around the pictures that the network was trained on."""
 
@@ -53,6 +55,10 @@ FAINT = 0.2
 EASY = (11.0, 34.0)
 HARD = (6.0, 56.0)
 """Pixels. Heights of digits that the network knows well, and those outside of which it is not trusted."""
+
+STAIN, SETTLED, AROUND = 90, 0.7, 24
+"""Ink above the first is looked at on the largest scale, with so many pixels around it on the scale before,
+unless it lies in a number with this score."""
 
 ALIKE = 1.6
 """Two scales show the same number only if the heights differ by less than this factor."""
@@ -122,19 +128,73 @@ def find(gray: Bytes, finder: Session, largest: int = LARGEST) -> list[Place]:
         finder: the network.
         largest: pixels of the long side at the largest scale; smaller writing is found at larger ones.
     """
+    (full, factor), *smaller = pyramid(gray, largest)
     found: list[Place] = []
-    for small, factor in pyramid(gray, largest):
-        across, down = factor
-        for place in _places(_cells(small, finder)):
-            found.append(
-                Place(
-                    (place.start[0] / across, place.start[1] / down),
-                    (place.end[0] / across, place.end[1] / down),
-                    place.height / down,
-                    place.score,
-                )
-            )
+    half: Bytes | None = None
+    for small, by in smaller:
+        ink = ink_map(small)
+        half = ink if half is None else half
+        found += [_scaled(place, 1 / by[0], 1 / by[1]) for place in _seen(ink, finder)]
+    # The largest scale costs three times as much as all others together.
+    window = ALL if half is None else _window(half, distinct(found), smaller[0][1])
+    if window is not None:
+        height, width = full.shape
+        x, y = math.floor(window[0] * width), math.floor(window[1] * height)
+        part = full[y : math.ceil(window[3] * height), x : math.ceil(window[2] * width)]
+        more = [_moved(place, x, y) for place in _seen(ink_map(part), finder)]
+        found += [_scaled(place, 1 / factor[0], 1 / factor[1]) for place in more]
     return distinct(found)
+
+
+def _scaled(place: Place, across: float, down: float) -> Place:
+    (x0, y0), (x1, y1) = place.start, place.end
+    start, end = (x0 * across, y0 * down), (x1 * across, y1 * down)
+    return Place(start, end, place.height * down, place.score)
+
+
+def _moved(place: Place, x: float, y: float) -> Place:
+    start, end = ((at[0] + x, at[1] + y) for at in (place.start, place.end))
+    return Place(start, end, place.height, place.score)
+
+
+def _window(
+    ink: Bytes, found: Sequence[Place], factor: tuple[float, float]
+) -> tuple[float, float, float, float] | None:
+    """Return the part of a page with ink outside of the numbers that are found already.
+
+    Args:
+        ink: of the page at the second largest scale.
+        found: the numbers of this and all smaller scales, in pixels of the page.
+        factor: of this scale, across and down.
+
+    Returns:
+        Left, top, right and bottom as shares of the page; None if there is no such ink.
+    """
+    left = (ink > STAIN).astype(np.uint8)
+    for place in found:
+        one = _scaled(place, *factor)
+        # Smaller digits are better seen at the next scale.
+        if one.height >= EASY[0] and one.score >= SETTLED:
+            cv2.fillConvexPoly(left, np.rint(_around(one)).astype(np.int32), 0)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(left, connectivity=8)
+    boxes = stats[1:][stats[1:, cv2.CC_STAT_HEIGHT] >= HARD[0] / 2]
+    if not len(boxes):
+        return None
+    low = boxes[:, :2].min(axis=0) - AROUND
+    high = (boxes[:, :2] + boxes[:, 2:4]).max(axis=0) + AROUND
+    size = ink.shape[::-1]
+    shares = (*np.maximum(low / size, 0), *np.minimum(high / size, 1))
+    x0, y0, x1, y1 = (float(share) for share in shares)
+    return x0, y0, x1, y1
+
+
+def _around(place: Place) -> npt.NDArray[np.float64]:
+    """Return the corners of a number with room around it, (4, 2)."""
+    direction = np.array([math.cos(place.slope), math.sin(place.slope)])
+    # Not so far along the line that the next digit, not found, would count as found.
+    along, across = direction * 0.3 * place.height, direction[::-1] * (-0.8, 0.8) * place.height
+    start, end = np.array(place.start) - along, np.array(place.end) + along
+    return np.array([start - across, end - across, end + across, start + across])
 
 
 def pyramid(gray: Bytes, largest: int = LARGEST) -> list[tuple[Bytes, tuple[float, float]]]:
@@ -154,9 +214,13 @@ def pyramid(gray: Bytes, largest: int = LARGEST) -> list[tuple[Bytes, tuple[floa
     return pages
 
 
-def _cells(gray: Bytes, finder: Session) -> npt.NDArray[np.float32]:
+def _seen(ink: Bytes, finder: Session) -> list[Place]:
+    """Return the numbers found on the ink map of one scale, in its pixels."""
+    return _places(_cells(ink, finder))
+
+
+def _cells(ink: Bytes, finder: Session) -> npt.NDArray[np.float32]:
     """Return the network's output for one scale: (3, h, w), with `MARGIN` around the page."""
-    ink = ink_map(gray)
     height, width = ink.shape
     down, across = (-(-(side + 2 * MARGIN) // MULTIPLE) * MULTIPLE for side in (height, width))
     padded = np.zeros((1, 1, down, across), np.float32)

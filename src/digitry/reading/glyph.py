@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.percentile import percentile
+
 SIZE = 28
 BOX = 20
 CENTRE = 14.0
@@ -62,25 +64,6 @@ def stroke_width(ink: npt.NDArray[np.float32]) -> float:
         np.count_nonzero(padded[:, 1:] != padded[:, :-1])
     )
     return 2 * area / (crossings * np.pi / 4)
-
-
-def percentile(values: npt.NDArray[np.float32], share: float) -> float:
-    """Return the same as `np.percentile` with linear interpolation, in a tenth of its time.
-
-    Args:
-        values: (n,), in any order.
-        share: in [0, 100].
-
-    Returns:
-        The percentile; 1 without values.
-    """
-    if values.size == 0:
-        return 1.0
-    place = (values.size - 1) * share / 100
-    low = int(place)
-    high = min(low + 1, values.size - 1)
-    parted = np.partition(values, (low, high))
-    return float(parted[low] + (parted[high] - parted[low]) * (place - low))
 
 
 def _normalise(piece: npt.NDArray[np.float32], glyph: npt.NDArray[np.float32]) -> None:

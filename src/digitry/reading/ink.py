@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from digitry.reading.percentile import percentile
+
 FAINTEST = 0.045
 """Ink that takes less than this share of the paper's light is not told from paper."""
 
@@ -84,9 +86,9 @@ def _paper(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _paper_noise(strength: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Return the middle and the spread of bare paper, robustly: a third of a picture is paper."""
     sample = strength[:: max(1, strength.shape[0] // 150), :: max(1, strength.shape[1] // 150)]
-    below = sample[sample <= max(3 * float(np.percentile(sample, 33)), 0.12)]
-    middle = float(np.median(below))
-    return middle, 1.4826 * float(np.median(np.abs(below - middle)))
+    below = sample[sample <= max(3 * percentile(sample, 33), 0.12)]
+    middle = percentile(below, 50)
+    return middle, 1.4826 * percentile(np.abs(below - middle), 50)
 
 
 def _clear_surroundings(strength: npt.NDArray[np.float32], floor: float) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from digitry.reading.decode import Strip
 from digitry.reading.find import Bytes, Place
 from digitry.reading.network import Session
+from digitry.reading.percentile import percentile
 
 HEIGHT = 32
 """Of a strip, pixels."""
@@ -144,8 +145,8 @@ def lifted(gray: Bytes) -> Bytes:
     ground = cv2.morphologyEx(edge, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
     ground = cv2.blur(ground, (side, side))[side:-side, side:-side]
     ink = np.clip(ground.astype(np.float32) - gray, 0, None)
-    ink = np.clip(ink - np.float32(np.median(ink)), 0, None)
-    top = max(float(np.percentile(ink, 98.5)), 12.0)
+    ink = np.clip(ink - np.float32(percentile(ink, 50)), 0, None)
+    top = max(percentile(ink, 98.5), 12.0)
     return np.asarray(np.clip(ink / top, 0, 1) * 255, np.uint8)
 
 

@@ -39,9 +39,12 @@ from digitry.reading.view import (
 Layout = Literal["auto", "single", "line", "page"]
 LAYOUTS: tuple[Layout, ...] = ("auto", "single", "line", "page")
 
-SURE_ALONE = 0.995
+SURE_ALONE = 0.97
 """If the model gives all the ink of a picture this probability of being one digit, the other networks are
 not run."""
+
+SURE_TOGETHER = 0.98
+"""The same for the model and the line network together, where the model alone is not so sure."""
 
 SETTLED = 0.9
 """A line whose characters are all surer is not cut out a second time."""
@@ -121,7 +124,8 @@ class Recogniser:
             flat = self._singles(flat)
         else:
             if layout == "auto":
-                flat = self._sure_singles(flat, [_may_be_one(view.gray) for view in flat])
+                wholes = [_may_be_one(view.gray) for view in flat]
+                flat = self._agreed(self._sure_singles(flat, wholes), wholes)
             left = [i for i, view in enumerate(flat) if not view.lines]
             for i, view in zip(
                 left, self._pages([flat[i] for i in left], layout, glance), strict=True
@@ -167,6 +171,17 @@ class Recogniser:
             piece = Piece(found.ink, True, NOWHERE)
             said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
+        return result
+
+    def _agreed(
+        self, views: Sequence[View], wholes: Sequence[tuple[Place, Alone] | None]
+    ) -> list[View]:
+        """Return views, those with their line whose ink is surely one digit by both networks together."""
+        result = list(views)
+        left = [i for i, view in enumerate(views) if not view.lines and wholes[i] is not None]
+        for i, view in self._alone(views, wholes, left):
+            if view.merit >= SURE_TOGETHER:
+                result[i] = view
         return result
 
     def _alone(
@@ -255,12 +270,15 @@ class Recogniser:
         grays = [view.gray for view, part in zip(views, places, strict=True) for _ in part]
         owners = [i for i, part in enumerate(places) for _ in part]
         budgets = [Budget(view.gray.size, share=SEARCH_SHARE, least=SEARCH_LEAST) for view in views]
-        shown = self._shown(grays, flat, [budgets[i] for i in owners])
+        spent = [budgets[i] for i in owners]
         if as_one:
+            cuts, strips, _ = self._strips(_cut_out(grays, flat), spent)
             shown = [
-                replace(one, line=_as_one(one.strips, whole))
-                for one, whole in zip(shown, wholes, strict=True)
+                _Shown(cut, seen, _as_one(seen, whole))
+                for cut, seen, whole in zip(cuts, strips, wholes, strict=True)
             ]
+        else:
+            shown = self._shown(grays, flat, spent)
         read = self._said(shown, wholes, as_one)
         return [ReadLine(place, *one) for place, one in zip(flat, read, strict=True)]
 

@@ -22,6 +22,9 @@ UPRIGHT = 0.8
 FEW = 3
 """A page with at most this many digits may hold others that are found only when it is turned."""
 
+LEAST_TURNED = 36
+"""Pixels of the long side. A smaller picture has no room for `FEW` legible digits one above the other."""
+
 TURN_FOR = 1.25, 0.75
 """A page is turned if its `evidence` is then above `TURN_FOR[0]` times the evidence upright, plus
 `TURN_FOR[1]`."""
@@ -135,7 +138,7 @@ class View:
     def doubtful(self) -> bool:
         """Whether the page may lie on its side: little of it is read, or not with confidence."""
         said = [said for line in self.lines for said in line.said]
-        if not said:
+        if not said or max(self.gray.shape) < LEAST_TURNED:
             return False
         if len(said) == 1 and said[0].confidence >= CLEAR:
             # One large digit: nothing shows which way up it stands.

@@ -11,6 +11,7 @@ from digitry.training.writing.strips import (
     Sources,
     by_width,
     labels_of,
+    rewritten,
     set_in,
     stroke_strip,
 )
@@ -90,6 +91,22 @@ def test_real_writing_is_set_in_at_the_height_asked_for():
         rows = np.flatnonzero((strip > 100).any(axis=1))
         assert len(rows) == pytest.approx(min(tall, HEIGHT), abs=2)
         assert (rows[0] + rows[-1]) / 2 == pytest.approx(HEIGHT / 2, abs=1)
+
+
+def test_real_writing_is_never_shown_twice_alike_and_says_the_same():
+    ink = np.zeros((64, 120), np.uint8)
+    for x in (20, 50, 80):
+        ink[16:48, x : x + 4] = 255
+    real = Real(ink, (1, 1, 1), 16, 48)
+    rng = np.random.default_rng(0)
+    shown = [rewritten(real, rng) for _ in range(40)]
+    assert {one.labels for one in shown} == {(1, 1, 1)}
+    assert len({one.ink.tobytes() for one in shown}) == len(shown)
+    for one in shown:
+        # Three strokes still, of about their height, however they slant.
+        count, _, stats, _ = cv2.connectedComponentsWithStats((one.ink > 90).astype(np.uint8))
+        assert count == 4
+        assert (stats[1:, cv2.CC_STAT_HEIGHT] > 20).all()
 
 
 def test_strokes_without_height_are_no_strip():

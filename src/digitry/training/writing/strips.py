@@ -1,7 +1,8 @@
 """Training strips: composed ones and real ones, with what they say, in batches by width."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -67,6 +68,10 @@ class Mix:
     nothing: float = 0.17
 
 
+SHARE_REWRITTEN = 0.85
+"""The part of real strips that is shown as other hands might have written them."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Strips of about one width.
@@ -98,8 +103,9 @@ class Composer:
         if kind < mix.real and len(sources.real):
             place = int(np.searchsorted(self._chances, rng.random() * self._chances[-1]))
             real = sources.real[min(place, len(sources.real) - 1)]
-            ink = placed(real, rng)
-            return camera.spoilt(ink, rng), real.labels
+            if rng.random() < SHARE_REWRITTEN:
+                real = rewritten(real, rng)
+            return camera.spoilt(placed(real, rng), rng), real.labels
         kind -= mix.real
         if kind < mix.nothing:
             return camera.spoilt(nothing(sources, rng), rng), ()
@@ -193,6 +199,37 @@ def _framed(glyph: Ink, width: int, rng: np.random.Generator, plain: bool) -> St
     x = int(np.clip((ink.shape[1] - wide) / 2 + rng.normal(0, 1), 0, ink.shape[1] - wide))
     ink[y : y + height, x : x + wide] = glyph
     return np.asarray(ink, np.float32) / np.float32(255) if plain else camera.spoilt(ink, rng)
+
+
+def rewritten(real: Real, rng: np.random.Generator) -> Real:
+    """Return a real strip as another hand might have written it.
+
+    It slants otherwise, it is narrower or wider, in places more than in others; upper or lower loops are
+    larger, legs longer or shorter; and each stroke bends a little. Real strips are few: a network that sees
+    them as they are learns them by heart.
+    """
+    height, width = real.ink.shape
+    tall, middle = max(real.bottom - real.top, 4), (real.top + real.bottom) / 2
+    slant, aspect = rng.normal(0, 0.17), float(np.exp(rng.normal(0, 0.16)))
+    margin = abs(slant) * height / 2 + 1
+    wide = max(8, math.ceil((width + 2 * margin) * aspect))
+    # For each place of the new picture, where it is looked up in the old one; 0 to 1 are the digits' rows.
+    down = (np.arange(height) - real.top) / tall
+    waist, above, below = rng.normal(0, 0.07), *np.exp(rng.normal(0, 0.2, 2))
+    inside = down + np.clip(waist, -0.2, 0.2) * np.sin(np.pi * down)
+    rows = np.where(down < 0, down / above, np.where(down > 1, 1 + (down - 1) / below, inside))
+    y = np.broadcast_to((rows * tall + real.top)[:, None], (height, wide))
+    pace = np.exp(rng.normal(0, 0.12, max(2, round(wide / tall)))).astype(np.float32)
+    along = np.cumsum(cv2.resize(pace[None], (wide, 1), interpolation=cv2.INTER_LINEAR)[0])
+    x = along[None] / along[-1] * (width + 2 * margin) - margin
+    x = x + slant * (np.arange(height) - middle)[:, None]
+    reach, knots = rng.uniform(0.01, 0.04) * tall, rng.uniform(0.4, 0.8) * tall
+    grid = (max(2, round(height / knots)), max(2, round(wide / knots)), 2)
+    bends = rng.normal(0, reach, grid).astype(np.float32)
+    bends = cv2.resize(bends, (wide, height), interpolation=cv2.INTER_CUBIC)
+    look = (np.stack([x, y], axis=-1) + bends).astype(np.float32)
+    ink = cv2.remap(real.ink, look, None, cv2.INTER_LINEAR)
+    return replace(real, ink=np.asarray(ink, np.uint8))
 
 
 def placed(real: Real, rng: np.random.Generator) -> Ink:
