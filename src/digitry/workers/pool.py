@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
+from digitry.reading.confined import AS_IMAGES
 from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row
@@ -67,7 +68,7 @@ class WorkerPool:
         region: the part of each image that is read; None = all of it.
         max_pixels: larger images are refused.
         wall_s: wall-clock seconds that one request may take.
-        cpu_s: seconds of processor time that one request may take.
+        cpu_s: seconds of processor time that one request may take; drawing a page of a PDF, half of it.
         memory_bytes: address space that one request may use in addition to the loaded reader.
         lines: the line network; see `Reader`.
 
@@ -124,6 +125,8 @@ class WorkerPool:
             "wall_s": wall_s,
             "cpu_s": cpu_s,
             "memory_bytes": memory_bytes,
+            # The other half is for reading the page.
+            "draw_s": cpu_s / 2,
         }
         self._supervisor = Supervisor(config, workers)
         # Wait for the first worker, to learn here and not in a request that the model cannot be run.
@@ -287,6 +290,7 @@ def blamed(name: str, loss: Loss) -> ImageError:
     remedies = {
         Cause.LATE: "crop it to the digits, or reduce it",
         Cause.COMPUTED: "crop it to the digits, or reduce it",
+        Cause.DREW: AS_IMAGES,
         Cause.MEMORY: "reduce it",
         Cause.STOPPED: "send it again",
     }
