@@ -218,6 +218,7 @@ def test_a_process_that_is_killed_or_stands_still_is_an_error_of_its_page(
 
 ANSWERS = {
     "nothing": "pass",
+    "nonsense, and waits": "say(b'q'); requests.read()",
     "junk": "out.write(b'x' * 1000)",
     "another size": "say(b'd', 4000, 4000)",
     "a size of 2^32": "say(b'd', 4294967295, 4294967295)",
@@ -296,6 +297,35 @@ def test_nothing_is_left_when_a_reading_is_interrupted(how: str, tmp_path: Path)
         return True
 
     until(ended)
+
+
+class Faulty(BytesIO):
+    """A file that is shorter than it says, or cannot be read."""
+
+    def __init__(self, error: OSError | None) -> None:
+        super().__init__(made.pdf([made.PLAIN]))
+        self._error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return nothing, or fail."""
+        if self._error is not None:
+            raise self._error
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(None, "became shorter while"), (OSError(5, "Input/output error"), r"read \(Input/output")],
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_its_own_error(
+    error: OSError | None, said: str, started: Processes
+) -> None:
+    drawer = Drawer()
+    with pytest.raises(ImageError, match=said), Document(drawer).opened(Faulty(error)):
+        pass
+    assert started[0].returncode is not None, "it would wait for the rest of the file"
+    with Document(drawer).opened(BytesIO(made.pdf([made.PLAIN]))) as opened:
+        assert opened.pages == 1
 
 
 def test_a_program_without_python_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

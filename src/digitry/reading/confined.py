@@ -83,10 +83,10 @@ class Drawer:
         if self._is_grown or (self._process is not None and self._process.poll() is not None):
             self.close()
         self._opened = None
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
         process = self._process or self._started()
         with self._watched(process, BUSY * DRAW_S):
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
             _send(process, REQUEST.pack(OPEN, size, 0, 0))
             for part in _parts(stream, size):
                 _send(process, part)
@@ -139,7 +139,7 @@ class Drawer:
         except _RefusedError as refused:
             # The process is well.
             raise ImageError(refused.what, remedy=refused.remedy) from None
-        except (EOFError, BrokenPipeError, ValueError) as error:
+        except (EOFError, OSError, ValueError) as error:
             raise self._lost(process, is_late=late.is_set()) from error
         except BaseException:
             # For example Ctrl-C: half of an answer is still to come.
@@ -182,7 +182,7 @@ class Drawer:
                 f"takes more than {MEMORY_BYTES / (1 << 30):g} GiB of memory to draw",
                 remedy=AS_IMAGES,
             )
-        name = f"exit status {status}"
+        name = "its answer makes no sense" if status is None else f"exit status {status}"
         if status is not None and status < 0:
             with suppress(ValueError):
                 name = signal.Signals(-status).name
@@ -296,9 +296,18 @@ def _end(process: _Process, owner: int) -> None:
 
 
 def _parts(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield `size` bytes of a file, part by part."""
+    """Yield `size` bytes of a file, part by part.
+
+    Raises:
+        ImageError: the file cannot be read, or has fewer bytes.
+    """
     while size:
-        part = stream.read(min(size, _PART))
+        try:
+            part = stream.read(min(size, _PART))
+        except OSError as error:
+            raise ImageError(
+                f"cannot be read ({error.strerror})", remedy="open the file again"
+            ) from error
         if not part:
             raise ImageError("became shorter while it was read", remedy="read it again")
         size -= len(part)
