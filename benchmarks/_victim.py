@@ -33,12 +33,14 @@ class Outcome:
         fault: what went wrong, or nothing.
         seconds: until its answer; of a command, its processor time.
         megabytes: peak of the largest process.
+        drawing: peak of a process that was started to draw a PDF, if it is the largest so far.
     """
 
     name: str
     fault: str
     seconds: float
     megabytes: float
+    drawing: float = 0.0
 
 
 # --- a service -------------------------------------------------------------------------------------
@@ -212,24 +214,32 @@ def command(words: Sequence[str], *, wait: float = WAIT_S, output: str = os.devn
 
 
 EACH = """
-import contextlib, json, re, sys, time
+import contextlib, json, os, re, sys
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from digitry.errors import DigitryError
 {setup}
+def used():
+    # Of this process, and of those that it has started and that have ended.
+    return sum(os.times()[:4])
+def drawn():
+    return getrusage(RUSAGE_CHILDREN).ru_maxrss / 1000
+largest = 0
 for path in sys.argv[1:]:
     # The peak so far is forgotten, so each file has its own.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    started, said = time.process_time(), ""
+    started, said = used(), ""
     try:
         {act}
     except DigitryError as error:
         said = str(error)
     except Exception as error:
         said = f"untyped {{type(error).__name__}}: {{error}}"
-    seconds, status = time.process_time() - started, Path("/proc/self/status")
+    seconds, status = used() - started, Path("/proc/self/status")
     peak = re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1] if status.exists() else 0
-    print(json.dumps([said, seconds, int(peak) / 1000]), flush=True)
+    drawing, largest = drawn() * (drawn() > largest), drawn()
+    print(json.dumps([said, seconds, int(peak) / 1000, drawing]), flush=True)
 """
 
 
@@ -263,9 +273,9 @@ def each(paths: Sequence[Path], setup: str, act: str) -> Iterator[tuple[Path, Ou
                     late = f"took more than {WAIT_S:g} s" if code == -signal.SIGKILL else ""
                     yield path, Outcome("", late or f"ended the process ({code})", WAIT_S, 0)
                     break
-                said, seconds, megabytes = json.loads(line)
+                said, seconds, megabytes, drawing = json.loads(line)
                 fault = said if said.startswith("untyped") else ""
-                yield path, Outcome(said, fault, seconds, megabytes)
+                yield path, Outcome(said, fault, seconds, megabytes, drawing)
         finally:
             process.kill()
             process.wait()

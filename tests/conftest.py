@@ -141,5 +141,7 @@ def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for place in ("decoding.from_picture", "decoding._webp", "documents.heif_pixels"):
         monkeypatch.setattr(f"digitry.reading.{place}", decode)
+    # As in a worker, so that it is this process that would draw.
+    monkeypatch.setattr("digitry.reading.documents._worker_draws_s", 2.0)
     with suppress(ImportError):
         monkeypatch.setattr("pypdfium2.PdfPage.render", decode)

@@ -55,7 +55,8 @@ def logit(p: float) -> float:
 
 PAGE = np.full((96, 96), 230, np.uint8)
 PAGE[40:56, 40:44] = 20
-"""With some ink, or its largest scale is not looked at. At its largest scale the network sees it as 128x128 pixels, 16 of them margin on each side."""
+"""With some ink, or its largest scale is not looked at. There the network sees it as 128x128 pixels, 16 of
+them margin on each side."""
 
 
 def at(cell: float) -> float:

@@ -178,14 +178,38 @@ def test_a_picture_that_takes_too_long_is_422_and_says_so(
     model: Artifact, store: Corrections
 ) -> None:
     slow = documents.laughs(9)
-    pool = WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S, cpu_s=1)
+    pool = WorkerPool(MODEL, workers=1, wall_s=PATIENCE_S, cpu_s=2)
     limits = Limits(read_seconds=2 * PATIENCE_S)
     app = create_app(PoolReaders(pool, wait_s=PATIENCE_S), store, model=model, limits=limits)
     with TestClient(app, base_url="http://localhost") as client:
         response = client.post("/v1/read", files={"file": ("slow.pdf", slow)})
         assert (response.status_code, problem(response)) == (422, "unreadable-image")
-        assert response.json()["detail"].startswith("took too long: more than 1 s")
+        detail = (
+            "took too long to draw: more than 0.8 s of processor time; save its pages as images"
+        )
+        assert response.json()["detail"] == detail
         assert texts(client.post("/v1/read", files={"file": png(drawn("3"))})) == ["3"]
+
+
+def test_a_document_that_cannot_be_opened_is_tried_once(
+    reader: Reader, model: Artifact, store: Corrections
+) -> None:
+    class Unopened(LocalReaders):
+        async def count_pages(self, content: bytes, *, name: str | None) -> int:
+            raise ImageError("took too long to draw", remedy="save its pages as images")
+
+        async def read(self, content: bytes, **options: Any) -> Any:
+            assert not content.startswith(b"%PDF"), "opening it again takes as long"
+            return await super().read(content, **options)
+
+    app = create_app(Unopened(reader), store, model=model)
+    with TestClient(app, base_url="http://localhost") as client:
+        files = [("file", ("a.pdf", documents.pdf([documents.PLAIN]))), ("file", png(drawn("3")))]
+        answer = client.post("/v1/read", files=files).json()
+        detail = "took too long to draw; save its pages as images"
+        assert answer["failed"] == [{"index": 0, "source": "a.pdf", "detail": detail}]
+        assert [one["text"] for one in answer["readings"]] == ["3"]
+        assert 'digitry_images_total{result="failed"} 1.0' in client.get("/metrics").text
 
 
 def test_a_picture_that_waits_too_long_says_so(

@@ -329,7 +329,8 @@ def _name_of(content: "str | bytes | PageOf") -> str:
     from digitry.reading.image import PageOf, name_of
 
     if isinstance(content, PageOf):
-        return f"{_name_of(content.source)}#page={content.number}"
+        name = _name_of(content.source)
+        return name if content.number is None else f"{name}#page={content.number}"
     return name_of(content) if isinstance(content, str) else "-"
 
 

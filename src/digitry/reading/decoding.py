@@ -18,6 +18,7 @@ import numpy.typing as npt
 from digitry.errors import ImageError
 from digitry.reading import arrays, documents
 from digitry.reading.arrays import STRIP_PIXELS, strips
+from digitry.reading.confined import Document
 from digitry.reading.header import check_header, halvings_of, orientation_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,14 @@ class Pixels(NamedTuple):
 
 
 def decoded_from(
-    stream: BinaryIO, size: int, name: str, max_pixels: int, page: int | None, *, held: bool
+    stream: BinaryIO,
+    size: int,
+    name: str,
+    max_pixels: int,
+    page: int | None,
+    *,
+    held: bool,
+    document: Document | None = None,
 ) -> Pixels:
     """Return the pixels of an image file, or of one page of a document.
 
@@ -69,6 +77,7 @@ def decoded_from(
         max_pixels: larger images are refused before any pixel is decoded.
         page: of a document, from 1; None = its only page.
         held: whether the whole file is in memory.
+        document: see `digitry.reading.documents.opened_pdf`.
 
     Raises:
         ImageError: it cannot be read.
@@ -88,13 +97,7 @@ def decoded_from(
             _check_page(1, page, name)
             return _from_heif(stream, size, name, max_pixels, held=held)
         if kind == "pdf":
-            number = _check_page(documents.page_count(stream, kind, name), page, name)
-            drawn = documents.pdf_page(
-                stream, number, name, most_pixels=min(WORKING_PIXELS, max_pixels),
-                longest_side=MAX_SIDE,
-            )  # fmt: skip
-            height, width = drawn.shape
-            return Pixels(shrink(drawn, WORKING_PIXELS), width, height)
+            return _from_pdf(stream, name, max_pixels, page, document)
         return _from_pillow(stream, size, name, max_pixels, page, held=held)
 
 
@@ -203,6 +206,19 @@ def _from_pillow(
     if image.format == "WEBP" and not image.is_animated:  # type: ignore[attr-defined]
         return from_picture(image, name, decoded=_webp(stream, image.mode))
     return from_picture(image, name, draft=image.format in ("JPEG", "MPO"))
+
+
+def _from_pdf(
+    stream: BinaryIO, name: str, max_pixels: int, page: int | None, document: Document | None
+) -> Pixels:
+    """Return one page of a PDF."""
+    with documents.opened_pdf(stream, name, document) as opened:
+        number = _check_page(opened.pages, page, name)
+        pixels, width, height = opened.draw(
+            number, most_pixels=min(WORKING_PIXELS, max_pixels), longest_side=MAX_SIDE
+        )
+    gray = np.frombuffer(pixels, np.uint8).reshape(height, width)
+    return Pixels(shrink(gray, WORKING_PIXELS), width, height)
 
 
 def _halvings(image: "Image", stream: BinaryIO) -> int:

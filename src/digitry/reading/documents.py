@@ -5,7 +5,7 @@ as a scanner would see it, with its annotations (the ink of a tablet) and withou
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from typing import Any, BinaryIO, Literal, cast
 
@@ -13,17 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import ImageError
+from digitry.reading.confined import Document, Drawer
 from digitry.reading.header import MAX_ENTRIES, MAX_METADATA, tiff_directories
+from digitry.reading.pdf import Pdf
 
 Kind = Literal["pdf", "heif", "tiff", "other"]
 
 MAX_PAGES = 1000
 """Pages of one document. A longer one is refused: split it."""
-DPI = 200
-"""Pixels per inch of a drawn page, where that is not more pixels than the reader works with."""
-POINTS = 72
-MAX_POINTS = 14_400
-"""Width and height of a PDF page in points of 1/72 inch, at most; the limit of the format."""
 PAGES_METADATA = 4 * MAX_METADATA
 HEAD_BYTES = 64
 
@@ -50,13 +47,14 @@ def kind_of(head: bytes) -> Kind:
     return "other"
 
 
-def page_count(stream: BinaryIO, kind: Kind, name: str) -> int:
+def page_count(stream: BinaryIO, kind: Kind, name: str, document: Document | None = None) -> int:
     """Return the number of pages; 1 for a file that is no document.
 
     Args:
         stream: of the file, at its start; its position is kept.
         kind: of `kind_of`.
         name: what errors call it.
+        document: see `opened_pdf`.
 
     Raises:
         ImageError: the document is damaged, has no page, or has more than `MAX_PAGES`.
@@ -66,8 +64,8 @@ def page_count(stream: BinaryIO, kind: Kind, name: str) -> int:
         return max(1, len(tiff_pages(stream, name)))
     if kind != "pdf":
         return 1
-    with _pdf(stream, name) as document:
-        return _counted(len(document), name)
+    with opened_pdf(stream, name, document) as opened:
+        return opened.pages
 
 
 def _counted(count: int, name: str) -> int:
@@ -108,82 +106,45 @@ def tiff_pages(stream: BinaryIO, name: str) -> list[int]:
 
 # --- PDF -------------------------------------------------------------------------------------------
 
-
-def pdf_page(
-    stream: BinaryIO, number: int, name: str, *, most_pixels: int, longest_side: int
-) -> npt.NDArray[np.uint8]:
-    """Return one page of a PDF, drawn in grey on white.
-
-    Args:
-        stream: of the file.
-        number: of the page, from 1.
-        name: what errors call it.
-        most_pixels, longest_side: a larger page is drawn smaller.
-
-    Returns:
-        (h, w) uint8, 0 = black, at `DPI` pixels per inch or fewer.
-
-    Raises:
-        ImageError: the page is damaged, missing or too large, or pypdfium2 is not installed.
-    """
-    with _pdf(stream, name) as document:
-        _counted(len(document), name)
-        try:
-            page = document[number - 1]
-        except Exception as error:
-            raise _damaged(f"page {number} cannot be opened", name) from error
-        try:
-            width, height = page.get_size()
-            if not (0 < width <= MAX_POINTS and 0 < height <= MAX_POINTS):
-                raise ImageError(
-                    f"has a page of {width:.0f} x {height:.0f} points, more than "
-                    f"{MAX_POINTS:,} (200 inches)",
-                    where=name,
-                    remedy="save it with a smaller page",
-                )
-            # A little less, because the size in pixels is rounded up.
-            scale = 0.999999 * min(
-                DPI / POINTS, (most_pixels / (width * height)) ** 0.5,
-                longest_side / max(width, height),
-            )  # fmt: skip
-            drawn = page.render(scale=scale, grayscale=True, may_draw_forms=False).to_numpy()
-            # The bitmap belongs to the page, and rows may be padded.
-            return np.ascontiguousarray(drawn.reshape(*drawn.shape[:2])).copy()
-        except ImageError:
-            raise
-        except Exception as error:
-            raise _damaged(f"page {number} cannot be drawn", name) from error
-        finally:
-            page.close()
+_worker_draws_s: float | None = None
+"""Processor time for drawing a page in this process; None = this process is no worker, so another draws."""
 
 
 @contextmanager
-def _pdf(stream: BinaryIO, name: str) -> Iterator[Any]:
+def opened_pdf(
+    stream: BinaryIO, name: str, document: Document | None = None
+) -> Iterator[Pdf | Document]:
+    """Open a PDF for the block: in this process if it is a worker, otherwise in one that may be killed.
+
+    Args:
+        stream: of the file.
+        name: what errors call it.
+        document: the same PDF as it was opened before; None = it was not.
+
+    Raises:
+        ImageError: it is damaged, has a password, no page or more than `MAX_PAGES`, or exceeds a limit; or
+            pypdfium2 is not installed. The same for an error of the block that names no place.
+    """
     if find_spec("pypdfium2") is None:
         raise _needs_extra("a PDF", "pypdfium2", name)
-    import pypdfium2
-
-    stream.seek(0)
     try:
-        document = pypdfium2.PdfDocument(stream)
-    except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise ImageError(
-                "is a PDF with a password", where=name, remedy="save it without a password"
-            ) from error
-        raise _damaged("not a whole PDF", name) from error
-    try:
-        yield document
-    finally:
-        document.close()
-
-
-def _damaged(what: str, name: str) -> ImageError:
-    return ImageError(
-        f"is damaged ({what})",
-        where=name,
-        remedy="open it in another program and save it again",
-    )
+        if _worker_draws_s is not None:
+            with Pdf(stream, _worker_draws_s) as pdf:
+                _counted(pdf.pages, name)
+                yield pdf
+            return
+        if document is not None:
+            with document.opened(stream):
+                _counted(document.pages, name)
+                yield document
+            return
+        with closing(Drawer()) as drawer, Document(drawer).opened(stream) as alone:
+            _counted(alone.pages, name)
+            yield alone
+    except ImageError as error:
+        if error.where is not None:
+            raise
+        raise ImageError(error.what, where=name, remedy=error.remedy) from error
 
 
 def _needs_extra(what: str, package: str, name: str) -> ImageError:
@@ -223,11 +184,17 @@ def heif_pixels(opened: Any) -> npt.NDArray[np.uint8]:
     return cast(npt.NDArray[np.uint8], pixels)
 
 
-def prepare_worker() -> None:
-    """Load the decoders now, and let them use one thread: a worker process has little memory to give.
+def prepare_worker(draw_s: float) -> None:
+    """Load the decoders now, let them use one thread, and draw PDFs in this process: it may be killed.
 
     A decoder with a thread for each processor of a large machine would use up the worker's memory.
+
+    Args:
+        draw_s: seconds of processor time for opening a PDF, and for drawing a page; then this process
+            ends by SIGVTALRM.
     """
+    global _worker_draws_s
+    _worker_draws_s = draw_s
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1

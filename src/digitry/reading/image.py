@@ -24,6 +24,7 @@ import numpy.typing as npt
 from digitry import files
 from digitry.errors import ImageError
 from digitry.reading import arrays, decoding, documents
+from digitry.reading.confined import Document, Drawer
 from digitry.reading.decoding import (
     MAX_BYTES,
     WORKING_PIXELS,
@@ -77,16 +78,19 @@ class PageOf:
 
     Attributes:
         source: a path, bytes, or a data URL.
-        number: of the page, from 1.
+        number: of the page, from 1; None = its only page.
+        document: the PDF as it was opened to count its pages.
     """
 
     source: Any = field(repr=False)
-    number: int
+    number: int | None
+    document: Document | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """Its name in readings: that of the document, and `#page=2`."""
-        return f"{name_of(self.source)}#page={self.number}"
+        """Its name in readings: that of the document, and `#page=2` if it has several pages."""
+        name = name_of(self.source)
+        return name if self.number is None else f"{name}#page={self.number}"
 
 
 def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Page:
@@ -107,27 +111,28 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
         ImageError: it is not an image, is damaged, too large, of an unsupported format, or a document of
             several pages.
     """
-    page = None
+    page = document = None
     if isinstance(source, PageOf):
-        source, page, name = source.source, source.number, name or source.name
+        document, name = source.document, name or source.name
+        source, page = source.source, source.number
     if isinstance(source, Page):
         return source if name is None else replace(source, source=name)
     label = name or name_of(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), label, max_pixels, page)
+        return _from_bytes(bytes(source), label, max_pixels, page, document)
     if is_data_url(source):
-        return _from_bytes(_from_data_url(source, label), label, max_pixels, page)
+        return _from_bytes(_from_data_url(source, label), label, max_pixels, page, document)
     if isinstance(source, (str, os.PathLike)):
-        return _from_path(source, label, max_pixels, page)
+        return _from_path(source, label, max_pixels, page, document)
     if _is_pil(source):
         width, height = source.size
         check_size(width, height, label, max_pixels)
         with translated(label, max_pixels):
             return Page(*from_picture(source, label), label)
     if callable(getattr(source, "read", None)):
-        return _from_bytes(_content(source, label), label, max_pixels, page)
+        return _from_bytes(_content(source, label), label, max_pixels, page, document)
     if isinstance(source, (list, tuple)) or hasattr(source, "__array__"):
         return _from_array(arrays.as_array(source, label), label, max_pixels)
     raise ImageError(
@@ -139,8 +144,10 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
 def pages_of(sources: Iterable[Any]) -> Iterator[Any]:
     """Yield sources, each document with several pages as one `PageOf` for each of its pages.
 
-    A source that cannot be opened is yielded as it is: loading it says why.
+    One process opens all PDFs, in turn. A source that cannot be opened is yielded, too: loading it says
+    why.
     """
+    drawer = Drawer()
     for source in sources:
         if callable(getattr(source, "read", None)) and not _is_pil(source):
             # An open file can be read only once.
@@ -149,22 +156,24 @@ def pages_of(sources: Iterable[Any]) -> Iterator[Any]:
             except ImageError:
                 yield source
                 continue
+        document = Document(drawer)
         try:
-            count = count_pages(source)
+            count = count_pages(source, document=document)
         except ImageError:
             count = 1
-        if count == 1:
-            yield source
+        if count > 1:
+            yield from (PageOf(source, number, document) for number in range(1, count + 1))
         else:
-            yield from (PageOf(source, number) for number in range(1, count + 1))
+            yield PageOf(source, None, document) if document.is_tried else source
 
 
-def count_pages(source: Any, *, name: str | None = None) -> int:
+def count_pages(source: Any, *, name: str | None = None, document: Document | None = None) -> int:
     """Return how many pages a source has: those of a PDF or a TIFF; 1 for everything else.
 
     Args:
         source: see `load`.
         name: what errors call it.
+        document: if it is a PDF, stays open to be drawn.
 
     Raises:
         ImageError: the document cannot be opened, or has too many pages.
@@ -174,21 +183,22 @@ def count_pages(source: Any, *, name: str | None = None) -> int:
         source = _from_data_url(source, label)
     if isinstance(source, (bytes, bytearray, memoryview)):
         kind = documents.kind_of(bytes(source[: documents.HEAD_BYTES]))
-        if kind not in ("pdf", "tiff"):
+        if kind not in ("pdf", "tiff") or len(source) > MAX_BYTES:
             return 1
         with translated(label, MAX_PIXELS):
-            return documents.page_count(io.BytesIO(source), kind, label)
+            return documents.page_count(io.BytesIO(source), kind, label, document)
     if not isinstance(source, (str, os.PathLike)):
         return 1
     try:
         path = Path(source)
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             return 1
         with path.open("rb") as stream:
             kind = documents.kind_of(stream.read(documents.HEAD_BYTES))
             stream.seek(0)
             with translated(label, MAX_PIXELS):
-                return documents.page_count(stream, kind, label)
+                return documents.page_count(stream, kind, label, document)
     except (OSError, ValueError):
         # A missing file, or a path to one page.
         return 1
@@ -331,7 +341,11 @@ _PAGE = re.compile(r"(.+)#page=([1-9][0-9]{0,5})", re.S)
 
 
 def _from_path(
-    source: "str | os.PathLike[str]", name: str, max_pixels: int, page: int | None
+    source: "str | os.PathLike[str]",
+    name: str,
+    max_pixels: int,
+    page: int | None,
+    document: Document | None,
 ) -> Page:
     try:
         path = Path(source)
@@ -340,7 +354,8 @@ def _from_path(
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             # A pipe or a device, which may never end.
-            return _from_bytes(files.read_bytes(path, MAX_BYTES), name, max_pixels, page)
+            content = files.read_bytes(path, MAX_BYTES)
+            return _from_bytes(content, name, max_pixels, page, document)
         stream = path.open("rb")
     except OSError as error:
         raise _refused_path(source, error) from error
@@ -350,12 +365,18 @@ def _from_path(
         ) from error
     # The file is not read into memory here; only some decoders do that.
     with stream:
-        pixels = decoded_from(stream, status.st_size, name, max_pixels, page, held=False)
+        pixels = decoded_from(
+            stream, status.st_size, name, max_pixels, page, held=False, document=document
+        )
     return Page(*pixels, name)
 
 
-def _from_bytes(content: bytes, name: str, max_pixels: int, page: int | None) -> Page:
-    pixels = decoded_from(io.BytesIO(content), len(content), name, max_pixels, page, held=True)
+def _from_bytes(
+    content: bytes, name: str, max_pixels: int, page: int | None, document: Document | None
+) -> Page:
+    pixels = decoded_from(
+        io.BytesIO(content), len(content), name, max_pixels, page, held=True, document=document
+    )
     return Page(*pixels, name)
 
 

@@ -1,7 +1,8 @@
 """What all routes share: the service, checks of input, reading within its limits, and refusals."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -65,15 +66,16 @@ def service_of(request: Request) -> Service:
 
 
 async def pages_in(service: Service, content: bytes, name: str | None) -> list[int | None]:
-    """Return the numbers of the pages of a document; [None] for any other image."""
+    """Return the numbers of the pages of a document; [None] for any other image.
+
+    Raises:
+        ImageError: the document cannot be opened, or that takes too long.
+        UnavailableError: every worker is busy.
+    """
     if not has_pages(content):
         return [None]
-    try:
-        async with asyncio.timeout(service.limits.read_seconds):
-            count = await service.readers.count_pages(content, name=name)
-    except (TimeoutError, ImageError):
-        # Reading it says why.
-        return [None]
+    async with _in_time(service, name):
+        count = await service.readers.count_pages(content, name=name)
     return [None] if count == 1 else [*range(1, count + 1)]
 
 
@@ -96,22 +98,35 @@ async def read_image(
         UsageError: the pattern, the template or the region makes no sense.
         UnavailableError: every worker is busy.
     """
+    async with _in_time(service, name):
+        pictured = await service.readers.read(
+            content,
+            name=name,
+            layout=options.layout,
+            max_error=options.max_error,
+            glyphs=glyphs,
+            crops=crops,
+            strips=strips,
+            picture=options.picture,
+            pattern=options.pattern,
+            region=options.region,
+            template=template,
+            page=page,
+        )
+    service.metrics.reading(pictured.reading)
+    return pictured
+
+
+@asynccontextmanager
+async def _in_time(service: Service, name: str | None) -> AsyncIterator[None]:
+    """Limit the time of the block, and count an image that cannot be read.
+
+    Raises:
+        ImageError: the block raised it, or took too long.
+    """
     try:
         async with asyncio.timeout(service.limits.read_seconds):
-            pictured = await service.readers.read(
-                content,
-                name=name,
-                layout=options.layout,
-                max_error=options.max_error,
-                glyphs=glyphs,
-                crops=crops,
-                strips=strips,
-                picture=options.picture,
-                pattern=options.pattern,
-                region=options.region,
-                template=template,
-                page=page,
-            )
+            yield
     except TimeoutError:
         service.metrics.images.labels("failed").inc()
         raise ImageError(
@@ -122,8 +137,6 @@ async def read_image(
     except ImageError:
         service.metrics.images.labels("failed").inc()
         raise
-    service.metrics.reading(pictured.reading)
-    return pictured
 
 
 def options_of(given: schema.ReadOptions, body: forms.Sent) -> schema.ReadOptions:

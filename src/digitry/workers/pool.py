@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from digitry.errors import DigitryError, ImageError, UnavailableError, UsageError
 from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
+from digitry.reading.confined import AS_IMAGES
 from digitry.reading.documents import HEAD_BYTES, kind_of
 from digitry.reading.result import Reading
 from digitry.reading.rows import failed_row
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from digitry.reading.recognise import Layout
 
 WALL_S, CPU_S = 2.0, 2.0
+DRAWING = 0.4
+"""Share of its processor time that a request may draw a page of a PDF for, in user mode only: the system
+takes half as long to find the memory for a hostile drawing. The rest is for reading the page."""
 MEMORY_BYTES = 1 << 30
 """Address space that one request may use in addition to the loaded reader."""
 
@@ -67,7 +71,8 @@ class WorkerPool:
         region: the part of each image that is read; None = all of it.
         max_pixels: larger images are refused.
         wall_s: wall-clock seconds that one request may take.
-        cpu_s: seconds of processor time that one request may take.
+        cpu_s: seconds of processor time that one request may take; drawing a page of a PDF, `DRAWING`
+            of that.
         memory_bytes: address space that one request may use in addition to the loaded reader.
         lines: the line network; see `Reader`.
 
@@ -124,6 +129,7 @@ class WorkerPool:
             "wall_s": wall_s,
             "cpu_s": cpu_s,
             "memory_bytes": memory_bytes,
+            "draw_s": DRAWING * cpu_s,
         }
         self._supervisor = Supervisor(config, workers)
         # Wait for the first worker, to learn here and not in a request that the model cannot be run.
@@ -287,6 +293,7 @@ def blamed(name: str, loss: Loss) -> ImageError:
     remedies = {
         Cause.LATE: "crop it to the digits, or reduce it",
         Cause.COMPUTED: "crop it to the digits, or reduce it",
+        Cause.DREW: AS_IMAGES,
         Cause.MEMORY: "reduce it",
         Cause.STOPPED: "send it again",
     }

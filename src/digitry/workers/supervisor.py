@@ -29,9 +29,10 @@ from typing import Any
 
 from digitry import processors
 from digitry.errors import DigitryError, ModelError, UnavailableError
+from digitry.limits import OUT_OF_MEMORY
+from digitry.reading.confined import too_long
 from digitry.reading.decoding import NO_MEMORY
 from digitry.workers import messages
-from digitry.workers.worker import OUT_OF_MEMORY
 
 log = logging.getLogger("digitry.workers")
 
@@ -73,6 +74,7 @@ class Cause(Enum):
     CRASHED = "crashed"
     LATE = "late"
     COMPUTED = "computed too long"
+    DREW = "drew too long"
     MEMORY = "memory"
     GROWN = "grown"
     STOPPED = "stopped"
@@ -241,6 +243,8 @@ class Worker:
         if status in (-signal.SIGPROF, -signal.SIGXCPU):
             text = f"took too long: more than {self._config['cpu_s']:g} s of processor time"
             return Loss(Cause.COMPUTED, text)
+        if status == -signal.SIGVTALRM:
+            return Loss(Cause.DREW, too_long(self._config["draw_s"]))
         if status == OUT_OF_MEMORY:
             return Loss(Cause.MEMORY, NO_MEMORY)
         name = f" ({signal.Signals(-status).name})" if status is not None and status < 0 else ""

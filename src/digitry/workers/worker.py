@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digitry.errors import DigitryError, ImageError, ModelError
+from digitry.limits import OUT_OF_MEMORY, Size, confine
 from digitry.model.line_network import load_lines
 from digitry.model.load import load_model
 from digitry.reading.decoding import NO_MEMORY
@@ -23,14 +24,11 @@ from digitry.reading.rows import failed_row, row_of
 from digitry.reading.template import unpacked
 from digitry.workers import messages
 from digitry.workers.answer import answer, fault
-from digitry.workers.limits import Size, confine
 
 if TYPE_CHECKING:
     from digitry.reading.reader import Reader
 
 MAX_REQUEST = 1 << 32
-OUT_OF_MEMORY = 3
-"""Exit status of a worker that ran out of memory."""
 
 KEPT_PART = 4
 """A worker that still holds more than `memory_bytes / KEPT_PART` after its answer is replaced.
@@ -124,7 +122,7 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         lines=lines,
     )
     Image.init()
-    documents.prepare_worker()
+    documents.prepare_worker(config["draw_s"])
     sample = np.full((64, 64, 3), 255, np.uint8)
     sample[20:40, 30:34] = 0
     # Encoding a sample of AVIF would take longer than all others together; its decoder is loaded.

@@ -82,8 +82,18 @@ async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]
     readings: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     left = service.limits.pages
+
+    def fail(index: int, source: str, error: ImageError) -> None:
+        detail = error.what + (f"; {error.remedy}" if error.remedy else "")
+        failed.append({"index": index, "source": source, "detail": detail})
+
     for index, (name, content) in enumerate(body.images):
-        pages = await pages_in(service, content, name)
+        source = name or "<bytes>"
+        try:
+            pages = await pages_in(service, content, name)
+        except ImageError as error:
+            fail(index, source, error)
+            continue
         left -= len(pages)
         if left < 0:
             raise Problem(
@@ -96,9 +106,7 @@ async def read(request: Request, options: Annotated[schema.ReadOptions, Query()]
                     page=page,
                 )  # fmt: skip
             except ImageError as error:
-                detail = error.what + (f"; {error.remedy}" if error.remedy else "")
-                source = (name or "<bytes>") + ("" if page is None else f"#page={page}")
-                failed.append({"index": index, "source": source, "detail": detail})
+                fail(index, source if page is None else f"{source}#page={page}", error)
             else:
                 readings.append(_reading_json(pictured))
     if not readings:
