@@ -26,7 +26,7 @@ TALL_MORE = (17, 27)
 CUT = 64
 """Rows of a line that is cut out; its digits are half as high."""
 
-ASIDE = 0.45
+ASIDE = 0.65
 """Width that is cut out on either side of a line, in heights of its digits."""
 
 LONGEST = 120.0
