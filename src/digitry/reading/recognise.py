@@ -167,6 +167,10 @@ class Recogniser:
             best = int(p[:10].argmax())
             if p[best] < SURE_ALONE:
                 continue
+            if self.weighs:
+                # Where the model is so sure, the line network says the same: their weights add up.
+                p = p ** (WEIGHT_LINE[0] + WEIGHT_GLYPH[0])
+                p /= p.sum()
             p, fits = self._within(p)
             piece = Piece(found.ink, True, NOWHERE)
             said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
