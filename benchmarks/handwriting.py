@@ -12,12 +12,13 @@ LECTAUREP. A picture goes the whole way, as a user's does: bytes, ink, lines, ch
   that look like a digit (`O`, `l`, ...) are left out.
 
 Strings are read with the layout `line`, single digits with `single`, and everything again with `auto`. The
-first share counts a picture as right if its digits and marks are, spaces left aside; the second if its
-digits are. Of what has no digit the first share counts pictures that are refused (nothing was read, or
+first share counts a picture as right if its digits and marks are, spaces left aside, and other signs (a bracket,
+a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share counts pictures that are refused (nothing was read, or
 any character was refused), the second those where no digit at all was accepted.
 """
 
 import argparse
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -144,8 +145,11 @@ def right(picture: Picture, reading: Reading | None) -> tuple[bool, bool]:
         accepted = [] if reading is None else [d for d in reading.digits if d.value is not None]
         return reading is None or reading.rejected, not accepted
     text = "" if reading is None else "".join(reading.text.split())
-    meant = "".join(c for c in picture.text if c in "0123456789" + _compare.MARKS)
-    return text == meant, _compare.digits(text) == _compare.digits(meant)
+    # What has no class of its own, such as a bracket, is right as `?`, or not read.
+    known = "0123456789" + _compare.MARKS
+    meant = "".join(re.escape(c) if c in known else r"\?*" for c in picture.text)
+    digits = _compare.digits(text) == _compare.digits(picture.text)
+    return re.fullmatch(meant, text) is not None, digits
 
 
 def read(reader: Reader, picture: Picture, layout: Layout) -> Reading | None:
