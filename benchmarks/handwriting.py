@@ -12,9 +12,10 @@ LECTAUREP. A picture goes the whole way, as a user's does: bytes, ink, lines, ch
   that look like a digit (`O`, `l`, ...) are left out.
 
 Strings are read with the layout `line`, single digits with `single`, and everything again with `auto`. The
-first share counts a picture as right if its digits and marks are, spaces left aside, and other signs (a bracket,
-a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share counts pictures that are refused (nothing was read, or
-any character was refused), the second those where no digit at all was accepted.
+first share counts a picture as right if its digits and marks are, spaces left aside, and other signs (a
+bracket, a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share
+counts pictures that are refused (nothing was read, or any character was refused), the second those where no
+digit at all was accepted.
 """
 
 import argparse
