@@ -1,6 +1,7 @@
 """Measure how the reader reads handwriting that is held out of its training, from pictures.
 
     python benchmarks/handwriting.py --data-dir DATA [--count 300] [--mistakes FOLDER] [--record]
+    python benchmarks/handwriting.py --data-dir DATA --write FOLDER
 
 DATA holds the packs of handwriting. All hands are held out of training: UNIPEN's writers, one document of
 LECTAUREP. A picture goes the whole way, as a user's does: bytes, ink, lines, characters.
@@ -15,18 +16,21 @@ Strings are read with the layout `line`, single digits with `single`, and everyt
 first share counts a picture as right if its digits and marks are, spaces left aside, and other signs (a
 bracket, a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share
 counts pictures that are refused (nothing was read, or any character was refused), the second those where no
-digit at all was accepted.
+digit at all was accepted. With `--write` nothing is read: the pictures that have digits are written to a
+folder, with a manifest for `reading.py --rival`.
 """
 
 import argparse
+import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 import _compare
 import _record
@@ -163,12 +167,27 @@ def read(reader: Reader, picture: Picture, layout: Layout) -> Reading | None:
 
 def save(wrong: Sequence[tuple[Picture, str]], folder: Path, name: str) -> None:
     """Save pictures that are not right, named by what is meant and what was read."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     for index, (picture, said) in enumerate(wrong[:40]):
         plain = "".join(c if c.isalnum() else "_" for c in f"{picture.text}-read-{said}")
         Image.fromarray(picture.gray).save(folder / f"{name}-{index:02d}-{plain[:60]}.png")
+
+
+def write(kinds: Mapping[str, Sequence[Picture]], folder: Path) -> None:
+    """Write the pictures that have digits to a folder, with a manifest."""
+    folder.mkdir(parents=True)
+    with (folder / "manifest.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("file", "label", "kind", "layout"))
+        for name, pictures in kinds.items():
+            for index, picture in enumerate(pictures):
+                # Of letters that stand in a label nothing is compared.
+                said = "".join(c for c in picture.text if not c.isalpha())
+                if not _compare.digits(said):
+                    continue
+                file = f"{name}-{index:03d}.png"
+                Image.fromarray(picture.gray).save(folder / file)
+                rows.writerow((file, said, f"held-out {name}", picture.layout))
 
 
 def main() -> None:
@@ -180,11 +199,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="reader")
     parser.add_argument("--mistakes", type=Path, help="a folder for pictures of the mistakes")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="only write the pictures")
     parser.add_argument("--record", action="store_true", help="save a record for each kind")
     arguments = parser.parse_args()
+    kinds = sets(arguments.data_dir, arguments.count, arguments.seed)
+    if arguments.write:
+        write(kinds, arguments.write)
+        return
     reader = Reader(arguments.model)
     print(f"{'':<12}{'pictures':>9}{'right':>9}{'digits':>9}{'in auto':>10}{'digits':>9}")
-    for name, pictures in sets(arguments.data_dir, arguments.count, arguments.seed).items():
+    for name, pictures in kinds.items():
         hits: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
         wrong = []
         for picture in pictures:
