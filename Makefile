@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@# pip would compile on one processor. What is left out here is compiled if it is ever imported.
 	@$(BIN)/pip install --quiet --no-compile -e '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib >/dev/null 2>&1 || true
+	@$(BIN)/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib src >/dev/null 2>&1 || true
 	@touch $@
 	@echo "Installed. To have digitry on your path: . $(BIN)/activate"
 

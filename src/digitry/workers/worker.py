@@ -34,7 +34,7 @@ KEPT_PART = 4
 """A worker that still holds more than `memory_bytes / KEPT_PART` after its answer is replaced.
 
 This part is added to the memory limit, so every request may use all of `memory_bytes`. Ordinary images
-leave up to 160 MB of address space behind, free but fragmented.
+leave up to 150 MB of address space behind, free but fragmented.
 """
 
 
