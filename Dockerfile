@@ -1,13 +1,14 @@
 # The service in a container: digitry serve, as a user without rights, on a file system of its own.
 #   docker build -t digitry . && docker run --read-only -p 8000:8000 -e DIGITRY_TOKEN=... digitry
 #
-# For an image that can be built again, give the base by its digest; this command prints it:
+# The base is named by its digest, so that an image can be built again; another one, for example with newer
+# patches of the system, is given as an argument. The first command prints its digest:
 #   docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}'
 #   docker build --build-arg BASE=python:3.13-slim@sha256:... -t digitry .
 #
 # HEIC is not read: the wheels of pillow-heif hold x265, under the GPL. Who does not pass the image on, or
 # keeps to the GPL, adds it: FROM digitry / USER root / RUN pip install pillow-heif / USER 10001
-ARG BASE=python:3.13-slim
+ARG BASE=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 FROM ${BASE} AS build
 WORKDIR /src
 # Every package in the version, and by the sha256, that requirements/serve.txt locks.

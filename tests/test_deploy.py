@@ -30,13 +30,15 @@ def last_stage() -> list[tuple[str, str]]:
     return found[begin:]
 
 
-def test_every_base_image_has_a_version_or_a_digest() -> None:
+def test_the_base_of_our_image_has_a_digest_and_others_a_version() -> None:
     defaults = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
     named = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
     bases = [defaults.get(name.strip("${}"), name) for name in named]
     composed = yaml.safe_load((ROOT / "compose.yaml").read_text())
     images = [service["image"] for service in composed["services"].values() if "image" in service]
     assert bases
+    for image in bases:
+        assert re.search(r"@sha256:[0-9a-f]{64}$", image), image
     for image in (*bases, *images):
         assert re.search(r":\d[\w.-]*$|@sha256:[0-9a-f]{64}$", image), image
 
