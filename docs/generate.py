@@ -340,7 +340,11 @@ def comparison(records: dict[str, dict[str, Any]]) -> str:
         cells[0] = f"[{cells[0]}]({HOME}/records/{ours['name']}.json)"
         rows.append(f"| {title}: {count} | {' | '.join(cells)} |")
     if any(one["name"] == "rival-tesseract" for one in rivals):
-        rows += ["", "Tesseract is made for print, and was told to expect digits only. RapidOCR reads any text; it was run as it comes."]
+        rows += [
+            "",
+            "Tesseract is made for print, and was told to expect digits only. RapidOCR reads any text; "
+            "it was run as it comes.",
+        ]
     return "\n".join(rows)
 
 
