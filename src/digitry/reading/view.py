@@ -34,7 +34,7 @@ LARGE = 0.3
 
 SPECK, DIRT = 0.3, 0.2
 """Two ratios of heights. Ink below `SPECK` times a digit's height is not writing beside it; a single digit
-below `DIRT` times the largest digit that was read with confidence is dirt."""
+below `DIRT` times the largest digit that was found or read with confidence is dirt."""
 
 LEGIBLE = 0.75
 """At least one digit of a line must have this confidence; letters rarely get it."""
@@ -200,7 +200,12 @@ def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
     """Return the lines that are numbers; if there is none, the line that is most like one."""
     kept = [line for line in found if _is_number(line, threshold, alone=len(found) == 1)]
     if kept or not found:
-        sure = [line.place.height for line in kept if line.clarity >= CLEAR]
+        sure = [
+            line.place.height
+            for line in kept
+            # The finder may be surer than a model of the user's.
+            if line.clarity >= CLEAR or line.place.score >= CLEAR
+        ]
         small = DIRT * max(sure, default=0.0)
         kept = [line for line in kept if line.place.height > small or len(line.said) > 1]
         # Ink close beside a number belongs to it, even if it is hard to read.
