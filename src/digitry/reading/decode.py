@@ -44,7 +44,7 @@ UNFIT = 0.05
 A line fits if its best text within the pattern has at least this share of the probability of its best text
 without one. So a pattern does not overrule scores that are more than 95% sure."""
 
-WORD_GAP = 0.4
+WORD_GAP = 0.36
 """A gap parts words if it is wider than the line's usual gap by this, in heights of a digit; beside a mark
 or other writing, by twice this."""
 
