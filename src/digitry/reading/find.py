@@ -41,6 +41,7 @@ ENOUGH = 72
 """Pixels of the long side; smaller pictures are enlarged to it."""
 
 ALL = (0.0, 0.0, 1.0, 1.0)
+"""The whole of a page: left, top, right and bottom as shares of its sides."""
 
 MARGIN = 16
 """Empty pixels around a page, as around the pictures that the network was trained on."""
@@ -56,9 +57,9 @@ EASY = (11.0, 34.0)
 HARD = (6.0, 56.0)
 """Pixels. Heights of digits that the network knows well, and those outside of which it is not trusted."""
 
-STAIN, SETTLED, AROUND = 90, 0.7, 24
-"""Ink above the first is looked at on the largest scale, with so many pixels around it on the scale before,
-unless it lies in a number with this score."""
+STAIN, LIKELY, AROUND = 90, 0.7, 24
+"""Ink darker than `STAIN` in the ink map is looked at once more, on the largest scale, with `AROUND` pixels
+of half that scale around it; not if it lies in a number that was found with the score `LIKELY`."""
 
 ALIKE = 1.6
 """Two scales show the same number only if the heights differ by less than this factor."""
@@ -174,7 +175,7 @@ def _window(
     for place in found:
         one = _scaled(place, *factor)
         # Smaller digits are better seen at the next scale.
-        if one.height >= EASY[0] and one.score >= SETTLED:
+        if one.height >= EASY[0] and one.score >= LIKELY:
             cv2.fillConvexPoly(left, np.rint(_around(one)).astype(np.int32), 0)
     _, _, stats, _ = cv2.connectedComponentsWithStats(left, connectivity=8)
     boxes = stats[1:][stats[1:, cv2.CC_STAT_HEIGHT] >= HARD[0] / 2]
@@ -284,7 +285,7 @@ def _reaching(
     end: tuple[float, float],
     height: float,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return a line extended at its ends over cells above `FAINT`, and shortened by `WIDER`."""
+    """Return a line extended at its ends over cells above `FAINT`, and shortened by `WIDENED`."""
     slope = (end[1] - start[1]) / max(end[0] - start[0], 1.0)
     less = WIDENED * height
     ends = []
