@@ -64,6 +64,16 @@ def test_the_glyph_model_may_start_from_another(calls: Calls, say: Say) -> None:
     assert parent is not None and parent.place == "reader@shipped"
 
 
+def test_the_line_network_may_start_from_another(calls: Calls, say: Say) -> None:
+    words = ["--part", "lines", "--from", "lines", "--set", "rate=5e-4", "--set", "moved=0.6"]
+    assert say("train", "reader", *words).code == 0
+    much = calls[-1][2]
+    assert much.start is not None and much.start.reference == "lines@shipped"
+    assert (much.rate, much.moved) == (5e-4, 0.6)
+    other = say("train", "reader", "--part", "lines", "--from", "reader")
+    assert other.code == 3 and "'reader' is not a line network" in other.err
+
+
 def test_it_goes_on_where_it_was_stopped(calls: Calls, say: Say, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     assert say("train", "reader", "--resume", "made").code == 0
@@ -78,8 +88,11 @@ def test_it_goes_on_where_it_was_stopped(calls: Calls, say: Say, tmp_path: Path)
         (["--part", "ink"], "finder, lines, glyph"),
         (["--set", "seconds=60"], "finder.seconds=60"),
         (["--set", "ink.seconds=60"], "'ink'"),
-        (["--part", "lines", "--set", "hidden=8"], "`samples` and `seconds`"),
-        (["--part", "lines", "--from", "reader"], "`samples` and `seconds`"),
+        (["--part", "lines", "--set", "hidden=8"], "samples, seconds, rate, moved alone"),
+        (["--part", "finder", "--set", "rate=0.1"], "samples, seconds alone"),
+        (["--part", "finder", "--from", "finder"], "samples, seconds alone"),
+        (["--part", "lines", "--set", "moved=0.5"], "and --from"),
+        (["--part", "lines", "--from", "lines", "--set", "moved=2"], "at most 1"),
         (["--part", "lines", "--set", "seconds=soon"], "above 0"),
         (["--part", "glyph", "--set", "seconds=60"], "by epochs"),
         (["--part", "glyph", "--set", "depth=60"], "depth"),

@@ -7,12 +7,16 @@ import pytest
 
 pytest.importorskip("torch")
 
+from digitry.errors import ModelError
 from digitry.model.line_calibration import LineCalibration
+from digitry.model.line_network import load_lines, parse
 from digitry.model.load import load_model
 from digitry.reading.network import Session
 from digitry.training import reader, run_folder
 from digitry.training.data.dataset import Dataset, Split, dataset_of
 from digitry.training.evaluation import line_calibration
+from digitry.training.network.lines import build, line_layers
+from digitry.training.network.lines_onnx import to_onnx
 from digitry.training.reader import Much, train_part
 from digitry.training.writing.strips import Sources
 
@@ -59,6 +63,25 @@ def test_a_network_is_trained_to_its_file_once(
     monkeypatch.setattr(reader, "load_sources", no_more)
     again = train_part(part, tmp_path, much, device="cpu")
     assert (again.path, again.samples) == (built.path, built.samples)
+
+
+@pytest.mark.usefixtures("little")
+def test_a_line_network_that_hardly_moves_is_the_one_it_started_from(tmp_path: Path) -> None:
+    ink = np.random.default_rng(1).random((1, 1, 32, 64), np.float32)
+    start = load_lines("lines@shipped", calibrated=False)
+    said = Session(start).run(ink)
+    for moved, close in ((1e-9, True), (1.0, False)):
+        much = Much(samples=20, rate=0.1, start=start, moved=moved)
+        built = train_part("lines", tmp_path / f"{moved}", much, device="cpu")
+        assert np.allclose(Session(built.path).run(ink), said, atol=1e-2) == close
+
+
+@pytest.mark.usefixtures("little")
+def test_a_network_of_other_layers_is_no_start(tmp_path: Path) -> None:
+    small = to_onnx(build(line_layers((4, 8, 8, 8, 8)))).SerializeToString()
+    much = Much(samples=20, start=parse(small, "small"))
+    with pytest.raises(ModelError, match="other layers"):
+        train_part("lines", tmp_path, much, device="cpu")
 
 
 @pytest.mark.usefixtures("little")

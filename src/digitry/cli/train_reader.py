@@ -1,7 +1,7 @@
 """`digitry train reader`: the parts of the shipped reader, one after the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,18 @@ import typer
 
 from digitry.cli.options import recipe_settings
 from digitry.errors import UsageError
+from digitry.model.line_network import load_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from digitry.training.reader import Much, Part
+
+NUMBERS: "Mapping[Part, tuple[str, ...]]" = {
+    "finder": ("samples", "seconds"),
+    "lines": ("samples", "seconds", "rate", "moved"),
+}
+"""What `--set` sets of a network that finds or reads lines."""
 
 READER = "reader"
 """What `digitry train` is given instead of a recipe."""
@@ -76,10 +83,39 @@ def _much(
     part: "Part", chosen: "list[Part]", set_: list[str] | None, from_: str | None, trust: bool
 ) -> "Much":
     """Return how much a part learns, from `--set PART.FIELD=VALUE` and `--from`."""
-    from digitry.training import recipes
-    from digitry.training.loop.start_from import parent_of
     from digitry.training.reader import Much
 
+    own = _own(part, chosen, set_)
+    if part == "glyph":
+        return _much_of_glyph(own, from_, trust)
+    # With several parts, the model to start from is the glyph model's.
+    start = from_ if len(chosen) == 1 else None
+    fields = NUMBERS[part]
+    if not set(own) <= set(fields) or (part == "finder" and start is not None):
+        raise UsageError(
+            f"{part} takes {', '.join(fields)} alone",
+            where="--from" if set(own) <= set(fields) else "--set",
+            remedy="leave the rest out",
+        )
+    numbers = {field: _number(field, value) for field, value in own.items()}
+    if "moved" in numbers and (start is None or numbers["moved"] > 1):
+        raise UsageError(
+            f"{own['moved']!r} is not a way from one network to another",
+            where="--set moved",
+            remedy="give at most 1, and --from",
+        )
+    network = None if start is None else load_lines(start, calibrated=False)
+    return Much(
+        samples=numbers.get("samples"),
+        seconds=numbers.get("seconds", math.inf),
+        rate=numbers.get("rate"),
+        start=network,
+        moved=numbers.get("moved", 1.0),
+    )
+
+
+def _own(part: "Part", chosen: "list[Part]", set_: list[str] | None) -> dict[str, str]:
+    """Return the fields that `--set` gives a part, as text."""
     own: dict[str, str] = {}
     for name, value in recipe_settings(set_, None, None).items():
         whose, dot, field = name.rpartition(".")
@@ -95,21 +131,19 @@ def _much(
             )
         if not dot or whose == part:
             own[field] = value
-    samples, seconds = (
-        _number(field, own.pop(field)) if field in own else None for field in ("samples", "seconds")
-    )
-    if part != "glyph":
-        if own or (from_ is not None and len(chosen) == 1):
-            raise UsageError(
-                f"{part} takes `samples` and `seconds` alone",
-                where="--set" if own else "--from",
-                remedy="leave the rest out",
-            )
-        return Much(samples=samples, seconds=seconds or math.inf)
-    if seconds is not None:
+    return own
+
+
+def _much_of_glyph(own: dict[str, str], from_: str | None, trust: bool) -> "Much":
+    from digitry.training import recipes
+    from digitry.training.loop.start_from import parent_of
+    from digitry.training.reader import Much
+
+    if "seconds" in own:
         raise UsageError(
             "glyph is trained by epochs", where="--set", remedy="set samples, and epochs"
         )
+    samples = _number("samples", own.pop("samples")) if "samples" in own else None
     recipe = recipes.find("glyph").override(own)
     parent = None if from_ is None else parent_of(from_, recipe, trust=trust)
     return Much(samples=samples, settings=own, parent=parent)

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +22,16 @@ from digitry.reading import lines as strips
 from digitry.reading.assemble import Seen, Terms, glyphs_of, reading_of
 from digitry.reading.classifier import Classifier
 from digitry.reading.confidence import trust_for
-from digitry.reading.form import Form, form_of
 from digitry.reading.pattern import READABLE
 from digitry.reading.pattern import compile as compile_pattern
 from digitry.reading.recognise import LAYOUTS, Layout, Recogniser
 from digitry.reading.region import RegionLike, cut, on_whole, region_of
 from digitry.reading.result import FormReading, Reading
-from digitry.reading.template import Template
-from digitry.reading.template import load as load_template
 from digitry.reading.view import Said, View, best, opposite, reads_turned, turned, views_of
+
+if TYPE_CHECKING:
+    from digitry.reading.form import Form
+    from digitry.reading.template import Template
 
 CHUNK = 64
 """Images that `read_many` prepares before it asks the networks once for all of them."""
@@ -75,7 +76,7 @@ class Reader:
         *,
         max_error: float | None = None,
         pattern: str | None = None,
-        template: Template | str | Path | None = None,
+        template: "Template | str | Path | None" = None,
         region: RegionLike | None = None,
         max_pixels: int = image.MAX_PIXELS,
         threads: int = 1,
@@ -101,7 +102,7 @@ class Reader:
         self._form = None if template is None else _form(template)
 
     @property
-    def template(self) -> Template | None:
+    def template(self) -> "Template | None":
         """The template of the forms that it reads; None if it reads no forms."""
         return None if self._form is None else self._form.template
 
@@ -237,7 +238,7 @@ class Reader:
         other.region = None if region is None else region_of(region)
         return other
 
-    def on_form(self, template: Template | str | Path) -> "Reader":
+    def on_form(self, template: "Template | str | Path") -> "Reader":
         """Return a reader of forms that shares the networks.
 
         Args:
@@ -375,7 +376,7 @@ def read(
     *,
     model: str | Path = "reader",
     max_error: float | None = None,
-    template: Template | str | Path,
+    template: "Template | str | Path",
 ) -> FormReading: ...
 
 
@@ -386,7 +387,7 @@ def read(
     model: str | Path = "reader",
     max_error: float | None = None,
     pattern: str | None = None,
-    template: Template | str | Path | None = None,
+    template: "Template | str | Path | None" = None,
     region: RegionLike | None = None,
 ) -> Reading:
     """Read one image; the model is loaded once and kept for the next call.
@@ -516,11 +517,15 @@ def _check_alone(template: object, pattern: str | None, layout: str, region: obj
             )
 
 
-def _form(template: Template | str | Path) -> Form:
+def _form(template: "Template | str | Path") -> "Form":
+    # Few readers read forms: what forms need is loaded for those alone.
+    from digitry.reading.form import form_of
+    from digitry.reading.template import Template, load
+
     if isinstance(template, Template):
         return form_of(template)
     try:
-        return form_of(load_template(template))
+        return form_of(load(template))
     except UsageError as error:
         if error.where == "reference":
             raise UsageError(

@@ -243,6 +243,10 @@ class FieldReading(Plain):
     lines: tuple[int, ...]
 
 
+FORM_COLUMNS = ("source", "status", "rejected", "reason", "confidence")
+"""Columns of a table of forms before those of the fields, which cannot have these names."""
+
+
 @dataclass(frozen=True)
 class FormReading(Reading):
     """The result of reading a form by its template: a reading whose lines are in fields.

@@ -3,10 +3,12 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from digitry.reading.result import FormReading, Reading
-from digitry.reading.template import TAKEN, Template
+from digitry.reading.result import FORM_COLUMNS, FormReading, Reading
+
+if TYPE_CHECKING:
+    from digitry.reading.template import Template
 
 VERSION = 1
 """Version of the rows. It changes if a field is renamed or removed, or its meaning changes."""
@@ -15,8 +17,6 @@ CSV_HEADER = (
     "source", "status", "line", "text", "confidence", "rejected", "reason", "x", "y", "w", "h",
     "turned",
 )  # fmt: skip
-FORM_HEADER = TAKEN
-"""Columns of a table of forms, before those of the fields."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """In front of a file for Excel, which otherwise takes UTF-8 for another encoding."""
@@ -29,7 +29,7 @@ def row_of(reading: Reading) -> dict[str, Any]:
 
 
 def failed_row(
-    source: str, reason: str, model: str, template: Template | None = None
+    source: str, reason: str, model: str, template: "Template | None" = None
 ) -> dict[str, Any]:
     """Return the row of an image that could not be read, with the same fields."""
     of_form = {} if template is None else {"template": template.name, "aligned": None, "fields": ()}
@@ -91,9 +91,9 @@ def failed_csv_row(source: str, reason: str) -> tuple[object, ...]:
     return (source, "failed", "", "", 0.0, True, reason, "", "", "", "", "")
 
 
-def form_header(template: Template) -> tuple[str, ...]:
+def form_header(template: "Template") -> tuple[str, ...]:
     """Return the columns of a table of forms: one for each field after those that every table has."""
-    return (*FORM_HEADER, *(field.name for field in template.fields))
+    return (*FORM_COLUMNS, *(field.name for field in template.fields))
 
 
 def form_row(reading: FormReading) -> tuple[object, ...]:
@@ -107,7 +107,7 @@ def form_row(reading: FormReading) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def failed_form_row(source: str, reason: str, template: Template) -> tuple[object, ...]:
+def failed_form_row(source: str, reason: str, template: "Template") -> tuple[object, ...]:
     """Return the row of an image that is not this form or could not be read."""
     return (source, "failed", True, reason, 0.0, *("" for _ in template.fields))
 

@@ -30,6 +30,7 @@ from digitry import files
 from digitry.errors import UsageError
 from digitry.reading.pattern import READABLE, Pattern
 from digitry.reading.pattern import compile as compile_pattern
+from digitry.reading.result import FORM_COLUMNS
 
 FieldLayout = Literal["single", "line", "page", "auto"]
 FIELD_LAYOUTS: tuple[FieldLayout, ...] = ("single", "line", "page", "auto")
@@ -49,9 +50,6 @@ MOST_STATES = 20_000
 
 LEAST_SIDE = 0.002
 """The least width and height of a box, as a share of the page: a pixel or two of a photo."""
-
-TAKEN = ("source", "status", "rejected", "reason", "confidence")
-"""Names of the other columns in a table of forms."""
 
 _NAME = re.compile(r"[^\W_][\w .-]{0,63}")
 _KEYS = ("name", "reference", "fields")
@@ -354,11 +352,11 @@ def _check_name(name: object, where: str) -> None:
             where=where if isinstance(name, str) and len(name) <= 64 else None,
             remedy="use up to 64 letters, digits, spaces, _, - and .; a letter or digit first",
         )
-    if name.casefold() in TAKEN:
+    if name.casefold() in FORM_COLUMNS:
         raise UsageError(
             "the table has a column of this name already",
             where=where,
-            remedy=f"choose another name than {', '.join(TAKEN)}",
+            remedy=f"choose another name than {', '.join(FORM_COLUMNS)}",
         )
 
 

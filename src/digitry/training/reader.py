@@ -16,9 +16,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from digitry import files, processors
-from digitry.errors import DataError
+from digitry.errors import DataError, ModelError
 from digitry.model import artifact
 from digitry.model.line_calibration import of_network
+from digitry.model.line_network import LineNetwork
 from digitry.model.load import load_uncalibrated
 from digitry.progress import Display
 from digitry.training import recipes, run_folder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from digitry.training.loop.composed import Schedule, State
     from digitry.training.loop.start_from import Parent
+    from digitry.training.network.lines_onnx import Network
     from digitry.training.writing.strips import Sources
 
 Part = Literal["finder", "lines", "glyph"]
@@ -46,6 +48,9 @@ SAMPLES = {"lines": 9_200_000.0, "finder": 94_000.0}
 LINE_POOL, LINE_POOL_CUDA = (2048, 6144), (8192, 65_536)
 """Strips that are composed at once, and columns of a batch: a GPU is busy only with hundreds of strips."""
 
+MEASURED = 512
+"""Strips by which the normalisations of a network to start from are measured."""
+
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
 
@@ -57,12 +62,19 @@ class Much:
     Attributes:
         samples: strips, pages or glyphs that are composed for it; None = as many as for the shipped one.
         seconds: of the training of a network that finds or reads lines.
+        rate: the highest learning rate of such a training; None = as for the shipped one.
+        start: the line network that another one starts from, or None.
+        moved: how far from the weights of `start` to the trained ones those of the file lie, in (0, 1].
+            The mean reads unknown hands better than either (Wortsman et al. 2022).
         settings: fields of the recipe `glyph`, as text.
         parent: the model that the glyph model starts from, or None.
     """
 
     samples: float | None = None
     seconds: float = math.inf
+    rate: float | None = None
+    start: LineNetwork | None = None
+    moved: float = 1.0
     settings: Mapping[str, str] = field(default_factory=dict)
     parent: "Parent | None" = None
 
@@ -190,7 +202,7 @@ def _train_network(
     schedule = Schedule(
         samples=SAMPLES[part] if much.samples is None else much.samples,
         seconds=much.seconds,
-        rate=3e-3 if cuda else 2e-3,
+        rate=much.rate or (3e-3 if cuda else 2e-3),
         average=average,
         # One core is kept for the step itself.
         composers=max(1, processors.available() - 1),
@@ -204,11 +216,12 @@ def _train_network(
     images = mnist.load(data_dir, offline=False, console=console).train
     sources = load_sources(images.images, np.asarray(images.labels, np.uint8), data_dir, seed=seed)
     last: list[State[Any]] = []
+    start = None if much.start is None else _started(much.start)
 
     def saved(state: "State[Any]") -> None:
         last[:] = [state]
-        model = _to_onnx(part, state)
-        _described(model, part, schedule, state)
+        model = _to_onnx(part, state, start, much.moved)
+        _described(model, part, schedule, state, much)
         with files.replacing(path) as beside:
             onnx.save(halved(model), str(beside))
 
@@ -219,7 +232,7 @@ def _train_network(
             text += f"{entry['samples_per_second']:,.0f}/s"
             display.at(entry["progress"], f"{part}: {text}")
 
-        _fit(part, schedule, sources, out, seed, on_log=told, on_checkpoint=saved)
+        _fit(part, schedule, sources, out, seed, start, on_log=told, on_checkpoint=saved)
         if part == "lines":
             display.at(1.0, "lines: calibrating on held-out hands")
             held = held_lines.load(images.images, np.asarray(images.labels, np.uint8), data_dir)
@@ -227,19 +240,50 @@ def _train_network(
     return Built(path, last[0].samples, last[0].seconds)
 
 
+def _started(given: LineNetwork) -> "Network":
+    """Return a line network to train on from.
+
+    Raises:
+        ModelError: it has other layers than the shipped one.
+    """
+    from digitry.training.loop.lines import LineSettings
+    from digitry.training.network.lines import line_layers
+    from digitry.training.network.lines_onnx import from_onnx
+
+    layers, network = from_onnx(onnx.load_model_from_string(given.onnx))
+    if layers != line_layers(LineSettings().channels):
+        raise ModelError(
+            "has other layers than the shipped line network",
+            where=given.reference,
+            remedy="start from `lines`, or from a file that `digitry train reader` wrote",
+        )
+    return network
+
+
 def _fit(
-    part: Part, schedule: "Schedule", sources: "Sources", out: Path, seed: int, **told: Any
+    part: Part,
+    schedule: "Schedule",
+    sources: "Sources",
+    out: Path,
+    seed: int,
+    start: "Network | None",
+    **told: Any,
 ) -> None:
     told |= {"log_every": 5.0, "save_every": SAVE_EVERY}
     cuda = schedule.device.startswith("cuda")
     if part == "lines":
         from digitry.training.loop.lines import LineSettings, train_lines
+        from digitry.training.network.lines_onnx import measured
         from digitry.training.writing.composers import Pools
+        from digitry.training.writing.strips import Composer
 
         strips, columns = LINE_POOL_CUDA if cuda else LINE_POOL
         pools = Pools(seed=seed, strips=strips, columns=columns)
         settings = LineSettings(schedule=schedule, pools=pools, seed=seed)
-        train_lines(settings, sources, out, **told)
+        if start is not None:
+            seen = Composer(sources, seed).batches(MEASURED, columns)
+            start = measured(start, [batch.strips for batch in seen])
+        train_lines(settings, sources, out, start=start, **told)
         return
     from digitry.training.loop.finder import FinderSettings, train_finder
     from digitry.training.writing.pages import PagePools
@@ -250,21 +294,23 @@ def _fit(
     )
 
 
-def _to_onnx(part: Part, state: "State[Any]") -> onnx.ModelProto:
+def _to_onnx(
+    part: Part, state: "State[Any]", start: "Network | None", moved: float
+) -> onnx.ModelProto:
     from copy import deepcopy
 
     network = deepcopy(state.averaged).cpu()
     if part == "lines":
-        from digitry.training.network.lines_onnx import to_onnx
+        from digitry.training.network.lines_onnx import bare, between, to_onnx
 
-        return to_onnx(network)
+        return to_onnx(network if start is None else between(bare(start), bare(network), moved))
     from digitry.training.network.finder import to_onnx as finder_to_onnx
 
     return finder_to_onnx(network)
 
 
 def _described(
-    model: onnx.ModelProto, part: Part, schedule: "Schedule", state: "State[Any]"
+    model: onnx.ModelProto, part: Part, schedule: "Schedule", state: "State[Any]", much: Much
 ) -> None:
     """Write into a model what it is, what it learnt from, and under which licences."""
     learnt = sorted({(source.title, source.licence) for source in packs.SOURCES.values()})
@@ -275,6 +321,8 @@ def _described(
         "device": schedule.device,
         "data": "MNIST (CC-BY-SA-3.0); " + "; ".join(f"{title} ({spdx})" for title, spdx in learnt),
     }
+    if much.start is not None:
+        facts |= {"trained_from": much.start.sha256, "moved": f"{much.moved:g}"}
     helper.set_model_props(model, facts)
 
 

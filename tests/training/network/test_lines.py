@@ -14,7 +14,7 @@ from digitry.training.network.lines import (
     columns,
     line_layers,
 )
-from digitry.training.network.lines_onnx import from_onnx, to_onnx
+from digitry.training.network.lines_onnx import from_onnx, measured, to_onnx
 
 SMALL = (4, 4, 8, 8, 8)
 
@@ -88,6 +88,16 @@ def test_a_network_comes_back_from_its_onnx(network: nn.Sequential):
     assert torch.allclose(log_probs(back, line), log_probs(network, line), atol=1e-5)
     again = from_onnx(to_onnx(back))[1]
     assert torch.allclose(log_probs(again, line), log_probs(network, line), atol=1e-5)
+
+
+def test_a_network_that_came_back_is_trained_on_from_where_it_was(network: nn.Sequential):
+    shown = [(strips(8, 64) * 255).byte().numpy() for _ in range(2)]
+    line = torch.from_numpy(np.concatenate(shown)).float() / 255
+    said = log_probs(network, line)
+    back = measured(from_onnx(to_onnx(network))[1], shown)
+    assert torch.allclose(log_probs(back, line), said, atol=1e-4)
+    # A step of training sees the statistics of its batch: here those that were measured.
+    assert torch.allclose(log_probs(back.train(), line), said, atol=0.02)
 
 
 def test_a_module_without_translation_is_named():

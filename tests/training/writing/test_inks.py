@@ -31,6 +31,23 @@ def test_ink_is_crisp_at_any_size(sources: Sources) -> None:
     assert ((ink > 0.1) & (ink < 0.9)).sum() < 0.35 * (ink > 0.5).sum()
 
 
+def test_the_paper_around_ink_stays_white(sources: Sources) -> None:
+    glyph = np.zeros((40, 30), np.uint8)
+    glyph[4:36, 4:8] = glyph[32:36, 4:28] = 255
+    for seed in range(40):
+        # An L: right above its foot there is paper, whatever pen and slant it gets.
+        ink = inks.enlarged(glyph, 40.0, 40.0, rng(seed))
+        assert (ink == 0).mean() > 0.2
+
+
+def test_signs_are_no_strokes_that_could_be_a_one_or_a_dash(sources: Sources) -> None:
+    made = inks.signs(sources, 60, rng(2))
+    assert len(made) == 60
+    for ink in made:
+        assert inks.NARROW < ink.shape[1] / ink.shape[0] < 2
+        assert ink.max() > 200
+
+
 def test_mnists_own_digits_stay_as_mnist_has_them(digits: Split) -> None:
     hands = of_digits(digits.images, digits.labels).hands[0]
     shifted = 0

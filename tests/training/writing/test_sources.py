@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from digitry.reading.classes import OTHER
-from digitry.training.data.handwriting import Digits, Images, Strings, Strokes
-from digitry.training.writing.sources import hands_of, real_strip
+from digitry.training.data.handwriting import Digits, Images, Other, Strings, Strokes
+from digitry.training.writing.sources import hands_of, real_strip, turned_letters
 
 
 def images(pictures: np.ndarray, dark_ink: bool) -> Images:
@@ -35,6 +35,21 @@ def strings(drawings: Images | Strokes, text: str) -> Strings:
         pack="drawn", drawings=drawings, hands=np.array(["a"]), texts=one,
         pages=np.array([""]), complete=np.array([True]),
     )  # fmt: skip
+
+
+def test_letters_are_turned_if_they_look_like_no_digit_then():
+    pictures = np.zeros((3, 20, 20), np.uint8)
+    pictures[:, 2:18, 4:7] = 255
+    pictures[:, 2:5, 4:18] = 255
+    letters = Other(
+        pack="drawn",
+        drawings=images(pictures, dark_ink=False),
+        hands=np.array(["a", "a", "a"]),
+        labels=np.array(["K", "h", "A"]),
+        looks_like_digit=np.zeros(3, bool),
+    )
+    # K in a mirror, upside down and lying; A but not in a mirror; a turned h would be a 4.
+    assert len(turned_letters(letters)) == 5
 
 
 def test_pictures_become_hands_by_their_writer():

@@ -4,6 +4,8 @@ The graph is a chain of Conv, Relu and MaxPool, with each normalisation folded i
 it, and a Reshape that makes columns; number and width of the strips are free.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -110,8 +112,8 @@ def folded(
 def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
     """Return the layers and the network of an ONNX model that `to_onnx` made, to train it on.
 
-    Each normalisation comes back as one that adds the bias and does no more; in training it measures its
-    statistics anew.
+    Each normalisation comes back as one that adds the bias and does no more; `measured` makes it one that
+    training can go on with.
 
     Raises:
         ModelError: the graph is not such a chain.
@@ -174,6 +176,33 @@ def _fill(
             raise ModelError("a normalisation keeps no statistics", where="the line network")
         norm.running_var.fill_(1 - norm.eps)
         norm.bias.data.copy_(torch.from_numpy(np.array(bias)))
+
+
+def measured(network: nn.Sequential, strips: Sequence[npt.NDArray[np.uint8]]) -> nn.Sequential:
+    """Return the same network with normalisations that hold the statistics of strips.
+
+    It computes the same as before, in training nearly so, too.
+
+    Args:
+        network: from `from_onnx`; its normalisations change.
+        strips: batches, (n, 1, 32, width) each, 255 = ink.
+    """
+    network.eval()
+    values = [torch.from_numpy(batch).float().div(255) for batch in strips]
+    with torch.no_grad():
+        for module in network:
+            if isinstance(module, nn.BatchNorm2d):
+                flat = torch.cat([value.transpose(0, 1).flatten(1) for value in values], dim=1)
+                mean, variance = flat.mean(dim=1), flat.var(dim=1)
+                found = {
+                    "weight": (variance + module.eps).sqrt(),
+                    "bias": module.bias + mean,
+                    "running_mean": mean,
+                    "running_var": variance,
+                }
+                module.load_state_dict(module.state_dict() | found)
+            values = [module(value) for value in values]
+    return network
 
 
 def bare(network: nn.Sequential) -> nn.Sequential:

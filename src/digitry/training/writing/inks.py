@@ -93,7 +93,9 @@ def enlarged(glyph: Ink, em: float, height: float, rng: np.random.Generator) -> 
         large = _bent(large, height, rng)
     # The grey rim of a stroke says where its edge is: scaled up smoothly, then cut at some level.
     level = rng.uniform(0.28, 0.62)
-    ink = np.clip((large - level) * max(1.0, scale) * rng.uniform(0.9, 2.0) + 0.5, 0, 1)
+    # Never so smoothly that bare paper turns grey.
+    steep = max(max(1.0, scale) * rng.uniform(0.9, 2.0), 0.5 / level)
+    ink = np.clip((large - level) * steep + 0.5, 0, 1)
     ink = _with_other_pen(ink.astype(np.float32), rng.normal(0, 0.055) * height)
     return trimmed(ink)
 
@@ -263,6 +265,48 @@ def _doodle(sources: Sources, height: float, rng: np.random.Generator) -> Floats
     return trimmed(pen.draw(bent, height, width, rng))
 
 
+def _compound(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
+    """Write two letters as one sign: beside, above or across each other, often with a bar.
+
+    Scripts that the packs do not have build their signs so.
+    """
+    how = rng.integers(3)
+    parts = [letter(sources, height, rng) for _ in range(2)]
+    wide, tall = ((0.55, 1.0), (1.0, 0.5), (1.0, 1.0))[how]
+    squeezed = []
+    for part in parts:
+        size = (max(3, round(part.shape[1] * wide)), max(3, round(part.shape[0] * tall)))
+        squeezed.append(
+            np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.float32)
+        )
+    gap = round(rng.uniform(-0.15, 0.12) * height)
+    if how == 1:
+        upper, lower = (np.ascontiguousarray(part.T) for part in squeezed)
+        ink = np.ascontiguousarray(_beside(upper, lower, gap, rng).T)
+    else:
+        apart = gap if how == 0 else -round(rng.uniform(0.7, 1.0) * squeezed[0].shape[1])
+        ink = _beside(squeezed[0], squeezed[1], apart, rng)
+    if rng.random() < 0.4:
+        rows, columns = ink.shape
+        y = int(rng.integers(rows))
+        end = (columns - 1, int(np.clip(y + rng.normal(0, 0.1) * rows, 0, rows - 1)))
+        ink = np.ascontiguousarray(ink)
+        cv2.line(ink, (0, y), end, 1.0, max(1, round(height * rng.uniform(0.03, 0.12))))
+    return trimmed(ink)
+
+
+def signs(sources: Sources, count: int, rng: np.random.Generator) -> list[Ink]:
+    """Return pictures of what is neither a digit nor a mark, for lines and pages of writing."""
+    found: list[Ink] = []
+    while len(found) < count:
+        ink = _SIGNS[drawn(_SIGN_SHARES, rng)](sources, 40.0, rng)
+        rows, columns = ink.shape
+        # An upright stroke looks like a 1, a lying one is a dash.
+        if NARROW * rows < columns < 2 * rows and rows > 8:
+            found.append(np.rint(255 * ink).astype(np.uint8))
+    return found
+
+
 def _smudge(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
     """Return a blot, a bit of texture or a lying dash."""
     side = int(height)
@@ -283,5 +327,7 @@ def _smudge(sources: Sources, height: float, rng: np.random.Generator) -> Floats
     return trimmed(np.asarray(grown, np.float32))
 
 
-_OTHERS = (letter, _sign, _several, _word, _half, _mirrored, _doodle, _smudge)
-_SHARES = (0.38, 0.1, 0.15, 0.1, 0.05, 0.04, 0.1, 0.08)
+_OTHERS = (letter, _sign, _several, _word, _half, _mirrored, _doodle, _smudge, _compound)
+_SHARES = (0.36, 0.1, 0.15, 0.09, 0.05, 0.04, 0.1, 0.06, 0.05)
+_SIGNS = (_sign, _half, _mirrored, _doodle, _smudge, _compound)
+_SIGN_SHARES = (0.25, 0.12, 0.08, 0.2, 0.1, 0.25)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +14,7 @@ from digitry.reading.lines import lifted, rows_of_writing
 from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Digits, Images, Other, Samples, Strings, Strokes
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, from_images, from_strokes
+from digitry.training.writing.inks import signs
 from digitry.training.writing.strings import Others
 from digitry.training.writing.strips import (
     Real,
@@ -27,6 +29,24 @@ SHARES = {"mnist": 0.5, "unipen_digits": 0.28, "bhmsds_digits": 0.12, "mfeat_pix
 """How often the hands of each pack write a line."""
 
 REAL_SHARES = {"lectaurep_strings": 0.58, "unipen_strings": 0.38, "peraire_strings": 0.04}
+
+SIGNS = 4000
+"""Signs that are no letter beside the letters of other writing; see `inks.signs`."""
+
+MIRRORED, UPSIDE_DOWN, LYING = "Kk", "AFKMTVYkt", "AFHKTYkt"
+"""Letters that look like no digit in a mirror, upside down, and on their side: signs of other scripts."""
+
+LIKE_DIGITS = {
+    "Balinese": (4, 5, 14),
+    "Early_Aramaic": (2, 3, 4, 6, 10, 11, 12, 13, 14, 16, 17, 20),
+    "Greek": (2, 4, 6, 8, 9, 15, 18),
+    "Japanese_(katakana)": (1, 2, 24, 27, 28, 32, 38, 39, 42, 43, 45, 46),
+    "Korean": (1, 9, 10, 12, 19, 21, 22, 23, 27, 28, 33, 37),
+    "Sanskrit": (5, 13, 14, 21, 36, 37),
+    "Tagalog": (3, 4, 7, 14, 16, 17),
+}
+"""Omniglot's characters that look like digits, several digits or a mark, by alphabet. Latin letters are
+those of other packs."""
 
 MOST_REPEATS = 20.0
 """A transcription that stands more often in a pack is shown as if it stood this often."""
@@ -65,15 +85,18 @@ def load(
     shares = np.array([SHARES[name] for name in names])
     real, chances = real_strips(data_dir, held, rng)
     text = texts(data_dir, held)
-    return Sources(
+    known = others(data_dir, held, [strip.ink for strip in text])
+    found = Sources(
         hands=hands,
         shares=[float(share) for share in shares / shares.sum()],
-        others=others(data_dir, held, [strip.ink for strip in text]),
+        others=known,
         real=real,
         chances=chances,
         text=text,
         doodles=_cut(handwriting.load_other("quickdraw", data_dir)),
     )
+    drawn = [] if held else signs(found, SIGNS, rng)
+    return replace(found, others=replace(known, letters=[*known.letters, *drawn]))
 
 
 def load_characters(
@@ -213,10 +236,40 @@ def others(data_dir: Path | None, held: bool, words: Sequence[Ink]) -> Others:
             *_cut(handwriting.take(symbols, np.flatnonzero(symbols.labels == mark)[:800])),
             *_cut(handwriting.take(letters, np.flatnonzero(letters.labels == mark))),
         ]
+    turned = [] if held else turned_letters(writing)
     # Its hands are not told apart: nothing of it can be held out.
     crosses = np.flatnonzero(np.isin(symbols.labels, ("+", "x", "w")) & (not held))
     plus = _cut(handwriting.take(symbols, crosses))
-    return Others([*_cut(writing), *plus[:1500]], words, marks)
+    return Others([*_cut(writing), *turned, *foreign(data_dir, held), *plus[:1500]], words, marks)
+
+
+def foreign(data_dir: Path | None, held: bool) -> list[Ink]:
+    """Return characters of other scripts that look like no digit, each with some pen."""
+    characters = _side(handwriting.load_other("omniglot", data_dir), held)
+    alike = {
+        f"{alphabet}/character{number:02}"
+        for alphabet, numbers in LIKE_DIGITS.items()
+        for number in numbers
+    }
+    names = [str(name) for name in characters.labels]
+    kept = [i for i, name in enumerate(names) if name not in alike and not name.startswith("Latin")]
+    found = []
+    for at, glyph in enumerate(_cut(handwriting.take(characters, np.array(kept)))):
+        # All are drawn with one thin line.
+        thick = 1 + 2 * (at % 3)
+        wider = cv2.copyMakeBorder(glyph, 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thick, thick))
+        found.append(np.asarray(cv2.dilate(wider, disc), np.uint8))
+    return found
+
+
+def turned_letters(letters: Other) -> list[Ink]:
+    """Return letters in a mirror, upside down and on their side, those that look like no digit then."""
+    found = []
+    for those, turn in ((MIRRORED, np.fliplr), (UPSIDE_DOWN, np.flipud), (LYING, np.rot90)):
+        some = handwriting.take(letters, np.flatnonzero(np.isin(letters.labels, list(those))))
+        found += [np.ascontiguousarray(turn(glyph)) for glyph in _cut(some)]
+    return found
 
 
 def texts(

@@ -71,6 +71,9 @@ class Mix:
 SHARE_REWRITTEN = 0.85
 """The part of real strips that is shown as other hands might have written them."""
 
+SHARE_COMPOSED_REWRITTEN = 0.5
+"""The same of composed lines: their hands, too, are fewer than those to come."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -117,6 +120,9 @@ class Composer:
         written = write(text(rng), hands, sources.others, style(rng), rng)
         ink = paper.under(written, self.before, rng)
         self.before = written.ink
+        if rng.random() < SHARE_COMPOSED_REWRITTEN:
+            line = Real(ink, written.labels, written.top, written.bottom)
+            ink = rewritten(line, rng).ink
         return camera.spoilt(ink, rng), written.labels
 
     def batches(self, count: int, columns: int) -> list[Batch]:
