@@ -216,6 +216,21 @@ def _small(sources: Sources, rng: np.random.Generator) -> Taught:
     return (None if found is None else _taught(found.ink, 1, 1, label)), label
 
 
+def _stretched(sources: Sources, rng: np.random.Generator) -> Taught:
+    """Return a character that fills a small square, mostly black and white, as forms were scanned."""
+    if rng.random() < 0.2:
+        ink, label = _bytes(inks.letter(sources, 40.0, rng)), NOT_A_DIGIT_CLASS
+    else:
+        ink, _, label = inks.picked(sources, rng)
+    side = int(rng.integers(12, 21))
+    small = cv2.resize(ink, (side, side), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.75:
+        _, small = cv2.threshold(small, float(rng.uniform(50, 140)), 255, cv2.THRESH_BINARY)
+    picture = np.pad(np.asarray(small, np.uint8), int(rng.integers(1, 5)))
+    found = alone(lift(np.asarray(255 - picture, np.uint8)))
+    return (None if found is None else _taught(found.ink, found.box.w, found.box.h, label)), label
+
+
 def _spoilt(sources: Sources, rng: np.random.Generator) -> Taught:
     """Return a digit in a bad state, just as it is or as the reader finds it."""
     ink, em, label = inks.picked(sources, rng)
@@ -277,8 +292,8 @@ def _bytes(ink: Floats) -> Bytes:
     return np.rint(255 * ink).astype(np.uint8)
 
 
-KINDS = (_plain, _small, _spoilt, _written, _other, _spoilt_other, _nothing)
-SHARES = (0.12, 0.13, 0.13, 0.36, 0.18, 0.04, 0.04)
+KINDS = (_plain, _small, _stretched, _spoilt, _written, _other, _spoilt_other, _nothing)
+SHARES = (0.12, 0.1, 0.05, 0.12, 0.35, 0.18, 0.04, 0.04)
 
 
 @dataclass(frozen=True, kw_only=True)
