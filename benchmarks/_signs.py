@@ -1,4 +1,4 @@
-"""Draw signs that are not digits, in shapes that training does not contain.
+"""Draw signs that are not digits, in strokes that training does not contain.
 
 A sign is text: strokes separated by `/`, points in percent. A stroke that begins with `~` is a curve
 through its points, any other one is straight from point to point. The pens are this file's own, too, and

@@ -4,8 +4,8 @@
 
 `_signs.py` and `_sights.py` draw the images, the same ones for one seed: letters of four scripts, print,
 words, signs, shapes, doodles, blank paper, textures, things, stains, forms and noise. They share no
-shape, pen, paper or light with training. Signs that look like a digit in some handwriting are left out;
-`_signs.py` lists them.
+stroke, pen, paper or light with training; but training shows some Greek letters and kana, too, as people
+drew them (Omniglot). Signs that look like a digit in some handwriting are left out; `_signs.py` lists them.
 
 Each image is read as a single digit and with the layout `auto`. It is refused if nothing was read or any
 digit was refused (`rejected`); `silent` is stricter: no digit at all was accepted. The cost of refusing

@@ -68,6 +68,17 @@ def test_what_the_scores_say_is_read_with_its_marks(text: str) -> None:
     assert line.fits is None
 
 
+def test_a_stroke_that_may_be_a_slash_or_a_1_is_told_by_its_height_and_its_place() -> None:
+    # No character is higher than the digits: a slash within, a 1 at either end.
+    doubt = {"1": 0.05}
+    assert decode(strip("2/3", at_1=doubt)).text == "2/3"
+    assert decode(strip("/23", at_0=doubt)).text == "123"
+    assert decode(strip("23/", at_2=doubt)).text == "231"
+    high = strip("/23", at_0=doubt)
+    high.ink[3:29, 12:21] = 1
+    assert decode(high).text == "/23"
+
+
 def test_other_writing_is_one_question_mark() -> None:
     assert decode(strip("12?")).text == "12?"
     assert decode(strip("?")).text == "?"

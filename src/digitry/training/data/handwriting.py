@@ -210,8 +210,8 @@ class Other(Samples):
     Attributes:
         labels: (n,) str: the character, word or kind. For `lectaurep_text` the text of the whole line,
             of which the picture is a window.
-        looks_like_digit: (n,) bool; leave these out of "other writing". In `omniglot` nobody has
-            marked them, and some characters look like 0 or 1.
+        looks_like_digit: (n,) bool; leave these out of "other writing". In `omniglot` they are not
+            marked; `digitry.training.writing.sources` names its characters that look like digits.
     """
 
     labels: Texts
