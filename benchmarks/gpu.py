@@ -11,8 +11,9 @@ minutes:
 - flagship: `recipes.py flagship`, as many seeds as there is time for, which writes its records.
 
 A job that takes longer is ended as Ctrl-C ends it. What it printed is in OUT/JOB.log, and OUT/summary.json
-says after each job how it ended and how long it took; files of models are in OUT, too. With `--brief` each
-job does a little of its work: to try all of it on a processor before a GPU is paid for.
+says after each job how it ended and how long it took; files of models are in OUT, too. With `--brief` the
+trainings do a little of their work: to try all of it on a processor before a GPU is paid for. There
+the tests are skipped.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", nargs="+", metavar="JOB", help="these jobs alone")
-    parser.add_argument("--brief", action="store_true", help="a little of each job")
+    parser.add_argument("--brief", action="store_true", help="a little of each training")
     arguments = parser.parse_args()
     arguments.out = arguments.out.resolve()
     if arguments.data_dir is not None:
@@ -85,7 +86,7 @@ def jobs(out: Path, data_dir: Path | None, device: str, seconds: float, brief: b
     mnist = () if data_dir is None else ("--data-dir", str(_mnist(data_dir)))
     on = ("--device", device)
     # The network's own time; loading, calibrating and measuring take the rest of the job's.
-    trains = 0.6 * seconds * 0.55
+    trains = 20.0 if brief else 0.6 * seconds * 0.55
     few = ("--no-record",) if brief else ()
     return [
         Job(
@@ -139,7 +140,11 @@ def run(job: Job, seconds: float, log: Path) -> dict[str, object]:
             process = subprocess.Popen(
                 [*PYTHON, *command], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, process_group=0
             )
-            codes.append(ended(process, left))
+            try:
+                codes.append(ended(process, left))
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
             if codes[-1]:
                 break
     complete = len(codes) == len(job.commands) and not any(codes)

@@ -1,13 +1,17 @@
 """The parts of the shipped reader: trained from sources to files, and not trained twice."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-from digitry.errors import ModelError
+import torch
+
+from digitry.errors import ModelError, UsageError
 from digitry.model.line_calibration import LineCalibration
 from digitry.model.line_network import load_lines, parse
 from digitry.model.load import load_model
@@ -15,7 +19,8 @@ from digitry.reading.network import Session
 from digitry.training import reader, run_folder
 from digitry.training.data.dataset import Dataset, Split, dataset_of
 from digitry.training.evaluation import line_calibration
-from digitry.training.network.lines import build, line_layers
+from digitry.training.loop import lines
+from digitry.training.network.lines import build, columns, line_layers
 from digitry.training.network.lines_onnx import to_onnx
 from digitry.training.reader import Much, train_part
 from digitry.training.writing.strips import Sources
@@ -65,15 +70,51 @@ def test_a_network_is_trained_to_its_file_once(
     assert (again.path, again.samples) == (built.path, built.samples)
 
 
+INK = np.random.default_rng(1).random((1, 1, 32, 64), np.float32)
+
+
 @pytest.mark.usefixtures("little")
-def test_a_line_network_that_hardly_moves_is_the_one_it_started_from(tmp_path: Path) -> None:
-    ink = np.random.default_rng(1).random((1, 1, 32, 64), np.float32)
+def test_a_line_network_is_trained_on_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = load_lines("lines@shipped", calibrated=False)
-    said = Session(start).run(ink)
+    began: list[np.ndarray] = []
+    train_lines = lines.train_lines
+
+    def told(*given: Any, start: Any, **how: Any) -> Any:
+        raw = start.eval()(torch.from_numpy(INK))
+        began.append(columns(raw).log_softmax(-1).detach().numpy())
+        return train_lines(*given, start=start, **how)
+
+    monkeypatch.setattr(lines, "train_lines", told)
+    train_part("lines", tmp_path, Much(samples=20, start=start), device="cpu")
+    assert np.allclose(began[0], Session(start).run(INK), atol=1e-2)
+
+
+@pytest.mark.usefixtures("little")
+def test_the_file_lies_between_the_start_and_what_was_trained(tmp_path: Path) -> None:
+    start = load_lines("lines@shipped", calibrated=False)
+    said = Session(start).run(INK)
     for moved, close in ((1e-9, True), (1.0, False)):
         much = Much(samples=20, rate=0.1, start=start, moved=moved)
         built = train_part("lines", tmp_path / f"{moved}", much, device="cpu")
-        assert np.allclose(Session(built.path).run(ink), said, atol=1e-2) == close
+        assert np.allclose(Session(built.path).run(INK), said, atol=1e-2) == close
+
+
+@pytest.mark.usefixtures("little")
+def test_a_training_goes_on_from_its_own_start_alone(tmp_path: Path) -> None:
+    start = load_lines("lines@shipped", calibrated=False)
+    fresh, other = Much(samples=20), Much(samples=20, start=start)
+    train_part("lines", tmp_path / "fresh", fresh, device="cpu")
+    train_part("lines", tmp_path / "other", replace(other, moved=0.5), device="cpu")
+    for folder, much in (("fresh", other), ("other", other), ("other", fresh)):
+        with pytest.raises(UsageError, match="started from another network"):
+            train_part("lines", tmp_path / folder, much, device="cpu")
+    train_part("lines", tmp_path / "other", replace(other, moved=0.5), device="cpu")
+    with pytest.raises(UsageError, match="at most 1"):
+        replace(other, moved=1.5)
+    with pytest.raises(UsageError, match="cannot start"):
+        train_part("finder", tmp_path / "finder", other, device="cpu")
 
 
 @pytest.mark.usefixtures("little")

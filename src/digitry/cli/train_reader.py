@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from digitry.training.reader import Much, Part
 
-NUMBERS: "Mapping[Part, tuple[str, ...]]" = {
+SETTINGS: "Mapping[Part, tuple[str, ...]]" = {
     "finder": ("samples", "seconds"),
     "lines": ("samples", "seconds", "rate", "moved"),
 }
@@ -43,6 +43,8 @@ def train_reader(
     from digitry.training.reader import PARTS, train_part
 
     chosen = _chosen(parts)
+    if from_ is not None and len(chosen) > 1 and "glyph" not in chosen:
+        raise UsageError("which part starts from it?", where="--from", remedy="train lines alone")
     much = {part: _much(part, chosen, set_, from_, trust) for part in chosen}
     if resume is not None and not resume.is_dir():
         raise UsageError("is no folder", where=str(resume), remedy="name the --out of a training")
@@ -88,21 +90,27 @@ def _much(
     own = _own(part, chosen, set_)
     if part == "glyph":
         return _much_of_glyph(own, from_, trust)
+    fields = SETTINGS[part]
+    if not set(own) <= set(fields):
+        raise UsageError(
+            f"{part} takes {', '.join(fields)} alone", where="--set", remedy="leave the rest out"
+        )
     # With several parts, the model to start from is the glyph model's.
     start = from_ if len(chosen) == 1 else None
-    fields = NUMBERS[part]
-    if not set(own) <= set(fields) or (part == "finder" and start is not None):
+    if part == "finder" and start is not None:
         raise UsageError(
-            f"{part} takes {', '.join(fields)} alone",
-            where="--from" if set(own) <= set(fields) else "--set",
-            remedy="leave the rest out",
+            "the finder cannot start from another network", where="--from", remedy="leave it out"
         )
     numbers = {field: _number(field, value) for field, value in own.items()}
-    if "moved" in numbers and (start is None or numbers["moved"] > 1):
+    if numbers.get("moved", 1.0) > 1:
         raise UsageError(
-            f"{own['moved']!r} is not a way from one network to another",
-            where="--set moved",
-            remedy="give at most 1, and --from",
+            f"moved is {own['moved']}", where="--set", remedy="give more than 0, at most 1"
+        )
+    if "moved" in numbers and start is None:
+        raise UsageError(
+            "moved needs a network to start from",
+            where="--set",
+            remedy="train lines alone, with --from",
         )
     network = None if start is None else load_lines(start, calibrated=False)
     return Much(

@@ -107,7 +107,7 @@ def number_of(reference: str) -> int | None:
     if name != NAME:
         raise ModelError(
             f"{reference!r} is not a line network",
-            remedy=f"write {NAME}, or a version of it from `digitry models list`",
+            remedy=f"write {NAME}, a version of it from `digitry models list`, or a .onnx file",
         )
     return versions.numbered(NAME, version)
 

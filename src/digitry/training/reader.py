@@ -5,6 +5,7 @@ its .onnx file in one folder; a training that was stopped goes on where it was. 
 cores the finder and the line network took twelve minutes; two cores take a night.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from digitry import files, processors
-from digitry.errors import DataError, ModelError
+from digitry.errors import DataError, ModelError, UsageError
 from digitry.model import artifact
 from digitry.model.line_calibration import of_network
 from digitry.model.line_network import LineNetwork
@@ -64,8 +65,8 @@ class Much:
         seconds: of the training of a network that finds or reads lines.
         rate: the highest learning rate of such a training; None = as for the shipped one.
         start: the line network that another one starts from, or None.
-        moved: how far from the weights of `start` to the trained ones those of the file lie, in (0, 1].
-            The mean reads unknown hands better than either (Wortsman et al. 2022).
+        moved: how far from the weights of `start` to the trained ones those of the file lie, in (0, 1]. A
+            network between the two often reads unknown hands better than either (Wortsman et al. 2022).
         settings: fields of the recipe `glyph`, as text.
         parent: the model that the glyph model starts from, or None.
     """
@@ -77,6 +78,15 @@ class Much:
     moved: float = 1.0
     settings: Mapping[str, str] = field(default_factory=dict)
     parent: "Parent | None" = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.moved <= 1:
+            raise UsageError(f"moved is {self.moved:g}", remedy="give more than 0, at most 1")
+        if self.moved < 1 and self.start is None:
+            raise UsageError(
+                f"moved is {self.moved:g}, without a network to start from",
+                remedy="name the one to start from",
+            )
 
 
 @dataclass(frozen=True)
@@ -202,13 +212,15 @@ def _train_network(
     schedule = Schedule(
         samples=SAMPLES[part] if much.samples is None else much.samples,
         seconds=much.seconds,
-        rate=much.rate or (3e-3 if cuda else 2e-3),
+        rate=(3e-3 if cuda else 2e-3) if much.rate is None else much.rate,
         average=average,
         # One core is kept for the step itself.
         composers=max(1, processors.available() - 1),
         device=device,
     )
     path = out / FILES[part]
+    start = None if much.start is None else _started(much.start)
+    _check_same_start(part, out, much)
     done = finished(out / f"{part}.pt", schedule)
     # Calibrating comes last: a network that was stopped before it is not done.
     if done is not None and path.exists() and (part != "lines" or of_network(path.read_bytes())):
@@ -216,7 +228,6 @@ def _train_network(
     images = mnist.load(data_dir, offline=False, console=console).train
     sources = load_sources(images.images, np.asarray(images.labels, np.uint8), data_dir, seed=seed)
     last: list[State[Any]] = []
-    start = None if much.start is None else _started(much.start)
 
     def saved(state: "State[Any]") -> None:
         last[:] = [state]
@@ -240,17 +251,47 @@ def _train_network(
     return Built(path, last[0].samples, last[0].seconds)
 
 
+def _check_same_start(part: Part, out: Path, much: Much) -> None:
+    """Note what a training starts from, and check that it is the same when the training goes on.
+
+    Raises:
+        UsageError: it started from something else.
+    """
+    if much.start is not None and part != "lines":
+        raise UsageError(f"{part} cannot start from another network", remedy="leave that out")
+    now = {"from": None if much.start is None else much.start.sha256, "moved": much.moved}
+    path = out / f"{part}-start.json"
+    if not path.exists() and not (out / f"{part}.pt").exists():
+        files.write_json(path, now)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        before = {"from": None, "moved": 1.0}
+    except ValueError:
+        before = None
+    if before != now:
+        raise UsageError(
+            "holds a training that started from another network, or moves another way",
+            where=str(out),
+            remedy="give the same --from and moved, or another --out",
+        )
+
+
 def _started(given: LineNetwork) -> "Network":
     """Return a line network to train on from.
 
     Raises:
-        ModelError: it has other layers than the shipped one.
+        ModelError: it is no line network, or one of other layers than the shipped one.
     """
     from digitry.training.loop.lines import LineSettings
     from digitry.training.network.lines import line_layers
     from digitry.training.network.lines_onnx import from_onnx
 
-    layers, network = from_onnx(onnx.load_model_from_string(given.onnx))
+    try:
+        layers, network = from_onnx(onnx.load_model_from_string(given.onnx))
+    except ModelError as error:
+        raise ModelError(error.what, where=given.reference, remedy=error.remedy) from error
     if layers != line_layers(LineSettings().channels):
         raise ModelError(
             "has other layers than the shipped line network",

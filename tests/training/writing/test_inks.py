@@ -31,7 +31,7 @@ def test_ink_is_crisp_at_any_size(sources: Sources) -> None:
     assert ((ink > 0.1) & (ink < 0.9)).sum() < 0.35 * (ink > 0.5).sum()
 
 
-def test_the_paper_around_ink_stays_white(sources: Sources) -> None:
+def test_the_paper_around_ink_stays_white() -> None:
     glyph = np.zeros((40, 30), np.uint8)
     glyph[4:36, 4:8] = glyph[32:36, 4:28] = 255
     for seed in range(40):

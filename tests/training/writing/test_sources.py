@@ -49,7 +49,16 @@ def test_letters_are_turned_if_they_look_like_no_digit_then():
         looks_like_digit=np.zeros(3, bool),
     )
     # K in a mirror, upside down and lying; A but not in a mirror; a turned h would be a 4.
-    assert len(turned_letters(letters)) == 5
+    glyph = pictures[0, 2:18, 4:18]
+    turned = [
+        np.fliplr(glyph),
+        np.flipud(glyph),
+        np.flipud(glyph),
+        np.rot90(glyph),
+        np.rot90(glyph),
+    ]
+    for found, wanted in zip(turned_letters(letters), turned, strict=True):
+        assert np.array_equal(found, wanted)
 
 
 def test_pictures_become_hands_by_their_writer():

@@ -4,6 +4,7 @@ import pytest
 
 from digitry.reading.classes import OTHER
 from digitry.reading.lines import HEIGHT, lifted, rows_of_writing
+from digitry.training.writing import strips
 from digitry.training.writing.strips import (
     Composer,
     Mix,
@@ -107,6 +108,20 @@ def test_real_writing_is_never_shown_twice_alike_and_says_the_same():
         count, _, stats, _ = cv2.connectedComponentsWithStats((one.ink > 90).astype(np.uint8))
         assert count == 4
         assert (stats[1:, cv2.CC_STAT_HEIGHT] > 20).all()
+
+
+def test_composed_lines_are_rewritten_and_say_the_same(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch
+):
+    made = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(strips, "SHARE_COMPOSED_REWRITTEN", share)
+        # One text and one hand: what is drawn after it may differ.
+        made[share] = [Composer(sources, seed, Mix(0, 0, 0)).strip() for seed in range(10)]
+    for (plain, said), (written, again) in zip(made[0.0], made[1.0], strict=True):
+        assert said == again
+        assert plain.shape[0] == written.shape[0] == HEIGHT
+        assert plain.tobytes() != written.tobytes()
 
 
 def test_strokes_without_height_are_no_strip():

@@ -208,8 +208,7 @@ def measured(network: nn.Sequential, strips: Sequence[npt.NDArray[np.uint8]]) ->
 def bare(network: nn.Sequential) -> nn.Sequential:
     """Return the same network with its normalisations in the convolutions before them.
 
-    What comes back from a file has normalisations that would measure their statistics anew, and so
-    forget, in a training as short as this.
+    A network without normalisations needs none of their statistics measured before a short training.
     """
     modules = list(network)
     kept: list[nn.Module] = []

@@ -176,6 +176,18 @@ def letter(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
     return ink if ink.shape[1] >= NARROW * ink.shape[0] else letter(sources, height, rng)
 
 
+def signs(sources: Sources, count: int, rng: np.random.Generator) -> list[Ink]:
+    """Return pictures of what is neither a digit nor a mark, for lines and pages of writing."""
+    found: list[Ink] = []
+    while len(found) < count:
+        ink = _SIGN_KINDS[drawn(_SIGN_SHARES, rng)](sources, 40.0, rng)
+        rows, columns = ink.shape
+        # An upright stroke looks like a 1, a lying one is a dash.
+        if NARROW * rows < columns < 2 * rows and rows > 8:
+            found.append(np.rint(255 * ink).astype(np.uint8))
+    return found
+
+
 def _sign(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
     return symbol(str(rng.choice(SIGNS)), height, rng)
 
@@ -270,9 +282,9 @@ def _compound(sources: Sources, height: float, rng: np.random.Generator) -> Floa
 
     Scripts that the packs do not have build their signs so.
     """
-    how = rng.integers(3)
     parts = [letter(sources, height, rng) for _ in range(2)]
-    wide, tall = ((0.55, 1.0), (1.0, 0.5), (1.0, 1.0))[how]
+    beside, above = rng.integers(3) == np.arange(2)
+    wide, tall = 0.55 if beside else 1.0, 0.5 if above else 1.0
     squeezed = []
     for part in parts:
         size = (max(3, round(part.shape[1] * wide)), max(3, round(part.shape[0] * tall)))
@@ -280,11 +292,11 @@ def _compound(sources: Sources, height: float, rng: np.random.Generator) -> Floa
             np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.float32)
         )
     gap = round(rng.uniform(-0.15, 0.12) * height)
-    if how == 1:
+    if above:
         upper, lower = (np.ascontiguousarray(part.T) for part in squeezed)
         ink = np.ascontiguousarray(_beside(upper, lower, gap, rng).T)
     else:
-        apart = gap if how == 0 else -round(rng.uniform(0.7, 1.0) * squeezed[0].shape[1])
+        apart = gap if beside else -round(rng.uniform(0.7, 1.0) * squeezed[0].shape[1])
         ink = _beside(squeezed[0], squeezed[1], apart, rng)
     if rng.random() < 0.4:
         rows, columns = ink.shape
@@ -293,18 +305,6 @@ def _compound(sources: Sources, height: float, rng: np.random.Generator) -> Floa
         ink = np.ascontiguousarray(ink)
         cv2.line(ink, (0, y), end, 1.0, max(1, round(height * rng.uniform(0.03, 0.12))))
     return trimmed(ink)
-
-
-def signs(sources: Sources, count: int, rng: np.random.Generator) -> list[Ink]:
-    """Return pictures of what is neither a digit nor a mark, for lines and pages of writing."""
-    found: list[Ink] = []
-    while len(found) < count:
-        ink = _SIGNS[drawn(_SIGN_SHARES, rng)](sources, 40.0, rng)
-        rows, columns = ink.shape
-        # An upright stroke looks like a 1, a lying one is a dash.
-        if NARROW * rows < columns < 2 * rows and rows > 8:
-            found.append(np.rint(255 * ink).astype(np.uint8))
-    return found
 
 
 def _smudge(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
@@ -329,5 +329,5 @@ def _smudge(sources: Sources, height: float, rng: np.random.Generator) -> Floats
 
 _OTHERS = (letter, _sign, _several, _word, _half, _mirrored, _doodle, _smudge, _compound)
 _SHARES = (0.36, 0.1, 0.15, 0.09, 0.05, 0.04, 0.1, 0.06, 0.05)
-_SIGNS = (_sign, _half, _mirrored, _doodle, _smudge, _compound)
+_SIGN_KINDS = (_sign, _half, _mirrored, _doodle, _smudge, _compound)
 _SIGN_SHARES = (0.25, 0.12, 0.08, 0.2, 0.1, 0.25)

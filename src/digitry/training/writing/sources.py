@@ -30,7 +30,7 @@ SHARES = {"mnist": 0.5, "unipen_digits": 0.28, "bhmsds_digits": 0.12, "mfeat_pix
 
 REAL_SHARES = {"lectaurep_strings": 0.58, "unipen_strings": 0.38, "peraire_strings": 0.04}
 
-SIGNS = 4000
+SIGN_COUNT = 4000
 """Signs that are no letter beside the letters of other writing; see `inks.signs`."""
 
 MIRRORED, UPSIDE_DOWN, LYING = "Kk", "AFKMTVYkt", "AFHKTYkt"
@@ -95,8 +95,8 @@ def load(
         text=text,
         doodles=_cut(handwriting.load_other("quickdraw", data_dir)),
     )
-    drawn = [] if held else signs(found, SIGNS, rng)
-    return replace(found, others=replace(known, letters=[*known.letters, *drawn]))
+    more = [] if held else signs(found, SIGN_COUNT, rng)
+    return replace(found, others=replace(known, letters=[*known.letters, *more]))
 
 
 def load_characters(

@@ -121,6 +121,7 @@ class Composer:
         ink = paper.under(written, self.before, rng)
         self.before = written.ink
         if rng.random() < SHARE_COMPOSED_REWRITTEN:
+            # With its paper, which leans and bends a little before a camera, too.
             line = Real(ink, written.labels, written.top, written.bottom)
             ink = rewritten(line, rng).ink
         return camera.spoilt(ink, rng), written.labels
