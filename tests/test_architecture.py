@@ -96,6 +96,10 @@ except SystemExit as end:
     assert not loaded_by(code) & {*HEAVY, "platformdirs", "filelock", "pooch"}
 
 
+def test_a_reader_loads_what_forms_need_only_for_forms() -> None:
+    assert "tomllib" not in loaded_by("import digitry.reading.reader, digitry.cli.read")
+
+
 def test_the_recipes_are_data_that_loads_nothing_heavy() -> None:
     assert not loaded_by("from digitry.training.recipes import RECIPES") & {*HEAVY, "numpy"}
 

@@ -11,6 +11,7 @@ from digitry.errors import DataError, UsageError
 from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Images, Strokes
 from digitry.training.data.packs import PACKS
+from digitry.training.writing.sources import LIKE_DIGITS
 
 WritePack = Callable[..., Path]
 
@@ -291,6 +292,13 @@ def real(test_data: Path) -> Path:
     if not (test_data / "handwriting").is_dir():
         pytest.skip("the folder of real data has no handwriting")
     return test_data
+
+
+@pytest.mark.data
+def test_the_characters_that_look_like_digits_are_names_of_the_pack(real: Path) -> None:
+    names = set(handwriting.load_other("omniglot", real).labels.tolist())
+    for alphabet, numbers in LIKE_DIGITS.items():
+        assert {f"{alphabet}/character{number:02}" for number in numbers} <= names
 
 
 @pytest.mark.data
