@@ -63,6 +63,15 @@ def coarse(ink: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[
     return np.asarray(cv2.resize(small, (width, height), interpolation=how), np.uint8)
 
 
+def squared(ink: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return a character stretched to a small square, mostly black and white, as forms were scanned."""
+    side = int(rng.integers(12, 21))
+    small = cv2.resize(ink, (side, side), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.75:
+        _, small = cv2.threshold(small, float(rng.uniform(50, 140)), 255, cv2.THRESH_BINARY)
+    return np.asarray(small, np.uint8)
+
+
 def blurred(ink: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return a strip out of focus, or shaken."""
     if rng.random() < 0.8:

@@ -21,7 +21,7 @@ from digitry.reading.find import Place
 from digitry.reading.ink import lift
 from digitry.reading.result import Box
 from digitry.training.data.dataset import Split
-from digitry.training.writing import clutter, damage, inks
+from digitry.training.writing import camera, clutter, damage, inks
 from digitry.training.writing.inks import NARROW, Floats
 from digitry.training.writing.photographs import photographed
 from digitry.training.writing.sheets import (
@@ -222,11 +222,7 @@ def _stretched(sources: Sources, rng: np.random.Generator) -> Taught:
         ink, label = _bytes(inks.letter(sources, 40.0, rng)), NOT_A_DIGIT_CLASS
     else:
         ink, _, label = inks.picked(sources, rng)
-    side = int(rng.integers(12, 21))
-    small = cv2.resize(ink, (side, side), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.75:
-        _, small = cv2.threshold(small, float(rng.uniform(50, 140)), 255, cv2.THRESH_BINARY)
-    picture = np.pad(np.asarray(small, np.uint8), int(rng.integers(1, 5)))
+    picture = np.pad(camera.squared(ink, rng), int(rng.integers(1, 5)))
     found = alone(lift(np.asarray(255 - picture, np.uint8)))
     return (None if found is None else _taught(found.ink, found.box.w, found.box.h, label)), label
 

@@ -173,12 +173,8 @@ def single(sources: Sources, rng: np.random.Generator) -> tuple[Strip, tuple[int
         glyph = warp(glyph, scale, scale, rng.normal(0, 0.05), rng.normal(0, 0.03))
         return _framed(glyph, 28 + int(rng.integers(0, 9)), rng, rng.random() < 0.6), (label,)
     if form == 1:
-        # Stretched to a small square, mostly in black and white, and scaled up again.
-        side = int(rng.integers(12, 21))
-        glyph = cv2.resize(glyph, (side, side), interpolation=cv2.INTER_AREA)
-        if rng.random() < 0.75:
-            level = float(rng.uniform(50, 140))
-            _, glyph = cv2.threshold(glyph, level, 255, cv2.THRESH_BINARY)
+        # Scaled up again below.
+        glyph = camera.squared(glyph, rng)
     elif form == 2:
         # Small, its aspect kept.
         scale = rng.uniform(8, 16) / float(hands.em[place])
