@@ -1,6 +1,6 @@
 """Measure the time of each stage of reading, and compare the whole with its lower limit.
 
-    python benchmarks/reading_speed.py [--record]
+    python benchmarks/reading_speed.py [PICTURE...] [--record]
 
 Our own code draws the images: a 28x28 digit as PNG, a 640x480 photo of a line of five digits as JPEG,
 and a 12-megapixel JPEG page of 300 digits. The network and OpenCV run on one thread. Each number is the
@@ -13,6 +13,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE")
     parser.add_argument("--record", action="store_true", help="save a record of each measurement")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -129,6 +131,8 @@ def main() -> None:
                 versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
                 extra={"stages in ms": parts, "limit in ms": limit},
             )
+    if arguments.pictures:
+        named(arguments.pictures, reader, model.sha256, arguments.record)
     small = [cases["28x28"][0]] * 2000
     rates = []
     for _ in range(5):
@@ -148,6 +152,25 @@ def main() -> None:
             data={"model reader": model.sha256},
             versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
             extra={"rates": rates},
+        )
+
+
+def named(pictures: list[Path], reader: Reader, sha256: str, record: bool) -> None:
+    """Measure the time to read each of some pictures, and record the longest."""
+    taken = {path.name: median_ms(lambda p=path: reader.read(p), 3) for path in pictures}
+    for name, ms in taken.items():
+        print(f"{name}: {ms:.0f} ms")
+    if record:
+        _record.write(
+            "speed-read-pictures",
+            table="Speed",
+            what=f"the slowest of {len(taken)} crowded pages: {', '.join(taken)}",
+            metric="median of three, one core",
+            unit="ms",
+            values=[max(taken.values())],
+            data={"model reader": sha256},
+            versions=("digitry", "numpy", "pillow", "opencv-python-headless", "onnxruntime"),
+            extra={"ms": taken},
         )
 
 

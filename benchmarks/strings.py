@@ -1,13 +1,15 @@
 """Measure how many strings of touching and overlapping digits are read whole.
 
     python benchmarks/strings.py --data-dir MNIST [--count 1000] [--length 5] [--between ink]
+        [--pattern '\\d{5}']
 
 Each string is a row of digits from MNIST's test part, 28 pixels high, with random gaps of -4 to 8 pixels.
 The gap is between the ink of two digits: four in ten touch or overlap. With `--between images` the gap is
 between MNIST's images, whose digits have margins of 4 pixels or more: few touch. Where ink overlaps, the
 darker pixel counts. The picture is black on white with a margin of 12 pixels. A string is right if the
 picture, read as one line, gives exactly this string, spaces left aside: a mark is an error here. The share
-of strings whose digits are right, marks or not, is printed, too.
+of strings whose digits are right, marks or not, is printed, too. With `--pattern` the reader is told what
+each string looks like.
 """
 
 import argparse
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--between", choices=("ink", "images"), default="ink")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="reader")
+    parser.add_argument("--pattern")
     parser.add_argument("--mistakes", type=Path, help="save the first mistakes as one picture")
     parser.add_argument("--record", action="store_true", help="save a record")
     arguments = parser.parse_args()
@@ -67,6 +70,8 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     made = [string(split, arguments.length, arguments.between, rng) for _ in range(arguments.count)]
     reader = Reader(arguments.model)
+    if arguments.pattern is not None:
+        reader = reader.within(arguments.pattern)
     right, digits_right, lengths, wrong = 0, 0, Counter[int](), []
     readings = reader.read_many([picture for picture, _, _ in made], layout="line")
     for (picture, text, gaps), reading in zip(made, readings, strict=True):
@@ -94,10 +99,11 @@ def main() -> None:
         sheet.save(arguments.mistakes)
     if arguments.record:
         _record.write(
-            f"reading-strings-{arguments.between}",
+            f"reading-strings-{arguments.between}{'-pattern' * (arguments.pattern is not None)}",
             table="Reading real images",
             what=f"{arguments.count} strings of {arguments.length} MNIST test digits, "
-            f"gaps from -4 to 8 pixels between their {arguments.between}",
+            f"gaps from -4 to 8 pixels between their {arguments.between}"
+            + (f", within `{arguments.pattern}`" if arguments.pattern else ""),
             metric="read right, whole",
             unit="%",
             values=[share],
