@@ -25,7 +25,7 @@ from digitry.model.line_network import load_lines
 from digitry.reading.reader import Reader
 from digitry.training.evaluation.held_lines import HeldLine, composed
 from digitry.training.network.lines import columns
-from digitry.training.network.lines_onnx import bare, between, from_onnx
+from digitry.training.network.lines_onnx import bare, between, from_onnx, to_onnx
 from digitry.training.writing.strips import Composer, Mix
 
 SHIPPED = load_lines("lines@shipped")
@@ -64,9 +64,15 @@ def test_halfway_between_two_networks_are_their_mean_weights() -> None:
 
 def test_a_step_that_forgets_is_not_taken(lines: list[HeldLine]) -> None:
     old, ruined = network(), network()
+    # A quarter of the way the last layer says the same, half as loudly; farther on nothing, or the reverse.
     with torch.no_grad():
-        for weight in ruined.parameters():
+        for weight in ruined[-1].parameters():
             weight.mul_(-1)
+    read = []
+    for step in (0.0, *retrain_lines.STEPS):
+        greedy = line_gate.Greedy.of(to_onnx(between(old, ruined, step)).SerializeToString())
+        read.append(sum(greedy.right(lines)))
+    assert read[0] == read[1] > max(read[2:])
     assert chosen_step(old, ruined, lines[:10], lines) == min(retrain_lines.STEPS)
 
 

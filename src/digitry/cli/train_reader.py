@@ -9,7 +9,6 @@ import typer
 
 from digitry.cli.options import recipe_settings
 from digitry.errors import UsageError
-from digitry.model.line_network import load_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +84,7 @@ def _much(
     part: "Part", chosen: "list[Part]", set_: list[str] | None, from_: str | None, trust: bool
 ) -> "Much":
     """Return how much a part learns, from `--set PART.FIELD=VALUE` and `--from`."""
+    from digitry.model.line_network import load_lines
     from digitry.training.reader import Much
 
     own = _own(part, chosen, set_)
