@@ -29,7 +29,6 @@ from digitry import files
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-PYTHON = (sys.executable,)
 
 GRACE = 20.0
 """Seconds that a job has to write what it has, before it is killed."""
@@ -138,7 +137,11 @@ def run(job: Job, seconds: float, log: Path) -> dict[str, object]:
             print("$ python", *command, file=out, flush=True)
             # A group of its own: a training's helpers are ended with it.
             process = subprocess.Popen(
-                [*PYTHON, *command], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, process_group=0
+                [sys.executable, *command],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                process_group=0,
             )
             try:
                 codes.append(ended(process, left))

@@ -102,16 +102,6 @@ def _much(
             "the finder cannot start from another network", where="--from", remedy="leave it out"
         )
     numbers = {field: _number(field, value) for field, value in own.items()}
-    if numbers.get("moved", 1.0) > 1:
-        raise UsageError(
-            f"moved is {own['moved']}", where="--set", remedy="give more than 0, at most 1"
-        )
-    if "moved" in numbers and start is None:
-        raise UsageError(
-            "moved needs a network to start from",
-            where="--set",
-            remedy="train lines alone, with --from",
-        )
     network = None if start is None else load_lines(start, calibrated=False)
     return Much(
         samples=numbers.get("samples"),

@@ -85,7 +85,7 @@ class Much:
         if self.moved < 1 and self.start is None:
             raise UsageError(
                 f"moved is {self.moved:g}, without a network to start from",
-                remedy="name the one to start from",
+                remedy="train lines alone, with --from",
             )
 
 
