@@ -23,7 +23,7 @@ def test_another_symbol_in_its_place_gives_the_text_with_it(
 ) -> None:
     texts = every_text(SEEN, rows)
     text = data.draw(st.sampled_from(sorted(texts)))
-    p = np.exp(instead(sums(lattice(scores_of(SEEN, rows)), text), EVERY))
+    p = np.exp(instead(sums(lattice([scores_of(SEEN, rows)]), text), EVERY))[0]
     assert p.shape == (len(text), len(EVERY))
     for i in range(len(text)):
         for symbol in range(BLANK):
@@ -41,7 +41,7 @@ def test_anything_in_a_range_is_all_texts_that_agree_with_the_rest(
     n = len(text)
     ranges = [(i, j) for i in range(n + 1) for j in range(i, n + 1)]
     starts, stops = np.array(ranges).T
-    p = np.exp(anything(sums(lattice(scores_of(SEEN, rows)), text), starts, stops))
+    p = np.exp(anything(sums(lattice([scores_of(SEEN, rows)]), text), starts, stops))[0]
     for (i, j), found in zip(ranges, p, strict=True):
         agree = [
             q
@@ -54,14 +54,33 @@ def test_anything_in_a_range_is_all_texts_that_agree_with_the_rest(
 
 
 @settings(max_examples=40, deadline=None)
+@given(rows=ROWS, others=ROWS, data=st.data())
+def test_each_view_of_a_line_is_summed_as_if_it_were_the_only_one(
+    rows, others, data, scores_of, every_text
+) -> None:
+    views = [scores_of(SEEN, rows), scores_of(SEEN, others)]
+    text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
+    both, places = sums(lattice(views), text), np.arange(len(text))
+    for i, view in enumerate(views):
+        if text in every_text(SEEN, (rows, others)[i]):
+            alone = sums(lattice([view]), text)
+            found, wanted = (np.exp(instead(one, EVERY)) for one in (both, alone))
+            np.testing.assert_allclose(found[i], wanted[0], atol=1e-12)
+            found, wanted = (np.exp(anything(one, places, places + 1)) for one in (both, alone))
+            np.testing.assert_allclose(found[i], wanted[0], atol=1e-12)
+            shown = occupancy(both, i)[:, : len(view)]
+            np.testing.assert_allclose(shown, occupancy(alone, 0), atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
 @given(rows=ROWS, data=st.data())
 def test_a_character_and_what_may_stand_instead_are_together_at_most_certain(
     rows, data, scores_of, every_text
 ) -> None:
     text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
-    seen = sums(lattice(scores_of(SEEN, rows)), text)
+    seen = sums(lattice([scores_of(SEEN, rows)]), text)
     places = np.arange(len(text))
-    p = np.exp(instead(seen, EVERY) - anything(seen, places, places + 1)[:, None])
+    p = np.exp(instead(seen, EVERY) - anything(seen, places, places + 1)[..., None])[0]
     assert (p.sum(axis=1) <= 1 + 1e-9).all()
     assert (p >= 0).all()
 
@@ -70,7 +89,7 @@ def test_a_character_and_what_may_stand_instead_are_together_at_most_certain(
 @given(rows=ROWS, data=st.data())
 def test_each_column_shows_one_character_or_none(rows, data, scores_of, every_text) -> None:
     text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
-    shown = occupancy(sums(lattice(scores_of(SEEN, rows)), text))
+    shown = occupancy(sums(lattice([scores_of(SEEN, rows)]), text), 0)
     assert shown.shape == (len(text), len(rows))
     assert (shown.sum(axis=0) <= 1 + 1e-9).all()
     assert (shown.sum(axis=1) >= 1 - 1e-9).all()
@@ -78,13 +97,13 @@ def test_each_column_shows_one_character_or_none(rows, data, scores_of, every_te
 
 def test_a_character_is_where_it_was_seen(scores_of) -> None:
     rows = [(0, 0, 0, 9), (9, 0, 0, 0), (0, 0, 0, 9), (0, 0, 0, 9), (0, 9, 0, 0)]
-    shown = occupancy(sums(lattice(scores_of(SEEN, rows)), (1, 2)))
+    shown = occupancy(sums(lattice([scores_of(SEEN, rows)]), (1, 2)), 0)
     assert shown.argmax(axis=1).tolist() == [1, 4]
 
 
 def test_a_text_of_no_symbols_has_no_parts(scores_of) -> None:
-    seen = sums(lattice(scores_of(SEEN, [(0, 0, 0, 0)])), ())
-    assert instead(seen, EVERY).shape == (0, BLANK)
-    assert occupancy(seen).shape == (0, 1)
+    seen = sums(lattice([scores_of(SEEN, [(0, 0, 0, 0)])]), ())
+    assert instead(seen, EVERY).shape == (1, 0, BLANK)
+    assert occupancy(seen, 0).shape == (0, 1)
     # All texts agree with nothing.
-    assert math.exp(anything(seen, np.array([0]), np.array([0]))[0]) == pytest.approx(1)
+    assert math.exp(anything(seen, np.array([0]), np.array([0]))[0, 0]) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""The most probable text of a lattice, free or within a pattern.
+"""The most probable text of a line, in the mean of its views, free or within a pattern.
 
 Beginnings of texts grow by one symbol at a time, all columns at once. A beginning is worth the
 probability of all texts that go on from it (Graves 2006 calls this prefix search); one that is worth
@@ -8,6 +8,7 @@ more than `WIDTH` had to be kept, the text that is found is proven to be the bes
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from digitry.reading.lattice import (
     empty,
     extend,
     greedy,
+    log_mean,
     log_probability,
     log_sum,
 )
@@ -43,7 +45,8 @@ class Found:
 
     Attributes:
         text: its symbols.
-        log_probability: the logarithm of its probability, summed over all of its paths.
+        log_probability: the logarithm of its probability, summed over all of its paths, in the mean of all
+            views.
         log_mass: the logarithm of the probability of all texts that were allowed: 0 if all were.
         proven: whether no text that was allowed is more probable; otherwise the search was cut short.
     """
@@ -58,11 +61,10 @@ def best_text(lattice: Lattice, width: int = WIDTH) -> Found:
     """Return the most probable of all texts.
 
     Args:
-        lattice: of the strip.
+        lattice: of the line.
         width: beginnings of one length that are kept at most.
     """
-    text = greedy(lattice)
-    known = log_probability(lattice, text)
+    text, known = _guess(lattice, greedy(lattice))
     if known >= math.log(0.5):
         # All others together are less probable.
         return Found(text, known, 0.0, True)
@@ -88,12 +90,17 @@ def best_fitting(lattice: Lattice, pattern: Pattern, width: int = WIDTH) -> Foun
     ahead = _ahead(lattice, pattern)
     if not math.isfinite(ahead.mass):
         return None
-    text, known = greedy(lattice), -math.inf
-    if ahead.accepts(text):
-        known = log_probability(lattice, text)
-        if known >= ahead.mass + math.log(0.5):
-            return Found(text, known, ahead.mass, True)
+    text, known = _guess(lattice, [text for text in greedy(lattice) if ahead.accepts(text)])
+    if known >= ahead.mass + math.log(0.5):
+        return Found(text, known, ahead.mass, True)
     return _search(lattice, ahead, text, known, width)
+
+
+def _guess(lattice: Lattice, texts: Sequence[Text]) -> tuple[Text, float]:
+    """Return the most probable one of some texts, and the logarithm of its probability."""
+    worth = {text: log_probability(lattice, text) for text in texts}
+    best = max(worth, key=worth.__getitem__, default=())
+    return best, worth.get(best, -math.inf)
 
 
 def _search(
@@ -101,23 +108,24 @@ def _search(
 ) -> Found:
     proven = True
     # A symbol that is nowhere probable enough cannot be in a text that is more probable than `known`.
-    pool = np.flatnonzero(log_sum(lattice.log_p[:SYMBOLS]) > known)
-    shown = lattice.log_p[pool]
+    pool = np.flatnonzero(log_mean(log_sum(lattice.log_p[:, :SYMBOLS])) > known)
+    shown = lattice.log_p[:, None, pool]
     texts: list[Text] = [()]
     states = np.zeros(1, np.intp)
     growing = empty(lattice)
     if ahead is None or ahead.ends[0]:
-        whole = float(growing.total[0, -1])
+        whole = float(log_mean(growing.total[:, 0, -1]))
         if whole > known:
             text, known = (), whole
     while texts and len(pool):
         symbols = np.broadcast_to(pool, (len(texts), len(pool)))
         entry = before(growing, symbols)
         if ahead is None:
-            worth = log_sum(entry + shown)
+            worth = log_mean(log_sum(entry + shown))
         else:
             following = ahead.steps[states[:, None], symbols]
-            worth = log_sum(entry + shown + ahead.after[1:, following, symbols].transpose(1, 2, 0))
+            rest = np.moveaxis(ahead.after[1:, :, following, symbols], 0, -1)
+            worth = log_mean(log_sum(entry + shown + rest))
         order = np.argsort(-worth, axis=None, kind="stable")
         order = order[: int((worth > known).sum())]
         proven = proven and len(order) <= width
@@ -125,8 +133,8 @@ def _search(
         texts = [
             (*texts[row], int(pool[column])) for row, column in zip(rows, columns, strict=True)
         ]
-        growing = extend(lattice, entry[rows, columns], pool[columns])
-        wholes = growing.total[:, -1]
+        growing = extend(lattice, entry[:, rows, columns], pool[columns])
+        wholes = log_mean(growing.total[..., -1])
         if ahead is not None:
             states = following[rows, columns]
             wholes = np.where(ahead.ends[states], wholes, -np.inf)
@@ -144,7 +152,7 @@ class _Ahead:
     Attributes:
         steps: (q + 1, SYMBOLS), the next state; q where there is none.
         ends: (q + 1,), whether a text may end.
-        after: (T + 1, q + 1, SYMBOLS), the logarithm of the probability that the columns from t on
+        after: (T + 1, v, q + 1, SYMBOLS), the logarithm of the probability that the columns from t on
             complete a text that fits, where the column before shows a symbol that led to a state.
         mass: the logarithm of the probability of all texts that fit.
     """
@@ -172,21 +180,22 @@ def _ahead(lattice: Lattice, pattern: Pattern) -> _Ahead:
     ends[list(pattern.ends)] = True
     all_symbols = np.arange(SYMBOLS)
     others = 1.0 - np.eye(SYMBOLS)
-    after = np.empty((lattice.width + 1, count + 1, SYMBOLS))
+    after = np.empty((lattice.width + 1, len(lattice.log_p), count + 1, SYMBOLS))
     after[-1] = np.where(ends, 0.0, -np.inf)[:, None]
     # Where any symbol may follow, as at the start and after a blank.
-    open_ = after[-1, :, 0]
+    open_ = after[-1, ..., 0]
     for t in range(lattice.width - 1, -1, -1):
-        log_p = lattice.log_p[:, t]
-        entered = log_p[:SYMBOLS] + after[t + 1][steps, all_symbols]
-        top = np.maximum(entered.max(axis=1, keepdims=True), -1e300)
+        log_p = lattice.log_p[:, None, :, t]
+        entered = log_p[..., :SYMBOLS] + after[t + 1][:, steps, all_symbols]
+        top = np.maximum(entered.max(axis=-1, keepdims=True), -1e300)
         scaled = np.exp(entered - top)
         with np.errstate(divide="ignore"):
             another = np.log(scaled @ others) + top
-            any_ = np.log(scaled.sum(axis=1)) + top[:, 0]
-        blank = log_p[BLANK] + open_
-        stayed = np.append(log_p[:OTHER], np.logaddexp(log_p[OTHER], log_p[BLANK])) + after[t + 1]
+            any_ = np.log(scaled.sum(axis=-1)) + top[..., 0]
+        blank = log_p[..., BLANK] + open_
+        other = np.logaddexp(log_p[..., OTHER:BLANK], log_p[..., BLANK:])
+        stayed = np.concatenate([log_p[..., :OTHER], other], axis=-1) + after[t + 1]
         after[t] = np.logaddexp(stayed, another)
-        after[t, :, :OTHER] = np.logaddexp(after[t, :, :OTHER], blank[:, None])
+        after[t, ..., :OTHER] = np.logaddexp(after[t, ..., :OTHER], blank[..., None])
         open_ = np.logaddexp(blank, any_)
-    return _Ahead(steps, ends, after, float(open_[0]))
+    return _Ahead(steps, ends, after, float(log_mean(open_[:, 0])))

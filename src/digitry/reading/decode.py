@@ -18,20 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.errors import UsageError
-from digitry.reading.best_text import Found, best_fitting, best_text
+from digitry.reading.best_text import best_fitting, best_text
 from digitry.reading.boxes import Box, boxes
 from digitry.reading.classes import BLANK, CLASSES, DIGITS, OTHER, SYMBOLS
-from digitry.reading.lattice import (
-    Lattice,
-    Log,
-    Text,
-    before,
-    empty,
-    extend,
-    lattice,
-    log_probability,
-    log_sum,
-)
+from digitry.reading.lattice import Text, before, empty, extend, lattice, log_mean, log_sum
 from digitry.reading.pattern import Pattern
 from digitry.reading.posterior import Sums, anything, instead, occupancy, sums
 
@@ -174,16 +164,15 @@ def decode(
     read = _plain(views, pattern) if plain and temperature == 1.0 else None
     if read is not None:
         return read
-    lattices = [lattice(view.scores, temperature) for view in views]
-    free, log_free = _best([best_text(one) for one in lattices], lattices)
+    grid = lattice([view.scores for view in views], temperature)
+    free = best_text(grid)
     if pattern is None:
-        return _line(views, lattices, free, None)
-    within = [best_fitting(one, pattern) for one in lattices]
-    fitting, log_fitting = _best([found for found in within if found], lattices)
-    if log_fitting < log_free + math.log(UNFIT):
-        return _line(views, lattices, free, None, fits=False)
-    mass = _log_mean([found.log_mass if found else -math.inf for found in within])
-    return _line(views, lattices, fitting, _Prior(pattern, mass), fits=True)
+        return _line(views, sums(grid, free.text), None)
+    fitting = best_fitting(grid, pattern)
+    if fitting is None or fitting.log_probability < free.log_probability + math.log(UNFIT):
+        return _line(views, sums(grid, free.text), None, fits=False)
+    prior = _Prior(pattern, fitting.log_mass)
+    return _line(views, sums(grid, fitting.text), prior, fits=True)
 
 
 def is_plain(strips: Sequence[Strip]) -> bool:
@@ -306,12 +295,9 @@ def single(scores: Sequence[npt.ArrayLike], temperature: float = 1.0) -> npt.NDA
     if not len(scores):
         raise UsageError("there is no strip to decode", remedy="give at least one")
     digits = np.arange(10)
-    found = []
-    for one in scores:
-        grid = lattice(one, temperature)
-        alone = extend(grid, before(empty(grid), digits[None])[0], digits)
-        found.append(np.exp(alone.total[:, -1]))
-    mean: npt.NDArray[np.float64] = np.mean(found, axis=0)
+    grid = lattice(scores, temperature)
+    alone = extend(grid, before(empty(grid), digits[None])[:, 0], digits)
+    mean: npt.NDArray[np.float64] = np.exp(log_mean(alone.total[..., -1]))
     return np.minimum(mean, 1.0)
 
 
@@ -348,48 +334,32 @@ class _Prior:
         return 1.0 if self.pattern.length is None else UNFIT
 
 
-def _best(found: Sequence[Found], lattices: Sequence[Lattice]) -> tuple[Text, float]:
-    """Return the text that is the most probable in the mean of all strips, and the logarithm of that."""
-    if len(found) == len(lattices) == 1:
-        return found[0].text, found[0].log_probability
-    best: Text = ()
-    known = -math.inf
-    for text in dict.fromkeys(one.text for one in found):
-        mean = _log_mean([log_probability(one, text) for one in lattices])
-        if mean > known:
-            best, known = text, mean
-    return best, known
-
-
 def _line(
-    views: Sequence[Strip],
-    lattices: Sequence[Lattice],
-    text: Text,
-    prior: _Prior | None,
-    fits: bool | None = None,
+    views: Sequence[Strip], seen: Sums, prior: _Prior | None, fits: bool | None = None
 ) -> Line:
-    seen = [sums(one, text) for one in lattices]
-    log_p = [one.log_probability for one in seen]
-    surest = int(np.argmax(log_p))
-    places = _places(views[surest], seen[surest])
+    text = seen.text
+    log_p = float(log_mean(seen.log_probability))
+    surest = int(np.argmax(seen.log_probability))
+    places = _places(views[surest], occupancy(seen, surest))
     # Other writing that a pattern names by a letter or a sign is passed over.
     kept = [i for i, symbol in enumerate(text) if prior is None or symbol != OTHER]
     values = [SYMBOLS[text[i]] for i in kept]
     bounds = _words(values, [places[i] for i in kept], views[surest].height)
     ranges = [(i, i + 1) for i in range(len(text))]
     ranges += [(kept[first], kept[past - 1] + 1) for first, past in bounds]
-    alike = _alike(seen, ranges)
+    starts, stops = np.array(ranges, np.intp).reshape(-1, 2).T
+    alike = log_mean(anything(seen, starts, stops))
     alternatives = _alternatives(seen, alike[: len(text)], prior)
     if prior is None:
         alternatives = _slash_or_one(alternatives, places)
         values = [alternatives[i][0][0] for i in kept]
     characters = [Character(*alternatives[i][0], places[i], alternatives[i]) for i in kept]
-    confidence = _probability(_log_mean(log_p) - (prior.log_total if prior else 0.0))
+    confidence = _probability(log_p - (prior.log_total if prior else 0.0))
     words = [
         Word(
             "".join(values[first:past]),
             # A word is right at least as often as the line.
-            max(_probability(_log_mean(log_p) - log_alike), confidence),
+            max(_probability(log_p - log_alike), confidence),
             first,
             past,
             reduce(or_, (character.box for character in characters[first:past])),
@@ -400,24 +370,18 @@ def _line(
     return Line(said, confidence, tuple(characters), tuple(words), surest, fits)
 
 
-def _alike(seen: Sequence[Sums], ranges: Sequence[tuple[int, int]]) -> Log:
-    """Return the probability, for each range of the text, of all texts that agree with the rest."""
-    starts, stops = np.array(ranges, np.intp).reshape(-1, 2).T
-    return _log_means([anything(one, starts, stops) for one in seen])
-
-
 def _alternatives(
-    seen: Sequence[Sums], alike: Log, prior: _Prior | None
+    seen: Sums, alike: npt.NDArray[np.float64], prior: _Prior | None
 ) -> list[tuple[tuple[str, float], ...]]:
     """Return what each character may be, itself first."""
-    text = seen[0].text
+    text = seen.text
     if not text:
         return []
     # Skip symbols that are nowhere probable enough.
-    shown = np.max([log_sum(one.lattice.log_p[:BLANK]) for one in seen], axis=0)
-    least = math.log(NAMED) + _log_mean([one.log_probability for one in seen])
+    shown = log_sum(seen.lattice.log_p[:, :BLANK]).max(axis=0)
+    least = math.log(NAMED) + float(log_mean(seen.log_probability))
     symbols = np.union1d(np.flatnonzero(shown > least), np.array(text, np.intp))
-    p = np.exp(_log_means([instead(one, symbols) for one in seen]) - alike[:, None])
+    p = np.exp(log_mean(instead(seen, symbols)) - alike[:, None])
     if prior is not None:
         several = np.maximum(1.0 - p.sum(axis=1), 0.0) * prior.otherwise
         p *= prior.weights(text, symbols)
@@ -459,9 +423,9 @@ def _slash_or_one(
     return found
 
 
-def _places(strip: Strip, seen: Sums) -> list[Box]:
-    """Return where each character stands."""
-    share = np.cumsum(occupancy(seen), axis=1)
+def _places(strip: Strip, shown: npt.NDArray[np.float64]) -> list[Box]:
+    """Return where each character stands, from the probability that a column shows it: (n, T)."""
+    share = np.cumsum(shown[:, : len(strip.scores)], axis=1)
     if not len(share):
         return []
     share /= share[:, -1:]
@@ -489,19 +453,6 @@ def _words(values: Sequence[str], places: Sequence[Box], height: float) -> list[
 
 def _written(text: Text) -> str:
     return "".join(SYMBOLS[symbol] for symbol in text)
-
-
-def _log_mean(values: Sequence[float]) -> float:
-    top = max(values)
-    if not math.isfinite(top):
-        return top
-    return top + math.log(sum(math.exp(value - top) for value in values) / len(values))
-
-
-def _log_means(values: Sequence[Log]) -> Log:
-    if len(values) == 1:
-        return values[0]
-    return log_sum(np.stack(values, axis=-1)) - math.log(len(values))
 
 
 def _probability(log_p: float) -> float:

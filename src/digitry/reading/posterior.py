@@ -1,7 +1,8 @@
 """How sure each part of a text is: posteriors over all paths, by forward and backward sums.
 
 A character's probability is that of the text with it, divided by that of all texts that agree with the
-rest: those with another character in its place, with none, and with several. All of it is exact.
+rest: those with another character in its place, with none, and with several. All of it is exact. As in
+`lattice`, the first axis of an array is that of a line's views.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Sums:
     """What the columns before and after each place of a text say.
 
     Attributes:
-        lattice: of the strip.
+        lattice: of the line.
         text: n symbols.
         before: n + 1 prefixes; `before[i]` is the first i symbols, by the columns behind.
         after: n + 1 suffixes; `after[i]` is the last i symbols, by the columns behind; those ahead
@@ -41,36 +42,36 @@ class Sums:
     after: Prefixes
 
     @property
-    def log_probability(self) -> float:
-        """The logarithm of the probability of the text."""
-        return float(self.before.total[-1, -1])
+    def log_probability(self) -> Log:
+        """The logarithm of the probability of the text in each view: (v,)."""
+        return self.before.total[:, -1, -1]
 
 
 def sums(lattice: Lattice, text: Text) -> Sums:
     """Return the forward and backward sums of a text."""
     after = prefixes(reverse(lattice), text[::-1])
     after = Prefixes(
-        after.emitting[:, ::-1],
-        after.label[:, ::-1],
-        after.open[:, ::-1],
-        after.total[:, ::-1],
+        after.emitting[..., ::-1],
+        after.label[..., ::-1],
+        after.open[..., ::-1],
+        after.total[..., ::-1],
         after.last,
     )
     return Sums(lattice, text, prefixes(lattice, text), after)
 
 
-def occupancy(sums: Sums) -> Log:
-    """Return the probability that a column shows a character, given the text.
+def occupancy(sums: Sums, view: int) -> Log:
+    """Return the probability that a column of one view shows a character, given the text.
 
     Returns:
         (n, T), in [0, 1].
     """
     symbols = np.array(sums.text, np.intp)
     shown: Log = (
-        sums.before.emitting[1:, 1:]
-        + sums.after.emitting[:0:-1, :-1]
-        - sums.lattice.log_p[symbols]
-        - sums.log_probability
+        sums.before.emitting[view, 1:, 1:]
+        + sums.after.emitting[view, :0:-1, :-1]
+        - sums.lattice.log_p[view, symbols]
+        - sums.log_probability[view]
     )
     return np.exp(shown)
 
@@ -83,7 +84,7 @@ def instead(sums: Sums, symbols: npt.NDArray[np.intp]) -> Log:
         symbols: (m,), what may stand in each place.
 
     Returns:
-        (n, m), logarithms.
+        (v, n, m), logarithms.
     """
     count = len(sums.text)
     places = np.arange(count)
@@ -92,8 +93,8 @@ def instead(sums: Sums, symbols: npt.NDArray[np.intp]) -> Log:
     _, emitting = states(sums.lattice, before(sums.before[places], chosen), chosen)
     # The column after its last: a blank, or the next symbol if that is another one.
     follows = after.last[:, None] == symbols
-    rest = np.where(follows[:, :, None], after.open[:, None, 1:], after.total[:, None, 1:])
-    values = log_sum(emitting[:, :, 1:] + rest)
+    rest = np.where(follows[:, :, None], after.open[:, :, None, 1:], after.total[:, :, None, 1:])
+    values = log_sum(emitting[..., 1:] + rest)
     return np.where(follows & (symbols == OTHER), -np.inf, values)
 
 
@@ -105,7 +106,7 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
         starts, stops: (k,), ranges of the text: what lies between, in however many symbols, is free.
 
     Returns:
-        (k,), logarithms.
+        (v, k), logarithms.
     """
     left, right = sums.before[starts], sums.after[len(sums.text) - stops]
     # From here on sums are of probabilities, each row scaled by its greatest.
@@ -114,39 +115,40 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
     first = right.last
     new = _Entries(sums.lattice, left, left_scale)
     # Once in the free part, a path may do as it likes.
-    free = _after(np.cumsum(new.but(), axis=1))
+    free = _after(np.cumsum(new.but(), axis=-1))
     with np.errstate(divide="ignore"):
-        to_the_end = np.log(free[:, -1] + begun[:, -1]) + left_scale[:, 0]
+        to_the_end = np.log(free[..., -1] + begun[..., -1]) + left_scale[..., 0]
     # Where symbols follow, the first of them must be a new one, not more of the free part's last.
-    free = _after(free[:, :-1] * new.without(first[:, None]) + new.but(first[:, None]))
+    free = _after(free[..., :-1] * new.without(first[:, None]) + new.but(first[:, None]))
     other = np.flatnonzero(first == OTHER)
     if len(other):
-        free[other] = new.not_other(other)
-    direct = np.exp(before(left, first[:, None])[:, 0] - left_scale)
+        free[:, other] = new.not_other(other)
+    direct = np.exp(before(left, first[:, None])[:, :, 0] - left_scale)
     with np.errstate(divide="ignore"):
-        followed = np.log(((free[:, :-1] + direct) * ends[:, :-1]).sum(axis=1))
-    followed += (left_scale + right_scale)[:, 0]
+        followed = np.log(((free[..., :-1] + direct) * ends[..., :-1]).sum(axis=-1))
+    followed += (left_scale + right_scale)[..., 0]
     # The text itself agrees, also where it is so improbable that the sums are nought.
-    return np.maximum(np.where(first == BLANK, to_the_end, followed), sums.log_probability)
+    least = sums.log_probability[:, None]
+    return np.maximum(np.where(first == BLANK, to_the_end, followed), least)
 
 
 class _Entries:
     """The probability of going from a prefix to any new symbol, by column.
 
     Args:
-        lattice: of the strip.
+        lattice: of the line.
         prefixes: n of them.
-        scale: (n, 1), the logarithm of what they are divided by.
+        scale: (v, n, 1), the logarithm of what they are divided by.
     """
 
     def __init__(self, lattice: Lattice, prefixes: Prefixes, scale: Log) -> None:
         self.p = np.exp(lattice.log_p)
-        self.open = np.exp(prefixes.open[:, :-1] - scale)
-        self.label = np.exp(prefixes.label[:, :-1] - scale)
+        self.open = np.exp(prefixes.open[..., :-1] - scale)
+        self.label = np.exp(prefixes.label[..., :-1] - scale)
         self.last = prefixes.last[:, None]
 
     def but(self, symbols: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.float64]:
-        """Return (n, T), leaving out `symbols` (n, k)."""
+        """Return (v, n, T), leaving out `symbols` (n, k)."""
         out = np.full_like(self.last, BLANK)
         if symbols is not None:
             out = np.concatenate([out, symbols], axis=1)
@@ -157,28 +159,29 @@ class _Entries:
         )
 
     def without(self, left_out: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        """Return the probability of all classes but those of each row: (n, k) to (n, T)."""
+        """Return the probability of all classes but those of each row: (n, k) to (v, n, T)."""
         # Summed, not subtracted from 1, which would leave nothing of small ones.
         kept = np.ones((len(left_out), len(CLASSES)))
         kept[np.arange(len(left_out))[:, None], left_out] = 0.0
         return kept @ self.p
 
     def not_other(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        """Return what of the free part has not other writing as its last symbol: (rows, T + 1)."""
-        whole = _after(np.cumsum(self.but(), axis=1))[rows]
+        """Return what of the free part has not other writing as its last symbol: (v, rows, T + 1)."""
+        whole = _after(np.cumsum(self.but(), axis=-1))[:, rows]
         out = np.broadcast_to([OTHER, BLANK], (len(self.last), 2))
-        begun = (whole[:, :-1] * self.without(out)[rows] + self.but(out)[rows]).T
-        found = np.zeros((len(begun) + 1, len(rows)))
-        for t, (entered, blank) in enumerate(zip(begun, self.p[BLANK], strict=True)):
+        begun = whole[..., :-1] * self.without(out)[:, rows] + self.but(out)[:, rows]
+        found = np.zeros((begun.shape[-1] + 1, *begun.shape[:2]))
+        blanks = self.p[:, BLANK].T[..., None]
+        for t, (entered, blank) in enumerate(zip(np.moveaxis(begun, -1, 0), blanks, strict=True)):
             found[t + 1] = entered + found[t] * blank
-        return found.T
+        return np.moveaxis(found, 0, -1)
 
 
 def _scaled(values: Log) -> tuple[Log, npt.NDArray[np.float64]]:
-    # (n, T) -> (n, 1) the greatest of each row, and the row divided by it, no logarithms any more.
-    scale = np.maximum(values.max(axis=1, keepdims=True), -1e300)
+    # (v, n, T) -> (v, n, 1) the greatest of each row, and the row divided by it, no logarithms any more.
+    scale = np.maximum(values.max(axis=-1, keepdims=True), -1e300)
     return scale, np.exp(values - scale)
 
 
 def _after(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.concatenate([np.zeros((len(values), 1)), values], axis=1)
+    return np.concatenate([np.zeros((*values.shape[:-1], 1)), values], axis=-1)

@@ -293,7 +293,7 @@ _GLYPH = Recipe(
     summary="the shipped reader's model of single digits: a small convolutional network",
     architecture="conv",
     # Multiples of 16, the width of the processor's vector registers. 20 channels run three times slower.
-    hidden=(16, 48, 48, 96, 96),
+    hidden=(16, 48, 48, 96, 96, 128, 128),
     head="flatten",
     dropout=0.3,
     learning_rate=4e-3,

@@ -55,6 +55,38 @@ def test_training_starts_from_the_weights_of_the_model(
     assert anew.test.accuracy < 0.4
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx"])
+@pytest.mark.parametrize("channels", [(4, 8, 16), (4, 8, 8)], ids=["pooled", "as they are"])
+def test_a_network_may_go_deeper_than_its_parent(
+    first: Run, name: str, channels: tuple[int, ...]
+) -> None:
+    """The convolutions of the parent give what they gave; what is behind them is new."""
+
+    def up_to(model: keras.Model, layer: int) -> np.ndarray:
+        shown = DATA.test.images[:8] / np.float32(255)
+        part = keras.Model(model.inputs[0], model.layers[layer].output)
+        return keras.ops.convert_to_numpy(part(shown))
+
+    file = str(first.folder / name)
+    deeper = parent_of(file, dataclasses.replace(AGAIN, hidden=channels)).build()
+    parent = parent_of(file, AGAIN).build()
+    kinds = [[type(layer).__name__ for layer in model.layers] for model in (parent, deeper)]
+    wanted = up_to(parent, kinds[0].index("Flatten") - 1)
+    if channels[2] > channels[1]:
+        wanted = keras.ops.convert_to_numpy(keras.layers.MaxPooling2D(2)(wanted))
+    third = [i for i, kind in enumerate(kinds[1]) if kind == "Conv2D"][2]
+    np.testing.assert_allclose(up_to(deeper, third - 1), wanted, atol=1e-5)
+    assert deeper.layers[third].kernel.shape[2:] == channels[1:]
+
+
+def test_what_went_deeper_is_trained_and_saved(first: Run, tmp_path: Path) -> None:
+    deep = dataclasses.replace(RECIPE, hidden=(4, 8, 16))
+    parent = parent_of(str(first.folder / "model.onnx"), deep)
+    again = run.train_run(deep, DATA, tmp_path / "again", device="cpu", parent=parent)
+    assert again.test.accuracy > 0.5
+    assert load_model(again.folder).metadata.recipe["hidden"] == [4, 8, 16]
+
+
 def test_the_files_name_the_parent_and_a_resumed_run_needs_it(first: Run, tmp_path: Path) -> None:
     class Halt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:

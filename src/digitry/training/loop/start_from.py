@@ -1,20 +1,22 @@
-"""Parents: trained models whose weights a new training starts from."""
+"""Parents: trained models whose weights a new training starts from.
+
+A convolutional network may go deeper than its parent: the convolutions that the parent lacks, and the last
+layer, start from nothing.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from digitry.errors import ModelError
 from digitry.model.artifact import Artifact
 from digitry.model.load import SHIPPED, load_model
 from digitry.training.network import convert
+from digitry.training.network.build import build, keras, pools_of
 from digitry.training.network.keras_files import load_keras
 from digitry.training.recipes import Recipe
-
-if TYPE_CHECKING:
-    import keras
 
 LAYERS = ("architecture", "hidden", "kernels", "stride", "padding", "pools", "head")
 """The fields of a recipe that define its layers, except dropout, which has no weights."""
@@ -35,7 +37,7 @@ class Parent:
 
     place: str
     sha256: str
-    build: "Callable[[], keras.Model]"
+    build: Callable[[], keras.Model]
 
 
 def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
@@ -46,7 +48,8 @@ def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
 
     Args:
         model: a run folder, a .keras, .h5 or .onnx file, or a shipped model's name.
-        recipe: of the new training; it must define the same layers as the model.
+        recipe: of the new training; it must define the same layers as the model, or these convolutions
+            and more behind them.
         trust: load a Keras file whose sha256 no run folder records.
 
     Raises:
@@ -55,7 +58,8 @@ def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
     file = None if model in SHIPPED else convert.keras_file(Path(model))
     if file is None:
         loaded = load_model(model)
-        _check_fields(loaded.metadata.recipe, recipe, loaded.source)
+        trained = loaded.metadata.recipe
+        _check_fields(trained, _shallower(recipe, len(trained.get("hidden", ()))), loaded.source)
         return Parent(place_of(loaded), loaded.sha256, lambda: _from_file(loaded, recipe))
     loaded_model = load_keras(file, trust=trust)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -68,23 +72,65 @@ def place_of(model: Artifact) -> str:
     return model.reference if has_name else str(Path(model.source).resolve())
 
 
-def _from_file(model: Artifact, recipe: Recipe) -> "keras.Model":
+def _from_file(model: Artifact, recipe: Recipe) -> keras.Model:
     from digitry.training.network.from_onnx import to_keras
 
-    return to_keras(model, dropout=recipe.dropout)
+    trained = to_keras(model, dropout=recipe.dropout)
+    return _deepened(trained, recipe)
 
 
-def _from_keras(trained: "keras.Model", recipe: Recipe, file: Path) -> "keras.Model":
-    from digitry.training.network.build import build
-
-    model = build(recipe, trained.output_shape[-1])
+def _from_keras(trained: keras.Model, recipe: Recipe, file: Path) -> keras.Model:
+    model = build(_shallower(recipe, len(_convolutions(trained))), trained.output_shape[-1])
     if _layers(trained) != _layers(model):
         raise _other_layers(f"its layers differ from those of recipe {recipe.name}", file)
     model.set_weights(trained.get_weights())
-    return model
+    return _deepened(model, recipe)
 
 
-def _layers(model: "keras.Model") -> list[tuple[Any, ...]]:
+def _shallower(recipe: Recipe, count: int) -> Recipe:
+    """Return a recipe with the first convolutions of another, as many as a model has; or itself."""
+    if recipe.architecture != "conv" or not 0 < count < len(recipe.hidden):
+        return recipe
+    pools = tuple(place for place in pools_of(recipe.hidden, recipe.pools) if place < count)
+    return replace(recipe, hidden=recipe.hidden[:count], pools=pools)
+
+
+def _convolutions(model: keras.Model) -> list[int]:
+    """Return the places of a model's convolutions among its layers."""
+    kinds = [type(layer).__name__ for layer in model.layers]
+    return [place for place, kind in enumerate(kinds) if kind == "Conv2D"]
+
+
+def _deepened(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """Return a model with the convolutions of its recipe that it lacks, and then a new last layer."""
+    count = len(_convolutions(model))
+    if recipe.architecture != "conv" or count == len(recipe.hidden):
+        return model
+    deep = build(recipe, model.output_shape[-1])
+    heads = ("Flatten", "GlobalAveragePooling2D")
+    head = next(i for i, layer in enumerate(model.layers) if type(layer).__name__ in heads)
+    taken = list(model.layers[:head])
+    if count in pools_of(recipe.hidden, recipe.pools):
+        # `build` pools before the normalisation; behind it and its ReLU it gives the same.
+        taken.append(keras.layers.MaxPooling2D(2))
+    taken += deep.layers[_convolutions(deep)[count] :]
+    # A layer belongs to one model: these are copies.
+    copies = [_copied(layer) for layer in taken]
+    result = keras.Sequential([keras.layers.Input(model.input_shape[1:]), *copies])
+    for layer, copy in zip(taken, copies, strict=True):
+        copy.set_weights(layer.get_weights())
+    return result
+
+
+def _copied(layer: keras.Layer) -> keras.Layer:
+    settings = layer.get_config()
+    if type(layer).__name__ != "Dense":
+        # Two models may use the same name for two layers.
+        del settings["name"]
+    return type(layer).from_config(settings)
+
+
+def _layers(model: keras.Model) -> list[tuple[Any, ...]]:
     """Return kind, settings and weight shapes of each layer, without layers that only act in training.
 
     The shapes of the weights are not enough: they do not depend on strides and on where the pools are.
@@ -110,7 +156,10 @@ def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> Non
     for name in LAYERS:
         # Older files lack fields that were added later; their value was the default.
         found = trained.get(name, Recipe(name="").to_dict()[name])
-        if found != wanted[name]:
+        same = found == wanted[name]
+        if name == "pools" and recipe.architecture == "conv":
+            same = pools_of(recipe.hidden, found) == pools_of(recipe.hidden, wanted[name])
+        if not same:
             raise _other_layers(
                 f"{name} is {found} in the model, but {wanted[name]} in the recipe", where
             )

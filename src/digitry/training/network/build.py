@@ -4,6 +4,7 @@ Only standard layers are used, so the saved files load in plain Keras on any bac
 """
 
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 
 # Keras reads this once, at its first import, and keeps the backend. The training step is traced
@@ -93,7 +94,7 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
     scale is positive, at a quarter of the work (the order of the fastest published MNIST programs).
     """
     layers: list[keras.Layer] = [keras.layers.Reshape((SIZE, SIZE, 1))]
-    pools, side = _pools(recipe), SIZE
+    pools, side = pools_of(recipe.hidden, recipe.pools), SIZE
     for place, channels in enumerate(recipe.hidden):
         kernel = recipe.kernels[min(place, len(recipe.kernels) - 1)]
         stride = recipe.stride if place == 0 else 1
@@ -122,12 +123,12 @@ def _conv(recipe: Recipe) -> list[keras.Layer]:
     return layers + _dropout(recipe)
 
 
-def _pools(recipe: Recipe) -> tuple[int, ...]:
-    """Return the convolutions, counted from 1, that a pool follows."""
-    if recipe.pools is not None:
-        return recipe.pools
-    following = (*recipe.hidden[1:], 0)
-    pairs = enumerate(zip(recipe.hidden, following, strict=True), 1)
+def pools_of(hidden: Sequence[int], pools: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the convolutions, counted from 1, that a pool follows, by the fields of a recipe."""
+    if pools is not None:
+        return tuple(pools)
+    following = (*hidden[1:], 0)
+    pairs = enumerate(zip(hidden, following, strict=True), 1)
     return tuple(place for place, (channels, more) in pairs if more > channels)
 
 
