@@ -67,6 +67,9 @@ ALIKE = 1.6
 SHARED = 0.1
 """Two places on one line are parts of one number if they share this part of a height."""
 
+SAMPLES = 9
+"""Points along a place that are looked at, to see how much of it lies in another."""
+
 WIDENED = 0.12
 """The network marks numbers as wider than they are, by this share of their height on either side."""
 
@@ -316,20 +319,21 @@ def _ease(height: float) -> float:
 def distinct(places: Sequence[Place]) -> list[Place]:
     """Return the places without duplicates: one mostly within a surer one is joined to it or dropped."""
     kept: list[Place] = []
-    rows = np.zeros((len(places), 6))
+    bounds = np.zeros((len(places), 4))
     for place in sorted(places, key=_worth, reverse=True):
-        known = rows[: len(kept)]
-        covered, covering = _covered(place, known), _covering(place, known)
-        same = np.flatnonzero((covered > 0.3) | (covering > 0.5) | _meeting(place, known))
-        if not len(same):
-            rows[len(kept)] = _row(place)
+        # A page may have a thousand places; only a few of them lie near.
+        near = np.flatnonzero(_overlapping(_bounds(place), bounds[: len(kept)])).tolist()
+        same = [index for index in near if _is_same(place, kept[index])]
+        if not same:
+            index = len(kept)
             kept.append(place)
-            continue
-        index = int(same[0])
-        longer = _extended(kept[index], place) if len(same) == 1 else None
-        if longer is not None:
+        else:
+            index = same[0]
+            longer = _extended(kept[index], place) if len(same) == 1 else None
+            if longer is None:
+                continue
             kept[index] = longer
-            rows[index] = _row(longer)
+        bounds[index] = _bounds(kept[index])
     # Places that were made longer may meet others now.
     return kept if len(kept) == len(places) else distinct(kept)
 
@@ -356,52 +360,50 @@ def _extended(place: Place, other: Place) -> Place | None:
     return Place(start, end, place.height, place.score)
 
 
-def _row(place: Place) -> tuple[float, ...]:
-    slope = place.slope
-    return (*place.start, math.cos(slope), math.sin(slope), place.length, place.height)
+def _bounds(place: Place) -> tuple[float, float, float, float]:
+    """Return the left, top, right and bottom of a place, with more around it than what is compared."""
+    (x0, y0), (x1, y1), around = place.start, place.end, 0.6 * place.height
+    return min(x0, x1) - around, min(y0, y1) - around, max(x0, x1) + around, max(y0, y1) + around
 
 
-def _meeting(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which of the known places begin before a place on the same line ends, or the reverse.
+def _overlapping(
+    box: tuple[float, float, float, float], boxes: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    left, top, right, bottom = box
+    found: npt.NDArray[np.bool_] = (
+        (boxes[:, 0] < right) & (boxes[:, 2] > left) & (boxes[:, 1] < bottom) & (boxes[:, 3] > top)
+    )
+    return found
+
+
+def _is_same(place: Place, known: Place) -> bool:
+    """Return whether two places are of one number: one lies mostly in the other, or they share a digit."""
+    return _inside(place, known) > 0.3 or _inside(known, place) > 0.5 or _is_meeting(place, known)
+
+
+def _inside(place: Place, other: Place) -> float:
+    """Return the share of a place that lies in another."""
+    cos, sin, length = math.cos(other.slope), math.sin(other.slope), other.length
+    reach, half = 0.3 * other.height, 0.5 * other.height
+    x, y = place.start[0] - other.start[0], place.start[1] - other.start[1]
+    across, down = place.end[0] - place.start[0], place.end[1] - place.start[1]
+    count = 0
+    for k in range(SAMPLES):
+        px, py = x + k / (SAMPLES - 1) * across, y + k / (SAMPLES - 1) * down
+        along, aside = px * cos + py * sin, py * cos - px * sin
+        count += -reach <= along <= length + reach and abs(aside) < half
+    return count / SAMPLES
+
+
+def _is_meeting(place: Place, known: Place) -> bool:
+    """Return whether one of two places begins before the other ends, on the same line.
 
     They are parts of one number; kept apart, both would hold the digit that they share.
     """
-    x0, y0, cos, sin, length, height = known.T
-    x, y = (np.array(ends)[:, None] for ends in zip(place.start, place.end, strict=True))
-    along = (x - x0) * cos + (y - y0) * sin
-    aside = np.abs((y - y0) * cos - (x - x0) * sin).max(axis=0)
-    shared = np.minimum(along[1], length) - np.maximum(along[0], 0.0)
-    low, high = np.minimum(height, place.height), np.maximum(height, place.height)
-    result: npt.NDArray[np.bool_] = (
-        (shared > SHARED * low) & (aside < 0.35 * low) & (high < ALIKE * low)
-    )
-    return result
-
-
-def _covered(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the share of a place that lies in each of the known ones."""
-    shares = np.linspace(0, 1, 9)
-    x = place.start[0] + shares * (place.end[0] - place.start[0])
-    y = place.start[1] + shares * (place.end[1] - place.start[1])
-    x0, y0, cos, sin, length, height = known.T[:, :, None]
-    along = (x - x0) * cos + (y - y0) * sin
-    aside = (y - y0) * cos - (x - x0) * sin
-    reach = 0.3 * height
-    inside = (along >= -reach) & (along <= length + reach) & (np.abs(aside) < 0.5 * height)
-    result: npt.NDArray[np.float64] = inside.mean(axis=1)
-    return result
-
-
-def _covering(place: Place, known: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the share of each of the known ones that lies in a place."""
-    x0, y0, cos, sin, length, _ = known.T[:, :, None]
-    shares = np.linspace(0, 1, 9) * length
-    px, py = x0 + shares * cos - place.start[0], y0 + shares * sin - place.start[1]
-    c, s = math.cos(place.slope), math.sin(place.slope)
-    along, aside = px * c + py * s, py * c - px * s
-    reach = 0.3 * place.height
-    inside = (
-        (along >= -reach) & (along <= place.length + reach) & (np.abs(aside) < 0.5 * place.height)
-    )
-    result: npt.NDArray[np.float64] = inside.mean(axis=1)
-    return result
+    cos, sin = math.cos(known.slope), math.sin(known.slope)
+    ends = [(x - known.start[0], y - known.start[1]) for x, y in (place.start, place.end)]
+    first, last = (x * cos + y * sin for x, y in ends)
+    aside = max(abs(y * cos - x * sin) for x, y in ends)
+    shared = min(last, known.length) - max(first, 0.0)
+    low, high = min(place.height, known.height), max(place.height, known.height)
+    return shared > SHARED * low and aside < 0.35 * low and high < ALIKE * low

@@ -49,6 +49,9 @@ SURE_TOGETHER = 0.98
 SETTLED = 0.9
 """A line whose characters are all surer is not cut out a second time."""
 
+FAINT = 0.2
+"""A line is not cut out a second time either where each digit is less sure: it is other writing."""
+
 SMALL_PICTURE = 128 * 128
 """Pixels. Pictures of several digits are mostly larger."""
 
@@ -320,7 +323,7 @@ class Recogniser:
         ]
         moved: dict[int, strips_of.Cut] = {}
         for i in unsure:
-            if _is_settled(shown[i].line):
+            if _is_settled(shown[i].line) or _is_hopeless(shown[i].line):
                 continue
             place = strips_of.nearer(places[i], cuts[i])
             if place is not None and budgets[i].has(strips_of.columns(place)):
@@ -463,6 +466,11 @@ def _evidence(line: decode.Line) -> float:
 def _is_settled(line: decode.Line) -> bool:
     """Return whether all that a line says is so sure that another look changes little."""
     return all(one.confidence > SETTLED for one in line.characters)
+
+
+def _is_hopeless(line: decode.Line) -> bool:
+    """Return whether a line says so little of any digit that another look will not make it a number."""
+    return not any(one.value in DIGITS and one.confidence >= FAINT for one in line.characters)
 
 
 def _is_digit(character: decode.Character) -> bool:
