@@ -8,7 +8,6 @@ killed at any moment, the target has either the old content or the new.
 import errno
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
+        temporary = path.with_name(f".{path.stem}-{os.urandom(6).hex()}{path.suffix}")
         # O_EXCL: never follow a link that somebody else created. The umask sets the permissions.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary

@@ -111,13 +111,14 @@ def read(
     contents = list(pages_of(stdin if source == "-" else source for source in named))
     # A folder, a glob or a document prints a list, even for a single image.
     printer = _Printer(format, reader, many=named != paths or len(contents) > 1)
-    from digitry.reading.explain import explain as explained
-    from digitry.reading.render import annotate as annotated
-
     pictures = []
     if annotate is not None:
+        from digitry.reading.render import annotate as annotated
+
         pictures.append(_Pictures(annotate, "annotated", annotated))
     if explain is not None:
+        from digitry.reading.explain import explain as explained
+
         why = _Pictures(explain, "explained", lambda image, _: explained(reader, image)[1])
         pictures.append(why)
     failed = 0

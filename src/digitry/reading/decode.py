@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
 from operator import or_
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from digitry.reading.boxes import Box, boxes
 from digitry.reading.classes import BLANK, CLASSES, DIGITS, OTHER, SYMBOLS
 from digitry.reading.lattice import Text, before, empty, extend, lattice, log_mean, log_sum
 from digitry.reading.pattern import Pattern
+from digitry.reading.percentile import median
 from digitry.reading.posterior import Sums, anything, instead, occupancy, sums
 
 STRIDE = 2

@@ -1,5 +1,7 @@
 """Percentiles of many small arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,3 +23,12 @@ def percentile(values: npt.NDArray[np.float32], share: float) -> float:
     high = min(low + 1, values.size - 1)
     parted = np.partition(values, (low, high), axis=None)
     return float(parted[low] + (parted[high] - parted[low]) * (place - low))
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the same as `statistics.median`, whose module every start of the program would load."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
