@@ -126,13 +126,20 @@ class Recogniser:
         if layout == "single":
             flat = self._singles(flat)
         else:
+            wholes: list[tuple[Place, Alone] | None] = [None] * len(flat)
+            tried: list[View | None] = [None] * len(flat)
             if layout == "auto":
                 wholes = [_may_be_one(view.gray) for view in flat]
-                flat = self._agreed(self._sure_singles(flat, wholes), wholes)
+                flat = self._sure_singles(flat, wholes)
+                for i, view in self._alone(
+                    flat, wholes, [i for i, view in enumerate(flat) if not view.lines]
+                ):
+                    tried[i] = view
+                    if view.merit >= SURE_TOGETHER:
+                        flat[i] = view
             left = [i for i, view in enumerate(flat) if not view.lines]
-            for i, view in zip(
-                left, self._pages([flat[i] for i in left], layout, glance), strict=True
-            ):
+            pages = self._pages([flat[i] for i in left], [tried[i] for i in left], layout, glance)
+            for i, view in zip(left, pages, strict=True):
                 flat[i] = view
         again = iter(flat)
         return [[next(again) for _ in seen] for seen in views]
@@ -180,17 +187,6 @@ class Recogniser:
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
 
-    def _agreed(
-        self, views: Sequence[View], wholes: Sequence[tuple[Place, Alone] | None]
-    ) -> list[View]:
-        """Return views, those with their line whose ink is surely one digit by both networks together."""
-        result = list(views)
-        left = [i for i, view in enumerate(views) if not view.lines and wholes[i] is not None]
-        for i, view in self._alone(views, wholes, left):
-            if view.merit >= SURE_TOGETHER:
-                result[i] = view
-        return result
-
     def _alone(
         self,
         views: Sequence[View],
@@ -209,8 +205,21 @@ class Recogniser:
             (i, replace(views[i], lines=(line,))) for (i, _), line in zip(asked, read, strict=True)
         ]
 
-    def _pages(self, views: Sequence[View], layout: Layout, glance: bool) -> list[View]:
-        """Return views with the lines that the finder finds; or with one digit, if that reads better."""
+    def _pages(
+        self,
+        views: Sequence[View],
+        tried: Sequence[View | None],
+        layout: Layout,
+        glance: bool,
+    ) -> list[View]:
+        """Return views with the lines that the finder finds; or with one digit, if that reads better.
+
+        Args:
+            views: the pages.
+            tried: each of them with all its ink read as one digit, where that is known already.
+            layout: what the pages hold.
+            glance: whether a few lines of a page are enough.
+        """
         places = [self._places(view.gray, layout, glance) for view in views]
         if glance:
             places = [_surest(part) for part in places]
@@ -219,10 +228,12 @@ class Recogniser:
             replace(view, lines=tuple(islice(made, len(part))))
             for view, part in zip(views, places, strict=True)
         ]
-        which = [i for i, view in enumerate(found) if may_be_alone(view)]
-        wholes = [_whole(view.gray) if i in which else None for i, view in enumerate(found)]
+        asked = [i for i, view in enumerate(found) if may_be_alone(view)]
+        known = [(i, view) for i in asked if (view := tried[i]) is not None]
+        asked = [i for i in asked if tried[i] is None]
+        wholes = [_whole(view.gray) if i in asked else None for i, view in enumerate(found)]
         wholes = [None if whole is None or whole[1].beside else whole for whole in wholes]
-        for i, view in self._alone(found, wholes, which):
+        for i, view in [*known, *self._alone(found, wholes, asked)]:
             if view.merit > found[i].merit and not besides(found[i], view.lines[0].said[0].box):
                 found[i] = view
         for i, view in self._as_lines(found):
