@@ -92,7 +92,8 @@ def train(
         typer.Option(
             "--from",
             help="Model to start from, with the layers of the recipe, or its first convolutions: a run "
-            "folder, a .keras, .h5 or .onnx file, or a shipped model's name; for `reader --part lines`, `lines` or a .onnx file. "
+            "folder, a .keras, .h5 or .onnx file, or a shipped model's name; for `reader --part lines`, "
+            "`lines` or a .onnx file. "
             "Default: start from random weights.",
         ),
     ] = None,
