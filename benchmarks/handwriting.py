@@ -16,8 +16,8 @@ Strings are read with the layout `line`, single digits with `single`, and everyt
 first share counts a picture as right if its digits and marks are, spaces left aside, and other signs (a
 bracket, a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share
 counts pictures that are refused (nothing was read, or any character was refused), the second those where no
-digit at all was accepted. With `--write` nothing is read: the pictures that have digits are written to a
-folder, with a manifest for `reading.py --rival`.
+digit at all was accepted. With `--write` nothing is read: the pictures are written to a folder, with a
+manifest for `reading.py --rival`.
 """
 
 import argparse
@@ -174,7 +174,7 @@ def save(wrong: Sequence[tuple[Picture, str]], folder: Path, name: str) -> None:
 
 
 def write(kinds: Mapping[str, Sequence[Picture]], folder: Path) -> None:
-    """Write the pictures that have digits to a folder, with a manifest."""
+    """Write the pictures to a folder, with a manifest; what has no digit is labelled `?`."""
     folder.mkdir(parents=True)
     with (folder / "manifest.csv").open("w", newline="") as stream:
         rows = csv.writer(stream)
@@ -182,8 +182,8 @@ def write(kinds: Mapping[str, Sequence[Picture]], folder: Path) -> None:
         for name, pictures in kinds.items():
             for index, picture in enumerate(pictures):
                 # Of letters that stand in a label nothing is compared.
-                said = "".join(c for c in picture.text if not c.isalpha())
-                if not _compare.digits(said):
+                said = "".join(c for c in picture.text if not c.isalpha()) if picture.text else "?"
+                if picture.text and not _compare.digits(said):
                     continue
                 file = f"{name}-{index:03d}.png"
                 Image.fromarray(picture.gray).save(folder / file)

@@ -18,7 +18,8 @@ same with the right polarity; and by digitry.
 
 A single digit is read as one, lines as a page; what is not read with the layout `auto` is read so again.
 A single digit is right if its value is right; a page is right if every character on every line is right.
-`digits` counts the images whose digits are right, in their order, whatever else was read. The character
+`digits` counts the images whose digits are right, in their order, whatever else was read: of an image
+without digits (its label is `?`), whether none was read. The character
 error rate is the edit distance to the label over its length. The expected calibration error (ECE, 15
 bins) compares the confidence of a reading with whether its best guess is right, refused or not.
 
@@ -72,7 +73,8 @@ class Case:
     @property
     def group(self) -> str:
         count = {"single": "one digit", "auto": "any number of digits"}
-        return f"{self.kind}, {count.get(self.layout, 'several digits')}"
+        several = count.get(self.layout, "several digits")
+        return f"{self.kind}, {several if _compare.digits(self.label.text) else 'no digit'}"
 
     @property
     def read_as(self) -> Layout:
