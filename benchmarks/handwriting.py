@@ -17,7 +17,7 @@ first share counts a picture as right if its digits and marks are, spaces left a
 bracket, a currency) are `?` or not read; the second if its digits are. Of what has no digit the first share
 counts pictures that are refused (nothing was read, or any character was refused), the second those where no
 digit at all was accepted. With `--write` nothing is read: the pictures are written to a folder, with a
-manifest for `reading.py --rival`.
+manifest for `reading.py --rival`; strings of marks or letters alone are left out.
 """
 
 import argparse

@@ -18,10 +18,10 @@ same with the right polarity; and by digitry.
 
 A single digit is read as one, lines as a page; what is not read with the layout `auto` is read so again.
 A single digit is right if its value is right; a page is right if every character on every line is right.
-`digits` counts the images whose digits are right, in their order, whatever else was read: of an image
-without digits (its label is `?`), whether none was read. The character
-error rate is the edit distance to the label over its length. The expected calibration error (ECE, 15
-bins) compares the confidence of a reading with whether its best guess is right, refused or not.
+`digits` counts the images whose digits are right, in their order, whatever else was read. Images without
+digits (their label is `?`) count beside another program alone: right is one of which no digit is read.
+The character error rate is the edit distance to the label over its length. The expected calibration error
+(ECE, 15 bins) compares the confidence of a reading with whether its best guess is right, refused or not.
 
 With `--authors` the images are also counted by author, because images of one author are alike: the mean
 over authors, the authors with the lowest share, and how far the mean moves if one author is left out (the
@@ -405,6 +405,9 @@ def main() -> None:
         sys.exit("reading.py: give a manifest, or set DIGITRY_TEST_DATA to a folder of test data")
     reader = Reader(arguments.model)
     every = [case for path in arguments.manifests for case in cases(path)[: arguments.count]]
+    if not arguments.rival:
+        # What has no digit is `negatives.py`'s and `handwriting.py`'s.
+        every = [case for case in every if _compare.digits(case.label.text)]
     if arguments.baseline:
         baseline(arguments.baseline, reader, every, record=arguments.record)
         return

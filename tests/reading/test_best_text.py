@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digitry.reading import best_text as best_text_module
 from digitry.reading import pattern
 from digitry.reading.best_text import best_fitting, best_text
 from digitry.reading.classes import BLANK, CLASSES, OTHER, SYMBOLS
@@ -128,6 +129,16 @@ def test_no_text_fits_fewer_columns_than_it_has_symbols(scores_of) -> None:
     grid = lattice([scores_of(SEEN, [(0,) * len(SEEN)] * 3)])
     assert best_fitting(grid, pattern.compile(r"\d{4}", pattern.READABLE)) is None
     assert best_fitting(grid, pattern.compile(r"\d{3}", pattern.READABLE)) is not None
+
+
+def test_a_pattern_too_large_for_all_views_is_searched_for_in_the_first(
+    scores_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scores_of((1, 2, BLANK), [(3, 0, 0), (0, 0, 3), (3, 0, 0)])
+    two = scores_of((1, 2, BLANK), [(0, 3, 0), (0, 0, 3), (0, 3, 0)])
+    form = pattern.compile(r"\d\d", pattern.READABLE)
+    monkeypatch.setattr(best_text_module, "MOST_AHEAD", 1)
+    assert best_fitting(lattice([one, two]), form) == best_fitting(lattice([one]), form)
 
 
 def test_work_grows_with_the_columns_and_not_with_the_number_of_texts() -> None:

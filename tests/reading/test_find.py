@@ -7,6 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from digitry.reading import network
 from digitry.reading.find import (
@@ -18,6 +20,9 @@ from digitry.reading.find import (
     MULTIPLE,
     WIDENED,
     Place,
+    _bounds,
+    _is_same,
+    _overlapping,
     distinct,
     find,
     ink_map,
@@ -272,3 +277,20 @@ def test_numbers_of_several_sizes_are_found_together(
     )
     places = find(page, finder)
     assert sorted(round(place.height / 100) for place in places) == [0, 0, 2]
+
+
+NUMBERS = st.floats(0, 200)
+PLACES = st.builds(
+    lambda x, y, length, slope, height: Place(
+        (x, y), (x + length * math.cos(slope), y + length * math.sin(slope)), height, 0.9
+    ),
+    NUMBERS, NUMBERS, st.floats(1, 150), st.floats(-0.5, 0.5), st.floats(4, 60),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=PLACES, other=PLACES)
+def test_places_of_one_number_are_always_compared(one: Place, other: Place) -> None:
+    """Places whose bounds do not overlap are not compared: they must be of two numbers."""
+    near = _overlapping(_bounds(one), np.array([_bounds(other)]))[0]
+    assert near or not _is_same(one, other)

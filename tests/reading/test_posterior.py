@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from digitry.reading import posterior
 from digitry.reading.classes import BLANK, OTHER
 from digitry.reading.lattice import lattice
 from digitry.reading.posterior import anything, instead, occupancy, sums
@@ -93,6 +94,22 @@ def test_each_column_shows_one_character_or_none(rows, data, scores_of, every_te
     assert shown.shape == (len(text), len(rows))
     assert (shown.sum(axis=0) <= 1 + 1e-9).all()
     assert (shown.sum(axis=1) >= 1 - 1e-9).all()
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=ROWS, data=st.data())
+def test_a_long_line_is_summed_in_blocks_with_the_same_result(
+    rows, data, scores_of, every_text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = data.draw(st.sampled_from(sorted(every_text(SEEN, rows))))
+    seen = sums(lattice([scores_of(SEEN, rows)]), text)
+    starts = np.arange(len(text) + 1)
+    whole = instead(seen, EVERY), anything(seen, starts, starts)
+    monkeypatch.setattr(posterior, "BLOCK", 1)
+    np.testing.assert_array_equal(instead(seen, EVERY), whole[0])
+    np.testing.assert_array_equal(anything(seen, starts, starts), whole[1])
 
 
 def test_a_character_is_where_it_was_seen(scores_of) -> None:

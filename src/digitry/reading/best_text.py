@@ -32,8 +32,13 @@ from digitry.reading.pattern import Pattern
 WIDTH = 8
 """Beginnings of one length that are kept at most."""
 
-LONGEST = 300
-"""Columns. In longer strips, of some forty digits, a search costs too much: the best path is taken."""
+LONGEST = 400
+"""Columns. In longer lines, of some forty digits, a search costs too much: the most probable one of the
+views' best paths is taken."""
+
+MOST_AHEAD = 1 << 23
+"""Values of what is known of the columns ahead, at most; a pattern of very many states is searched for in
+the first views alone."""
 
 SYMBOLS = BLANK
 """The number of symbols; they come before the blank."""
@@ -80,13 +85,15 @@ def best_fitting(lattice: Lattice, pattern: Pattern, width: int = WIDTH) -> Foun
     there is none.
 
     Args:
-        lattice: of the strip.
+        lattice: of the line.
         pattern: compiled with `READABLE`.
         width: beginnings of one length that are kept at most.
 
     Returns:
         None where no text of so few columns fits.
     """
+    views = max(1, MOST_AHEAD // ((lattice.width + 1) * (len(pattern.steps) + 1) * SYMBOLS))
+    lattice = Lattice(lattice.log_p[:views], lattice.so_far[:views])
     ahead = _ahead(lattice, pattern)
     if not math.isfinite(ahead.mass):
         return None
@@ -98,7 +105,7 @@ def best_fitting(lattice: Lattice, pattern: Pattern, width: int = WIDTH) -> Foun
 
 def _guess(lattice: Lattice, texts: Sequence[Text]) -> tuple[Text, float]:
     """Return the most probable one of some texts, and the logarithm of its probability."""
-    worth = {text: log_probability(lattice, text) for text in texts}
+    worth = {text: log_probability(lattice, text) for text in dict.fromkeys(texts)}
     best = max(worth, key=worth.__getitem__, default=())
     return best, worth.get(best, -math.inf)
 

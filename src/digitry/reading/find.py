@@ -361,7 +361,7 @@ def _extended(place: Place, other: Place) -> Place | None:
 
 
 def _bounds(place: Place) -> tuple[float, float, float, float]:
-    """Return the left, top, right and bottom of a place, with more around it than what is compared."""
+    """Return the left, top, right and bottom of a place, with more around it than `_is_same` looks at."""
     (x0, y0), (x1, y1), around = place.start, place.end, 0.6 * place.height
     return min(x0, x1) - around, min(y0, y1) - around, max(x0, x1) + around, max(y0, y1) + around
 

@@ -1,4 +1,4 @@
-"""Percentiles of many small arrays."""
+"""Percentiles of many small arrays, and medians."""
 
 from collections.abc import Sequence
 

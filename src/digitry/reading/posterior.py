@@ -23,6 +23,9 @@ from digitry.reading.lattice import (
     states,
 )
 
+BLOCK = 1 << 18
+"""Values of an array that are computed at once; a line may have a thousand columns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
@@ -86,10 +89,13 @@ def instead(sums: Sums, symbols: npt.NDArray[np.intp]) -> Log:
     Returns:
         (v, n, m), logarithms.
     """
-    count = len(sums.text)
-    places = np.arange(count)
-    after = sums.after[count - 1 - places]
-    chosen = np.broadcast_to(symbols, (count, len(symbols)))
+    blocks = _blocks(sums, len(sums.text), len(symbols))
+    return np.concatenate([_instead(sums, block, symbols) for block in blocks], axis=1)
+
+
+def _instead(sums: Sums, places: npt.NDArray[np.intp], symbols: npt.NDArray[np.intp]) -> Log:
+    after = sums.after[len(sums.text) - 1 - places]
+    chosen = np.broadcast_to(symbols, (len(places), len(symbols)))
     _, emitting = states(sums.lattice, before(sums.before[places], chosen), chosen)
     # The column after its last: a blank, or the next symbol if that is another one.
     follows = after.last[:, None] == symbols
@@ -108,6 +114,19 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
     Returns:
         (v, k), logarithms.
     """
+    blocks = _blocks(sums, len(starts), 1)
+    found = [_anything(sums, starts[block], stops[block]) for block in blocks]
+    return np.concatenate(found, axis=1)
+
+
+def _blocks(sums: Sums, count: int, each: int) -> list[npt.NDArray[np.intp]]:
+    """Return so many rows in blocks; a row has `each` values in every column of every view."""
+    views, _, columns = sums.lattice.log_p.shape
+    rows = max(1, BLOCK // max(views * each * columns, 1))
+    return np.split(np.arange(count), range(rows, count, rows))
+
+
+def _anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp]) -> Log:
     left, right = sums.before[starts], sums.after[len(sums.text) - stops]
     # From here on sums are of probabilities, each row scaled by its greatest.
     left_scale, begun = _scaled(left.total)

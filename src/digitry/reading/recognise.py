@@ -50,7 +50,7 @@ SETTLED = 0.9
 """A line whose characters are all surer is not cut out a second time."""
 
 FAINT = 0.2
-"""A line is not cut out a second time either where each digit is less sure: it is other writing."""
+"""Nor is a line in which no character is read as a digit with this probability: it is other writing."""
 
 SMALL_PICTURE = 128 * 128
 """Pixels. Pictures of several digits are mostly larger."""
@@ -126,17 +126,9 @@ class Recogniser:
         if layout == "single":
             flat = self._singles(flat)
         else:
-            wholes: list[tuple[Place, Alone] | None] = [None] * len(flat)
             tried: list[View | None] = [None] * len(flat)
             if layout == "auto":
-                wholes = [_may_be_one(view.gray) for view in flat]
-                flat = self._sure_singles(flat, wholes)
-                for i, view in self._alone(
-                    flat, wholes, [i for i, view in enumerate(flat) if not view.lines]
-                ):
-                    tried[i] = view
-                    if view.merit >= SURE_TOGETHER:
-                        flat[i] = view
+                flat, tried = self._as_digits(flat)
             left = [i for i, view in enumerate(flat) if not view.lines]
             pages = self._pages([flat[i] for i in left], [tried[i] for i in left], layout, glance)
             for i, view in zip(left, pages, strict=True):
@@ -186,6 +178,18 @@ class Recogniser:
             said = Said(str(best), p, float(p[best]), found.box, piece, by="model")
             result[i] = replace(result[i], lines=(ReadLine(place, (said,), ((0, 1),), fits),))
         return result
+
+    def _as_digits(self, views: Sequence[View]) -> tuple[list[View], list[View | None]]:
+        """Return views, those whose ink is surely one digit with their line; and each that was read so."""
+        wholes = [_may_be_one(view.gray) for view in views]
+        found = self._sure_singles(views, wholes)
+        tried: list[View | None] = [None] * len(found)
+        left = [i for i, view in enumerate(found) if not view.lines]
+        for i, view in self._alone(found, wholes, left):
+            tried[i] = view
+            if view.merit >= SURE_TOGETHER:
+                found[i] = view
+        return found, tried
 
     def _alone(
         self,
@@ -317,8 +321,8 @@ class Recogniser:
     ) -> list[_Shown]:
         """Return lines as the network is shown them, and what they say.
 
-        Lines whose strips do not plainly say the same are also cut out where their writing stands; what
-        says more with confidence is taken.
+        Lines whose strips do not plainly say the same are also cut out where their writing stands, unless
+        they are sure, or other writing; what says more with confidence is taken.
 
         Args:
             grays: the page of each line.
@@ -480,7 +484,7 @@ def _is_settled(line: decode.Line) -> bool:
 
 
 def _is_hopeless(line: decode.Line) -> bool:
-    """Return whether a line says so little of any digit that another look will not make it a number."""
+    """Return whether no character is read as a digit with any confidence: another look changes little."""
     return not any(one.value in DIGITS and one.confidence >= FAINT for one in line.characters)
 
 

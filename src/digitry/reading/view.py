@@ -208,12 +208,13 @@ def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
         ]
         small = DIRT * max(sure, default=0.0)
         kept = [line for line in kept if line.place.height > small or len(line.said) > 1]
-        numbers_ = {id(line) for line in kept}
+        # By identity: comparing a thousand lines with each other takes longer than reading some.
+        kept_ids = {id(line) for line in kept}
         # Ink close beside a number belongs to it, even if it is hard to read.
         return [
             line
             for line in found
-            if id(line) in numbers_ or any(_continues(line.place, other.place) for other in kept)
+            if id(line) in kept_ids or any(_continues(line.place, other.place) for other in kept)
         ]
     said = [line for line in found if line.said]
     if not said:

@@ -1,4 +1,4 @@
-"""A run can start from a trained model with the same layers, and its files name that model."""
+"""A run can start from a trained model, with its layers or more, and its files name that model."""
 
 import dataclasses
 import json
@@ -73,18 +73,32 @@ def test_a_network_may_go_deeper_than_its_parent(
     kinds = [[type(layer).__name__ for layer in model.layers] for model in (parent, deeper)]
     wanted = up_to(parent, kinds[0].index("Flatten") - 1)
     if channels[2] > channels[1]:
+        # Before the normalisation or behind it and its ReLU: the learned scales are positive here.
         wanted = keras.ops.convert_to_numpy(keras.layers.MaxPooling2D(2)(wanted))
     third = [i for i, kind in enumerate(kinds[1]) if kind == "Conv2D"][2]
     np.testing.assert_allclose(up_to(deeper, third - 1), wanted, atol=1e-5)
     assert deeper.layers[third].kernel.shape[2:] == channels[1:]
 
 
-def test_what_went_deeper_is_trained_and_saved(first: Run, tmp_path: Path) -> None:
-    deep = dataclasses.replace(RECIPE, hidden=(4, 8, 16))
-    parent = parent_of(str(first.folder / "model.onnx"), deep)
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx"])
+def test_what_went_deeper_is_saved_and_goes_deeper_again(
+    first: Run, tmp_path: Path, name: str
+) -> None:
+    deep = dataclasses.replace(AGAIN, hidden=(4, 8, 16))
+    parent = parent_of(str(first.folder / name), deep)
     again = run.train_run(deep, DATA, tmp_path / "again", device="cpu", parent=parent)
-    assert again.test.accuracy > 0.5
     assert load_model(again.folder).metadata.recipe["hidden"] == [4, 8, 16]
+    if name == "model.keras":
+        kept, trained = (keras.saving.load_model(one.folder / name) for one in (again, first))
+        for layer in range(2):
+            convolutions = [
+                [part for part in model.layers if type(part).__name__ == "Conv2D"][layer].kernel
+                for model in (kept, trained)
+            ]
+            found, wanted = map(keras.ops.convert_to_numpy, convolutions)
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
+    deeper = dataclasses.replace(deep, hidden=(4, 8, 16, 16))
+    assert len(parent_of(str(again.folder / name), deeper).build().layers) > len(deep.hidden)
 
 
 def test_the_files_name_the_parent_and_a_resumed_run_needs_it(first: Run, tmp_path: Path) -> None:

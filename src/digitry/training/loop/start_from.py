@@ -32,7 +32,8 @@ class Parent:
     Attributes:
         place: where a later resume finds it: a shipped model's name or an absolute path.
         sha256: of the file that the weights come from.
-        build: returns a model of the recipe with these weights; needs Keras.
+        build: returns a model of the recipe with these weights, and new ones where the recipe is deeper; it
+            has as many outputs as the model. Needs Keras.
     """
 
     place: str
@@ -59,7 +60,7 @@ def parent_of(model: str, recipe: Recipe, *, trust: bool = False) -> Parent:
     if file is None:
         loaded = load_model(model)
         trained = loaded.metadata.recipe
-        _check_fields(trained, _shallower(recipe, len(trained.get("hidden", ()))), loaded.source)
+        _check_fields(trained, recipe, loaded.source)
         return Parent(place_of(loaded), loaded.sha256, lambda: _from_file(loaded, recipe))
     loaded_model = load_keras(file, trust=trust)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -111,8 +112,8 @@ def _deepened(model: keras.Model, recipe: Recipe) -> keras.Model:
     head = next(i for i, layer in enumerate(model.layers) if type(layer).__name__ in heads)
     taken = list(model.layers[:head])
     if count in pools_of(recipe.hidden, recipe.pools):
-        # `build` pools before the normalisation; behind it and its ReLU it gives the same.
-        taken.append(keras.layers.MaxPooling2D(2))
+        # Where `build` has it: right behind the convolution.
+        taken.insert(_convolutions(model)[-1] + 1, keras.layers.MaxPooling2D(2))
     taken += deep.layers[_convolutions(deep)[count] :]
     # A layer belongs to one model: these are copies.
     copies = [_copied(layer) for layer in taken]
@@ -152,16 +153,17 @@ def _check_fields(trained: Mapping[str, Any], recipe: Recipe, where: str) -> Non
             "does not say which recipe it was trained with", where=where,
             remedy="name its run folder or its .keras file",
         )  # fmt: skip
-    wanted = recipe.to_dict()
+    shallower = _shallower(recipe, len(trained.get("hidden", ())))
+    wanted, asked = shallower.to_dict(), recipe.to_dict()
     for name in LAYERS:
         # Older files lack fields that were added later; their value was the default.
         found = trained.get(name, Recipe(name="").to_dict()[name])
         same = found == wanted[name]
         if name == "pools" and recipe.architecture == "conv":
-            same = pools_of(recipe.hidden, found) == pools_of(recipe.hidden, wanted[name])
+            same = pools_of(shallower.hidden, found) == pools_of(shallower.hidden, wanted[name])
         if not same:
             raise _other_layers(
-                f"{name} is {found} in the model, but {wanted[name]} in the recipe", where
+                f"{name} is {found} in the model, but {asked[name]} in the recipe", where
             )
 
 
