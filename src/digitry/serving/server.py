@@ -1,5 +1,6 @@
 """Serves the application by uvicorn: its socket, its configuration, its end."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,6 +19,9 @@ OTHER_FILES = 124
 """Files that the service opens besides its connections: the store, the workers' sockets, libraries."""
 
 GRACE_SECONDS = 8
+
+SETTLING_SECONDS = 0.2
+"""Between the last connection that is accepted and the end of those without a request."""
 
 
 def listening_on(host: str, port: int) -> socket.socket:
@@ -51,7 +55,21 @@ def run(application: FastAPI, listening: socket.socket, *, proxies: Sequence[Net
     # the handlers do nothing then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which at its end also answers what was sent just before.
+
+    uvicorn closes each connection without a request at once, also one that was accepted a moment ago: its
+    request is on the way, and would be lost.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(SETTLING_SECONDS)
+        await super().shutdown(sockets)
 
 
 def configured(application: FastAPI, *, proxies: Sequence[Network] = ()) -> uvicorn.Config:
