@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from digitry.reading.ink import Ink
+from digitry.reading.find import Place
+from digitry.reading.ink import Ink, lift
 from digitry.reading.result import Box
 
 MOST_PIECES = 5_000
@@ -19,6 +20,9 @@ BESIDE = 0.3
 
 SMALL = 0.015
 """Pieces with less than this part of the main piece's ink are dirt."""
+
+SMALL_PICTURE = 128 * 128
+"""Pixels. Pictures of several digits are mostly larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +109,39 @@ def piece(
     chosen[list(members)] = 1
     own = cv2.dilate(chosen[region], np.ones((3, 3), np.uint8))
     return Alone(box, ink.strength[box.y : box.bottom, box.x : box.right] * own, cut)
+
+
+def whole_of(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a page as the place of one digit; None where there is none."""
+    found = alone(lift(gray))
+    return None if found is None else (_place_of(found), found)
+
+
+def _place_of(found: Alone) -> Place:
+    box = found.box
+    height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
+    middle = box.y + box.h / 2
+    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0)
+
+
+def may_be_one(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
+    """Return all the ink of a small picture as one digit, if it hangs together as one does."""
+    if gray.size > SMALL_PICTURE:
+        return None
+    ink = lift(gray)
+    whole = alone(ink)
+    if whole is None or whole.cut:
+        return None
+    outside = int(ink.mask.sum()) - int(
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right].sum()
+    )
+    inside = (whole.ink > 0) & (
+        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right] > 0
+    )
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    largest = int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
+    if outside > 0 or count < 2 or largest < 0.9 * int(inside.sum()):
+        return None
+    if whole.box.w > 1.2 * whole.box.h:
+        return None
+    return _place_of(whole), whole

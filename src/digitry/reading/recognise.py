@@ -7,19 +7,17 @@ from itertools import islice
 from operator import or_
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from digitry.reading import decode, glyph
 from digitry.reading import lines as strips_of
-from digitry.reading.alone import Alone, alone
+from digitry.reading.alone import Alone, may_be_one, whole_of
 from digitry.reading.boxes import Box as BoxOnCut
 from digitry.reading.budget import Budget
 from digitry.reading.classes import DIGITS, UNREADABLE
 from digitry.reading.classifier import Classifier
 from digitry.reading.find import LARGEST, Place, find
-from digitry.reading.ink import lift
 from digitry.reading.network import Session
 from digitry.reading.order import joined, rows
 from digitry.reading.pattern import Pattern
@@ -50,10 +48,8 @@ SETTLED = 0.9
 """A line whose characters are all surer is not cut out a second time."""
 
 FAINT = 0.2
-"""Nor is a line in which no character is read as a digit with this probability: it is other writing."""
-
-SMALL_PICTURE = 128 * 128
-"""Pixels. Pictures of several digits are mostly larger."""
+"""A line in which no character is read as a digit with this probability is other writing: it is not cut out
+a second time either."""
 
 SMALL_LINE = 512 * 512
 """Pixels. Larger pictures hold more than one line."""
@@ -138,7 +134,7 @@ class Recogniser:
 
     def _singles(self, views: Sequence[View]) -> list[View]:
         """Return views read as one digit: all the ink, or the digit that the finder finds."""
-        wholes = [_whole(view.gray) for view in views]
+        wholes = [whole_of(view.gray) for view in views]
         found = self._sure_singles(views, wholes)
         for i, view in self._alone(
             found, wholes, [i for i, view in enumerate(found) if not view.lines]
@@ -181,7 +177,7 @@ class Recogniser:
 
     def _as_digits(self, views: Sequence[View]) -> tuple[list[View], list[View | None]]:
         """Return views, those whose ink is surely one digit with their line; and each that was read so."""
-        wholes = [_may_be_one(view.gray) for view in views]
+        wholes = [may_be_one(view.gray) for view in views]
         found = self._sure_singles(views, wholes)
         tried: list[View | None] = [None] * len(found)
         left = [i for i, view in enumerate(found) if not view.lines]
@@ -235,7 +231,7 @@ class Recogniser:
         asked = [i for i, view in enumerate(found) if may_be_alone(view)]
         known = [(i, view) for i in asked if (view := tried[i]) is not None]
         asked = [i for i in asked if tried[i] is None]
-        wholes = [_whole(view.gray) if i in asked else None for i, view in enumerate(found)]
+        wholes = [whole_of(view.gray) if i in asked else None for i, view in enumerate(found)]
         wholes = [None if whole is None or whole[1].beside else whole for whole in wholes]
         for i, view in [*known, *self._alone(found, wholes, asked)]:
             if view.merit > found[i].merit and not besides(found[i], view.lines[0].said[0].box):
@@ -514,19 +510,6 @@ def _surest(places: Sequence[Place]) -> list[Place]:
     return kept
 
 
-def _whole(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
-    """Return all the ink of a page as the place of one digit; None where there is none."""
-    found = alone(lift(gray))
-    return None if found is None else (_place_of(found), found)
-
-
-def _place_of(found: Alone) -> Place:
-    box = found.box
-    height = max(float(box.h - 2), (box.w - 2) / 1.5, 2.0)
-    middle = box.y + box.h / 2
-    return Place((box.x + 1, middle), (max(box.right - 1, box.x + 2), middle), height, 0.0)
-
-
 def on_page(box: BoxOnCut, cut: strips_of.Cut) -> Box:
     """Return the upright box around a box of a cut, on the page."""
     corners = np.array([(x, y, 1.0) for x in (box.start, box.end) for y in (box.top, box.bottom)])
@@ -551,29 +534,6 @@ def _as_one(seen: Sequence[decode.Strip], whole: Alone | None) -> decode.Line:
     one = decode.Character(alternatives[0][0], alternatives[0][1], box, alternatives)
     word = decode.Word(one.value, one.confidence, 0, 1, box)
     return decode.Line(one.value, one.confidence, (one,), (word,), surest, None)
-
-
-def _may_be_one(gray: npt.NDArray[np.uint8]) -> tuple[Place, Alone] | None:
-    """Return all the ink of a small picture as one digit, if it hangs together as one does."""
-    if gray.size > SMALL_PICTURE:
-        return None
-    ink = lift(gray)
-    whole = alone(ink)
-    if whole is None or whole.cut:
-        return None
-    outside = int(ink.mask.sum()) - int(
-        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right].sum()
-    )
-    inside = (whole.ink > 0) & (
-        ink.mask[whole.box.y : whole.box.bottom, whole.box.x : whole.box.right] > 0
-    )
-    count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
-    largest = int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
-    if outside > 0 or count < 2 or largest < 0.9 * int(inside.sum()):
-        return None
-    if whole.box.w > 1.2 * whole.box.h:
-        return None
-    return _place_of(whole), whole
 
 
 def _own(whole: Alone, cut: strips_of.Cut) -> Piece:
