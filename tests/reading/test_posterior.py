@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from digitry.reading import posterior
+from digitry.reading.best_text import best_text
 from digitry.reading.classes import BLANK, OTHER
-from digitry.reading.lattice import lattice
+from digitry.reading.lattice import lattice, log_mean
 from digitry.reading.posterior import anything, instead, occupancy, sums
 
 SEEN = (1, 2, OTHER, BLANK)
@@ -110,6 +111,27 @@ def test_a_long_line_is_summed_in_blocks_with_the_same_result(
     monkeypatch.setattr(posterior, "BLOCK", 1)
     np.testing.assert_array_equal(instead(seen, EVERY), whole[0])
     np.testing.assert_array_equal(anything(seen, starts, starts), whole[1])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_too_improbable_is_left_out_and_all_else_is_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(0, 1, (2, 120, BLANK + 1))
+    rows[..., BLANK] += 12
+    for column in range(4, 116, 8):
+        # A character, and another one that it might be; here and there one of two columns or of none.
+        shown = rng.integers(0, BLANK, 2)
+        rows[:, column : column + rng.integers(1, 3), shown] += rng.uniform(12, 16, 2)
+    grid = lattice(list(rows))
+    seen = sums(grid, best_text(grid).text)
+    whole = log_mean(instead(seen, EVERY))
+    least = float(log_mean(seen.log_probability)) + math.log(1e-3)
+    found = log_mean(instead(seen, EVERY, least))
+    kept = whole >= least
+    assert kept.sum() > len(seen.text)
+    np.testing.assert_allclose(np.exp(found[kept]), np.exp(whole[kept]), rtol=1e-4)
+    assert (found[~kept] <= whole[~kept] + 1e-9).all()
+    assert np.isneginf(found).mean() > 0.5
 
 
 def test_a_character_is_where_it_was_seen(scores_of) -> None:

@@ -377,11 +377,12 @@ def _alternatives(
     text = seen.text
     if not text:
         return []
-    # Skip symbols that are nowhere probable enough.
+    # Skip symbols that are nowhere probable enough. A pattern may make them more so.
     shown = log_sum(seen.lattice.log_p[:, :BLANK]).max(axis=0)
-    least = math.log(NAMED) + float(log_mean(seen.log_probability))
+    least = math.log(NAMED if prior is None else NAMED * UNFIT)
+    least += float(log_mean(seen.log_probability))
     symbols = np.union1d(np.flatnonzero(shown > least), np.array(text, np.intp))
-    p = np.exp(log_mean(instead(seen, symbols)) - alike[:, None])
+    p = np.exp(log_mean(instead(seen, symbols, least)) - alike[:, None])
     if prior is not None:
         several = np.maximum(1.0 - p.sum(axis=1), 0.0) * prior.otherwise
         p *= prior.weights(text, symbols)

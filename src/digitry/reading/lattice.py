@@ -167,42 +167,41 @@ def extend(lattice: Lattice, before: Log, symbols: npt.NDArray[np.intp]) -> Pref
         before: (v, n, T), from `before`.
         symbols: (n,), what each is extended by.
     """
-    lasting, emitting = states(lattice, before, symbols)
+    other = (symbols == OTHER)[:, None]
+    shown = lattice.log_p[:, symbols] if other.any() else None
+    lasting, emitting = states(before, lattice.so_far[:, symbols], shown)
     blank = lattice.so_far[:, [BLANK]]
     blanks = np.empty_like(lasting)
     blanks[..., 0] = -np.inf
     gathered = np.logaddexp.accumulate(lasting[..., :-1] - blank[..., :-1], axis=-1)
     blanks[..., 1:] = gathered + blank[..., 1:]
-    other = (symbols == OTHER)[:, None]
-    if other.any():
+    if shown is not None:
         # Other writing and the blanks in it are one state, which anything but itself extends.
         blanks = np.where(other, lasting, blanks)
         lasting = np.where(other, -np.inf, lasting)
     return Prefixes(emitting, lasting, blanks, np.logaddexp(lasting, blanks), symbols)
 
 
-def states(lattice: Lattice, before: Log, symbols: npt.NDArray[np.intp]) -> tuple[Log, Log]:
+def states(before: Log, staying: Log, shown: Log | None = None) -> tuple[Log, Log]:
     """Return the probability that a new symbol lasts after t columns, and that the last shows it.
 
     The two differ for other writing alone, which lasts through blanks.
 
     Args:
-        lattice: of the line.
         before: (v, …, T), from `before`.
-        symbols: (…,).
+        staying: (v, …, T + 1), of each symbol, as in `Lattice.so_far`.
+        shown: (v, …, T), of each symbol, as in `Lattice.log_p`; needed if one of them is other writing.
 
     Returns:
         Two of (v, …, T + 1).
     """
-    staying = lattice.so_far[:, symbols]
     lasting = np.empty(staying.shape)
     lasting[..., 0] = -np.inf
-    if not (symbols == OTHER).any():
+    if shown is None:
         # x[t + 1] = log(p[t]) + log(exp(before[t]) + exp(x[t])), as one running sum.
         gathered = np.logaddexp.accumulate(before - staying[..., :-1], axis=-1)
         lasting[..., 1:] = gathered + staying[..., 1:]
         return lasting, lasting
-    shown = lattice.log_p[:, symbols]
     gathered = np.logaddexp.accumulate(before + shown - staying[..., 1:], axis=-1)
     lasting[..., 1:] = gathered + staying[..., 1:]
     emitting = np.full(staying.shape, -np.inf)

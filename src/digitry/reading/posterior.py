@@ -17,6 +17,7 @@ from digitry.reading.lattice import (
     Prefixes,
     Text,
     before,
+    log_mean,
     log_sum,
     prefixes,
     reverse,
@@ -25,6 +26,9 @@ from digitry.reading.lattice import (
 
 BLOCK = 1 << 18
 """Values of an array that are computed at once; a line may have a thousand columns."""
+
+SLIGHT = 12.0
+"""Nats. Where a text is e^-12 times as probable as it must be, it is left out of sums over columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +83,119 @@ def occupancy(sums: Sums, view: int) -> Log:
     return np.exp(shown)
 
 
-def instead(sums: Sums, symbols: npt.NDArray[np.intp]) -> Log:
+def instead(sums: Sums, symbols: npt.NDArray[np.intp], least: float = -np.inf) -> Log:
     """Return the probability of the text with another symbol in each place.
 
     Args:
         sums: of n symbols.
         symbols: (m,), what may stand in each place.
+        least: a logarithm; a text that in the mean of the views is less probable may get -inf. Most are, in
+            most of the columns: to leave them out is what makes long lines quick.
 
     Returns:
         (v, n, m), logarithms.
     """
-    blocks = _blocks(sums, len(sums.text), len(symbols))
-    return np.concatenate([_instead(sums, block, symbols) for block in blocks], axis=1)
+    count = len(sums.text)
+    # Before a symbol that begins in column t lies the prefix; at best all is right from there on, and
+    # the same the other way round.
+    behind = sums.before.total[:, :count, :-1]
+    ahead = sums.after.total[:, count - 1 :: -1, 1:] if count else behind
+    begins = behind + np.maximum.accumulate(ahead[..., ::-1], axis=-1)[..., ::-1]
+    found = np.full((*begins.shape[:2], len(symbols)), -np.inf)
+    shown = sums.lattice.log_p[:, symbols]
+    top = np.maximum(begins.max(axis=-1, keepdims=True, initial=-1e300), -1e300)
+    with np.errstate(divide="ignore"):
+        most = np.log(np.exp(begins - top) @ np.moveaxis(np.exp(shown), -1, -2)) + top
+    places, chosen = np.nonzero(log_mean(most) >= least)
+    if not len(places):
+        return found
+    ends = np.maximum.accumulate(behind, axis=-1) + ahead
+    spent = least - SLIGHT
+    first, past = _spans(begins, ends, shown, places, chosen, spent)
+    other = symbols[chosen] == OTHER
+    for kind in filter(len, (np.flatnonzero(~other), np.flatnonzero(other))):
+        order = kind[np.argsort(past[kind] - first[kind], kind="stable")]
+        for block in _blocks(sums, past[order] - first[order]):
+            rows = order[block]
+            width = int((past[rows] - first[rows]).max())
+            columns = np.minimum(first[rows], sums.lattice.width - width)[:, None] + np.arange(
+                width
+            )
+            found[:, places[rows], chosen[rows]] = _instead(
+                sums, places[rows], symbols[chosen[rows]], columns
+            )
+    return found
 
 
-def _instead(sums: Sums, places: npt.NDArray[np.intp], symbols: npt.NDArray[np.intp]) -> Log:
-    after = sums.after[len(sums.text) - 1 - places]
-    chosen = np.broadcast_to(symbols, (len(places), len(symbols)))
-    _, emitting = states(sums.lattice, before(sums.before[places], chosen), chosen)
+def _spans(
+    begins: Log,
+    ends: Log,
+    shown: Log,
+    places: npt.NDArray[np.intp],
+    chosen: npt.NDArray[np.intp],
+    least: float,
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the first and the past-the-last column in which symbols may stand in some places.
+
+    Args:
+        begins, ends: (v, n, T), what a text with a symbol that begins or ends there is worth at most.
+        shown: (v, m, T), of each symbol.
+        places, chosen: (k,), of the n and the m.
+        least: what a text is worth at least.
+    """
+    width = begins.shape[-1]
+    first, past = np.zeros(len(places), np.intp), np.full(len(places), width)
+    if not np.isfinite(least):
+        return first, past
+    views = len(begins)
+    for block in np.split(
+        np.arange(len(places)), range(BLOCK // width, len(places), BLOCK // width)
+    ):
+        may = np.zeros((2, len(block), width), bool)
+        for view in range(views):
+            seen = shown[view, chosen[block]]
+            may[0] |= begins[view, places[block]] + seen >= least
+            may[1] |= ends[view, places[block]] + seen >= least
+        first[block] = may[0].argmax(axis=-1)
+        past[block] = width - may[1, :, ::-1].argmax(axis=-1)
+    return first, np.maximum(past, first + 1)
+
+
+def _instead(
+    sums: Sums,
+    places: npt.NDArray[np.intp],
+    symbols: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.intp],
+) -> Log:
+    """Return the probability of the text with a symbol in a place, within some columns.
+
+    Args:
+        sums: of n symbols.
+        places, symbols: (k,); all of the symbols are other writing, or none.
+        columns: (k, w), one after the other.
+
+    Returns:
+        (v, k), logarithms.
+    """
+    past = np.concatenate([columns, columns[:, -1:] + 1], axis=1)
+    behind, rest = sums.before, len(sums.text) - 1 - places
+    last, following = behind.last[places], sums.after.last[rest]
+    # The same symbol again is a new one only after a blank; other writing never is.
+    entry = behind.total[:, places[:, None], columns]
+    again = np.flatnonzero(last == symbols)
+    entry[:, again] = behind.open[:, places[again, None], columns[again]]
+    entry[:, np.flatnonzero((last == symbols) & (symbols == OTHER))] = -np.inf
+    staying = sums.lattice.so_far[:, symbols[:, None], past]
+    is_other = bool((symbols == OTHER).all())
+    shown = sums.lattice.log_p[:, symbols[:, None], columns] if is_other else None
+    _, emitting = states(entry, staying, shown)
     # The column after its last: a blank, or the next symbol if that is another one.
-    follows = after.last[:, None] == symbols
-    rest = np.where(follows[:, :, None], after.open[:, :, None, 1:], after.total[:, :, None, 1:])
-    values = log_sum(emitting[..., 1:] + rest)
-    return np.where(follows & (symbols == OTHER), -np.inf, values)
+    completed = sums.after.total[:, rest[:, None], past[:, 1:]]
+    same = np.flatnonzero(following == symbols)
+    completed[:, same] = sums.after.open[:, rest[same, None], past[same, 1:]]
+    values = log_sum(emitting[..., 1:] + completed)
+    values[:, np.flatnonzero((following == symbols) & (symbols == OTHER))] = -np.inf
+    return values
 
 
 def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp]) -> Log:
@@ -114,16 +208,15 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
     Returns:
         (v, k), logarithms.
     """
-    blocks = _blocks(sums, len(starts), 1)
+    blocks = _blocks(sums, np.full(len(starts), sums.lattice.width))
     found = [_anything(sums, starts[block], stops[block]) for block in blocks]
     return np.concatenate(found, axis=1)
 
 
-def _blocks(sums: Sums, count: int, each: int) -> list[npt.NDArray[np.intp]]:
-    """Return so many rows in blocks; a row has `each` values in every column of every view."""
-    views, _, columns = sums.lattice.log_p.shape
-    rows = max(1, BLOCK // max(views * each * columns, 1))
-    return np.split(np.arange(count), range(rows, count, rows))
+def _blocks(sums: Sums, widths: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    """Return rows in blocks; a row has a value in so many columns of every view."""
+    values = np.cumsum(widths) * len(sums.lattice.log_p)
+    return np.split(np.arange(len(widths)), np.flatnonzero(np.diff(values // BLOCK)) + 1)
 
 
 def _anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp]) -> Log:
