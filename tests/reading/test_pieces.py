@@ -119,3 +119,19 @@ def test_a_box_of_a_strip_is_told_on_the_cut(tall: int) -> None:
 def test_a_box_beyond_the_cut_is_kept_on_it() -> None:
     box = on_cut(Box(-5, 500, -9, 90), Cut(blank(), np.eye(2, 3)), TALL)
     assert (box.start, box.end, box.top, box.bottom) == (0, 160, 0, CUT)
+
+
+def test_a_character_alone_is_beside_ink_that_is_not_read() -> None:
+    def beside(rows: slice, columns: slice) -> bool:
+        ink = blank()
+        ink[17:47, 34:40] = ink[rows, columns] = 255
+        (piece,) = pieces(*line_of(ink, LEFT))
+        return piece.beside
+
+    letter, point, border = slice(17, 47), slice(42, 47), slice(0, CUT)
+    assert beside(letter, slice(54, 60))
+    assert not beside(letter, slice(70, 76))
+    assert not beside(point, slice(54, 60))
+    assert not beside(border, slice(54, 60))
+    # What is read is writing that the line network knows.
+    assert not any(piece.beside for piece in pieces(*line_of(two(), LEFT, RIGHT)))

@@ -6,24 +6,52 @@ from digitry.reading.find import Place
 from digitry.reading.pieces import Piece
 from digitry.reading.recognise import NOWHERE
 from digitry.reading.result import Box
-from digitry.reading.view import ReadLine, Said, numbers
+from digitry.reading.view import ReadLine, Said, View, numbers
 
 
-def line(height: float, score: float, confidence: float) -> ReadLine:
+def line(
+    height: float, score: float, confidence: float, *, top: int = 50, beside: bool = False
+) -> ReadLine:
     """A digit that stands alone, as it was found and read."""
     p = np.zeros(11)
     p[7], p[10] = confidence, 1 - confidence
-    ink = Piece(np.ones((4, 4), np.float32), True, NOWHERE)
-    said = Said("7", p, confidence, Box(0, 0, 10, round(height)), ink)
-    return ReadLine(Place((0, height), (10, height), height, score), (said,), ((0, 1),), True)
+    ink = Piece(np.ones((4, 4), np.float32), True, NOWHERE, beside)
+    said = Said("7", p, confidence, Box(0, top, 10, round(height)), ink)
+    middle = top + height / 2
+    return ReadLine(Place((0, middle), (10, middle), height, score), (said,), ((0, 1),), True)
+
+
+def page(*lines: ReadLine, height: int = 400) -> View:
+    """A page of such digits."""
+    return View(np.full((height, 300), 255, np.uint8), False, 0, lines)
 
 
 def test_dirt_beside_a_large_digit_is_no_digit_however_surely_it_is_read() -> None:
     speck = line(18, 0.86, 0.99)
     for digit in (line(114, 0.93, 0.8), line(114, 0.8, 0.95)):
-        assert numbers([digit, speck], 0.5) == [digit]
+        assert numbers(page(digit, speck), 0.5) == [digit]
 
 
 def test_a_small_digit_beside_something_large_that_is_hardly_a_digit_stays() -> None:
     small, large = line(18, 0.86, 0.99), line(114, 0.8, 0.8)
-    assert small in numbers([large, small], 0.5)
+    assert small in numbers(page(large, small), 0.5)
+
+
+def test_the_leg_of_a_letter_at_the_border_of_a_picture_is_no_digit() -> None:
+    digit = line(30, 0.9, 0.9)
+    for top in (0, 370):
+        leg = line(30, 0.9, 0.9, top=top)
+        assert numbers(page(digit, leg), 0.5) == [digit]
+        assert not numbers(page(leg), 0.5)[0].legible
+
+
+def test_a_digit_that_fills_its_picture_or_is_plainly_one_may_touch_the_border() -> None:
+    digit, plain = line(30, 0.9, 0.9, top=0), line(30, 0.9, 0.99, top=0)
+    assert numbers(page(digit, height=32), 0.5) == [digit]
+    assert numbers(page(plain), 0.5) == [plain]
+
+
+def test_a_letter_of_a_word_is_no_digit_unless_it_surely_looks_like_one() -> None:
+    letter, sure = line(30, 0.9, 0.9, beside=True), line(30, 0.9, 0.99, beside=True)
+    assert not numbers(page(letter), 0.5)[0].legible
+    assert numbers(page(sure), 0.5) == [sure]

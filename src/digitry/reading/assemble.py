@@ -72,7 +72,7 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
-    kept = view.lines if terms.single else numbers(view.lines, DEFAULT_THRESHOLD)
+    kept = view.lines if terms.single else numbers(view, DEFAULT_THRESHOLD)
     found: list[Line] = []
     words: list[Word] = []
     digits: list[Digit] = []
@@ -171,7 +171,7 @@ def _reason(said: Said, line: ReadLine, likeliest: tuple[int, int], terms: Terms
     """Return why a digit is refused, or None."""
     if said.is_mark:
         return f"ambiguous {said.value}"
-    if said.p[10] > said.confidence:
+    if said.p[10] > said.confidence or (said.piece.beside and not line.legible):
         return "not a digit"
     if terms.trust.refuses(said) or not line.legible:
         return f"ambiguous {likeliest[0]}/{likeliest[1]}"

@@ -1,7 +1,7 @@
 """Cuts the ink of a line into its characters, for a model that classifies glyphs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -20,6 +20,15 @@ OWN = 0.6
 FREE = 0.92
 """A character is free if this share of the ink in its box is its own and of its own ink is in its box."""
 
+NEAR = 0.5
+"""Ink is beside a character if the gap is smaller than this part of the character's height."""
+
+LIKE = 0.4, 1.5
+"""Ink of so many heights of a character may be its neighbour in a word."""
+
+MUCH = 0.04
+"""The same by its area, in squares of the height: less is a speck."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -29,11 +38,13 @@ class Piece:
         ink: (h, w) float32 in [0, 1], ink = 1; without its neighbours.
         free: whether it touches no other ink: neither a neighbour nor a ruling.
         box: its place on the cut of its line.
+        beside: whether ink of about its size, which is not read, stands close beside it on the line.
     """
 
     ink: npt.NDArray[np.float32] = field(repr=False)
     free: bool
     box: Box
+    beside: bool = False
 
 
 def pieces(cut: Cut, line: Line, strip: Strip) -> list[Piece]:
@@ -53,7 +64,30 @@ def in_boxes(cut: Cut, boxes: Sequence[Box]) -> list[Piece]:
     mask = (ink > LEVEL).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
-    return [_piece(ink, labels, areas, box) for box in boxes]
+    found = [_piece(ink, labels, areas, box) for box in boxes]
+    if len(boxes) == 1:
+        unread = np.ones(len(stats), bool)
+        unread[labels[boxes[0].top : boxes[0].bottom, boxes[0].start : boxes[0].end]] = False
+        beside = _is_beside(boxes[0], stats[unread], ink.shape[0])
+        found = [replace(found[0], beside=beside)]
+    return found
+
+
+def _is_beside(box: Box, stats: npt.NDArray[np.int32], rows: int) -> bool:
+    """Return whether one of some pieces of ink stands beside a character as its neighbour in a word would.
+
+    Args:
+        box: of the character.
+        stats: of each piece.
+        rows: of the cut; what leaves it above or below is a border, or of another line.
+    """
+    x, y, width, height, area = stats.T.astype(np.float64)
+    tall = box.bottom - box.top
+    gap = np.maximum(box.start - (x + width), x - box.end)
+    level = np.minimum(y + height, box.bottom) - np.maximum(y, box.top) > 0.5 * height
+    whole = (y > 0) & (y + height < rows)
+    alike = (height > LIKE[0] * tall) & (height < LIKE[1] * tall) & (area > MUCH * tall**2)
+    return bool((level & whole & alike & (gap < NEAR * tall)).any())
 
 
 def on_cut(box: Box, cut: Cut, tall: float) -> Box:

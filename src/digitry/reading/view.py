@@ -42,6 +42,12 @@ LEGIBLE = 0.75
 CLEAR = 0.9
 """Least mean confidence of digits that are read well."""
 
+PART = 0.98
+"""A digit alone may be a letter of a word, or the leg of a letter of another line, unless it is surer."""
+
+WHOLE = 0.5
+"""A digit at the upper or lower border of a picture that is lower than this part of it is cut off."""
+
 FOUND, SURE, MUCH = 0.78, 0.95, 2.0
 """A line is a number if the finder's score is at least `FOUND`, or the mean confidence of its digits at
 least `SURE`, or the sum of 2 p - 1 over its digits at least `MUCH`."""
@@ -196,9 +202,10 @@ def besides(view: View, box: Box) -> bool:
     )
 
 
-def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
+def numbers(view: View, threshold: float) -> list[ReadLine]:
     """Return the lines that are numbers; if there is none, the line that is most like one."""
-    kept = [line for line in found if _is_number(line, threshold, alone=len(found) == 1)]
+    found, rows = view.lines, len(view.gray)
+    kept = [line for line in found if _is_number(line, threshold, rows, alone=len(found) == 1)]
     if kept or not found:
         sure = [
             line.place.height
@@ -221,7 +228,8 @@ def numbers(found: Sequence[ReadLine], threshold: float) -> list[ReadLine]:
         return []
     # Return it so that people see what was tried; its digits are refused.
     nearest = max(said, key=lambda line: line.place.score)
-    return [nearest if len(nearest.said) == 1 else replace(nearest, legible=False)]
+    legible = len(nearest.said) == 1 and not _is_of_a_text(nearest, rows)
+    return [nearest if legible else replace(nearest, legible=False)]
 
 
 def _continues(place: Place, other: Place) -> bool:
@@ -234,8 +242,10 @@ def _continues(place: Place, other: Place) -> bool:
     )
 
 
-def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
+def _is_number(line: ReadLine, threshold: float, rows: int, *, alone: bool) -> bool:
     digits = [said for said in line.said if not said.is_mark]
+    if _is_of_a_text(line, rows):
+        return False
     read = [said for said in digits if said.confidence >= threshold and said.p[10] < 0.5]
     least = 0.0 if alone and len(digits) == 1 else LEGIBLE
     if not read or max(said.confidence for said in read) < least:
@@ -243,3 +253,13 @@ def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
     # A place that the finder is not sure of, such as the grain of wood, needs more confidence.
     much = sum(2 * said.confidence - 1 for said in read) >= MUCH
     return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= SURE or much
+
+
+def _is_of_a_text(line: ReadLine, rows: int) -> bool:
+    """Return whether a digit alone is a part of a word, or of a line that the picture cuts off."""
+    if len(line.said) != 1:
+        return False
+    (said,) = line.said
+    at_border = said.box.y <= 1 or said.box.bottom >= rows - 1
+    cut = at_border and line.place.height < WHOLE * rows
+    return said.confidence < PART and (cut or said.piece.beside)
