@@ -6,7 +6,7 @@ from digitry.reading.find import Place
 from digitry.reading.pieces import Piece
 from digitry.reading.recognise import NOWHERE
 from digitry.reading.result import Box
-from digitry.reading.view import ReadLine, Said, View, numbers
+from digitry.reading.view import ReadLine, Said, View, numbers, reads_turned
 
 
 def line(
@@ -55,3 +55,28 @@ def test_a_letter_of_a_word_is_no_digit_unless_it_surely_looks_like_one() -> Non
     letter, sure = line(30, 0.9, 0.9, beside=True), line(30, 0.9, 0.99, beside=True)
     assert not numbers(page(letter), 0.5)[0].legible
     assert numbers(page(sure), 0.5) == [sure]
+
+
+def number(text: str, confidence: float) -> View:
+    """A page with a number, all of whose digits are read with one confidence."""
+    p = np.zeros(11)
+    ink = Piece(np.ones((4, 4), np.float32), True, NOWHERE)
+    said = tuple(Said(digit, p, confidence, Box(0, 50, 10, 30), ink) for digit in text)
+    return page(ReadLine(Place((0, 65), (200, 65), 30, 0.9), said, ((0, len(text)),), True))
+
+
+def test_a_page_is_turned_if_it_plainly_reads_better_so() -> None:
+    assert reads_turned(number("5318", 0.99), number("8??5", 0.6))
+    # Upside down much of a number is read, too.
+    assert reads_turned(number("89153", 0.99), number("85168", 0.85))
+    assert not reads_turned(number("89153", 0.99), number("85168", 0.95))
+    assert not reads_turned(number("891", 0.99), number("168", 0.85))
+
+
+def test_a_number_that_is_one_upside_down_too_is_not_turned_for_a_little() -> None:
+    assert not reads_turned(number("61991", 0.99), number("16619", 0.85))
+
+
+def test_a_page_on_which_nothing_is_read_may_lie_on_its_side() -> None:
+    assert page().doubtful
+    assert not View(np.full((28, 28), 255, np.uint8), False).doubtful

@@ -29,6 +29,13 @@ TURN_FOR = 1.25, 0.75
 """A page is turned if its `evidence` is then above `TURN_FOR[0]` times the evidence upright, plus
 `TURN_FOR[1]`."""
 
+PLAINLY, AS_MUCH = 0.97, 0.9
+"""Or if more than `FEW` digits are read with the mean confidence `PLAINLY`, where upright it is below
+`CLEAR`, and the evidence is `AS_MUCH` of that upright: of the turned page only some lines are looked at."""
+
+ONE_WAY = "23457"
+"""Digits that are no digit upside down; two of these must be among them."""
+
 LARGE = 0.3
 """A digit at least this share of the page's shorter side high fills the page."""
 
@@ -144,8 +151,10 @@ class View:
     def doubtful(self) -> bool:
         """Whether the page may lie on its side: little of it is read, or not with confidence."""
         said = [said for line in self.lines for said in line.said]
-        if not said or max(self.gray.shape) < LEAST_TURNED:
+        if max(self.gray.shape) < LEAST_TURNED:
             return False
+        if not said:
+            return True
         if len(said) == 1 and said[0].confidence >= CLEAR:
             # One large digit: nothing shows which way up it stands.
             return bool(self.lines[0].place.height < LARGE * min(self.gray.shape))
@@ -154,10 +163,14 @@ class View:
 
 def reads_turned(other: View, upright: View) -> bool:
     """Return whether a page reads so much better when it is turned that it lies on its side."""
-    count = sum(said.confidence >= CLEAR for line in other.lines for said in line.said)
-    if count < FEW or other.merit < max(CLEAR, upright.merit):
+    sure = [said for line in other.lines for said in line.said if said.confidence >= CLEAR]
+    if len(sure) < FEW or other.merit < max(CLEAR, upright.merit):
         return False
-    return bool(other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1])
+    if other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1]:
+        return True
+    plainly = len(sure) > FEW and other.merit >= PLAINLY and upright.merit < CLEAR
+    one_way = sum(said.value in ONE_WAY for said in sure)
+    return plainly and one_way > 1 and other.evidence >= AS_MUCH * upright.evidence
 
 
 def views_of(page: image.Page) -> list[View]:
