@@ -43,7 +43,7 @@ from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Samples
 from digitry.training.data.packs import PACKS
 from digitry.training.writing.hands import from_strokes
-from digitry.training.writing.strips import labels_of, stroke_strip
+from digitry.training.writing.real import labels_of, stroke_strip
 
 Gray = npt.NDArray[np.uint8]
 VERSIONS = ("digitry", "numpy", "opencv-python-headless", "onnxruntime")

@@ -23,8 +23,9 @@ from digitry.reading.lines import HEIGHT
 from digitry.training.writing import sources as where
 from digitry.training.writing.hands import Hands, Ink
 from digitry.training.writing.paper import Sheet, edges
+from digitry.training.writing.real import Real, set_in
 from digitry.training.writing.strings import Written
-from digitry.training.writing.strips import Real, Sources, by_width, set_in, stacked
+from digitry.training.writing.strips import Sources, by_width, stacked
 
 Line = tuple[npt.NDArray[np.float32], tuple[int, ...]]
 Read = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from digitry.training.writing.hands import Hands, from_images
+from digitry.training.writing.real import Real
 from digitry.training.writing.strings import Others
-from digitry.training.writing.strips import Real, Sources
+from digitry.training.writing.strips import Sources
 
 WRITERS = 3
 

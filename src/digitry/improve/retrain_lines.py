@@ -25,7 +25,7 @@ from digitry.progress import Display
 from digitry.reading.lines import CUT, Cut
 from digitry.training.data import mnist
 from digitry.training.evaluation import held_lines
-from digitry.training.evaluation.held_lines import NOWHERE, HeldLine
+from digitry.training.evaluation.held_lines import HeldLine
 from digitry.training.loop.composed import Schedule, fit
 from digitry.training.loop.lines import CHECKPOINT, batch_loss
 from digitry.training.network.lines_onnx import Network, bare, between, from_onnx, to_onnx
@@ -34,8 +34,9 @@ from digitry.training.writing import pen
 from digitry.training.writing import sources as written
 from digitry.training.writing.composers import Pools
 from digitry.training.writing.hands import Hands, from_images
+from digitry.training.writing.real import Real, labels_of
 from digitry.training.writing.strings import Others
-from digitry.training.writing.strips import Composer, Mix, Real, Sources, labels_of
+from digitry.training.writing.strips import Composer, Mix, Sources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +82,7 @@ class CorrectedLines:
         parts: tuple[list[HeldLine], list[HeldLine]] = ([], [])
         for ink, text, digest in zip(self.inks, self.texts, self.sha256, strict=True):
             held = is_kept_for_gate(digest)
-            line = HeldLine("corrections", 0, Cut(ink, NOWHERE), held_lines.plain(text))
+            line = HeldLine("corrections", 0, Cut(ink, np.eye(2, 3)), held_lines.plain(text))
             parts[held].append(line)
         return parts
 

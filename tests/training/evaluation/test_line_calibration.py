@@ -13,7 +13,7 @@ from digitry.model.line_network import load_lines
 from digitry.reading.lines import CUT
 from digitry.training.evaluation.held_lines import agreeing, cut_of, plain
 from digitry.training.evaluation.line_calibration import Answers, calibrated, ece, fitted, write
-from digitry.training.writing.strips import Real
+from digitry.training.writing.real import Real
 
 
 def modest(count: int, seed: int = 0) -> Answers:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,7 +16,7 @@ from digitry.training.network.lines import (
     columns,
     line_layers,
 )
-from digitry.training.network.lines_onnx import from_onnx, measured, to_onnx
+from digitry.training.network.lines_onnx import deepened, from_onnx, measured, to_onnx
 
 SMALL = (4, 4, 8, 8, 8)
 
@@ -98,6 +100,27 @@ def test_a_network_that_came_back_is_trained_on_from_where_it_was(network: nn.Se
     assert torch.allclose(log_probs(back, line), said, atol=1e-4)
     # A step of training sees the statistics of its batch: here those that were measured.
     assert torch.allclose(log_probs(back.train(), line), said, atol=0.02)
+
+
+def test_a_deepened_network_says_the_same(network: nn.Sequential):
+    layers = line_layers(SMALL)
+    once = next(i for i, (a, b) in enumerate(pairwise(layers)) if a == b)
+    shallow = build((*layers[:once], *layers[once + 1 :]))
+    known, back = from_onnx(to_onnx(shallow.eval()))
+    line = strips(2, 64)
+    assert torch.allclose(
+        log_probs(deepened(known, back, layers), line), log_probs(back, line), atol=1e-5
+    )
+    # One that lacks nothing stays as it is.
+    assert torch.allclose(
+        log_probs(deepened(layers, network, layers), line), log_probs(network, line), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("channels", [(4, 8, 8, 8, 12), (5, 8, 8, 8, 8)])
+def test_a_network_of_other_widths_is_not_deepened(network: nn.Sequential, channels):
+    with pytest.raises(ModelError, match="other layers"):
+        deepened(line_layers(SMALL), network, line_layers(channels))
 
 
 def test_a_module_without_translation_is_named():

@@ -5,17 +5,8 @@ import pytest
 from digitry.reading.classes import OTHER
 from digitry.reading.lines import HEIGHT, lifted, rows_of_writing
 from digitry.training.writing import strips
-from digitry.training.writing.strips import (
-    Composer,
-    Mix,
-    Real,
-    Sources,
-    by_width,
-    labels_of,
-    rewritten,
-    set_in,
-    stroke_strip,
-)
+from digitry.training.writing.real import Real, labels_of, rewritten, set_in, stroke_strip
+from digitry.training.writing.strips import Composer, Mix, Sources, by_width
 
 
 def test_one_seed_makes_the_same_strips(sources: Sources):

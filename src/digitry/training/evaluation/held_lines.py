@@ -4,24 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from digitry.reading.classes import DIGITS, MARKS, SYMBOLS
-from digitry.reading.lines import CUT, LONGEST, Cut, rows_of_writing
+from digitry.reading.lines import Cut, rows_of_writing
 from digitry.training.data import handwriting
 from digitry.training.writing import sources as written
 from digitry.training.writing.hands import Hands
-from digitry.training.writing.strips import Composer, Mix, Real
+from digitry.training.writing.real import Real, cut_of
+from digitry.training.writing.strips import Composer, Mix
 
 COMPOSED, SINGLES = 1200, 400
 """Lines that are composed of held-out characters, and digits alone."""
 
 WORDS = 150
 """Words and windows of text, which hold no digit."""
-
-NOWHERE = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,25 +70,6 @@ def load(
     chosen = rng.permutation(len(sources.text))[:WORDS].tolist()
     found += [HeldLine("words", i % 2, cut_of(sources.text[k]), "") for i, k in enumerate(chosen)]
     return found
-
-
-def cut_of(real: Real) -> Cut:
-    """Return a strip whose rows of writing are known as the reader would cut it out."""
-    scale = CUT / 2 / max(real.bottom - real.top, 4)
-    height, width = real.ink.shape
-    wide = int(np.clip(round(width * scale), 16, LONGEST * CUT / 2))
-    ink = real.ink
-    if scale < 0.75:
-        # Averages first: a warp alone would skip pixels.
-        size = (wide, max(4, round(height * scale)))
-        ink = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.uint8)
-    across, down = wide / ink.shape[1], (height * scale) / ink.shape[0]
-    middle = (real.top + real.bottom) / 2 * scale
-    matrix = np.array([[across, 0, 0], [0, down, CUT / 2 - middle]])
-    return Cut(
-        np.asarray(cv2.warpAffine(ink, matrix, (wide, CUT), flags=cv2.INTER_LINEAR), np.uint8),
-        NOWHERE,
-    )
 
 
 def plain(text: str) -> str:

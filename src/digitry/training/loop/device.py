@@ -69,6 +69,19 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def multiplies_tiles(device: torch.device) -> bool:
+    """Return whether a device has units that multiply whole tiles of bfloat16: a GPU, or AMX.
+
+    With them even thin convolutions are twice as fast as in float32; with vector instructions for bfloat16
+    alone they are slower.
+    """
+    return device.type == "cuda" or (
+        device.type == "cpu"
+        and platform.machine() in ("x86_64", "AMD64")
+        and bool(torch.cpu._is_amx_tile_supported())
+    )
+
+
 def keep_memory() -> None:
     """Ask the C library to keep large blocks for the next step.
 

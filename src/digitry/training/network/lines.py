@@ -56,6 +56,7 @@ def line_layers(channels: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
         Pool((2, 1)),
         Conv(fourth, *square),
         Conv(fourth, *square),
+        Conv(fourth, *square),
         Conv(top, (4, 1), (0, 0)),
         Conv(top, *wide),
         Conv(top, *wide),

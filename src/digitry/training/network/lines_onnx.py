@@ -5,6 +5,7 @@ it, and a Reshape that makes columns; number and width of the strips are free.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -151,6 +152,40 @@ def from_onnx(model: onnx.ModelProto) -> tuple[Layers, nn.Sequential]:
     network = build(tuple(layers))
     _fill(network, convolutions)
     return tuple(layers), network.eval()
+
+
+def deepened(layers: Layers, network: nn.Sequential, wanted: Layers) -> nn.Sequential:
+    """Return the same network with further convolutions, which at first hand on what they get.
+
+    Args:
+        layers: of the network, as `from_onnx` returns both.
+        network: stays as it is.
+        wanted: the same layers, some of the convolutions more than once in a row.
+
+    Raises:
+        ModelError: the layers differ in another way.
+    """
+    known = [numbers(module) for module in bare(network) if isinstance(module, nn.Conv2d)]
+    convolutions: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    at = 0
+    for before, layer in pairwise((None, *wanted)):
+        if at < len(layers) and layers[at] == layer:
+            at += 1
+            if isinstance(layer, Conv):
+                convolutions.append(known.pop(0))
+        elif isinstance(layer, Conv) and layer == before and not layer.last:
+            down, across = layer.kernel
+            same = np.zeros((layer.channels, layer.channels, down, across), np.float32)
+            same[range(layer.channels), range(layer.channels), down // 2, across // 2] = 1
+            convolutions.append((same, np.zeros(layer.channels, np.float32)))
+        else:
+            at = -1
+            break
+    if at != len(layers):
+        raise ModelError("has other layers than the shipped line network")
+    made = build(wanted)
+    _fill(made, convolutions)
+    return made.eval()
 
 
 def _fill(

@@ -1,6 +1,7 @@
 """Pictures of what the reader learns from: pages for the finder, strips for the line network, glyphs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image, ImageDraw
 from digitry import files
 from digitry.model.artifact import LABELS, NOT_A_DIGIT_CLASS
 from digitry.reading.classes import OTHER
+from digitry.reading.network import shipped
 from digitry.training.writing import glyphs
 from digitry.training.writing.pages import page
+from digitry.training.writing.spliced import with_cuts
 from digitry.training.writing.strings import CHARACTERS
 from digitry.training.writing.strips import Composer, Sources
 from digitry.training.writing.texts import drawn
@@ -22,6 +25,9 @@ COLUMNS, ROWS = 5, 4
 """Pages on a sheet of them."""
 
 STRIPS = 80
+PAGES = 30
+"""Strips on a sheet, and from how many pages the real ones among them are."""
+
 GLYPHS = 240
 
 
@@ -69,9 +75,21 @@ def _pages(sources: Sources, seed: int) -> Image.Image:
     return sheet
 
 
+def _of_some_pages(sources: Sources, seed: int) -> Sources:
+    """Return sources with the real strips of a few pages, whose characters are told apart.
+
+    In a training those of all pages are, which takes minutes.
+    """
+    pages = np.array([real.page for real in sources.real], str)
+    some = np.random.default_rng(seed).permutation(np.unique(pages))[:PAGES]
+    index = np.flatnonzero(np.isin(pages, some))
+    real = with_cuts([sources.real[i] for i in index.tolist()], shipped("lines"))
+    return replace(sources, real=real, chances=sources.chances[index])
+
+
 def _strips(sources: Sources, seed: int) -> Image.Image:
     """Return strips with what they say; `?` is other writing."""
-    composer = Composer(sources, seed)
+    composer = Composer(_of_some_pages(sources, seed), seed)
     width, height = 660, 50
     sheet = Image.new("L", (2 * width, STRIPS // 2 * height), 255)
     pen = ImageDraw.Draw(sheet)

@@ -9,9 +9,10 @@ import numpy as np
 
 from digitry.reading.classes import DIGITS, OTHER
 from digitry.training.writing.hands import Hands, Ink
+from digitry.training.writing.real import Real, set_in
 from digitry.training.writing.sheets import Box, Piece
 from digitry.training.writing.strings import Style, style, write
-from digitry.training.writing.strips import Real, Sources, set_in
+from digitry.training.writing.strips import Sources
 from digitry.training.writing.texts import LETTER, WORD, drawn, text
 
 APART = 1.5

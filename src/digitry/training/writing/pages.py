@@ -21,6 +21,7 @@ from digitry.training.writing.numbers import (
     writing_in,
 )
 from digitry.training.writing.photographs import photographed
+from digitry.training.writing.real import Real
 from digitry.training.writing.sheets import (
     SIDE,
     Box,
@@ -33,7 +34,7 @@ from digitry.training.writing.sheets import (
     ruled,
     squared,
 )
-from digitry.training.writing.strips import Real, Sources
+from digitry.training.writing.strips import Sources
 from digitry.training.writing.texts import digits, drawn
 
 SHARES = (0.19, 0.24, 0.17, 0.12, 0.08, 0.04, 0.16)

@@ -15,13 +15,9 @@ from digitry.training.data import handwriting
 from digitry.training.data.handwriting import Digits, Images, Other, Samples, Strings, Strokes
 from digitry.training.writing.hands import Hands, Ink, cut_to_ink, from_images, from_strokes
 from digitry.training.writing.inks import signs
+from digitry.training.writing.real import Real, labels_of, stroke_strip
 from digitry.training.writing.strings import Others
-from digitry.training.writing.strips import (
-    Real,
-    Sources,
-    labels_of,
-    stroke_strip,
-)
+from digitry.training.writing.strips import Sources
 
 S = TypeVar("S", bound=Samples)
 
@@ -193,7 +189,8 @@ def real_strips(
         for index in range(len(strings)):
             real = real_strip(strings, index, rng)
             if real is not None:
-                found.append(real)
+                page = str(strings.pages[index]) or str(strings.hands[index])
+                found.append(replace(real, page=page))
                 kept.append(str(strings.texts[index]))
         if not found:
             continue
