@@ -133,5 +133,11 @@ def test_a_character_alone_is_beside_ink_that_is_not_read() -> None:
     assert not beside(letter, slice(70, 76))
     assert not beside(point, slice(54, 60))
     assert not beside(border, slice(54, 60))
+    frame = blank()
+    frame[12:52, 28:52] = 255
+    frame[15:49, 31:49] = 0
+    frame[17:47, 38:42] = 255
+    (piece,) = pieces(*line_of(frame, LEFT))
+    assert not piece.beside
     # What is read is writing that the line network knows.
     assert not any(piece.beside for piece in pieces(*line_of(two(), LEFT, RIGHT)))

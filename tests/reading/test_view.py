@@ -57,6 +57,11 @@ def test_a_letter_of_a_word_is_no_digit_unless_it_surely_looks_like_one() -> Non
     assert numbers(page(sure), 0.5) == [sure]
 
 
+def test_what_a_pattern_names_may_stand_beside_a_digit() -> None:
+    digit = line(30, 0.9, 0.9, beside=True)
+    assert numbers(page(digit), 0.5, within=True) == [digit]
+
+
 def number(text: str, confidence: float) -> View:
     """A page with a number, all of whose digits are read with one confidence."""
     p = np.zeros(11)
@@ -74,7 +79,8 @@ def test_a_page_is_turned_if_it_plainly_reads_better_so() -> None:
 
 
 def test_a_number_that_is_one_upside_down_too_is_not_turned_for_a_little() -> None:
-    assert not reads_turned(number("61991", 0.99), number("16619", 0.85))
+    for one, turned in (("61991", "16619"), ("5265", "5925")):
+        assert not reads_turned(number(one, 0.99), number(turned, 0.85))
 
 
 def test_a_page_on_which_nothing_is_read_may_lie_on_its_side() -> None:

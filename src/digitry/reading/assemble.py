@@ -72,7 +72,11 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
-    kept = view.lines if terms.single else numbers(view, DEFAULT_THRESHOLD)
+    kept = (
+        view.lines
+        if terms.single
+        else numbers(view, DEFAULT_THRESHOLD, within=terms.pattern is not None)
+    )
     found: list[Line] = []
     words: list[Word] = []
     digits: list[Digit] = []

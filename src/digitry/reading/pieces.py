@@ -84,10 +84,12 @@ def _is_beside(box: Box, stats: npt.NDArray[np.int32], rows: int) -> bool:
     x, y, width, height, area = stats.T.astype(np.float64)
     tall = box.bottom - box.top
     gap = np.maximum(box.start - (x + width), x - box.end)
+    # A frame or a circle around a character is no neighbour.
+    near = (gap > -0.5 * (box.end - box.start)) & (gap < NEAR * tall)
     level = np.minimum(y + height, box.bottom) - np.maximum(y, box.top) > 0.5 * height
     whole = (y > 0) & (y + height < rows)
     alike = (height > LIKE[0] * tall) & (height < LIKE[1] * tall) & (area > MUCH * tall**2)
-    return bool((level & whole & alike & (gap < NEAR * tall)).any())
+    return bool((level & whole & alike & near).any())
 
 
 def on_cut(box: Box, cut: Cut, tall: float) -> Box:

@@ -106,12 +106,12 @@ def instead(sums: Sums, symbols: npt.NDArray[np.intp], least: float = -np.inf) -
     top = np.maximum(begins.max(axis=-1, keepdims=True, initial=-1e300), -1e300)
     with np.errstate(divide="ignore"):
         most = np.log(np.exp(begins - top) @ np.moveaxis(np.exp(shown), -1, -2)) + top
-    places, chosen = np.nonzero(log_mean(most) >= least)
-    if not len(places):
+    # Nearly a bound: a symbol may end in more than one column.
+    places, chosen = np.nonzero(log_mean(most) >= least - 1)
+    if not len(places) or not sums.lattice.width:
         return found
     ends = np.maximum.accumulate(behind, axis=-1) + ahead
-    spent = least - SLIGHT
-    first, past = _spans(begins, ends, shown, places, chosen, spent)
+    first, past = _spans(begins, ends, shown, places, chosen, least - SLIGHT)
     other = symbols[chosen] == OTHER
     for kind in filter(len, (np.flatnonzero(~other), np.flatnonzero(other))):
         order = kind[np.argsort(past[kind] - first[kind], kind="stable")]
@@ -214,9 +214,18 @@ def anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.int
 
 
 def _blocks(sums: Sums, widths: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-    """Return rows in blocks; a row has a value in so many columns of every view."""
-    values = np.cumsum(widths) * len(sums.lattice.log_p)
-    return np.split(np.arange(len(widths)), np.flatnonzero(np.diff(values // BLOCK)) + 1)
+    """Return rows in blocks.
+
+    Args:
+        sums: for its views.
+        widths: of the rows, in columns, the narrowest first; a block is as wide as its widest.
+    """
+    views, bounds, start = len(sums.lattice.log_p), [], 0
+    for row, width in enumerate(widths.tolist()):
+        if row > start and (row + 1 - start) * width * views > BLOCK:
+            bounds.append(row)
+            start = row
+    return np.split(np.arange(len(widths)), bounds)
 
 
 def _anything(sums: Sums, starts: npt.NDArray[np.intp], stops: npt.NDArray[np.intp]) -> Log:

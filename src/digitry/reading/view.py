@@ -33,8 +33,8 @@ PLAINLY, AS_MUCH = 0.97, 0.9
 """Or if more than `FEW` digits are read with the mean confidence `PLAINLY`, where upright it is below
 `CLEAR`, and the evidence is `AS_MUCH` of that upright: of the turned page only some lines are looked at."""
 
-ONE_WAY = "23457"
-"""Digits that are no digit upside down; two of these must be among them."""
+ONE_WAY = "347"
+"""Digits that are no digit upside down; one of these must be among them."""
 
 LARGE = 0.3
 """A digit at least this share of the page's shorter side high fills the page."""
@@ -169,8 +169,8 @@ def reads_turned(other: View, upright: View) -> bool:
     if other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1]:
         return True
     plainly = len(sure) > FEW and other.merit >= PLAINLY and upright.merit < CLEAR
-    one_way = sum(said.value in ONE_WAY for said in sure)
-    return plainly and one_way > 1 and other.evidence >= AS_MUCH * upright.evidence
+    one_way = any(said.value in ONE_WAY for said in sure)
+    return plainly and one_way and other.evidence >= AS_MUCH * upright.evidence
 
 
 def views_of(page: image.Page) -> list[View]:
@@ -215,10 +215,21 @@ def besides(view: View, box: Box) -> bool:
     )
 
 
-def numbers(view: View, threshold: float) -> list[ReadLine]:
-    """Return the lines that are numbers; if there is none, the line that is most like one."""
+def numbers(view: View, threshold: float, *, within: bool = False) -> list[ReadLine]:
+    """Return the lines that are numbers; if there is none, the line that is most like one.
+
+    Args:
+        view: a page that was read.
+        threshold: the least confidence of a digit.
+        within: whether lines were read within a pattern, which may name what stands beside a digit.
+    """
     found, rows = view.lines, len(view.gray)
-    kept = [line for line in found if _is_number(line, threshold, rows, alone=len(found) == 1)]
+    of_text = {id(line) for line in found if not within and _is_of_a_text(line, rows)}
+    kept = [
+        line
+        for line in found
+        if id(line) not in of_text and _is_number(line, threshold, alone=len(found) == 1)
+    ]
     if kept or not found:
         sure = [
             line.place.height
@@ -241,7 +252,7 @@ def numbers(view: View, threshold: float) -> list[ReadLine]:
         return []
     # Return it so that people see what was tried; its digits are refused.
     nearest = max(said, key=lambda line: line.place.score)
-    legible = len(nearest.said) == 1 and not _is_of_a_text(nearest, rows)
+    legible = len(nearest.said) == 1 and id(nearest) not in of_text
     return [nearest if legible else replace(nearest, legible=False)]
 
 
@@ -255,10 +266,8 @@ def _continues(place: Place, other: Place) -> bool:
     )
 
 
-def _is_number(line: ReadLine, threshold: float, rows: int, *, alone: bool) -> bool:
+def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
     digits = [said for said in line.said if not said.is_mark]
-    if _is_of_a_text(line, rows):
-        return False
     read = [said for said in digits if said.confidence >= threshold and said.p[10] < 0.5]
     least = 0.0 if alone and len(digits) == 1 else LEGIBLE
     if not read or max(said.confidence for said in read) < least:

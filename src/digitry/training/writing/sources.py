@@ -190,7 +190,7 @@ def real_strips(
             real = real_strip(strings, index, rng)
             if real is not None:
                 page = str(strings.pages[index]) or str(strings.hands[index])
-                found.append(replace(real, page=page))
+                found.append(replace(real, page=f"{name}/{page}"))
                 kept.append(str(strings.texts[index]))
         if not found:
             continue

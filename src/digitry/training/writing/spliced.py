@@ -50,12 +50,13 @@ def with_cuts(real: Sequence[Real], network: Session) -> list[Real]:
     """
     found = list(real)
     told = [i for i, one in enumerate(real) if len(one.labels) > 1 and OTHER not in one.labels]
-    seen = lines.seen([cut_of(real[i]) for i in told], network)
-    for i, strips in zip(told, seen, strict=True):
+    cuts = [cut_of(real[i]) for i in told]
+    for i, cut, strips in zip(told, cuts, lines.seen(cuts, network), strict=True):
         text = "".join(SYMBOLS[label] for label in real[i].labels).replace(".", r"\.")
         read = decode.decode(strips, pattern=compile_pattern(text, READABLE))
         if read.fits and len(read.characters) == len(real[i].labels):
-            scale = strips[read.strip].height / (real[i].bottom - real[i].top)
+            scale = strips[read.strip].height / (lines.CUT / 2)
+            scale *= cut.ink.shape[1] / real[i].ink.shape[1]
             boxes = [one.box for one in read.characters]
             spans = [(box.start / scale, box.end / scale) for box in boxes]
             found[i] = _parted(real[i], spans)
@@ -64,7 +65,7 @@ def with_cuts(real: Sequence[Real], network: Session) -> list[Real]:
 
 def _parted(real: Real, spans: Sequence[tuple[float, float]]) -> Real:
     """Return a strip with its slant and its cuts: upright columns with the least ink between characters."""
-    tall = real.bottom - real.top
+    tall = _tall(real)
     # The ink of columns is the most unequal where strokes stand upright.
     slant = float(max(SLANTS, key=lambda slant: (_by_column(real, slant) ** 2).sum()))
     ink = _by_column(real, slant)
@@ -88,8 +89,12 @@ def _by_column(real: Real, slant: float) -> npt.NDArray[np.float32]:
     return np.asarray(rows.sum(axis=0, dtype=np.float32) / np.float32(255))
 
 
+def _tall(real: Real) -> int:
+    return max(real.bottom - real.top, 4)
+
+
 def upright(ink: Ink, real: Real, slant: float) -> Ink:
-    """Return ink sheared by a slant, around the middle of a strip's digits; by minus it, as it was."""
+    """Return ink sheared by a slant, around the middle of a strip's digits; by minus it, sheared back."""
     middle = (real.top + real.bottom) / 2
     matrix = np.array([[1, slant, -slant * middle], [0, 1, 0]])
     return np.asarray(cv2.warpAffine(ink, matrix, (ink.shape[1], ink.shape[0])), np.uint8)
@@ -98,7 +103,8 @@ def upright(ink: Ink, real: Real, slant: float) -> Ink:
 def spliced(first: Real, others: Sequence[Real], rng: np.random.Generator) -> Real:
     """Return a strip of parts of several: one that nobody wrote.
 
-    A part follows another as its own neighbour did: a digit where a digit followed, a mark where a mark.
+    A part follows another as its own neighbour did: a digit where a digit followed, a mark where a mark or
+    nothing did.
 
     Args:
         first: a strip with cuts; what follows is written as large and as slanted.
@@ -123,8 +129,9 @@ def spliced(first: Real, others: Sequence[Real], rng: np.random.Generator) -> Re
         last = other
     if not any(label < len(DIGITS) for label in labels):
         return first
-    tall = first.bottom - first.top
-    left, right = (rng.uniform(0, ROOM, 2) * tall).astype(int)
+    # Slanted again, the ends reach over.
+    least = abs(first.slant) * _tall(first) / 2 + 1
+    left, right = (least + rng.uniform(0, ROOM, 2) * _tall(first)).astype(int)
     ink = np.pad(np.concatenate(parts, axis=1), ((0, 0), (left, right)))
     ink = upright(ink, first, -first.slant)
     return replace(first, ink=ink, labels=tuple(labels), cuts=(), slant=0.0)
@@ -138,7 +145,7 @@ def _between(real: Real, start: int, past: int) -> Ink:
 
 def _as_large(part: Ink, own: Real, other: Real) -> Ink:
     """Return a part of a strip with digits as high as those of another, in the same rows."""
-    scale = (other.bottom - other.top) / (own.bottom - own.top)
+    scale = _tall(other) / _tall(own)
     down = (other.top + other.bottom) / 2 - scale * (own.top + own.bottom) / 2
     matrix = np.array([[scale, 0, 0], [0, scale, down]])
     size = max(2, round(part.shape[1] * scale)), other.ink.shape[0]
