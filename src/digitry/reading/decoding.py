@@ -32,7 +32,7 @@ EVERY_FORMAT = "PNG, JPEG, WebP, AVIF, HEIC, JPEG 2000, BMP, GIF, TIFF, PNM or P
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_BYTES = 128 << 20
-MAX_DECODING = 146_000_000
+MAX_DECODING = 147_200_000
 """Bytes that decoding one image may need; with the reader itself that is less than 300 MB."""
 HEIF_BYTES, AVIF_BYTES = 6, 10
 """Bytes for each pixel of a HEIC and an AVIF image: the decoder's planes, and copies of the colours."""
