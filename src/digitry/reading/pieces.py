@@ -27,7 +27,7 @@ LIKE = 0.4, 1.5
 """Ink of so many heights of a character may be its neighbour in a word."""
 
 MUCH = 0.04
-"""The same by its area, in squares of the height: less is a speck."""
+"""Ink of a smaller area, in squares of a character's height, is a speck."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ BLOCK = 1 << 18
 """Values of an array that are computed at once; a line may have a thousand columns."""
 
 SLIGHT = 12.0
-"""Nats. Where a text is e^-12 times as probable as it must be, it is left out of sums over columns."""
+"""Nats. Columns in which a text is less than e^-12 times as probable as it must be are left out of sums."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _pages(sources: Sources, seed: int) -> Image.Image:
 def _of_some_pages(sources: Sources, seed: int) -> Sources:
     """Return sources with the real strips of a few pages, whose characters are told apart.
 
-    In a training those of all pages are, which takes minutes.
+    In a training those of all pages are, which takes half a minute or more.
     """
     pages = np.array([real.page for real in sources.real], str)
     some = np.random.default_rng(seed).permutation(np.unique(pages))[:PAGES]
