@@ -1,6 +1,7 @@
 """The parts of the shipped reader: trained from sources to files, and not trained twice."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def test_a_line_network_is_trained_on_from_another(
     monkeypatch.setattr(lines, "train_lines", told)
     train_part("lines", tmp_path, Much(samples=20, start=start), device="cpu")
     assert np.allclose(began[0], Session(start).run(INK), atol=1e-2)
+
+
+@pytest.mark.usefixtures("little")
+def test_a_less_deep_network_is_deepened_and_trained_on(tmp_path: Path) -> None:
+    layers = line_layers(lines.LineSettings().channels)
+    twice = [at for at, pair in enumerate(pairwise(layers)) if pair[0] == pair[1]]
+    shallow = to_onnx(build((*layers[: twice[0]], *layers[twice[0] + 1 :])).eval())
+    start = parse(shallow.SerializeToString(), "shallow")
+    much = Much(samples=20, start=start, moved=1e-9)
+    built = train_part("lines", tmp_path, much, device="cpu")
+    assert np.allclose(Session(built.path).run(INK), Session(start).run(INK), atol=1e-2)
 
 
 @pytest.mark.usefixtures("little")

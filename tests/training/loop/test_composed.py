@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from digitry.errors import DataError, UsageError
+from digitry.training.loop import composed, device
 from digitry.training.loop.composed import (
     Schedule,
     State,
@@ -16,6 +17,7 @@ from digitry.training.loop.composed import (
     begin,
     fit,
     one_cycle,
+    run,
     save,
     step,
 )
@@ -121,3 +123,26 @@ def test_averaging_moves_a_part_of_the_way(tmp_path: Path) -> None:
 def test_a_schedule_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="more than 0"):
         Schedule(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_network_answers_in_single_precision(tiles: bool, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    network, inputs = nn.Conv2d(1, 8, 3, padding=1), torch.rand(2, 1, 32, 64)
+    exact = network(inputs)
+    monkeypatch.setattr(composed, "multiplies_tiles", lambda device: tiles)
+    raw = run(network, inputs)
+    assert raw.dtype == torch.float32
+    # bfloat16 keeps eight bits.
+    assert torch.equal(raw, exact) != tiles
+    assert torch.allclose(raw, exact, atol=0.02)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_tiles_are_used_where_the_processor_has_them(has: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has)
+    for machine, here in (("x86_64", has), ("AMD64", has), ("arm64", False)):
+        monkeypatch.setattr(device.platform, "machine", lambda machine=machine: machine)
+        assert device.multiplies_tiles(torch.device("cpu")) == here
+    assert device.multiplies_tiles(torch.device("cuda"))
+    assert not device.multiplies_tiles(torch.device("mps"))

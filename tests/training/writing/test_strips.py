@@ -6,7 +6,7 @@ from digitry.reading.classes import OTHER
 from digitry.reading.lines import HEIGHT, lifted, rows_of_writing
 from digitry.training.writing import strips
 from digitry.training.writing.real import Real, labels_of, rewritten, set_in, stroke_strip
-from digitry.training.writing.strips import Composer, Mix, Sources, by_width
+from digitry.training.writing.strips import WIDTH_STEP, Composer, Mix, Sources, by_width
 
 
 def test_one_seed_makes_the_same_strips(sources: Sources):
@@ -24,8 +24,15 @@ def test_batches_hold_strips_of_about_one_width(sources: Sources):
         count, _, height, width = batch.strips.shape
         assert batch.strips.dtype == np.uint8
         assert height == HEIGHT
-        assert width % 8 == 0
+        assert width % WIDTH_STEP == 0
         assert count == 1 or count * width <= 2000
+
+
+def test_batches_are_of_widths_that_bfloat16_is_right_for(sources: Sources):
+    # Two pools divide them by four; see WIDTH_STEP.
+    assert WIDTH_STEP % 32 == 0
+    for batch in Composer(sources, 1).batches(60, 3000):
+        assert batch.strips.shape[3] // 4 % 8 == 0
 
 
 def test_no_strip_is_lost_in_groups_by_width():

@@ -50,9 +50,9 @@ class Sources:
 class Mix:
     """What part of the strips is of which kind; the rest is composed lines."""
 
-    single: float = 0.1
+    single: float = 0.12
     real: float = 0.3
-    nothing: float = 0.17
+    nothing: float = 0.18
 
 
 SHARE_REWRITTEN = 0.85
