@@ -44,3 +44,17 @@ def test_a_batch_says_what_each_of_it_says_alone() -> None:
     together = lines.run(strips)
     for strip, row in zip(strips, together, strict=True):
         np.testing.assert_allclose(lines.run(strip[None])[0], row, atol=1e-4)
+
+
+def test_a_network_that_is_made_ready_later_is_the_same() -> None:
+    strip = np.random.default_rng(0).random((1, 1, 32, 64), np.float32)
+    np.testing.assert_array_equal(
+        shipped("lines", later=True).run(strip), shipped("lines").run(strip)
+    )
+
+
+def test_a_network_that_is_made_ready_later_fails_when_it_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "finder.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(ModelError, match=r"finder\.onnx: cannot be run"):
+        Session(path, later=True).run(np.zeros((1, 1, 32, 32), np.float32))

@@ -6,7 +6,7 @@ from digitry.reading.find import Place
 from digitry.reading.pieces import Piece
 from digitry.reading.recognise import NOWHERE
 from digitry.reading.result import Box
-from digitry.reading.view import ReadLine, Said, View, numbers, reads_turned
+from digitry.reading.view import ReadLine, Said, View, crosses, numbers, reads_turned
 
 
 def line(
@@ -55,6 +55,28 @@ def test_a_letter_of_a_word_is_no_digit_unless_it_surely_looks_like_one() -> Non
     letter, sure = line(30, 0.9, 0.9, beside=True), line(30, 0.9, 0.99, beside=True)
     assert not numbers(page(letter), 0.5)[0].legible
     assert numbers(page(sure), 0.5) == [sure]
+
+
+def test_the_only_digit_of_a_picture_must_be_surer_than_a_guess() -> None:
+    doubtful, sure = line(30, 0.9, 0.75), line(30, 0.9, 0.85)
+    assert not numbers(page(doubtful), 0.5)[0].legible
+    assert numbers(page(sure), 0.5) == [sure]
+    assert numbers(page(doubtful), 0.5, within=True) == [doubtful]
+
+
+def crossing(value: str, box: Box) -> bool:
+    p = np.eye(11)[int(value)]
+    ink = Piece(np.ones((4, 4), np.float32), True, NOWHERE)
+    said = Said(value, p, 1.0, box, ink)
+    place = Place((0, 200), (10, 200), 400, 0)
+    return crosses(ReadLine(place, (said,), ((0, 1),), True), (400, 300))
+
+
+def test_a_fold_or_a_ruling_from_border_to_border_is_no_1() -> None:
+    assert crossing("1", Box(100, 0, 12, 400))
+    assert not crossing("1", Box(100, 4, 12, 396))
+    assert not crossing("1", Box(100, 0, 150, 400))
+    assert not crossing("4", Box(100, 0, 12, 400))
 
 
 def test_what_a_pattern_names_may_stand_beside_a_digit() -> None:

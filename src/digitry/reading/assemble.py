@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -16,7 +16,7 @@ from digitry.reading.find import Place
 from digitry.reading.order import rows
 from digitry.reading.pattern import Pattern
 from digitry.reading.result import Box, Digit, Line, Mark, Reading, Word
-from digitry.reading.view import ReadLine, Said, View, numbers
+from digitry.reading.view import ReadLine, Said, View, crosses, numbers
 
 SMALLEST = 8
 """A refused digit that is smaller in both directions, in pixels, is refused as too small."""
@@ -72,11 +72,13 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
-    kept = (
+    kept: Sequence[ReadLine] = (
         view.lines
         if terms.single
         else numbers(view, DEFAULT_THRESHOLD, within=terms.pattern is not None)
     )
+    if len(kept) == 1 and terms.pattern is None and crosses(kept[0], view.gray.shape):
+        kept = [replace(kept[0], legible=False)]
     found: list[Line] = []
     words: list[Word] = []
     digits: list[Digit] = []

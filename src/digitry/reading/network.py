@@ -1,7 +1,9 @@
 """The networks of the package that find and read lines, run by ONNX Runtime."""
 
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,9 @@ import numpy.typing as npt
 from digitry.errors import ModelError
 from digitry.model.line_network import LineNetwork
 from digitry.reading.runtime import session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,32 +25,47 @@ class Session:
         given: a .onnx file of the package, or one that `digitry train reader` wrote; or a
             loaded line network.
         threads: threads of one call.
+        later: whether the network is made ready when it is first run, and fails only then. For those
+            of the package: a picture that is surely one digit asks neither of them.
 
     Raises:
         ModelError: it cannot be run.
     """
 
-    def __init__(self, given: Path | LineNetwork, *, threads: int = 1) -> None:
-        self.source = given.reference if isinstance(given, LineNetwork) else str(given)
+    def __init__(self, given: Path | LineNetwork, *, threads: int = 1, later: bool = False) -> None:
+        self._threads = threads
+        self._source = given.reference if isinstance(given, LineNetwork) else str(given)
         try:
-            content = given.onnx if isinstance(given, LineNetwork) else given.read_bytes()
-            self._session = session(content, threads=threads)
-        except Exception as error:
-            # ONNX Runtime raises many private classes without a common base.
-            raise ModelError(
-                f"cannot be run ({str(error).splitlines()[0][:120]})",
-                where=self.source,
-                remedy="install digitry again",
-            ) from error
-        self._input = self._session.get_inputs()[0].name
+            self._content = given.onnx if isinstance(given, LineNetwork) else given.read_bytes()
+        except OSError as error:
+            raise self._cannot_be_run(error) from error
+        if not later:
+            _ = self._ready
 
     def run(self, values: Floats) -> Floats:
         """Return the output for one batch."""
-        found: Floats = self._session.run(None, {self._input: values})[0]
+        ready, name = self._ready
+        found: Floats = ready.run(None, {name: values})[0]
         return found
 
+    @cached_property
+    def _ready(self) -> "tuple[InferenceSession, str]":
+        try:
+            made = session(self._content, threads=self._threads)
+        except Exception as error:
+            # ONNX Runtime raises many private classes without a common base.
+            raise self._cannot_be_run(error) from error
+        return made, made.get_inputs()[0].name
 
-def shipped(name: str, *, threads: int = 1) -> Session:
+    def _cannot_be_run(self, error: Exception) -> ModelError:
+        return ModelError(
+            f"cannot be run ({str(error).splitlines()[0][:120]})",
+            where=self._source,
+            remedy="install digitry again",
+        )
+
+
+def shipped(name: str, *, threads: int = 1, later: bool = False) -> Session:
     """Return a network of the package: `finder` or `lines`."""
     with resources.as_file(resources.files("digitry") / "models" / f"{name}.onnx") as path:
-        return Session(path, threads=threads)
+        return Session(path, threads=threads, later=later)

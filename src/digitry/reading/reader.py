@@ -92,9 +92,11 @@ class Reader:
         self.name = self._classifier.metadata.name
         self.lines = lines if isinstance(lines, LineNetwork) else load_lines(lines)
         self.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
+        ours = self.lines.version == versions.SHIPPED_VERSION
         self._networks = Recogniser(
-            network.shipped("finder", threads=threads),
-            network.Session(self.lines, threads=threads),
+            network.shipped("finder", threads=threads, later=True),
+            # One of the user's fails at once if it cannot be run.
+            network.Session(self.lines, threads=threads, later=ours),
             self._classifier,
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,

@@ -46,6 +46,10 @@ below `DIRT` times the largest digit that was found or read with confidence is d
 LEGIBLE = 0.75
 """At least one digit of a line must have this confidence; letters rarely get it."""
 
+LONE = 0.8
+"""The only digit of a picture must have this confidence, unless the picture is said to hold one: letters
+and drawings get it more rarely than digits."""
+
 CLEAR = 0.9
 """Least mean confidence of digits that are read well."""
 
@@ -54,6 +58,9 @@ PART = 0.98
 
 WHOLE = 0.5
 """A digit at the upper or lower border of a picture that is lower than this part of it is cut off."""
+
+ACROSS = 0.25
+"""A stroke from border to border is a 1 that fills its picture only if it is this part of its width."""
 
 FOUND, SURE, MUCH = 0.78, 0.95, 2.0
 """A line is a number if the finder's score is at least `FOUND`, or the mean confidence of its digits at
@@ -224,11 +231,11 @@ def numbers(view: View, threshold: float, *, within: bool = False) -> list[ReadL
         within: whether lines were read within a pattern, which may name what stands beside a digit.
     """
     found, rows = view.lines, len(view.gray)
+    # A pattern promises that there is something to read.
+    lone = LEGIBLE if len(found) != 1 else threshold if within else LONE
     of_text = {id(line) for line in found if not within and _is_of_a_text(line, rows)}
     kept = [
-        line
-        for line in found
-        if id(line) not in of_text and _is_number(line, threshold, alone=len(found) == 1)
+        line for line in found if id(line) not in of_text and _is_number(line, threshold, lone=lone)
     ]
     if kept or not found:
         sure = [
@@ -252,7 +259,9 @@ def numbers(view: View, threshold: float, *, within: bool = False) -> list[ReadL
         return []
     # Return it so that people see what was tried; its digits are refused.
     nearest = max(said, key=lambda line: line.place.score)
-    legible = len(nearest.said) == 1 and id(nearest) not in of_text
+    legible = (
+        len(nearest.said) == 1 and nearest.said[0].confidence >= lone and id(nearest) not in of_text
+    )
     return [nearest if legible else replace(nearest, legible=False)]
 
 
@@ -266,15 +275,23 @@ def _continues(place: Place, other: Place) -> bool:
     )
 
 
-def _is_number(line: ReadLine, threshold: float, *, alone: bool) -> bool:
+def _is_number(line: ReadLine, threshold: float, *, lone: float) -> bool:
     digits = [said for said in line.said if not said.is_mark]
     read = [said for said in digits if said.confidence >= threshold and said.p[10] < 0.5]
-    least = 0.0 if alone and len(digits) == 1 else LEGIBLE
+    least = lone if len(digits) == 1 else LEGIBLE
     if not read or max(said.confidence for said in read) < least:
         return False
     # A place that the finder is not sure of, such as the grain of wood, needs more confidence.
     much = sum(2 * said.confidence - 1 for said in read) >= MUCH
     return line.place.score >= FOUND or line.place.score == 0 or line.clarity >= SURE or much
+
+
+def crosses(line: ReadLine, shape: tuple[int, ...]) -> bool:
+    """Return whether a 1 alone goes through a wide picture from top to bottom: a fold, a ruling."""
+    if len(line.said) != 1 or line.said[0].value != "1":
+        return False
+    box, (rows, columns) = line.said[0].box, shape
+    return box.y <= 1 and box.bottom >= rows - 1 and box.w < ACROSS * columns
 
 
 def _is_of_a_text(line: ReadLine, rows: int) -> bool:

@@ -24,7 +24,7 @@ from digitry.training.writing.strips import Sources
 if TYPE_CHECKING:
     from rich.console import Console
 
-VERSION = 9
+VERSION = 10
 """Raised whenever other glyphs are composed, so that no cache gives the old ones."""
 
 NAME = "glyphs"

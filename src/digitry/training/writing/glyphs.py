@@ -289,7 +289,7 @@ def _bytes(ink: Floats) -> Bytes:
 
 
 KINDS = (_plain, _small, _stretched, _spoilt, _written, _other, _spoilt_other, _nothing)
-SHARES = (0.12, 0.1, 0.05, 0.12, 0.35, 0.18, 0.04, 0.04)
+SHARES = (0.11, 0.1, 0.05, 0.1, 0.34, 0.22, 0.04, 0.04)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from digitry.training.writing import pen
+from digitry.training.writing.figures import figure
 from digitry.training.writing.hands import Ink
 from digitry.training.writing.strips import Sources
 from digitry.training.writing.texts import drawn
@@ -161,7 +162,7 @@ def symbol(name: str, height: float, rng: np.random.Generator) -> Floats:
 
 
 def no_digit(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
-    """Return the ink of a letter, a sign, a word, several digits, half of one, a doodle or a smudge."""
+    """Return the ink of a letter, a sign, a word, several digits, half of one, a figure or a smudge."""
     kind = _OTHERS[drawn(_SHARES, rng)]
     return kind(sources, height, rng)
 
@@ -327,7 +328,11 @@ def _smudge(sources: Sources, height: float, rng: np.random.Generator) -> Floats
     return trimmed(np.asarray(grown, np.float32))
 
 
-_OTHERS = (letter, _sign, _several, _word, _half, _mirrored, _doodle, _smudge, _compound)
-_SHARES = (0.36, 0.1, 0.15, 0.09, 0.05, 0.04, 0.1, 0.06, 0.05)
-_SIGN_KINDS = (_sign, _half, _mirrored, _doodle, _smudge, _compound)
-_SIGN_SHARES = (0.25, 0.12, 0.08, 0.2, 0.1, 0.25)
+def _figure(sources: Sources, height: float, rng: np.random.Generator) -> Floats:
+    return figure(height, rng)
+
+
+_OTHERS = (letter, _sign, _several, _word, _half, _mirrored, _doodle, _smudge, _compound, _figure)
+_SHARES = (0.32, 0.08, 0.12, 0.07, 0.04, 0.04, 0.07, 0.05, 0.05, 0.16)
+_SIGN_KINDS = (_sign, _half, _mirrored, _doodle, _smudge, _compound, _figure)
+_SIGN_SHARES = (0.2, 0.1, 0.07, 0.15, 0.08, 0.2, 0.2)
