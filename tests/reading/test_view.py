@@ -58,7 +58,7 @@ def test_a_letter_of_a_word_is_no_digit_unless_it_surely_looks_like_one() -> Non
 
 
 def test_the_only_digit_of_a_picture_must_be_surer_than_a_guess() -> None:
-    doubtful, sure = line(30, 0.9, 0.75), line(30, 0.9, 0.85)
+    doubtful, sure = line(30, 0.9, 0.6), line(30, 0.9, 0.7)
     assert not numbers(page(doubtful), 0.5)[0].legible
     assert numbers(page(sure), 0.5) == [sure]
     assert numbers(page(doubtful), 0.5, within=True) == [doubtful]

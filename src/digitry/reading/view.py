@@ -46,7 +46,7 @@ below `DIRT` times the largest digit that was found or read with confidence is d
 LEGIBLE = 0.75
 """At least one digit of a line must have this confidence; letters rarely get it."""
 
-LONE = 0.8
+LONE = 0.65
 """The only digit of a picture must have this confidence, unless the picture is said to hold one: letters
 and drawings get it more rarely than digits."""
 
