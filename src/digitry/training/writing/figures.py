@@ -31,7 +31,8 @@ def figure(height: float, rng: np.random.Generator) -> Floats:
     scale = height / ink.shape[0]
     size = (max(3, round(ink.shape[1] * scale)), max(3, round(height)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.clip(cv2.resize(ink, size, interpolation=how), 0, 1).astype(np.float32)
+    resized = np.asarray(cv2.resize(ink, size, interpolation=how), np.float32)
+    return np.clip(resized, 0, 1)
 
 
 def _empty() -> Floats:
