@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 import digitry
 from digitry.errors import ImageError, ModelError, UsageError
 from digitry.model.load import load_model
-from digitry.reading import reader
+from digitry.reading import network, reader
 from digitry.reading.reader import Reader
 from digitry.reading.result import Reading
 from digitry.training.writing import pen as strokes
@@ -89,6 +90,35 @@ def test_a_clear_digit_is_read_without_a_search_for_lines(monkeypatch: pytest.Mo
     assert ours.read(clear).text == "3"
     with pytest.raises(AssertionError, match="searched"):
         ours.read(pages("34"))
+
+
+def test_a_clear_digit_needs_no_network_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+    session = network.session
+
+    def counted(content: bytes, *, threads: int) -> object:
+        made.append(content)
+        return session(content, threads=threads)
+
+    monkeypatch.setattr(network, "session", counted)
+    own = Reader()
+    assert own.read(SAMPLES / "digit-5.png").text == "5"
+    assert made == []
+    with ThreadPoolExecutor(4) as pool:
+        readings = list(pool.map(own.read, [SAMPLES / "phone-number.jpg"] * 4))
+    assert len({reading.text for reading in readings}) == 1
+    own.prepare()
+    assert len(made) == 2
+
+
+def test_a_line_from_border_to_border_is_cut_off_unless_a_digit_is_promised() -> None:
+    # The bend at its head is what tells this 1 from a ruling.
+    page = pages("1", height=120)
+    rows, columns = np.flatnonzero((page < 200).any(axis=1)), page.shape[1]
+    cut = np.pad(page[rows[0] : rows[-1] + 1], ((0, 0), (columns, columns)), constant_values=235)
+    refused = digitry.read(cut)
+    assert (refused.text, refused.reason) == ("?", "cut off")
+    assert digitry.read(cut, layout="single").text == "1"
 
 
 def test_either_polarity_gives_the_same(shipped: Reader) -> None:

@@ -1,5 +1,7 @@
 """Which of the lines that were read are numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from digitry.reading.find import Place
@@ -62,6 +64,10 @@ def test_the_only_digit_of_a_picture_must_be_surer_than_a_guess() -> None:
     assert not numbers(page(doubtful), 0.5)[0].legible
     assert numbers(page(sure), 0.5) == [sure]
     assert numbers(page(doubtful), 0.5, within=True) == [doubtful]
+    # A place at which nothing stands does not count.
+    empty = replace(line(12, 0.6, 0.9, top=200), said=())
+    assert sure in numbers(page(sure, empty), 0.5)
+    assert numbers(page(doubtful, empty), 0.5, within=True)[0].legible
 
 
 def crossing(value: str, box: Box) -> bool:
@@ -74,7 +80,8 @@ def crossing(value: str, box: Box) -> bool:
 
 def test_a_fold_or_a_ruling_from_border_to_border_is_no_1() -> None:
     assert crossing("1", Box(100, 0, 12, 400))
-    assert not crossing("1", Box(100, 4, 12, 396))
+    assert not crossing("1", Box(100, 1, 12, 399))
+    assert not crossing("1", Box(100, 0, 12, 399))
     assert not crossing("1", Box(100, 0, 150, 400))
     assert not crossing("4", Box(100, 0, 12, 400))
 

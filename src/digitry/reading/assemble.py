@@ -77,7 +77,8 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         if terms.single
         else numbers(view, DEFAULT_THRESHOLD, within=terms.pattern is not None)
     )
-    if len(kept) == 1 and terms.pattern is None and crosses(kept[0], view.gray.shape):
+    promised = terms.single or terms.pattern is not None
+    if len(kept) == 1 and not promised and crosses(kept[0], view.gray.shape):
         kept = [replace(kept[0], legible=False)]
     found: list[Line] = []
     words: list[Word] = []

@@ -1,8 +1,8 @@
 """The networks of the package that find and read lines, run by ONNX Runtime."""
 
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +25,8 @@ class Session:
         given: a .onnx file of the package, or one that `digitry train reader` wrote; or a
             loaded line network.
         threads: threads of one call.
-        later: whether the network is made ready when it is first run, and fails only then. For those
-            of the package: a picture that is surely one digit asks neither of them.
+        later: make it ready when it is first run; an error then comes only there. For the networks of
+            the package, because a picture of one clear digit needs neither of them.
 
     Raises:
         ModelError: it cannot be run.
@@ -39,23 +39,32 @@ class Session:
             self._content = given.onnx if isinstance(given, LineNetwork) else given.read_bytes()
         except OSError as error:
             raise self._cannot_be_run(error) from error
+        self._lock = Lock()
+        self._ready: tuple[InferenceSession, str] | None = None
         if not later:
-            _ = self._ready
+            self.prepare()
+
+    def prepare(self) -> "tuple[InferenceSession, str]":
+        """Make the network ready, if it is not; return it, and the name of its input.
+
+        Raises:
+            ModelError: it cannot be run.
+        """
+        with self._lock:
+            if self._ready is None:
+                try:
+                    made = session(self._content, threads=self._threads)
+                    self._ready = made, made.get_inputs()[0].name
+                except Exception as error:
+                    # ONNX Runtime raises many private classes without a common base.
+                    raise self._cannot_be_run(error) from error
+            return self._ready
 
     def run(self, values: Floats) -> Floats:
         """Return the output for one batch."""
-        ready, name = self._ready
+        ready, name = self.prepare()
         found: Floats = ready.run(None, {name: values})[0]
         return found
-
-    @cached_property
-    def _ready(self) -> "tuple[InferenceSession, str]":
-        try:
-            made = session(self._content, threads=self._threads)
-        except Exception as error:
-            # ONNX Runtime raises many private classes without a common base.
-            raise self._cannot_be_run(error) from error
-        return made, made.get_inputs()[0].name
 
     def _cannot_be_run(self, error: Exception) -> ModelError:
         return ModelError(

@@ -92,16 +92,25 @@ class Reader:
         self.name = self._classifier.metadata.name
         self.lines = lines if isinstance(lines, LineNetwork) else load_lines(lines)
         self.trust = trust_for(self._classifier.metadata, self.lines.calibration, max_error)
-        ours = self.lines.version == versions.SHIPPED_VERSION
+        # A network of the user's fails at once if it cannot be run.
+        ours = not isinstance(lines, LineNetwork) and self.lines.version == versions.SHIPPED_VERSION
         self._networks = Recogniser(
             network.shipped("finder", threads=threads, later=True),
-            # One of the user's fails at once if it cannot be run.
             network.Session(self.lines, threads=threads, later=ours),
             self._classifier,
             weighs=self.name.partition("@")[0] in SHIPPED,
             pattern=self.pattern,
         )
         self._form = None if template is None else _form(template)
+
+    def prepare(self) -> None:
+        """Make all networks ready now, not when the first picture needs them.
+
+        Raises:
+            ModelError: one of them cannot be run.
+        """
+        self._networks.finder.prepare()
+        self._networks.lines.prepare()
 
     @property
     def template(self) -> "Template | None":

@@ -47,8 +47,8 @@ LEGIBLE = 0.75
 """At least one digit of a line must have this confidence; letters rarely get it."""
 
 LONE = 0.65
-"""The only digit of a picture must have this confidence, unless the picture is said to hold one: letters
-and drawings get it more rarely than digits."""
+"""The only digit of a picture must have this confidence, unless a pattern or the layout `single` promises
+one: letters and drawings get it more rarely than digits."""
 
 CLEAR = 0.9
 """Least mean confidence of digits that are read well."""
@@ -60,7 +60,8 @@ WHOLE = 0.5
 """A digit at the upper or lower border of a picture that is lower than this part of it is cut off."""
 
 ACROSS = 0.25
-"""A stroke from border to border is a 1 that fills its picture only if it is this part of its width."""
+"""A 1 from the upper to the lower border of a picture is a digit only if it is at least this part of the
+picture's width; else it is a fold or a ruling."""
 
 FOUND, SURE, MUCH = 0.78, 0.95, 2.0
 """A line is a number if the finder's score is at least `FOUND`, or the mean confidence of its digits at
@@ -231,8 +232,9 @@ def numbers(view: View, threshold: float, *, within: bool = False) -> list[ReadL
         within: whether lines were read within a pattern, which may name what stands beside a digit.
     """
     found, rows = view.lines, len(view.gray)
+    said = [line for line in found if line.said]
     # A pattern promises that there is something to read.
-    lone = LEGIBLE if len(found) != 1 else threshold if within else LONE
+    lone = threshold if within else LONE if len(said) == 1 else LEGIBLE
     of_text = {id(line) for line in found if not within and _is_of_a_text(line, rows)}
     kept = [
         line for line in found if id(line) not in of_text and _is_number(line, threshold, lone=lone)
@@ -254,7 +256,6 @@ def numbers(view: View, threshold: float, *, within: bool = False) -> list[ReadL
             for line in found
             if id(line) in kept_ids or any(_continues(line.place, other.place) for other in kept)
         ]
-    said = [line for line in found if line.said]
     if not said:
         return []
     # Return it so that people see what was tried; its digits are refused.
@@ -287,11 +288,11 @@ def _is_number(line: ReadLine, threshold: float, *, lone: float) -> bool:
 
 
 def crosses(line: ReadLine, shape: tuple[int, ...]) -> bool:
-    """Return whether a 1 alone goes through a wide picture from top to bottom: a fold, a ruling."""
+    """Return whether a 1 alone is a thin stroke through the whole picture, from top to bottom."""
     if len(line.said) != 1 or line.said[0].value != "1":
         return False
     box, (rows, columns) = line.said[0].box, shape
-    return box.y <= 1 and box.bottom >= rows - 1 and box.w < ACROSS * columns
+    return box.y <= 0 and box.bottom >= rows and box.w < ACROSS * columns
 
 
 def _is_of_a_text(line: ReadLine, rows: int) -> bool:

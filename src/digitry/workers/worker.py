@@ -121,6 +121,8 @@ def _loaded(config: Mapping[str, Any]) -> "Reader":
         max_pixels=config["max_pixels"] or image.MAX_PIXELS,
         lines=lines,
     )
+    # Before the limits of a request hold, and before its usual size is measured.
+    reader.prepare()
     Image.init()
     documents.prepare_worker(config["draw_s"])
     sample = np.full((64, 64, 3), 255, np.uint8)

@@ -1,7 +1,7 @@
 """Figures that are no writing: silhouettes, outlines with something in them, zigzags, mirrored strokes.
 
-People photograph and draw more than digits. None of these is a plain ring, stroke or hook: those are digits
-to everybody.
+People photograph and draw more than digits. None of these is a plain ring or hook, and who shows them
+leaves out what is as narrow as a stroke: those are digits to everybody.
 """
 
 from collections.abc import Callable
