@@ -133,9 +133,9 @@ def test_a_network_answers_in_single_precision(tiles: bool, monkeypatch: pytest.
     monkeypatch.setattr(composed, "multiplies_tiles", lambda device: tiles)
     raw = run(network, inputs)
     assert raw.dtype == torch.float32
-    # bfloat16 keeps eight bits.
-    assert torch.equal(raw, exact) != tiles
-    assert torch.allclose(raw, exact, atol=0.02)
+    off = float((raw - exact).abs().max())
+    # bfloat16 keeps eight bits of the factors.
+    assert 1e-4 < off < 0.02 if tiles else off < 1e-5
 
 
 @pytest.mark.parametrize("has", [True, False])
