@@ -135,6 +135,7 @@ class Reader:
 
         Raises:
             ImageError: the image cannot be read.
+            ModelError: a network of the package cannot be run; `prepare` says so beforehand.
             UsageError: the region makes no sense, or does not lie on the image.
         """
         reader = self if region is None else self.at(region)
