@@ -112,6 +112,11 @@ def test_a_number_that_is_one_upside_down_too_is_not_turned_for_a_little() -> No
         assert not reads_turned(number(one, 0.99), number(turned, 0.85))
 
 
+def test_a_page_is_not_turned_for_one_and_the_same_digit() -> None:
+    assert not reads_turned(number("0000", 0.99), page())
+    assert reads_turned(number("0600", 0.99), page())
+
+
 def test_a_page_on_which_nothing_is_read_may_lie_on_its_side() -> None:
     assert page().doubtful
     assert not View(np.full((28, 28), 255, np.uint8), False).doubtful

@@ -239,7 +239,9 @@ class _Printer:
             print(reading.text)
             if reading.rejected:
                 # On stderr: programs that read standard output get only the text.
-                print(f"digitry: {reading.source}: ? is {reading.reason}", file=sys.stderr)
+                why = str(reading.reason)
+                said = why if why.startswith("does not") else f"is {why}"
+                print(f"digitry: {reading.source}: ? {said}", file=sys.stderr)
         else:
             print(f"digitry: {reading.source}: nothing read ({reading.reason})", file=sys.stderr)
 

@@ -174,6 +174,9 @@ def reads_turned(other: View, upright: View) -> bool:
     sure = [said for line in other.lines for said in line.said if said.confidence >= CLEAR]
     if len(sure) < FEW or other.merit < max(CLEAR, upright.merit):
         return False
+    if len({said.value for said in sure}) == 1:
+        # The letters of a word on its side are often read as one and the same digit, such as 0.
+        return False
     if other.evidence > TURN_FOR[0] * upright.evidence + TURN_FOR[1]:
         return True
     plainly = len(sure) > FEW and other.merit >= PLAINLY and upright.merit < CLEAR
