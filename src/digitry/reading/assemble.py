@@ -72,14 +72,12 @@ def reading_of(page: image.Page, view: View, terms: Terms, ms: float) -> tuple[R
         ms: how long it took.
     """
     sheet = _Sheet(view.gray.shape, page, view.turned)
-    kept: Sequence[ReadLine] = (
-        view.lines
-        if terms.single
-        else numbers(view, DEFAULT_THRESHOLD, within=terms.pattern is not None)
-    )
-    promised = terms.single or terms.pattern is not None
-    if len(kept) == 1 and not promised and crosses(kept[0], view.gray.shape):
-        kept = [replace(kept[0], legible=False)]
+    kept: Sequence[ReadLine] = view.lines
+    if not terms.single:
+        within = terms.pattern is not None
+        kept = numbers(view, DEFAULT_THRESHOLD, within=within)
+        if len(kept) == 1 and not within and crosses(kept[0], view.gray.shape):
+            kept = [replace(kept[0], legible=False)]
     found: list[Line] = []
     words: list[Word] = []
     digits: list[Digit] = []
